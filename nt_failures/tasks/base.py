@@ -1,0 +1,180 @@
+"""Task: what a problem is and what counts as right. NumPy only.
+
+A task is a frozen dataclass whose fields are its difficulty knobs. It draws instances as columns (`sample`), shows them
+as text (`render`), reads text back (`parse`), and judges answers (`judge`). This file adds what every task shares:
+reproducible blocks of rows and splits that cannot overlap.
+"""
+
+import abc
+import dataclasses
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+
+BLOCK_ROWS = 4096
+"""Rows drawn from one random generator. Part of the data's definition: a change of it needs a new VERSION."""
+
+SPLITS = {"train": 0, "validation": 1, "test": 2}
+"""Split names and their ids. An id is part of the seed of every block of the split."""
+
+_EIGHTHS = {"train": range(0, 6), "validation": range(6, 7), "test": range(7, 8)}
+"""Which eighths of the hash space belong to a split: 3/4 train, 1/8 validation, 1/8 test."""
+
+_MAX_ROUNDS = 2000
+"""Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
+
+
+class Text(NamedTuple):
+    """A column of ASCII strings as Arrow lays it out: string i is `data[offsets[i] : offsets[i + 1]]`."""
+
+    data: np.ndarray
+    """uint8, all strings one after the other"""
+    offsets: np.ndarray
+    """int32, length n + 1"""
+
+    def to_list(self) -> list[str]:
+        """The column as Python strings."""
+        whole = self.data.tobytes().decode("ascii")
+        bounds = self.offsets.tolist()
+        return [whole[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def check_integers(task: object, **least: int) -> None:
+    """Raise ValueError unless each named field of `task` is an integer (no bool) of at least the given value."""
+    for name, low in least.items():
+        value = dataclasses.asdict(task)[name]
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise ValueError(
+                f"{name}={value!r} is not an integer; give a whole number >= {low}, such as {name}={low}."
+            )
+        if value < low:
+            raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """Base of all tasks.
+
+    Positions are counted from 1 in the task's own order, in symbols of the answer, whatever the tokenizer does.
+    """
+
+    VERSION: ClassVar[str] = "1.0.0"
+    DUMMY: ClassVar[str] = "$"
+    """Symbol that never occurs in an instance; objectives put it where they hide an answer token."""
+
+    @property
+    @abc.abstractmethod
+    def config_name(self) -> str:
+        """Name of this size, for example `deg2-path5-nodes50`; also its folder on the Hub."""
+
+    @property
+    @abc.abstractmethod
+    def symbols(self) -> list[str]:
+        """Every symbol of prompts and answers, `DUMMY` last. Their order gives the word-level token ids."""
+
+    @property
+    @abc.abstractmethod
+    def answer_length(self) -> int:
+        """Symbols of one answer."""
+
+    @property
+    @abc.abstractmethod
+    def chance(self) -> float:
+        """Accuracy, in 0..1, of the best guesser who sees everything but cannot plan."""
+
+    @abc.abstractmethod
+    def decision_position(self, order: str) -> int:
+        """Position of the first answer symbol, in the order of generation, that is no copy from the prompt."""
+
+    @abc.abstractmethod
+    def sample(self, rng: np.random.Generator, n: int) -> Columns:
+        """Draw n instances at once; every array has n rows. No rejection of rows: splits are made from this."""
+
+    @abc.abstractmethod
+    def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
+        """The text columns `prompt` and `completion` of the given instances."""
+
+    @abc.abstractmethod
+    def parse(self, text: str) -> dict[str, object]:
+        """Read a prompt, or a prompt and its completion in one string, back into a row. ValueError if it is neither."""
+
+    @abc.abstractmethod
+    def read_answer(self, text: str) -> list[int]:
+        """Read a model's answer; never fails. A symbol that belongs to no answer reads as -1."""
+
+    @abc.abstractmethod
+    def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
+        """Score answers. Arrays with one row per instance: at least `correct` (n, answer_length), `exact`, `first_error`."""
+
+    @abc.abstractmethod
+    def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """uint64 per row, equal for rows that pose the same problem however it is written down."""
+
+    @property
+    def dummy(self) -> str:
+        """The dummy symbol, `$`."""
+        return self.DUMMY
+
+    def to_dict(self) -> dict[str, object]:
+        """The knobs, JSON-ready."""
+        return dataclasses.asdict(self)
+
+    def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Name of the split each row belongs to. A property of the instance alone, so splits of all seeds are disjoint."""
+        table = np.empty(8, dtype="<U10")
+        for split, eighths in _EIGHTHS.items():
+            table[list(eighths)] = split
+        return table[self.instance_hash(columns) >> np.uint64(61)]
+
+    def block(self, seed: int, split: str, index: int, overlap: str = "forbid") -> Columns:
+        """Rows `index * BLOCK_ROWS` up to `(index + 1) * BLOCK_ROWS` of a split, a function of the arguments alone.
+
+        Args:
+            seed: which stream of data; any integer >= 0.
+            split: `"train"`, `"validation"` or `"test"`.
+            index: which block, from 0 without end.
+            overlap: `"forbid"` keeps instances whose hash belongs to the split, so splits never share one;
+                `"allow"` draws every split from all instances, as the paper's released code does.
+
+        Raises:
+            ValueError: an unknown split or overlap, a negative seed, or a task so small that the split is empty.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
+        if overlap not in ("forbid", "allow"):
+            raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed={seed!r} is not an integer >= 0.")
+        rng = np.random.default_rng([seed, SPLITS[split], index])
+        if overlap == "allow":
+            return self.sample(rng, BLOCK_ROWS)
+        kept: list[Columns] = []
+        rows = 0
+        for round_ in range(_MAX_ROUNDS):
+            columns = self.sample(rng, BLOCK_ROWS)
+            keep = self.split_of(columns) == split
+            kept.append({name: column[keep] for name, column in columns.items()})
+            rows += int(keep.sum())
+            if rows >= BLOCK_ROWS:
+                return {name: np.concatenate([part[name] for part in kept])[:BLOCK_ROWS] for name in kept[0]}
+            if rows == 0 and round_ >= 15:
+                break
+        raise ValueError(
+            f"{self} has so few different instances that split {split!r} holds {'none' if rows == 0 else 'too few'} of "
+            "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+        )
+
+    @classmethod
+    def source_hash(cls) -> str:
+        """Hash of the code that defines the data: this module and the task's. Changed code never meets old caches."""
+        sources = [inspect.getsource(sys.modules[module]) for module in (__name__, cls.__module__)]
+        return hashlib.sha256("\n".join(sources).encode()).hexdigest()
+
+
+BASE = Task

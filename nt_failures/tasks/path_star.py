@@ -1,0 +1,254 @@
+"""PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963, section 4)."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nt_failures.tasks.base import Columns, Task, Text, check_integers
+
+# Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
+
+
+@dataclasses.dataclass(frozen=True)
+class PathStar(Task):
+    """Path-star graph G(degree, path_length) with labels out of `num_nodes`.
+
+    `degree` disjoint arms start at the source; the goal is the leaf of one of them. The directed edges are shown in
+    random order. One line of text, for `PathStar(2, 5, 50)`, and its word-level tokens (commas carry none):
+
+        prompt      32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=
+        tokens      32 3 | 16 12 | 3 19 | 32 34 | 34 6 | 6 16 | 19 47 | 47 28 / 32 12 =
+        completion  32,34,6,16,12
+        position     1  2 3  4  5     2 is the decision, 5 a copy of the goal
+
+    The centre has `degree` children; which of them is right shows only when the path is followed back from the goal.
+
+    Args:
+        degree: arms of the star, at least 1.
+        path_length: nodes of an arm, source and leaf included, at least 2.
+        num_nodes: labels to draw from, 0..num_nodes-1; at least the 1 + degree * (path_length - 1) nodes of a graph.
+
+    Raises:
+        ValueError: a knob is no integer or out of range; the message states the rule and the repair.
+    """
+
+    degree: int = 2
+    path_length: int = 5
+    num_nodes: int = 50
+
+    def __post_init__(self) -> None:
+        check_integers(self, degree=1, path_length=2, num_nodes=2)
+        if self.nodes_used > self.num_nodes:
+            raise ValueError(
+                f"degree={self.degree}, path_length={self.path_length} needs 1 + degree * (path_length - 1) = "
+                f"{self.nodes_used} different labels, but num_nodes={self.num_nodes}; give num_nodes >= {self.nodes_used}, "
+                "or a smaller degree or path_length."
+            )
+        if self.num_nodes > 2**16:
+            raise ValueError(
+                f"num_nodes={self.num_nodes} is above the 65536 labels supported; give num_nodes <= 65536."
+            )
+
+    @property
+    def nodes_used(self) -> int:
+        """Nodes of one graph."""
+        return 1 + self.degree * (self.path_length - 1)
+
+    @property
+    def num_edges(self) -> int:
+        """Edges of one graph."""
+        return self.degree * (self.path_length - 1)
+
+    @property
+    def config_name(self) -> str:
+        return f"deg{self.degree}-path{self.path_length}-nodes{self.num_nodes}"
+
+    @property
+    def symbols(self) -> list[str]:
+        return [*map(str, range(self.num_nodes)), "|", "=", "/", self.DUMMY]
+
+    @property
+    def answer_length(self) -> int:
+        return self.path_length
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.degree
+
+    def decision_position(self, order: str) -> int:
+        """2 from the source on (`"forward"`); path_length - 1 from the goal back (`"reversed"`), where one look-up tells."""
+        return 2 if order == "forward" else max(self.path_length - 1, 1)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Columns:
+        """Draw n graphs: `edges` (n, E, 2), `source` (n,), `goal` (n,), `path` (n, L), all int32.
+
+        Labels are a uniform draw without replacement, so the first arm is as good as any for the goal's.
+        """
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+            raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
+        nodes = _distinct(rng, n, self.num_nodes, self.nodes_used)
+        source = nodes[:, 0]
+        arms = nodes[:, 1:].reshape(n, self.degree, self.path_length - 1)
+        heads = np.broadcast_to(source[:, None, None], (n, self.degree, 1))
+        parents = np.concatenate([heads, arms[:, :, :-1]], axis=2)
+        edges = np.stack([parents, arms], axis=-1).reshape(n, self.num_edges, 2)
+        order = _distinct(rng, n, self.num_edges, self.num_edges)
+        return {
+            "edges": np.take_along_axis(edges, order[:, :, None].astype(np.intp), axis=1).astype(np.int32),
+            "source": source.astype(np.int32),
+            "goal": arms[:, 0, -1].astype(np.int32),
+            "path": nodes[:, : self.path_length].astype(np.int32),
+        }
+
+    def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
+        edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
+        n = len(path)
+        query = np.stack([columns["source"], columns["goal"]], axis=-1)
+        nodes = np.concatenate([edges.reshape(n, -1), query], axis=1)
+        return {
+            "prompt": _join(nodes, (",|" * self.num_edges)[:-1] + "/,="),
+            "completion": _join(path, "," * (self.path_length - 1)),
+        }
+
+    def parse(self, text: str) -> dict[str, object]:
+        """Read `edges/source,goal=` or the released data's `edges/source,goal=path`.
+
+        Returns:
+            `edges` (list of pairs), `source`, `goal`, and `path` (list, or None when the text ends with `=`).
+
+        Raises:
+            ValueError: the text is no graph of this size, or the path in it is not the path to the goal.
+        """
+        line = text.strip()
+        try:
+            graph, query_path = line.split("/")
+            query, path_text = query_path.split("=")
+            edges = [tuple(map(_label, edge.split(","))) for edge in graph.split("|")]
+            source, goal = map(_label, query.split(","))
+            path = [_label(node) for node in path_text.split(",")] if path_text else None
+            children = {child: parent for parent, child in edges}
+        except ValueError as error:
+            raise ValueError(
+                f"not a path-star line: {_shorten(line)!r} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
+                "the path may be missing."
+            ) from error
+        true_path = self._check_graph(line, edges, children, source, goal)
+        if path is not None and path != true_path:
+            raise ValueError(f"the path {path} in {_shorten(line)!r} is not the path to the goal, {true_path}.")
+        return {"edges": edges, "source": source, "goal": goal, "path": path}
+
+    def _check_graph(self, line: str, edges: list, parent_of: dict, source: int, goal: int) -> list[int]:
+        """The path to the goal, after checking that the edges are a path-star of this size."""
+        labels = {source} | {node for edge in edges for node in edge}
+        if max(labels) >= self.num_nodes:
+            raise ValueError(f"label {max(labels)} in {_shorten(line)!r} is not below num_nodes={self.num_nodes}.")
+        leaves = set(parent_of) - set(parent_of.values())
+        paths = {leaf: [leaf] for leaf in leaves}
+        for path in paths.values():
+            while path[-1] in parent_of and len(path) <= self.path_length:
+                path.append(parent_of[path[-1]])
+        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
+        if not right_size or any(len(p) != self.path_length or p[-1] != source for p in paths.values()):
+            raise ValueError(
+                f"{_shorten(line)!r} is not a graph of {self.degree} arms with {self.path_length} nodes each from "
+                f"source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was made with."
+            )
+        if goal not in leaves:
+            raise ValueError(f"goal {goal} in {_shorten(line)!r} is no leaf; the leaves are {sorted(leaves)}.")
+        return paths[goal][::-1]
+
+    def read_answer(self, text: str) -> list[int]:
+        return [
+            int(word) if word.isascii() and word.isdigit() and len(word) < 10 else -1
+            for word in text.replace(",", " ").split()
+        ]
+
+    def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
+        """Score answers, given as node labels (-1 for anything else).
+
+        Returns:
+            `correct` (n, L): right at that position, as answered. `exact` (n,): the whole path, no more and no less.
+            `first_error` (n,): first wrong position from 1, 0 where exact. `decision` (n,): right at position 2.
+            `valid_path` (n,): the answer is a path from the source to a leaf, the right one or a wrong one.
+        """
+        path, edges = np.asarray(columns["path"]), np.asarray(columns["edges"])
+        n, length = len(path), self.path_length
+        if len(answers) != n:
+            raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
+        given = np.full((n, length), -1, dtype=np.int64)
+        for row, answer in enumerate(answers):
+            given[row, : len(answer)] = np.asarray(answer[:length], dtype=np.int64)
+        sizes = np.fromiter(map(len, answers), dtype=np.int64, count=n)
+        correct = given == path
+        exact = correct.all(axis=1) & (sizes == length)
+        too_long = np.where(sizes > length, length + 1, 0)
+        first_error = np.where(correct.all(axis=1), too_long, np.argmin(correct, axis=1) + 1)
+        steps = np.stack([given[:, :-1], given[:, 1:]], axis=-1)
+        is_edge = (steps[:, :, None] == edges[:, None]).all(axis=-1).any(axis=-1).all(axis=-1)
+        valid = (sizes == length) & (given[:, 0] == np.asarray(columns["source"])) & is_edge
+        return {
+            "correct": correct,
+            "exact": exact,
+            "first_error": first_error,
+            "decision": correct[:, 1],
+            "valid_path": valid,
+        }
+
+    def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""
+        edges = np.asarray(columns["edges"]).astype(np.uint64)
+        mixed = _mix64((edges[..., 0] << np.uint64(32)) | edges[..., 1]).sum(axis=1, dtype=np.uint64)
+        source, goal = (np.asarray(columns[name]).astype(np.uint64) for name in ("source", "goal"))
+        return _mix64(mixed ^ _mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
+
+    def log10_instances(self) -> float:
+        """log10 of the number of different instances: labelled graphs times goals."""
+        graphs = math.lgamma(self.num_nodes + 1) - math.lgamma(self.num_nodes - self.nodes_used + 1)
+        return (graphs - math.lgamma(self.degree + 1) + math.log(self.degree)) / math.log(10)
+
+
+def _distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
+    """(n, k) uint16: in each row k distinct numbers below `high`, uniform. Fisher-Yates on all rows at once."""
+    pool = np.repeat(np.arange(high, dtype=np.uint16)[:, None], n, axis=1)  # (high, n): row swaps are contiguous
+    columns = np.arange(n)
+    for j in range(min(k, high - 1)):
+        pick = rng.integers(j, high, size=n, dtype=np.uint32)
+        picked = pool[pick, columns]
+        pool[pick, columns] = pool[j]
+        pool[j] = picked
+    return np.ascontiguousarray(pool[:k].T)
+
+
+def _mix64(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
+    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _join(nodes: np.ndarray, separators: str) -> Text:
+    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1)."""
+    n, k = nodes.shape
+    words = np.char.encode(np.arange(int(nodes.max(initial=0)) + 1).astype(str), "ascii")
+    width = words.dtype.itemsize
+    table = words.view(np.uint8).reshape(-1, width)
+    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
+    cells[:, :, :width] = table[nodes]
+    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
+    used = cells != 0
+    offsets = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(used.reshape(n, -1).sum(axis=1), out=offsets[1:])
+    return Text(cells[used], offsets)
+
+
+def _label(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 10):
+        raise ValueError(f"{word!r} is not a node label")
+    return int(word)
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= 80 else line[:77] + "..."
