@@ -41,13 +41,13 @@ def find(package: str, name: str) -> type:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"{package}: unknown name {name!r}.{hint} Known: {', '.join(known)}; or give a dotted path to your own class."
+            f"{package}: unknown name {name!r}.{hint} Known: {', '.join(known)}, or a dotted path to your own class."
         )
     module = importlib.import_module(f"nt_failures.{package}.{name}")
     (found,) = {
         c
         for c in vars(module).values()
-        if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__ and not c.__name__[0] == "_"
+        if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__ and c.__name__[0] != "_"
     }
     return found
 

@@ -9,6 +9,7 @@ import abc
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
@@ -42,7 +43,7 @@ class Text(NamedTuple):
         """The column as Python strings."""
         whole = self.data.tobytes().decode("ascii")
         bounds = self.offsets.tolist()
-        return [whole[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [whole[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def check_integers(task: object, **least: int) -> None:
@@ -50,9 +51,7 @@ def check_integers(task: object, **least: int) -> None:
     for name, low in least.items():
         value = dataclasses.asdict(task)[name]
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise ValueError(
-                f"{name}={value!r} is not an integer; give a whole number >= {low}, such as {name}={low}."
-            )
+            raise ValueError(f"{name}={value!r} is not an integer; give a whole number >= {low}, such as {name}={low}.")
         if value < low:
             raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
 
@@ -110,7 +109,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
-        """Score answers. Arrays with one row per instance: at least `correct` (n, answer_length), `exact`, `first_error`."""
+        """Score answers. Arrays with one row per instance: `correct` (n, answer_length), `exact`, `first_error`."""
 
     @abc.abstractmethod
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -126,7 +125,7 @@ class Task(abc.ABC):
         return dataclasses.asdict(self)
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Name of the split each row belongs to. A property of the instance alone, so splits of all seeds are disjoint."""
+        """Name of the split each row belongs to. It depends on the instance alone: splits of all seeds are disjoint."""
         table = np.empty(8, dtype="<U10")
         for split, eighths in _EIGHTHS.items():
             table[list(eighths)] = split

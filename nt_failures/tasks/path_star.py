@@ -43,8 +43,8 @@ class PathStar(Task):
         if self.nodes_used > self.num_nodes:
             raise ValueError(
                 f"degree={self.degree}, path_length={self.path_length} needs 1 + degree * (path_length - 1) = "
-                f"{self.nodes_used} different labels, but num_nodes={self.num_nodes}; give num_nodes >= {self.nodes_used}, "
-                "or a smaller degree or path_length."
+                f"{self.nodes_used} different labels, but num_nodes={self.num_nodes}; give num_nodes >= "
+                f"{self.nodes_used}, or a smaller degree or path_length."
             )
         if self.num_nodes > 2**16:
             raise ValueError(
@@ -78,7 +78,7 @@ class PathStar(Task):
         return 1 / self.degree
 
     def decision_position(self, order: str) -> int:
-        """2 from the source on (`"forward"`); path_length - 1 from the goal back (`"reversed"`), where one look-up tells."""
+        """2 from the source on (`"forward"`); path_length - 1, one look-up, from the goal back (`"reversed"`)."""
         return 2 if order == "forward" else max(self.path_length - 1, 1)
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
