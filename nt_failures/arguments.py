@@ -1,0 +1,153 @@
+"""The arguments of examples/train.py: dataclasses, a YAML recipe, and flags that override the recipe."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from nt_failures import finder
+from nt_failures.tasks.base import Task
+from nt_failures.trainer import ObjectiveTrainingArguments
+
+
+def _help(text: str, default: Any = dataclasses.MISSING, factory: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, default_factory=factory, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataArguments:
+    """Which graphs to train and test on. The task's own knobs (`--degree`, ...) are flags beside these."""
+
+    task: str = _help("Task: a file of nt_failures/tasks, or a dotted path to your own class.", "path_star")
+    num_train: int = _help("Different training rows.", 200_000)
+    streaming: bool = _help("Draw fresh training rows without end instead of `num_train` fixed ones.", False)
+    num_validation: int = _help("Held-out rows for the evaluations during training.", 1_000)
+    num_test: int = _help("Held-out rows for the final table.", 20_000)
+    dataset_seed: int = _help("Seed of the data; `seed` is the model's and the batches'.", 0)
+    overlap: str = _help("`forbid`: splits share no instance; `allow`: as the paper's released code.", "forbid")
+
+    def __post_init__(self) -> None:
+        for name, low in (("num_train", 1), ("num_validation", 1), ("num_test", 1), ("dataset_seed", 0)):
+            value = dataclasses.asdict(self)[name]
+            if value < low:
+                raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelArguments:
+    """Which model."""
+
+    model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
+    config_overrides: dict | str = _help('Fields of the model\'s config, as JSON: \'{"n_inner": 64}\'.', factory=dict)
+    tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveArguments:
+    """How the model is trained."""
+
+    objective: str = _help("A file of nt_failures/objectives, or a dotted path to your own class.", "next_token")
+    order: str = _help("`forward`, or `reversed` to train on the target from its end.", "forward")
+    objective_options: dict | str = _help("The objective's other options, as JSON.", factory=dict)
+
+
+@dataclasses.dataclass
+class RunArguments(ObjectiveTrainingArguments):
+    """How the run behaves: all of TrainingArguments, and these."""
+
+    overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """One run, parsed."""
+
+    task: Task
+    data: DataArguments
+    model: ModelArguments
+    objective: ObjectiveArguments
+    training: RunArguments
+    given: dict[str, Any]
+    """what the recipe and the flags set, as flat JSON-ready values"""
+
+
+def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
+    """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
+
+    Args:
+        argv: arguments without the program's name.
+        default_recipe: read when no argument is given at all, or none but flags.
+
+    Raises:
+        ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
+    """
+    argv = list(argv)
+    recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
+    recipe = {} if recipe_path is None else read_recipe(recipe_path)
+    task_name = _peek(argv, "task") or recipe.get("task", "path_star")
+    task_class = finder.find("tasks", str(task_name))
+    parser = HfArgumentParser(
+        [task_class, DataArguments, ModelArguments, ObjectiveArguments, RunArguments], prog=prog, allow_abbrev=False
+    )
+    known = [action.dest for action in parser._actions]
+    _check_names(recipe, known, f"recipe {recipe_path}")
+    parser.set_defaults(**recipe)
+    namespace, rest = parser.parse_known_args(argv)
+    _check_names([word.split("=")[0].lstrip("-") for word in rest if word.startswith("--")], known, "command line")
+    if rest:
+        raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
+    values = vars(namespace)
+    for name in ("config_overrides", "objective_options"):
+        values[name] = _json_object(name, values[name])
+    given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
+    parts = parser.parse_dict(values, allow_extra_keys=True)
+    return Arguments(*parts, given=given)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe: one flat YAML mapping from flag names to values."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"recipe {path} must be a mapping of flag names to values, such as 'learning_rate: 0.001'.")
+    return values
+
+
+def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see --help for all names."
+            raise ValueError(f"{where}: unknown name {name!r}; {hint}")
+
+
+def _peek(argv: Sequence[str], flag: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == f"--{flag}" and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(f"--{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+    return [word.lstrip("-").split("=")[0] for word in argv if word.startswith("--")]
+
+
+def _json_object(name: str, value: dict | str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name}={value!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
+    return parsed

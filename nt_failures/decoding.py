@@ -1,0 +1,64 @@
+"""Reading predictions from a model: one pass with the targets revealed, one pass behind dummies, or token by token."""
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from nt_failures.layout import IGNORE, position_ids
+
+
+@torch.no_grad()
+def one_pass(
+    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
+) -> torch.Tensor:
+    """Greedy predictions (B, T) of every target token from ONE forward pass over prefix | shown.
+
+    `shown_BT` stands in the target's place; -100 marks empty columns, in the answer too. With the true target shown,
+    these are the forced (teacher-forced) predictions; with dummies, the parallel ones.
+    """
+    real_BT = shown_BT.ne(IGNORE)
+    ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
+    mask = torch.cat([prefix_mask, real_BT.to(prefix_mask.dtype)], dim=1)[:, :-1]
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if not bool(prefix_mask.all()):
+        inputs["position_ids"] = position_ids(mask)
+    logits_BTV = model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
+    return logits_BTV.argmax(dim=-1).where(real_BT, IGNORE)
+
+
+def parallel(
+    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, lengths_B: torch.Tensor, dummy: int
+) -> torch.Tensor:
+    """All target tokens at once from a prefix and `lengths_B` dummies (arXiv 2403.06963, teacherless inference)."""
+    columns_T = torch.arange(int(lengths_B.max()), device=prefix_ids.device)
+    dummies_BT = torch.where(columns_T < lengths_B[:, None], dummy, IGNORE)
+    return one_pass(model, prefix_ids, prefix_mask, dummies_BT)
+
+
+@torch.no_grad()
+def autoregressive(
+    model: PreTrainedModel,
+    prefix_ids: torch.Tensor,
+    prefix_mask: torch.Tensor,
+    lengths_B: torch.Tensor,
+    pad_token_id: int,
+) -> torch.Tensor:
+    """Greedy token-by-token decoding with the model's own cache, by `generate`.
+
+    It feeds a Mamba one token at a time after the prefix, which its cache needs, and numbers padded rows right. The
+    end-of-sequence token is switched off: the length is given, as in the paper, whose targets carry no end token.
+    """
+    steps = int(lengths_B.max())
+    greedy = GenerationConfig(
+        max_new_tokens=steps,
+        min_new_tokens=steps,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=pad_token_id,
+        eos_token_id=None,
+        bos_token_id=None,
+        use_cache=True,
+    )
+    ids = model.generate(inputs=prefix_ids, attention_mask=prefix_mask, generation_config=greedy)
+    new_BT = ids[:, prefix_ids.shape[1] :]
+    columns_T = torch.arange(steps, device=ids.device)
+    return new_BT.where(columns_T < lengths_B[:, None], IGNORE)

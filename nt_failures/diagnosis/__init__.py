@@ -1,0 +1,1 @@
+"""Diagnosis: whether a model failed, and why. One claim, one file."""

@@ -1,0 +1,104 @@
+"""From tokenised rows to padded tensors: prefix | target, all targets starting in the same column."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+IGNORE = -100
+"""Label that every Hugging Face loss ignores."""
+
+Example = Mapping[str, Sequence[int]]
+"""One row of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`."""
+
+
+def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False) -> dict[str, torch.Tensor]:
+    """Pad the examples into prefix (on the left) and target (on the right).
+
+    Two rows, prefixes `1 2 3` and `4 5`, targets `6 7` and `8 9 10`, pad 0:
+
+        prefix_ids        1    2    3      target_ids   6    7 -100
+                          0    4    5                   8    9   10
+        prefix_mask       1    1    1
+                          0    1    1
+
+    Args:
+        examples: rows of `tokenize`.
+        pad_token_id: fills the prefixes up.
+        reverse: write every target from its last token to its first.
+
+    Returns:
+        `prefix_ids`, `prefix_mask` (B, P); `target_ids`, `target_positions` (B, T), filled up with -100.
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example.")
+    missing = {"prefix_ids", "target_ids"} - set(examples[0])
+    if missing:
+        raise ValueError(
+            f"examples have no {sorted(missing)} but {sorted(examples[0])}; pass the dataset through "
+            "nt_failures.tokenize(dataset, tokenizer), and set remove_unused_columns=False in a stock Trainer."
+        )
+    prefix, prefix_mask = _pad([e["prefix_ids"] for e in examples], pad_token_id, left=True)
+    target, target_mask = _pad([e["target_ids"] for e in examples], IGNORE, left=False)
+    if "target_positions" in examples[0]:
+        positions, _ = _pad([e["target_positions"] for e in examples], IGNORE, left=False)
+    else:
+        positions = torch.where(target_mask.bool(), torch.arange(1, target.shape[1] + 1), IGNORE)
+    for name, mask in (("prefix_ids", prefix_mask), ("target_ids", target_mask)):
+        if not mask.any(dim=1).all():
+            raise ValueError(f"an example has no {name}; every row needs a prompt and a completion.")
+    if reverse:
+        target, positions = reverse_rows(target), reverse_rows(positions)
+    return {"prefix_ids": prefix, "prefix_mask": prefix_mask, "target_ids": target, "target_positions": positions}
+
+
+def join(parts: Mapping[str, torch.Tensor], shown_BT: torch.Tensor, labels_BT: torch.Tensor, pad_token_id: int) -> dict:
+    """The batch of a causal LM from prefixes, the target tokens shown as input, and the labels.
+
+    Args:
+        parts: from `layout`.
+        shown_BT: what stands in the target columns of the input; -100 where there is nothing.
+        labels_BT: labels of the target columns.
+        pad_token_id: fills empty columns up.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels` (B, P + T), and `position_ids` when a prefix is padded.
+    """
+    empty_BT = parts["target_ids"].eq(IGNORE)
+    mask = torch.cat([parts["prefix_mask"], (~empty_BT).long()], dim=1)
+    batch = {
+        "input_ids": torch.cat([parts["prefix_ids"], shown_BT.masked_fill(empty_BT, pad_token_id)], dim=1),
+        "attention_mask": mask,
+        "labels": torch.cat([torch.full_like(parts["prefix_ids"], IGNORE), labels_BT], dim=1),
+    }
+    if not parts["prefix_mask"].all():
+        batch["position_ids"] = position_ids(mask)
+    return batch
+
+
+def position_ids(mask: torch.Tensor) -> torch.Tensor:
+    """Positions from 0 at each row's first real token, (B, S) like the mask; padding repeats a neighbour's."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def reverse_rows(ids_BT: torch.Tensor) -> torch.Tensor:
+    """Reverse each row within its own length; -100 stays behind."""
+    lengths_B1 = ids_BT.ne(IGNORE).sum(dim=1, keepdim=True)
+    columns_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+    source_BT = torch.where(columns_T < lengths_B1, lengths_B1 - 1 - columns_T, columns_T)
+    return ids_BT.gather(1, source_BT)
+
+
+def _pad(rows: Sequence[Sequence[int]], fill: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1:
+        ids = torch.from_numpy(np.array(rows, dtype=np.int64))
+        return ids, torch.ones_like(ids)
+    width = max(lengths)
+    ids = torch.full((len(rows), width), fill, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[i, where] = torch.tensor(row, dtype=torch.int64)
+        mask[i, where] = 1
+    return ids, mask

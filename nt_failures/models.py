@@ -1,0 +1,179 @@
+"""Models: from-scratch configurations by family and size, pretrained loading, and what a model can do."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
+"""What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
+
+
+def _heads(width: int) -> int:
+    """Heads of 64 dimensions, as GPT-2 has them; four in a model too narrow for that."""
+    return max(width // 64, 4) if width % 4 == 0 else 1
+
+
+def _gpt2(layers: int, width: int, positions: int) -> dict[str, Any]:
+    return {
+        "n_layer": layers,
+        "n_embd": width,
+        "n_head": _heads(width),
+        "n_positions": positions,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    }
+
+
+def _transformer(layers: int, width: int, positions: int) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": _heads(width),
+        "intermediate_size": 4 * width,
+        "max_position_embeddings": positions,
+    }
+
+
+def _mamba(layers: int, width: int, positions: int) -> dict[str, Any]:
+    return {"num_hidden_layers": layers, "hidden_size": width}
+
+
+def _mamba2(layers: int, width: int, positions: int) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "head_dim": 2 * width // 8,
+        "num_heads": 8,
+        "n_groups": 1,
+    }
+
+
+FAMILIES: dict[str, Callable[[int, int, int], dict[str, Any]]] = {
+    "gpt2": _gpt2,
+    "gpt_neox": _transformer,
+    "llama": _transformer,
+    "mamba": _mamba,
+    "mamba2": _mamba2,
+}
+"""Model types of transformers and how layers, width and positions are called there."""
+
+_SIZE = re.compile(rf"({'|'.join(FAMILIES)})-(\d+)x(\d+)")
+
+
+def from_scratch(name: str) -> bool:
+    """Whether `name` is a family and size such as `gpt2-12x384` rather than a checkpoint."""
+    return _SIZE.fullmatch(name) is not None
+
+
+def load_model(
+    name_or_path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    config_overrides: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> PreTrainedModel:
+    """A causal LM that fits the tokenizer.
+
+    Args:
+        name_or_path: `family-LAYERSxWIDTH` (family: gpt2, gpt_neox, llama, mamba or mamba2) for random weights from torch's
+            global generator, such as `gpt2-12x384`, the paper's GPT-Mini; else a folder or Hub id.
+        tokenizer: its size sets the vocabulary of a new model; a checkpoint's embedding only ever grows.
+        max_length: longest sequence, in tokens, that the model must take.
+        config_overrides: fields of the model's own config class, for example `{"n_head": 2}`.
+        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...).
+
+    Raises:
+        ValueError: an unknown config field, or a checkpoint with fewer positions than `max_length`.
+    """
+    overrides = dict(config_overrides or {})
+    size = _SIZE.fullmatch(name_or_path)
+    if size is None:
+        config = AutoConfig.from_pretrained(name_or_path)
+        _check_fields(config, overrides)
+        config.update(overrides)
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, config=config, **kwargs)
+    else:
+        family, layers, width = size[1], int(size[2]), int(size[3])
+        config = AutoConfig.for_model(family)
+        _check_fields(config, overrides)
+        tokens = {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+        config = AutoConfig.for_model(family, **{**FAMILIES[family](layers, width, max_length), **tokens, **overrides})
+        model = AutoModelForCausalLM.from_config(config, **kwargs)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    check_length(model, max_length)
+    return model
+
+
+def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
+    known = {*config.to_dict(), *config.attribute_map}
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise ValueError(
+            f"config_overrides: {type(config).__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
+        )
+
+
+def check_length(model: PreTrainedModel, max_length: int) -> None:
+    """Raise ValueError if the model's position table is shorter than `max_length` tokens. Mambas have none."""
+    positions = {**{"max_position_embeddings": None}, **_positions(model.config)}["max_position_embeddings"]
+    if positions is not None and positions < max_length:
+        raise ValueError(
+            f"{type(model).__name__} takes sequences of up to {positions} tokens and these need {max_length}; take a "
+            "model with more positions, or smaller graphs, or a tokenizer that writes them in fewer tokens."
+        )
+
+
+def _positions(config: PretrainedConfig) -> dict[str, int]:
+    fields = config.to_dict()
+    name = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    return {"max_position_embeddings": fields[name]} if name in fields else {}
+
+
+def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int) -> None:
+    """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading."""
+    model.generation_config = GenerationConfig(
+        max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=pad_token_id
+    )
+
+
+def capabilities(model: PreTrainedModel) -> frozenset[str]:
+    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape."""
+    return frozenset({"hidden_states"}) if model._is_stateful else frozenset(CAPABILITIES)
+
+
+def check_needs(objective: Any, model: PreTrainedModel) -> None:
+    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    missing = sorted(objective.needs - capabilities(model))
+    if missing:
+        raise ValueError(
+            f"{type(objective).__name__} needs {', '.join(missing)}, which {type(model).__name__} does not offer; train "
+            "it with an attention model (gpt2, gpt_neox, llama), or take another objective."
+        )
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
+            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
+        )
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Parameters, each counted once."""
+    return sum(p.numel() for p in model.parameters())

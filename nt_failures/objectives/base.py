@@ -1,0 +1,169 @@
+"""Objective: how (prefix, target) is shown to a model and how its prediction is read back. The seam of the library.
+
+Shapes: B rows, P prefix columns (padded on the left), T target columns (padded on the right), V vocabulary.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nt_failures import decoding, finder
+from nt_failures.layout import IGNORE, Example, layout, reverse_rows
+from nt_failures.tokenizer import token_id
+
+ORDERS = ("forward", "reversed")
+
+
+class Loss(NamedTuple):
+    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch."""
+
+    sum: torch.Tensor
+    """scalar with gradient: the loss summed over the counted items of this batch"""
+    count: torch.Tensor
+    """scalar: the counted items, always the number of labels that are not -100"""
+    parts: dict[str, torch.Tensor]
+    """named scalars without gradient, each a sum over the same items, for the log"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(abc.ABC):
+    """Base of all objectives: `attach`, `collate`, `loss`, `decode`.
+
+    Args:
+        order: `"forward"`, or `"reversed"` to train on the target from its last token to its first. Predictions always
+            come back in the task's own order.
+        dummy_token_id: id of the symbol that stands in for hidden target tokens; None where the objective hides none.
+        pad_token_id: id that fills rows up; it is masked everywhere.
+    """
+
+    order: str = "forward"
+    dummy_token_id: int | None = None
+    pad_token_id: int = 0
+
+    extra_tokens: ClassVar[tuple[str, ...]] = ()
+    """tokens the tokenizer must know, the dummy first"""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """what the model must offer, of `models.CAPABILITIES`"""
+    decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
+    """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
+    citation: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
+        if self.extra_tokens and self.dummy_token_id is None:
+            raise ValueError(
+                f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r} and was given no "
+                "dummy_token_id; build it with .from_tokenizer(tokenizer)."
+            )
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Objective":
+        """Build the objective for a tokenizer, which must know `extra_tokens` (see `nt_failures.add_tokens`).
+
+        Raises:
+            ValueError: the tokenizer lacks a token, or an option is unknown or out of range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
+        tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+        if cls.extra_tokens:
+            tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
+        return cls(**{**tokens, **options})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and options, JSON-ready; `Objective.from_dict` is the inverse."""
+        return {"objective": finder.name_of(type(self)), **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Objective":
+        """Rebuild what `to_dict` wrote."""
+        options = dict(values)
+        cls = finder.find("objectives", options.pop("objective"))
+        tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        return cls(**tuples)
+
+    def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
+        """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
+
+    @abc.abstractmethod
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Make a batch; the only place where labels and -100 are made.
+
+        Args:
+            examples: rows of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as every Hugging Face causal
+            LM takes them; and `position_ids` when rows are padded.
+        """
+
+    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
+        """Cross-entropy of the labelled tokens of a collated batch, in nats."""
+        logits_BTV, labels_BT = target_logits(model, batch)
+        total = F.cross_entropy(
+            logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        return Loss(total, labels_BT.ne(IGNORE).sum(), {})
+
+    def decode(
+        self,
+        model: PreTrainedModel,
+        prefix_ids: torch.Tensor,
+        length: int | torch.Tensor,
+        prefix_mask: torch.Tensor | None = None,
+        way: str | None = None,
+    ) -> torch.Tensor:
+        """Predict targets from prefixes alone, greedily.
+
+        Args:
+            model: the model, not wrapped for data parallelism.
+            prefix_ids: (B, P), padded on the left.
+            length: tokens to predict, one number or (B,).
+            prefix_mask: (B, P), 0 on padding; all ones if not given.
+            way: one of `decodings`; the first if not given.
+
+        Returns:
+            (B, T) ids in the task's own order, -100 behind each row's length.
+        """
+        way = way or self.decodings[0]
+        if way not in self.decodings:
+            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
+        lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
+        mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
+        if way == "parallel":
+            ids_BT = decoding.parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
+        else:
+            ids_BT = decoding.autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
+        return self.reorder(ids_BT)
+
+    def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        """Target ids between the task's order and the objective's; its own inverse."""
+        return reverse_rows(ids_BT) if self.order == "reversed" else ids_BT
+
+    def layout(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """`layout` of the examples in this objective's order."""
+        return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
+
+
+def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
+
+    Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
+    """
+    labels = batch["labels"]
+    labelled = labels.ne(IGNORE).any(dim=0)
+    first = int(labelled.int().argmax()) if len(labels) else 0
+    inputs = {name: batch[name][:, :-1] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
+    keep = labels.shape[1] - first
+    return model(**inputs, use_cache=False, logits_to_keep=keep).logits, labels[:, first:]
+
+
+BASE = Objective

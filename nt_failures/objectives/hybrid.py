@@ -1,0 +1,49 @@
+"""Hybrid: one part of each batch teacherless, the rest next-token."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from nt_failures.layout import Example, join
+from nt_failures.objectives.base import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Hybrid(Objective):
+    """Train the first `share` of every batch teacherless and the rest next-token, with one model.
+
+    A batch of two with share 0.5, the target `32 34 6 16 12` in both:
+
+        input_ids   ... 12    =    $    $    $    $    $      labels   ... -100   32   34    6   16   12
+                    ... 12    =   32   34    6   16   12               ... -100   32   34    6   16   12
+
+    loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
+    exact, and only the fraction of a row that is left over is drawn, from torch's generator).
+    The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings
+    work. Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
+
+    Args:
+        share: part of the batch that is teacherless, 0..1.
+    """
+
+    share: float = 0.5
+
+    extra_tokens: ClassVar[tuple[str, ...]] = ("$",)
+    decodings: ClassVar[tuple[str, ...]] = ("autoregressive", "parallel")
+    citation: ClassVar[str] = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share={self.share} is not in 0..1; 0.5 trains half of each batch teacherless.")
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        parts = self.layout(examples)
+        target_BT = parts["target_ids"]
+        whole, rest = divmod(self.share * len(target_BT), 1)
+        teacherless = int(whole) + int(rest > 0 and float(torch.rand(())) < rest)
+        hidden_B1 = torch.arange(len(target_BT))[:, None] < teacherless
+        shown_BT = target_BT.masked_fill(hidden_B1, self.dummy_token_id)
+        return join(parts, shown_BT, target_BT, self.pad_token_id)

@@ -1,0 +1,50 @@
+"""Next-token prediction by teacher forcing: the baseline, and what fails on path-star graphs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from nt_failures.layout import IGNORE, Example, join
+from nt_failures.objectives.base import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class NextToken(Objective):
+    """Predict each target token from the prefix and the TRUE earlier target tokens.
+
+    For the prefix `... 32 12 =` and the target `32 34 6 16 12`:
+
+        input_ids   ...   32   12    =   32   34    6   16   12
+        labels      ... -100 -100 -100   32   34    6   16   12     (the model shifts)
+
+    loss = - sum_i log p(r_i | x, r_<i), the standard loss of causal LMs on completions only (arXiv 2403.06963).
+    The true earlier tokens let a model look up every later node as the only child of the one before (the Clever Hans
+    cheat); the decision at position 2 is left with no other supervision than its own.
+    `order="reversed"` trains on `12 16 6 34 32`, where every token is a look-up.
+    Relations: `teacherless` hides the earlier tokens; `hybrid` and `masked_teacher` mix both. Needs: nothing.
+
+    Args:
+        positions: train on these positions of the answer alone, from 1 in the task's own order, for example `(2,)` for
+            the decision only, where no earlier token helps to cheat. None for all.
+    """
+
+    positions: tuple[int, ...] | None = None
+
+    citation: ClassVar[str] = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions is not None and (not self.positions or min(self.positions) < 1):
+            raise ValueError(f"positions={self.positions!r} must name positions of the answer, from 1, such as (2,).")
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        parts = self.layout(examples)
+        labels_BT = parts["target_ids"]
+        if self.positions is not None:
+            chosen_BT = torch.isin(parts["target_positions"], torch.tensor(self.positions))
+            if not chosen_BT.any():
+                raise ValueError(f"no target token stands at positions {self.positions}; the answer is shorter.")
+            labels_BT = labels_BT.where(chosen_BT, IGNORE)
+        return join(parts, parts["target_ids"], labels_BT, self.pad_token_id)

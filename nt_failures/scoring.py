@@ -1,0 +1,45 @@
+"""Counting on token ids: exact, per position, first error; and intervals. NumPy only."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+# Shapes: n rows, T target tokens. Ids and positions are in the task's own order; -100 marks empty columns.
+
+IGNORE = -100
+
+
+def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22). (0, 1) for n = 0."""
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def right_positions(predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(n, K) bool: symbol k + 1 of the answer is right, that is, every token of it is.
+
+    Separators count with no symbol; K is the largest number of symbols in a row, and a missing symbol counts as right.
+    """
+    wrong = (predicted != target) & (target != IGNORE)
+    count = int(positions.max(initial=0))
+    return np.stack([~(wrong & (positions == k)).any(axis=1) for k in range(1, count + 1)], axis=1)
+
+
+def exact(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(n,) bool: every token of the target is predicted."""
+    return ((predicted == target) | (target == IGNORE)).all(axis=1)
+
+
+def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, positions: np.ndarray) -> dict[str, float]:
+    """`{way}/exact` and `{way}/position_k` for every way of decoding, as shares in 0..1."""
+    metrics = {}
+    for way, predicted in predictions.items():
+        metrics[f"{way}/exact"] = float(exact(predicted, target).mean())
+        for k, share in enumerate(right_positions(predicted, target, positions).mean(axis=0), start=1):
+            metrics[f"{way}/position_{k}"] = float(share)
+    return metrics

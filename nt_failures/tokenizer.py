@@ -1,0 +1,150 @@
+"""A task's own word-level tokenizer, and `tokenize` for any Hugging Face tokenizer.
+
+Prompt and completion are encoded apart and joined later, so that no token ever spans the two, and no special token is
+added. `positions` remember which symbol of the answer each target token belongs to: with a word-level tokenizer that
+is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some on the commas (position 0):
+
+    completion        32,34,6
+    BPE tokens        3  2  ,  34 ,  6
+    target_positions  1  1  0  2  0  3
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import datasets
+import tokenizers
+from tokenizers import models, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from nt_failures.tasks.base import Task
+
+AnyDataset = TypeVar(
+    "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
+)
+
+PAD = "[PAD]"
+
+
+def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+    """Word-level fast tokenizer of a task: ids in the order of `task.symbols`, then `[PAD]`; commas carry no token.
+
+    A symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads
+    with `AutoTokenizer`, without this package.
+    """
+    vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
+    marks = "".join(symbol for symbol in task.symbols if not symbol.isalnum())
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(",", "removed"),
+            pre_tokenizers.Split(tokenizers.Regex("[" + "".join(f"\\{mark}" for mark in marks) + "]"), "isolated"),
+            pre_tokenizers.WhitespaceSplit(),
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def add_tokens(tokenizer: PreTrainedTokenizerBase, extra_tokens: Sequence[str]) -> int:
+    """Give the tokenizer each token it cannot write as one token; returns how many were new (then resize the model)."""
+    return tokenizer.add_tokens([token for token in extra_tokens if _single_id(tokenizer, token) is None])
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """Id of a token such as `$`. ValueError if the tokenizer cannot write it as one token."""
+    found = _single_id(tokenizer, token)
+    if found is None:
+        raise ValueError(
+            f"the tokenizer has no single token for {token!r}; call nt_failures.add_tokens(tokenizer, [{token!r}]) and "
+            "model.resize_token_embeddings(len(tokenizer)) first."
+        )
+    return found
+
+
+def _single_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
+    found = tokenizer.get_vocab().get(token)
+    return None if found == tokenizer.unk_token_id else found
+
+
+def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> AnyDataset:
+    """Replace the text columns by ids, for any fast tokenizer.
+
+    Args:
+        dataset: with `prompt` and `completion`; a Dataset, an IterableDataset or a dict of them.
+        tokenizer: any fast Hugging Face tokenizer.
+        num_proc: processes, for a Dataset.
+
+    Returns:
+        The dataset with the columns `prefix_ids` (P ids), `target_ids` (T ids) and `target_positions` (T numbers: the
+        symbol of the answer, from 1, that a token belongs to; 0 for separators). P and T may differ between rows.
+
+    Raises:
+        ValueError: a slow tokenizer, text that it cannot write, or one token that covers two symbols of the answer.
+    """
+    if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
+        return type(dataset)({name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()})
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
+            "AutoTokenizer.from_pretrained(...)."
+        )
+    columns = list(dataset.column_names or next(iter(dataset)))
+    missing = {"prompt", "completion"} - set(columns)
+    if missing:
+        raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
+    options = {"batched": True, "remove_columns": columns, "fn_kwargs": {"tokenizer": tokenizer}}
+    if isinstance(dataset, datasets.IterableDataset):
+        return dataset.map(_tokenize_batch, **options)
+    return dataset.map(_tokenize_batch, num_proc=num_proc, desc="Tokenizing", **options)
+
+
+def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:
+    prefix = _encode(tokenizer, batch["prompt"])
+    target = _encode(tokenizer, batch["completion"], return_offsets_mapping=True)
+    positions = [
+        _positions(text, offsets) for text, offsets in zip(batch["completion"], target["offset_mapping"], strict=True)
+    ]
+    return {"prefix_ids": prefix["input_ids"], "target_ids": target["input_ids"], "target_positions": positions}
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> dict[str, list]:
+    try:
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, **options)
+    except Exception as error:  # the Rust tokenizers raise a bare Exception
+        raise ValueError(
+            f"the tokenizer cannot write {texts[0]!r} or a row after it ({error}); a word-level tokenizer knows only "
+            "the labels of the task it was made for: make it with word_level_tokenizer(task) for this dataset's task."
+        ) from error
+    unknown = tokenizer.unk_token_id
+    if unknown is not None:
+        for text, ids in zip(texts, encoded["input_ids"], strict=True):
+            if unknown in ids:
+                raise ValueError(
+                    f"the tokenizer writes {text!r} with an unknown token; use one that knows its characters."
+                )
+    return encoded
+
+
+def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
+    """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators alone."""
+    positions = []
+    symbol = 1
+    seen = 0
+    for start, end in offsets:
+        symbol += text.count(",", seen, start)
+        piece = text[start:end]
+        inner = [i for i, part in enumerate(piece.split(",")) if part.strip()]
+        if len(inner) > 1:
+            raise ValueError(
+                f"one token covers {piece!r}, more than one symbol of the answer {text!r}; use a tokenizer that splits "
+                "numbers from punctuation (pre-tokenizer ByteLevel(use_regex=True), Digits or Punctuation)."
+            )
+        positions.append(symbol + inner[0] if inner else 0)
+        seen = start
+    return positions
