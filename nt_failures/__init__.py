@@ -1,1 +1,41 @@
 """Next-token failures: lookahead tasks, multi-token objectives and a diagnosis for Hugging Face causal LMs."""
+
+import importlib
+
+from nt_failures.registration import register
+
+register()
+
+# Public names and their modules; torch and transformers are imported when one of theirs is first used.
+_PUBLIC = {
+    "Hybrid": "objectives",
+    "MaskedTeacher": "objectives",
+    "NextToken": "objectives",
+    "NextTokenCollator": "collators",
+    "Objective": "objectives",
+    "ObjectiveTrainer": "trainer",
+    "ObjectiveTrainingArguments": "trainer",
+    "PathStar": "tasks",
+    "PathStarBuilder": "builder",
+    "Task": "tasks",
+    "Teacherless": "objectives",
+    "TeacherlessCollator": "collators",
+    "add_tokens": "tokenizer",
+    "load_model": "models",
+    "tokenize": "tokenizer",
+    "word_level_tokenizer": "tokenizer",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nt_failures' has no attribute {name!r}")
+    value = vars(importlib.import_module(f"nt_failures.{_PUBLIC[name]}"))[name]
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -171,8 +171,12 @@ class Task(abc.ABC):
 
     @classmethod
     def source_hash(cls) -> str:
-        """Hash of the code that defines the data: this module and the task's. Changed code never meets old caches."""
-        sources = [inspect.getsource(sys.modules[module]) for module in (__name__, cls.__module__)]
+        """Hash of the code that defines the data: the modules of the task and of its base classes, this one included.
+
+        Changed code never meets old caches.
+        """
+        modules = dict.fromkeys(base.__module__ for base in cls.__mro__ if issubclass(base, Task))
+        sources = [inspect.getsource(sys.modules[module]) for module in modules]
         return hashlib.sha256("\n".join(sources).encode()).hexdigest()
 
 

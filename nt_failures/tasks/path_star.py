@@ -1,4 +1,4 @@
-"""PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963, section 4)."""
+"""PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963)."""
 
 import dataclasses
 import math
@@ -106,7 +106,7 @@ class PathStar(Task):
         edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
         n = len(path)
         query = np.stack([columns["source"], columns["goal"]], axis=-1)
-        nodes = np.concatenate([edges.reshape(n, -1), query], axis=1)
+        nodes = np.concatenate([edges.reshape(n, 2 * self.num_edges), query], axis=1)
         return {
             "prompt": _join(nodes, (",|" * self.num_edges)[:-1] + "/,="),
             "completion": _join(path, "," * (self.path_length - 1)),
@@ -150,7 +150,11 @@ class PathStar(Task):
             while path[-1] in parent_of and len(path) <= self.path_length:
                 path.append(parent_of[path[-1]])
         right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
-        if not right_size or any(len(p) != self.path_length or p[-1] != source for p in paths.values()):
+        on_arms = {node for path in paths.values() for node in path}  # fewer where two arms share a node
+        star = len(on_arms) == self.nodes_used and all(
+            len(path) == self.path_length and path[-1] == source for path in paths.values()
+        )
+        if not (right_size and star):
             raise ValueError(
                 f"{_shorten(line)!r} is not a graph of {self.degree} arms with {self.path_length} nodes each from "
                 f"source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was made with."
@@ -240,7 +244,7 @@ def _join(nodes: np.ndarray, separators: str) -> Text:
     cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
     used = cells != 0
     offsets = np.zeros(n + 1, dtype=np.int32)
-    np.cumsum(used.reshape(n, -1).sum(axis=1), out=offsets[1:])
+    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
     return Text(cells[used], offsets)
 
 

@@ -1,0 +1,250 @@
+"""The `datasets` builder of any Task: rows are drawn in blocks, so row i is the same however it is read.
+
+`load_dataset("nt_failures/pathstar")` (see registration.py) and `PathStarBuilder(...)` are the two ways in.
+"""
+
+import abc
+import dataclasses
+import difflib
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import ClassVar
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.builder import Key
+
+from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integers
+from nt_failures.tasks.path_star import PathStar
+
+_MAX_SHARDS = 6720
+"""Shards of a large or endless split. A multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes, among which
+`datasets.distributed.split_dataset_by_node` then divides it without reading rows in vain."""
+
+_ENDLESS_SHARD_BLOCKS = 256
+"""Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class TaskConfig(datasets.BuilderConfig):
+    """One size of a task, and which rows of it. The fields are keywords of `load_dataset`, beside the task's own.
+
+    Args:
+        task: the task. It gives `name` (its `config_name`, which must tell all its knobs apart) and `version`.
+        num_train: rows of the train split; None is an endless split, for streaming only.
+        num_validation: rows of the validation split. A split without rows is left out.
+        num_test: rows of the test split.
+        seed: which stream of rows, an integer >= 0. Splits are disjoint between different seeds, too.
+        overlap: `"forbid"` for disjoint splits, `"allow"` to draw each split from all instances.
+
+    Raises:
+        ValueError: a value is not allowed; the message states it, the rule and the repair.
+    """
+
+    task: Task
+    num_train: int | None = 200_000
+    num_validation: int = 0
+    num_test: int = 20_000
+    seed: int = 0
+    overlap: str = "forbid"
+
+    def __post_init__(self) -> None:
+        least = {"num_train": 0, "num_validation": 0, "num_test": 0, "seed": 0}
+        if self.num_train is None:
+            del least["num_train"]
+        check_integers(self, **least)
+        for knob in least:  # numpy's integers would be another cache folder than Python's
+            vars(self)[knob] = int(vars(self)[knob])
+        if self.overlap not in ("forbid", "allow"):
+            raise ValueError(
+                f"overlap={self.overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is "
+                "drawn from all instances)."
+            )
+        if not self.num_rows:
+            raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
+        self.name = self.task.config_name
+        self.version = datasets.Version(self.task.VERSION)
+        super().__post_init__()
+
+    @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each split that has any, in the order train, validation, test."""
+        rows = {split: vars(self)[f"num_{split}"] for split in SPLITS}
+        return {split: count for split, count in rows.items() if count != 0}
+
+    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
+        """Name of the cache folder: `name`, and the knobs that differ from their defaults, however they were given."""
+        del config_kwargs
+        changed = {knob: vars(self)[knob] for knob, default in _DATA_KNOBS.items() if vars(self)[knob] != default}
+        return super().create_config_id(changed, custom_features)
+
+
+_NO_KNOBS = {"task", *(field.name for field in dataclasses.fields(datasets.BuilderConfig))}
+_DATA_KNOBS = {f.name: f.default for f in dataclasses.fields(TaskConfig) if f.name not in _NO_KNOBS}
+
+
+class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
+    """Base of the builders: one subclass per task, which sets `task_class`, `REPO_ID` and, if wanted, named configs.
+
+    Args:
+        cache_dir: where the Arrow files go; default: the cache of `datasets`.
+        config_name: a named config to start from; default: the task with its default knobs.
+        options: the knobs (the task's fields and those of `TaskConfig`), or arguments of `datasets.DatasetBuilder`.
+
+    Raises:
+        ValueError: an unknown config or knob (the nearest known one is named), or a value that is not allowed.
+
+    Example:
+        >>> builder = PathStarBuilder(degree=3, path_length=4, num_train=1000, num_test=100)
+        >>> builder.download_and_prepare(num_proc=2)
+        >>> rows = builder.as_dataset(split="train")
+    """
+
+    BUILDER_CONFIG_CLASS = TaskConfig
+    REPO_ID: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def task_class(self) -> type[Task]:
+        """The task; a subclass sets it as a class attribute."""
+
+    @classmethod
+    def source_hash(cls) -> str:
+        """Hash of the code that makes the rows: the task's, and this one's. Part of the cache folder's path."""
+        modules = dict.fromkeys(base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder))
+        sources = [cls.task_class.source_hash(), *(inspect.getsource(sys.modules[module]) for module in modules)]
+        return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
+
+    def __init__(self, cache_dir: str | None = None, **options: object) -> None:
+        defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
+        super().__init__(cache_dir, **(defaults | options))
+
+    def _create_builder_config(
+        self,
+        config_name: str | None = None,
+        custom_features: datasets.Features | None = None,
+        config_id: str | None = None,
+        **knobs: object,
+    ) -> tuple[TaskConfig, str]:
+        """Replaces the method of `datasets`, which drops knobs that are None and names no alternatives for a typo."""
+        if custom_features is not None:
+            raise ValueError(f"features= is not a knob of {self.REPO_ID}; build it, then call its `cast(features)`.")
+        if config_name is None:
+            config = TaskConfig(task=self.task_class())
+        elif config_name in self.builder_configs:
+            config = self.builder_configs[config_name]
+        else:
+            raise ValueError(_unknown("config", config_name, self.REPO_ID, self.builder_configs))
+        task_knobs = [field.name for field in dataclasses.fields(self.task_class)]
+        for knob in knobs:
+            if knob not in task_knobs and knob not in _DATA_KNOBS:
+                raise ValueError(_unknown("knob", knob, self.REPO_ID, [*task_knobs, *_DATA_KNOBS]))
+        task = dataclasses.replace(config.task, **{k: v for k, v in knobs.items() if k in task_knobs})
+        config = dataclasses.replace(config, task=task, **{k: v for k, v in knobs.items() if k in _DATA_KNOBS})
+        return config, config_id or config.create_config_id({})
+
+    def _info(self) -> datasets.DatasetInfo:
+        empty = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 0))
+        return datasets.DatasetInfo(
+            description=inspect.getdoc(self.task_class), features=datasets.Features.from_arrow_schema(empty.schema)
+        )
+
+    def download_and_prepare(self, *args: object, **kwargs: object) -> None:
+        """Write the splits into the cache, or find them there. Arguments as in `datasets.DatasetBuilder`.
+
+        Raises:
+            ValueError: an endless split (`num_train=None`), or a split that the task has no instances for.
+        """
+        if self.config.num_train is None:
+            raise ValueError(
+                "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
+                f"load_dataset({self.REPO_ID!r}, num_train=None, streaming=True)."
+            )
+        super().download_and_prepare(*args, **kwargs)
+
+    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
+        generators = []
+        for split, num_rows in self.config.num_rows.items():
+            # A split that the task has no instances for fails here: a worker's error would reach the user wrapped.
+            self.config.task.block(self.config.seed, split, 0, self.config.overlap)
+            gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
+            generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
+        return generators
+
+    def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
+        config = self.config
+        for shard_index, blocks in enumerate(shards):
+            tables = _tables(config.task, split, blocks, num_rows, config.seed, config.overlap)
+            for table_index, table in enumerate(tables):
+                yield Key(shard_index, table_index), table
+
+
+class PathStarBuilder(TaskBuilder):
+    """Path-star graphs: `load_dataset("nt_failures/pathstar")`. Knobs and row: `nt_failures.tasks.PathStar`."""
+
+    task_class = PathStar
+    REPO_ID = "nt_failures/pathstar"
+    DEFAULT_CONFIG_NAME = PathStar().config_name
+    # The sizes of the data released with arXiv 2403.06963, then larger ones on which later work compares.
+    BUILDER_CONFIGS = [
+        *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
+        *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
+    ]
+
+
+def generate_rows(
+    task: Task, split: str = "train", num_rows: int | None = None, seed: int = 0, overlap: str = "forbid"
+) -> Iterator[dict[str, object]]:
+    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder.
+
+    For `Dataset.from_generator(generate_rows, gen_kwargs={"task": PathStar(), "num_rows": 1000})`. Note that the
+    cache of `from_generator` does not see changes of the code; the builder's does.
+    """
+    for blocks in _shards(num_rows):
+        for table in _tables(task, split, blocks, num_rows, seed, overlap):
+            yield from table.to_pylist()
+
+
+def to_table(task: Task, columns: Columns) -> pa.Table:
+    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
+    arrays = {name: _to_arrow(column) for name, column in columns.items()}
+    for name, text in task.render(columns).items():
+        offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
+        arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
+    return pa.table(arrays)
+
+
+def _to_arrow(values: np.ndarray) -> pa.Array:
+    """One list level for each axis behind the first."""
+    array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for size in reversed(values.shape[1:]):
+        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
+    return array
+
+
+def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
+    """One table per block; the block that holds row `num_rows` is cut there."""
+    for index in blocks:
+        columns = task.block(seed, split, index, overlap)
+        if num_rows is not None:
+            columns = {name: column[: num_rows - index * BLOCK_ROWS] for name, column in columns.items()}
+        yield to_table(task, columns)
+
+
+def _shards(num_rows: int | None) -> list[range]:
+    """The blocks of a split in order, cut into the units that go to processes, workers and nodes."""
+    if num_rows is None:
+        starts = range(0, _MAX_SHARDS * _ENDLESS_SHARD_BLOCKS, _ENDLESS_SHARD_BLOCKS)
+        return [*(range(s, s + _ENDLESS_SHARD_BLOCKS) for s in starts[:-1]), range(starts[-1], sys.maxsize)]
+    num_blocks = -(-num_rows // BLOCK_ROWS)
+    size = max(1, -(-num_blocks // _MAX_SHARDS))
+    return [range(start, min(start + size, num_blocks)) for start in range(0, num_blocks, size)]
+
+
+def _unknown(kind: str, given: str, repo_id: str, known: object) -> str:
+    near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{given!r} is not a {kind} of {repo_id}.{hint} Known: {', '.join(known)}."

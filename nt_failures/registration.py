@@ -1,0 +1,51 @@
+"""Make `load_dataset` know the datasets of this library once it is imported.
+
+`datasets` 5 has neither loading scripts nor plug-ins. What it has is one function that turns a name into the module of
+a builder, `dataset_module_factory`, which two of its modules hold: both get a version that knows our names, too.
+"""
+
+import inspect
+from collections.abc import Callable
+
+from datasets import inspect as datasets_inspect
+from datasets import load as datasets_load
+from datasets.load import DatasetModule
+
+from nt_failures.builder import PathStarBuilder, TaskBuilder
+
+BUILDERS: dict[str, type[TaskBuilder]] = {"nt_failures/pathstar": PathStarBuilder}
+"""What `load_dataset` is to find under which name. A builder is the first concrete one in its module, because
+`datasets` looks builders up by module."""
+
+
+def register() -> None:
+    """Teach `load_dataset`, `load_dataset_builder` and `get_dataset_config_names` the names in `BUILDERS`.
+
+    Any other name goes to `datasets` unchanged. Calling it again, or after a reload, changes nothing.
+    """
+    for module in (datasets_load, datasets_inspect):
+        if module.dataset_module_factory.__module__ != __name__:
+            module.dataset_module_factory = _with_builders(module.dataset_module_factory)
+
+
+def _with_builders(original: Callable[..., DatasetModule]) -> Callable[..., DatasetModule]:
+    # Not functools.wraps: it would hide the __module__ by which `register` knows its own work.
+    def dataset_module_factory(path: str, *args: object, **kwargs: object) -> DatasetModule:
+        """Answers the names in `BUILDERS`; the function of the same name in `datasets.load` answers the others."""
+        if path not in BUILDERS:
+            return original(path, *args, **kwargs)
+        given = inspect.signature(original).bind(path, *args, **kwargs).arguments
+        for name in ("revision", "data_dir", "data_files"):
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"{name}={given[name]!r} belongs to files on the Hub or on disk, but {path!r} is drawn by the "
+                    f"installed nt_failures; leave {name} out."
+                )
+        builder = BUILDERS[path]
+        return DatasetModule(
+            builder.__module__,
+            builder.source_hash(),
+            {"repo_id": builder.REPO_ID, "dataset_name": builder.REPO_ID.split("/")[-1]},
+        )
+
+    return dataset_module_factory
