@@ -37,13 +37,18 @@ class DataArguments:
             if value < low:
                 raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
 
+    def knobs(self) -> dict[str, Any]:
+        """The keyword arguments of `data.load_splits`."""
+        fields = dataclasses.asdict(self)
+        return {"seed": fields.pop("dataset_seed")} | {name: fields[name] for name in fields if name != "task"}
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelArguments:
     """Which model."""
 
     model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
-    config_overrides: dict | str = _help('Fields of the model\'s config, as JSON: \'{"n_inner": 64}\'.', factory=dict)
+    config_overrides: dict | str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", factory=dict)
     tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
 
 
@@ -74,6 +79,13 @@ class Arguments:
     training: RunArguments
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default."""
+        default = {field.name: field.default for field in dataclasses.fields(RunArguments)}
+        training = {name: value for name, value in self.training.to_dict().items() if value != default.get(name)}
+        parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
+        return {**{name: dataclasses.asdict(part) for name, part in parts.items()}, "training": training}
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:

@@ -1,6 +1,7 @@
 """From measured numbers to text a person reads."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from nt_failures.scoring import wilson
 
@@ -33,5 +34,14 @@ def position_table(metrics: Mapping[str, float], n: int, decision: int, chance: 
     rows.insert(1, ["-" * width for width in widths])
     rows.insert(-1, ["-" * width for width in widths])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.append(f"n = {n:,} held-out instances, 95 % intervals in brackets, chance at the decision {100 * chance:.1f} %")
+    lines.append(
+        f"n = {n:,} held-out instances, 95 % intervals in brackets, chance at the decision {100 * chance:.1f} %"
+    )
     return "\n".join(lines)
+
+
+def summary(results: Mapping[str, Any], folder: str) -> str:
+    """The end of a run: the table by position, the verdict, and where everything was written."""
+    table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
+    speed = f"{results['steps']:,} steps in {results['train_seconds']:,.0f} s"
+    return f"\n{table}\n\n{results['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"

@@ -34,6 +34,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = dataclasses.field(
         default=False, metadata={"help": "Kept off: the objective needs the columns that a model's forward does not."}
     )
+    dataloader_pin_memory: bool = dataclasses.field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
+    )
     optimizer: str = dataclasses.field(
         default="adamw",
         metadata={"help": "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW."},

@@ -1,0 +1,78 @@
+"""Train a stock causal LM on a lookahead task under any objective, and say whether and why it failed.
+
+accelerate launch examples/train.py                                   # the quickstart recipe
+accelerate launch examples/train.py --order reversed                  # one change to it
+accelerate launch examples/train.py examples/recipes/hybrid.yaml --seed 1
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from transformers import AutoTokenizer, ProgressCallback, set_seed
+
+import nt_failures as ntf
+from nt_failures import arguments, finder, models, report, runs
+from nt_failures.callbacks import LiveProgressCallback
+from nt_failures.data import load_splits
+
+QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
+
+
+def main(argv: list[str]) -> dict:
+    """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
+    args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
+    task, training = args.task, args.training
+    checkpoint = runs.prepare_output_dir(args)
+    set_seed(training.seed)
+
+    objective_class = finder.find("objectives", args.objective.objective)
+    if args.model.tokenizer or not models.from_scratch(args.model.model):
+        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model)
+    else:
+        tokenizer = ntf.word_level_tokenizer(task)
+    ntf.add_tokens(tokenizer, objective_class.extra_tokens)
+    objective = objective_class.from_tokenizer(
+        tokenizer, order=args.objective.order, **args.objective.objective_options
+    )
+
+    splits = {name: ntf.tokenize(rows, tokenizer) for name, rows in load_splits(task, **args.data.knobs()).items()}
+    longest = runs.longest_sequence(splits["test"])
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    models.set_answer_length(model, len(splits["test"][0]["target_ids"]), objective.pad_token_id)
+
+    trainer = ntf.ObjectiveTrainer(
+        model,
+        training,
+        objective=objective,
+        task=task,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LiveProgressCallback)
+    if trainer.is_world_process_zero():
+        print(runs.headline(args, model))
+
+    start = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.monotonic() - start
+
+    training.full_decode = True  # the final table is read token by token
+    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        runs.write(results, args)
+        print(report.summary(results, training.output_dir))
+    if training.push_to_hub:
+        trainer.push_to_hub()
+    return results
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,168 @@
+"""One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
+
+import dataclasses
+import json
+import logging
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import PreTrainedModel, TrainerState
+from transformers.trainer_utils import get_last_checkpoint
+
+from nt_failures import report
+from nt_failures.arguments import Arguments
+from nt_failures.diagnosis.verdict import Budget, Evidence, verdict
+from nt_failures.models import parameter_count
+from nt_failures.trainer import ObjectiveTrainer
+
+logger = logging.getLogger(__name__)
+
+ARGUMENTS_FILE, RESULTS_FILE = "arguments.json", "results.json"
+
+
+def prepare_output_dir(args: Arguments) -> str | None:
+    """Claim the output folder; returns the checkpoint to resume from, if any.
+
+    Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
+    (`--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even then
+    only a folder that an earlier run of this script wrote is cleared.
+    """
+    training = args.training
+    if "output_dir" not in args.given:
+        size = Path(args.model.model).name
+        names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
+        training.output_dir = str(Path("outputs") / "-".join(names))
+    folder = Path(training.output_dir)
+    if training.process_index != 0:
+        return _checkpoint(training.resume_from_checkpoint, folder)
+    if folder.exists() and any(folder.iterdir()) and training.resume_from_checkpoint is None:
+        if not training.overwrite_output_dir:
+            raise ValueError(
+                f"output_dir {str(folder)!r} is not empty; add --resume_from_checkpoint last to go on with it, "
+                "--overwrite_output_dir to replace it, or --output_dir with another folder."
+            )
+        if not (folder / ARGUMENTS_FILE).exists():
+            raise ValueError(
+                f"output_dir {str(folder)!r} holds no earlier run ({ARGUMENTS_FILE} is missing), so it is not cleared; "
+                "give --output_dir with another folder."
+            )
+        shutil.rmtree(folder)
+    checkpoint = _checkpoint(training.resume_from_checkpoint, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / ARGUMENTS_FILE, args.to_dict())
+    return checkpoint
+
+
+def _checkpoint(asked: str | bool | None, folder: Path) -> str | None:
+    if asked is None:
+        return None
+    if str(asked).lower() not in ("last", "true"):
+        return str(asked)
+    last = get_last_checkpoint(str(folder)) if folder.exists() else None
+    if last is None:
+        raise ValueError(f"output_dir {str(folder)!r} holds no checkpoint to resume; train with --save_strategy steps.")
+    return last
+
+
+def longest_sequence(rows: datasets.Dataset) -> int:
+    """Tokens of the longest row, prefix and target together, with room for rows of other splits."""
+    lengths = [len(p) + len(t) for p, t in zip(rows["prefix_ids"], rows["target_ids"], strict=True)]
+    # Rows of equal length stay so in every split; where a tokenizer makes them vary, other rows may be longer.
+    return max(lengths) if min(lengths) == max(lengths) else max(lengths) + max(lengths) - min(lengths)
+
+
+def headline(args: Arguments, model: PreTrainedModel) -> str:
+    """What is about to run, in two lines."""
+    objective = args.objective
+    return (
+        f"{args.task}: {objective.objective}, {objective.order} order, seed {args.training.seed}\n"
+        f"{args.model.model}: {type(model).__name__}, {parameter_count(model):,} parameters -> {args.training.output_dir}"
+    )
+
+
+def results(
+    trainer: ObjectiveTrainer, args: Arguments, metrics: dict[str, float], n: int, train_seconds: float
+) -> dict[str, Any]:
+    """Everything a later table needs, JSON-ready: metrics, verdict, budget, arguments, versions and the learning curve."""
+    plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
+    state = trainer.state
+    decision = args.task.decision_position(args.objective.order)
+    evidence = Evidence(
+        n=n,
+        exact=plain["free/exact"],
+        chance=args.task.chance,
+        decision=decision,
+        forced=report.positions(plain, "forced"),
+        free=report.positions(plain, "free"),
+        autoregressive=trainer.objective.decodings[0] == "autoregressive",
+    )
+    budget = Budget(state.global_step, examples_seen(trainer), state.total_flos or None)
+    return {
+        "metrics": plain,
+        "n": n,
+        "chance": args.task.chance,
+        "decision_position": decision,
+        "verdict": dataclasses.asdict(verdict(evidence, budget)),
+        "steps": state.global_step,
+        "examples": budget.examples,
+        "flops": budget.flops,
+        "train_seconds": round(train_seconds, 1),
+        "parameters": parameter_count(trainer.model),
+        "learning_curve": learning_curve(state),
+        "arguments": args.to_dict(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def examples_seen(trainer: ObjectiveTrainer) -> int:
+    """Training examples of all processes so far, repeats counted."""
+    per_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    return trainer.state.global_step * per_step
+
+
+def learning_curve(state: TrainerState) -> list[dict[str, float]]:
+    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
+    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
+    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+    return [
+        {"step": e["step"]}
+        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
+        for e in entries
+    ]
+
+
+def write(results_: dict[str, Any], args: Arguments) -> None:
+    """Write results.json into the output folder."""
+    write_json(Path(args.training.output_dir) / RESULTS_FILE, results_)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all: a reader never sees half a file."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.integer, np.floating)):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a results file")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def hardware() -> dict[str, Any]:
+    """What it ran on."""
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
