@@ -44,21 +44,18 @@ def autoregressive(
 ) -> torch.Tensor:
     """Greedy token-by-token decoding with the model's own cache, by `generate`.
 
-    It feeds a Mamba one token at a time after the prefix, which its cache needs, and numbers padded rows right. The
-    end-of-sequence token is switched off: the length is given, as in the paper, whose targets carry no end token.
+    It feeds a Mamba one token at a time after the prefix, which its cache needs, and numbers padded rows right. No
+    token ends a row: the length is given, as in the paper, whose targets carry no end token.
     """
     steps = int(lengths_B.max())
-    greedy = GenerationConfig(
-        max_new_tokens=steps,
-        min_new_tokens=steps,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=pad_token_id,
-        eos_token_id=None,
-        bos_token_id=None,
-        use_cache=True,
-    )
-    ids = model.generate(inputs=prefix_ids, attention_mask=prefix_mask, generation_config=greedy)
+    greedy = GenerationConfig(max_new_tokens=steps, do_sample=False, use_cache=True, pad_token_id=pad_token_id)
+    # generate() fills what `greedy` leaves open from the model's own settings: end tokens, penalties, suppressed tokens.
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        ids = model.generate(inputs=prefix_ids, attention_mask=prefix_mask, generation_config=greedy)
+    finally:
+        model.generation_config = own
     new_BT = ids[:, prefix_ids.shape[1] :]
     columns_T = torch.arange(steps, device=ids.device)
     return new_BT.where(columns_T < lengths_B[:, None], IGNORE)
