@@ -160,7 +160,7 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
     """
     labels = batch["labels"]
     labelled = labels.ne(IGNORE).any(dim=0)
-    first = int(labelled.int().argmax()) if len(labels) else 0
+    first = 1 + int(labelled[1:].int().argmax())  # 1 where nothing is labelled; column 0 has no token before it
     inputs = {name: batch[name][:, :-1] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     keep = labels.shape[1] - first
     return model(**inputs, use_cache=False, logits_to_keep=keep).logits, labels[:, first:]
