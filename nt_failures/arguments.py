@@ -15,8 +15,8 @@ from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainingArguments
 
 
-def _help(text: str, default: Any = dataclasses.MISSING, factory: Any = dataclasses.MISSING) -> Any:
-    return dataclasses.field(default=default, default_factory=factory, metadata={"help": text})
+def _help(text: str, default: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,10 @@ class DataArguments:
 
 @dataclasses.dataclass(frozen=True)
 class ModelArguments:
-    """Which model."""
+    """Which model. JSON fields are strings on the command line, mappings in a recipe, and mappings once parsed."""
 
     model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
-    config_overrides: dict | str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", factory=dict)
+    config_overrides: str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
 
 
@@ -58,7 +58,7 @@ class ObjectiveArguments:
 
     objective: str = _help("A file of nt_failures/objectives, or a dotted path to your own class.", "next_token")
     order: str = _help("`forward`, or `reversed` to train on the target from its end.", "forward")
-    objective_options: dict | str = _help("The objective's other options, as JSON.", factory=dict)
+    objective_options: str = _help("The objective's other options, as JSON.", "{}")
 
 
 @dataclasses.dataclass

@@ -44,4 +44,4 @@ def summary(results: Mapping[str, Any], folder: str) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
     table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
     speed = f"{results['steps']:,} steps in {results['train_seconds']:,.0f} s"
-    return f"\n{table}\n\n{results['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"
+    return f"\n{table}\n\n{results['diagnosis']['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"

@@ -1,6 +1,5 @@
 """One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
 
-import dataclasses
 import json
 import logging
 import platform
@@ -17,11 +16,16 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from nt_failures import report
 from nt_failures.arguments import Arguments
-from nt_failures.diagnosis.verdict import Budget, Evidence, verdict
+from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.models import parameter_count
+from nt_failures.predictor import ModelPredictor
+from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
 
 logger = logging.getLogger(__name__)
+
+DIAGNOSIS_ROWS = 2000
+"""Instances of each split that a run's diagnosis looks at."""
 
 ARGUMENTS_FILE, RESULTS_FILE = "arguments.json", "results.json"
 
@@ -89,36 +93,68 @@ def headline(args: Arguments, model: PreTrainedModel) -> str:
 def results(
     trainer: ObjectiveTrainer, args: Arguments, metrics: dict[str, float], n: int, train_seconds: float
 ) -> dict[str, Any]:
-    """Everything a later table needs, JSON-ready: metrics, verdict, budget, arguments, versions and the learning curve."""
+    """Everything a later table needs, JSON-ready: metrics, diagnosis, budget, arguments, versions, learning curve.
+
+    Args:
+        metrics: of the test split, with the prefix `test_` and the full decode.
+        n: rows of the test split.
+    """
     plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
     state = trainer.state
-    decision = args.task.decision_position(args.objective.order)
-    evidence = Evidence(
-        n=n,
-        exact=plain["free/exact"],
-        chance=args.task.chance,
-        decision=decision,
-        forced=report.positions(plain, "forced"),
-        free=report.positions(plain, "free"),
-        autoregressive=trainer.objective.decodings[0] == "autoregressive",
-    )
     budget = Budget(state.global_step, examples_seen(trainer), state.total_flos or None)
+    curve = learning_curve(state)
     return {
         "metrics": plain,
         "n": n,
         "chance": args.task.chance,
-        "decision_position": decision,
-        "verdict": dataclasses.asdict(verdict(evidence, budget)),
+        "decision_position": args.task.decision_position(args.objective.order),
+        "diagnosis": diagnosis_of(trainer, args, plain, n, curve, budget),
         "steps": state.global_step,
         "examples": budget.examples,
         "flops": budget.flops,
         "train_seconds": round(train_seconds, 1),
         "parameters": parameter_count(trainer.model),
-        "learning_curve": learning_curve(state),
+        "learning_curve": curve,
         "arguments": args.to_dict(),
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def diagnosis_of(
+    trainer: ObjectiveTrainer,
+    args: Arguments,
+    metrics: dict[str, float],
+    n: int,
+    curve: list[dict[str, float]],
+    budget: Budget,
+) -> dict[str, Any]:
+    """The diagnosis on the first rows of test and train; its verdict rests on the metrics of the whole test split."""
+    task, data, objective = args.task, args.data, trainer.objective
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    predictor = ModelPredictor(
+        model, trainer.processing_class, objective, task, args.training.per_device_eval_batch_size
+    )
+    rows = {"test": min(data.num_test, DIAGNOSIS_ROWS), "train": min(data.num_train, DIAGNOSIS_ROWS)}
+    held_out, train = (first_rows(task, split, count, data.dataset_seed, data.overlap) for split, count in rows.items())
+    found = diagnose(predictor, task, held_out, train, curve, budget)
+    evidence = Evidence(
+        n=n,
+        exact=metrics["free/exact"],
+        chance=task.chance,
+        decision=task.decision_position(objective.order),
+        forced=report.positions(metrics, "forced"),
+        free=report.positions(metrics, "free"),
+        autoregressive=predictor.autoregressive,
+        train_decision=found["decision_token"]["train_accuracy"],
+        follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
+    )
+    return found | {"verdict": verdict(evidence, budget).to_dict()}
+
+
+def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> dict[str, np.ndarray]:
+    """The first `count` rows of a split as columns, at most one block."""
+    return {name: column[:count] for name, column in task.block(seed, split, 0, overlap).items()}
 
 
 def examples_seen(trainer: ObjectiveTrainer) -> int:

@@ -104,13 +104,18 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     return dataset.map(_tokenize_batch, num_proc=num_proc, desc="Tokenizing", **options)
 
 
-def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:
-    prefix = _encode(tokenizer, batch["prompt"])
-    target = _encode(tokenizer, batch["completion"], return_offsets_mapping=True)
-    positions = [
-        _positions(text, offsets) for text, offsets in zip(batch["completion"], target["offset_mapping"], strict=True)
-    ]
+def encode_rows(
+    tokenizer: PreTrainedTokenizerBase, prompts: list[str], completions: list[str]
+) -> dict[str, list[list[int]]]:
+    """The columns of `tokenize` for lists of texts."""
+    prefix = _encode(tokenizer, prompts)
+    target = _encode(tokenizer, completions, return_offsets_mapping=True)
+    positions = [_positions(text, offsets) for text, offsets in zip(completions, target["offset_mapping"], strict=True)]
     return {"prefix_ids": prefix["input_ids"], "target_ids": target["input_ids"], "target_positions": positions}
+
+
+def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:
+    return encode_rows(tokenizer, batch["prompt"], batch["completion"])
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> dict[str, list]:

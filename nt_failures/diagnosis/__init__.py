@@ -1,1 +1,20 @@
-"""Diagnosis: whether a model failed, and why. One claim, one file."""
+"""Diagnosis: whether a model failed, and why. One claim, one file; `diagnose` asks for all of them."""
+
+from nt_failures.diagnosis.clever_hans import clever_hans
+from nt_failures.diagnosis.decision_token import decision_token
+from nt_failures.diagnosis.diagnose import diagnose
+from nt_failures.diagnosis.forced_vs_free import forced_vs_free
+from nt_failures.diagnosis.learning_order import learning_order
+from nt_failures.diagnosis.verdict import Budget, Evidence, Verdict, verdict
+
+__all__ = [
+    "Budget",
+    "Evidence",
+    "Verdict",
+    "clever_hans",
+    "decision_token",
+    "diagnose",
+    "forced_vs_free",
+    "learning_order",
+    "verdict",
+]

@@ -37,7 +37,7 @@ class Evidence:
 
     `forced` maps answer positions, from 1, to forced accuracy. `autoregressive` says whether the model decodes token by
     token; only then do forced accuracies describe what it does. `train_decision` is the forced accuracy at the decision
-    on `train_n` training instances, None where not measured.
+    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured.
     """
 
     n: int
@@ -48,7 +48,7 @@ class Evidence:
     free: Mapping[int, float]
     autoregressive: bool = True
     train_decision: float | None = None
-    train_n: int = 0
+    follow_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,58 +59,83 @@ class Verdict:
     text: str
     rule: str
 
+    def to_dict(self) -> dict[str, str]:
+        """JSON-ready."""
+        return dataclasses.asdict(self)
+
 
 def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     """Judge a model by the first rule that fits.
 
     1. solved: exact accuracy >= 0.95.
-    2. undertrained: a position other than the decision is below 0.95, and errors do not just multiply up (rule 5).
-    3. memorised: the decision is >= 0.95 on training instances and at chance on held-out ones.
-    4. clever-hans + indecipherable token: every other position >= 0.95, the decision at chance: the interval of its
-       accuracy reaches down to 1.1 times chance.
-    5. snowballing: every forced position, the decision too, >= 0.8 and clearly above chance, and their product is within
-       0.05 of exact: nothing is unlearnt, small errors multiply.
+    2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, and the product of
+       the forced accuracies within 0.05 of exact: nothing is unlearnt, small errors multiply.
+    3. undertrained: a position other than the decision is below 0.95.
+    4. memorised: the decision is >= 0.95 on training instances and at chance on held-out ones.
+    5. clever-hans + indecipherable token: the model decodes token by token, the other positions are >= 0.95, and the
+       decision is at chance.
+    6. undertrained: anything else.
+
+    "At chance" means that the 95 % interval of the decision's accuracy reaches down to 1.1 times chance.
     """
-    after = "" if budget is None else f" after {budget}"
-    shares = evidence.forced if evidence.autoregressive else evidence.free
-    others = {k: share for k, share in shares.items() if k != evidence.decision}
-    worst, lowest = min(others.items(), key=lambda item: item[1], default=(0, 1.0))
-    decision = shares[evidence.decision]
-    low, high = wilson(decision * evidence.n, evidence.n)
-    at_chance = low <= 1.1 * evidence.chance
-    way = "teacher forcing" if evidence.autoregressive else "its own decoding"
-    seen = f"decision {decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}"
+    facts = _Facts(evidence, "" if budget is None else f" after {budget}")
     if evidence.exact >= SOLVED_AT:
-        return Verdict("solved", f"Solved{after}: {evidence.exact:.1%} of held-out paths are exact.", "exact >= 0.95")
-    product = math.prod(evidence.forced.values())
-    mild = min(evidence.forced.values(), default=0.0) >= 0.8 and not at_chance
-    if evidence.autoregressive and mild and abs(product - evidence.exact) <= 0.05:
-        text = (
-            f"Snowballing{after}: every position is learnt well under teacher forcing, the worst at "
-            f"{min(evidence.forced.values()):.1%}; their product, {product:.1%}, is what free running reaches "
-            f"({evidence.exact:.1%})."
-        )
-        return Verdict("snowballing", text, "every forced position >= 0.8, product within 0.05 of exact")
-    if lowest < LEARNT_AT:
-        text = (
-            f"Undertrained{after}: position {worst} is right in {lowest:.1%} under {way}, so more than the decision is "
-            f"still to be learnt ({seen})."
-        )
-        return Verdict("undertrained", text, "a position other than the decision < 0.95")
-    if at_chance and evidence.train_decision is not None and evidence.train_decision >= LEARNT_AT:
-        text = (
-            f"Memorised{after}: the decision is right on {evidence.train_decision:.1%} of training instances and at chance "
-            f"on held-out ones ({seen})."
-        )
-        return Verdict("memorised", text, "decision >= 0.95 on train, at chance held out")
-    if at_chance and evidence.autoregressive:
-        text = (
-            f"Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the true "
-            f"path is revealed (the worst at {lowest:.1%}), but the one token that needs planning is guessed ({seen}). "
-            "This is no snowballing: the first error is at the decision. More steps may still solve it."
-        )
         return Verdict(
-            "clever-hans + indecipherable token", text, "others >= 0.95, interval of the decision within 1.1 x chance"
+            "solved", f"Solved{facts.after}: {evidence.exact:.1%} of held-out paths are exact.", "exact >= 0.95"
         )
-    text = f"Undertrained{after}: the decision is being learnt but is not there yet ({seen})."
+    if facts.snowballs:
+        return Verdict("snowballing", facts.snowballing(), "every forced position >= 0.8, product within 0.05 of exact")
+    if facts.lowest < LEARNT_AT:
+        return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
+    if facts.at_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
+        return Verdict("memorised", facts.memorised(), "decision >= 0.95 on training instances, at chance held out")
+    if facts.at_chance and evidence.autoregressive:
+        return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 1.1 x chance")
+    text = f"Undertrained{facts.after}: the decision is above chance but not learnt yet ({facts.seen})."
     return Verdict("undertrained", text, "exact < 0.95 and no other rule fits")
+
+
+class _Facts:
+    """What the rules and their texts share."""
+
+    def __init__(self, evidence: Evidence, after: str):
+        self.evidence, self.after = evidence, after
+        shares = evidence.forced if evidence.autoregressive else evidence.free
+        others = {k: share for k, share in shares.items() if k != evidence.decision}
+        self.worst, self.lowest = min(others.items(), key=lambda item: item[1], default=(0, 1.0))
+        decision = shares[evidence.decision]
+        low, high = wilson(decision * evidence.n, evidence.n)
+        self.at_chance = low <= 1.1 * evidence.chance
+        self.product = math.prod(evidence.forced.values())
+        mild = min(evidence.forced.values()) >= 0.8 and not self.at_chance
+        self.snowballs = evidence.autoregressive and mild and abs(self.product - evidence.exact) <= 0.05
+        self.seen = f"decision {decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
+
+    def snowballing(self) -> str:
+        return (
+            f"Snowballing{self.after}: every position is learnt well under teacher forcing, the worst at "
+            f"{min(self.evidence.forced.values()):.1%}; their product, {self.product:.1%}, is what free running reaches "
+            f"({self.evidence.exact:.1%})."
+        )
+
+    def undertrained(self) -> str:
+        way = "teacher forcing" if self.evidence.autoregressive else "its own decoding"
+        return (
+            f"Undertrained{self.after}: position {self.worst} is right in {self.lowest:.1%} under {way}, so more than the "
+            f"decision is still to be learnt ({self.seen})."
+        )
+
+    def memorised(self) -> str:
+        return (
+            f"Memorised{self.after}: the decision is right on {self.evidence.train_decision:.1%} of training instances and "
+            f"at chance on held-out ones ({self.seen})."
+        )
+
+    def clever_hans(self) -> str:
+        follow = self.evidence.follow_rate
+        cheat = "" if follow is None else f" Put on a wrong arm, it goes on along it in {follow:.1%}."
+        return (
+            f"Clever Hans + indecipherable token{self.after}: stuck at chance. Every other position is a look-up once the "
+            f"true path is revealed (the worst at {self.lowest:.1%}); the one token that needs planning is guessed "
+            f"({self.seen}).{cheat} This is no snowballing: the errors start at the decision. More steps may still solve it."
+        )

@@ -112,6 +112,21 @@ class Task(abc.ABC):
         """Score answers. Arrays with one row per instance: `correct` (n, answer_length), `exact`, `first_error`."""
 
     @abc.abstractmethod
+    def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The right answers of the given instances, (n, answer_length)."""
+
+    @abc.abstractmethod
+    def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
+        """The same instances with other answers, right or wrong, in the place of the right ones; `render` shows them."""
+
+    @abc.abstractmethod
+    def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """Answers that go wrong at the decision and then on consistently, (n, answer_length), each drawn at random.
+
+        ValueError if the task of this size has none.
+        """
+
+    @abc.abstractmethod
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """uint64 per row, equal for rows that pose the same problem however it is written down."""
 

@@ -200,6 +200,27 @@ class PathStar(Task):
             "valid_path": valid,
         }
 
+    def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(columns["path"])
+
+    def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
+        return {**{name: np.asarray(columns[name]) for name in ("edges", "source", "goal")}, "path": answers}
+
+    def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """The path from the source to the leaf of a wrong arm, each wrong arm equally likely."""
+        if self.degree < 2:
+            raise ValueError("degree=1 has no wrong arm to follow; give degree >= 2.")
+        edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
+        rows = np.arange(len(path))
+        child = np.full((len(path), self.num_nodes), -1, dtype=np.int64)
+        np.put_along_axis(child, edges[:, :, 0].astype(np.int64), edges[:, :, 1], axis=1)
+        first = (edges[:, :, 0] == path[:, :1]) & (edges[:, :, 1] != path[:, 1:2])  # out of the source, wrong arms only
+        chosen = np.argmax(np.where(first, rng.random(first.shape), -1.0), axis=1)
+        steps = [path[:, 0].astype(np.int64), edges[rows, chosen, 1].astype(np.int64)]
+        for _ in range(self.path_length - 2):
+            steps.append(child[rows, steps[-1]])
+        return np.stack(steps, axis=1)
+
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""
         edges = np.asarray(columns["edges"]).astype(np.uint64)

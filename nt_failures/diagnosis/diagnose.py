@@ -1,0 +1,66 @@
+"""All claims about one model in one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nt_failures.diagnosis.clever_hans import clever_hans
+from nt_failures.diagnosis.decision_token import decision_token
+from nt_failures.diagnosis.forced_vs_free import forced_vs_free
+from nt_failures.diagnosis.learning_order import learning_order
+from nt_failures.diagnosis.verdict import Budget, Evidence, verdict
+from nt_failures.predictor import Columns, Predictor
+from nt_failures.tasks.base import Task
+
+
+def diagnose(
+    predictor: Predictor,
+    task: Task,
+    held_out: Columns,
+    train: Columns | None = None,
+    curve: Sequence[Mapping[str, float]] = (),
+    budget: Budget | None = None,
+) -> dict[str, Any]:
+    """Say whether a model failed and why.
+
+    Args:
+        predictor: `ModelPredictor(model, tokenizer, objective, task)`, or a planted model.
+        held_out: instances it was not trained on.
+        train: instances it was trained on, for the memorisation gap.
+        curve: evaluations during training, for the learning order.
+        budget: what the training spent; every verdict is about a budget.
+
+    Returns:
+        JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `learning_order` (None where a claim cannot be
+        tested, with the reason in `not_measured`), and `verdict` (name, text, rule).
+    """
+    missing: dict[str, str] = {}
+    forced_free = forced_vs_free(predictor, task, held_out)
+    decision = decision_token(predictor, task, held_out, train)
+    cheat = order = None
+    try:
+        cheat = clever_hans(predictor, task, held_out)
+    except ValueError as error:
+        missing["clever_hans"] = str(error)
+    try:
+        order = learning_order(curve, way="forced" if predictor.autoregressive else "free")
+    except ValueError as error:
+        missing["learning_order"] = str(error)
+    evidence = Evidence(
+        n=forced_free["n"],
+        exact=forced_free["exact"],
+        chance=task.chance,
+        decision=decision["position"],
+        forced=forced_free["forced"],
+        free=forced_free["free"],
+        autoregressive=predictor.autoregressive,
+        train_decision=decision.get("train_accuracy"),
+        follow_rate=None if cheat is None else cheat["follow_rate"],
+    )
+    return {
+        "forced_vs_free": forced_free,
+        "decision_token": decision,
+        "clever_hans": cheat,
+        "learning_order": order,
+        "not_measured": missing,
+        "verdict": verdict(evidence, budget).to_dict(),
+    }

@@ -1,0 +1,45 @@
+"""Claim: which positions are learnt first. When each crosses a threshold, read from the evaluations during training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def learning_order(
+    curve: Sequence[Mapping[str, float]], way: str = "forced", threshold: float = 0.95
+) -> dict[str, Any]:
+    """Find the first evaluation at which each position is, and from then on stays, at or above the threshold.
+
+    Next-token training learns the look-ups behind the decision early (the cheat) and the decision late or never;
+    teacherless training learns from the end backwards.
+
+    Args:
+        curve: evaluations in order, each with `step` and `{way}/position_k`; `runs.learning_curve` or the
+            Trainer's `log_history` (there with the prefix `eval_`).
+        way: `"forced"`, `"free"` or `"parallel"`.
+        threshold: accuracy in 0..1.
+
+    Returns:
+        `step`: {position: step, None where it never was}; `order`: positions from first learnt to last, those never
+        learnt left out; `last_step`: the step of the last evaluation, up to which "never" holds.
+
+    Raises:
+        ValueError: no evaluation with positions of this way.
+    """
+    plain = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in curve]
+    start = f"{way}/position_"
+    points = [entry for entry in plain if any(name.startswith(start) for name in entry)]
+    if not points:
+        raise ValueError(
+            f"the curve has no {start}k; evaluate during training (eval_strategy='steps'), or name another way."
+        )
+    positions = sorted(int(name.removeprefix(start)) for name in points[0] if name.startswith(start))
+    steps: dict[int, int | None] = {}
+    for k in positions:
+        steps[k] = None
+        for entry in points:
+            if entry[f"{start}{k}"] < threshold:
+                steps[k] = None
+            elif steps[k] is None:
+                steps[k] = int(entry["step"])
+    order = sorted((k for k in positions if steps[k] is not None), key=lambda k: steps[k])
+    return {"threshold": threshold, "step": steps, "order": order, "last_step": int(points[-1]["step"])}

@@ -1,0 +1,1 @@
+"""Metrics in the form of the `evaluate` library: one folder, one metric."""

@@ -1,0 +1,5 @@
+"""PathAccuracy, as a class; the folder itself is what `evaluate.load` takes."""
+
+from nt_failures.metrics.path_accuracy.path_accuracy import PathAccuracy
+
+__all__ = ["PathAccuracy"]

@@ -1,0 +1,151 @@
+"""PathAccuracy: an `evaluate` metric that scores paths as the path-star task judges them.
+
+Three ways in: the class, `evaluate.load("<this folder>")`, and `evaluate.combine`. What counts as right is asked of
+`PathStar.judge`; this file reads text, groups rows by size and takes means. The loader of `evaluate` reads the imports
+below by a regular expression, so each has one line.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from nt_failures.tasks.path_star import PathStar
+
+Path = str | Sequence[int]
+
+_DESCRIPTION = """\
+Scores predicted paths, node by node and as a whole, against the true paths of path-star graphs (arXiv 2403.06963).
+With the prompts it also tells valid paths to a wrong leaf from answers that are no path at all."""
+
+_CITATION = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
+
+_INPUTS = """
+Args:
+    predictions: answers, each as text ("32,34,6,16,12", commas or blanks) or as a list of node labels.
+    references: the true paths, in either form, in the task's own order (source first); at least two nodes each.
+    prompts (optional): the path-star prompts ("32,3|16,12|.../32,12="), one for each answer. Sizes may differ.
+    decision_position (optional): position, from 1, that `decision` reports. Default 2.
+
+Returns, each a share of all answers, from 0 to 1, unless noted:
+    exact: the whole path, no more and no less.
+    position_k: right at position k; a share of the answers whose reference has a position k.
+    decision: right at `decision_position`.
+    first_error_k: first wrong at position k; one past the reference's end where only something follows the path.
+    n: number of answers, an int.
+    valid_path (with prompts): a path of the graph from the source to a leaf, the right one or a wrong one.
+    wrong_arm (with prompts): a path of the graph to a wrong leaf.
+
+Example:
+    >>> metric = PathAccuracy()
+    >>> metric.compute(predictions=["32,3,19,47,28"], references=["32,34,6,16,12"])["decision"]
+    0.0
+"""
+
+
+class PathAccuracy(evaluate.Metric):
+    """Exact, per position, decision, first error and, with prompts, valid paths. Inputs and results: `inputs_description`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        kinds = (datasets.Value("string"), datasets.List(datasets.Value("int64")))
+        options = [{"predictions": p, "references": r} for p, r in itertools.product(kinds, repeat=2)]
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=[datasets.Features(option) for option in options],
+            reference_urls=["https://arxiv.org/abs/2403.06963"],
+        )
+
+    def add_batch(
+        self, *, predictions: Sequence | None = None, references: Sequence | None = None, **kwargs: Any
+    ) -> None:
+        """Add answers and their references; as many of one as of the other, and at least one."""
+        if predictions is None or references is None or len(predictions) != len(references):
+            counts = [0 if rows is None else len(rows) for rows in (predictions, references)]
+            raise ValueError(f"{counts[0]} predictions for {counts[1]} references; give one reference for each.")
+        if len(predictions) == 0:
+            raise ValueError("no predictions to score; give at least one prediction and its reference.")
+        super().add_batch(predictions=predictions, references=references, **kwargs)
+
+    def _compute(
+        self,
+        predictions: list[Path],
+        references: list[Path],
+        prompts: Sequence[str] | None = None,
+        decision_position: int = 2,
+    ) -> dict[str, float]:
+        if prompts is not None and len(prompts) != len(predictions):
+            raise ValueError(f"{len(prompts)} prompts for {len(predictions)} predictions; give one prompt for each.")
+        paths = [_reference(path, row) for row, path in enumerate(references, start=1)]
+        shortest = min(map(len, paths))
+        if not 1 <= decision_position <= shortest:
+            raise ValueError(
+                f"decision_position={decision_position} is no position of every reference; give 1 to {shortest}."
+            )
+        judged = _judge([_labels(answer) for answer in predictions], paths, prompts)
+        longest = judged["correct"].shape[1]
+        right = np.nanmean(judged["correct"], axis=0)
+        scores = {"exact": judged["exact"].mean()}
+        scores |= {f"position_{k}": right[k - 1] for k in range(1, longest + 1)}
+        scores["decision"] = judged["correct"][:, decision_position - 1].mean()
+        scores |= {f"first_error_{k}": (judged["first_error"] == k).mean() for k in range(1, longest + 2)}
+        if prompts is not None:
+            scores["valid_path"] = judged["valid_path"].mean()
+            scores["wrong_arm"] = (judged["valid_path"] & ~judged["exact"]).mean()
+        return {**{name: float(share) for name, share in scores.items()}, "n": len(paths)}
+
+
+def _labels(answer: Path) -> list[int]:
+    """Node labels of text or of a list; what is no label reads as -1."""
+    if answer is None:
+        raise ValueError("an answer or reference is None; give '' for an answer without nodes.")
+    return PathStar().read_answer(answer) if isinstance(answer, str) else list(answer)
+
+
+def _reference(path: Path, row: int) -> list[int]:
+    labels = _labels(path)
+    if len(labels) < 2 or min(labels) < 0:
+        raise ValueError(f"reference {row}, {path!r}, is no path; give two or more node labels, such as '32,34,6'.")
+    return labels
+
+
+def _judge(answers: list, paths: list, prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Verdicts of `PathStar.judge`, one row per answer; `correct` is (n, longest path) floats, nan behind a path's end."""
+    instances = [_instance(path, prompts and prompts[row], row + 1) for row, path in enumerate(paths)]
+    judged = {
+        "correct": np.full((len(paths), max(map(len, paths))), np.nan),
+        "exact": np.zeros(len(paths), dtype=bool),
+        "first_error": np.zeros(len(paths), dtype=np.int64),
+        "valid_path": np.zeros(len(paths), dtype=bool),
+    }
+    for task in dict.fromkeys(task for task, _ in instances):
+        rows = [i for i, (size, _) in enumerate(instances) if size == task]
+        columns = {
+            name: np.array([instances[i][1][name] for i in rows]) for name in ("edges", "source", "goal", "path")
+        }
+        verdicts = task.judge(columns, [answers[i] for i in rows])
+        judged["correct"][rows, : task.path_length] = verdicts["correct"]
+        for name in ("exact", "first_error", "valid_path"):
+            judged[name][rows] = verdicts[name]
+    return judged
+
+
+def _instance(path: list[int], prompt: str | None, row: int) -> tuple[PathStar, dict[str, Any]]:
+    """The task of this row's size and the row; without a prompt a graph of one arm, the path itself."""
+    if prompt is None:
+        edges = list(itertools.pairwise(path))
+        return _size(1, len(path)), {"edges": edges, "source": path[0], "goal": path[-1], "path": path}
+    try:
+        degree = max((prompt.count("|") + 1) // (len(path) - 1), 1)
+        task = _size(degree, len(path))
+        return task, task.parse(f"{prompt.strip()}{','.join(map(str, path))}")
+    except ValueError as error:
+        raise ValueError(f"prompt {row} does not go with reference {row}: {error}") from error
+
+
+def _size(degree: int, path_length: int) -> PathStar:
+    return PathStar(degree, path_length, num_nodes=2**16)  # judging does not depend on the number of labels

@@ -1,0 +1,158 @@
+"""What a diagnosis sees of a model: its forced and free predictions, as symbols of the task. No tensors, no tokens."""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nt_failures import decoding
+from nt_failures.layout import IGNORE
+from nt_failures.objectives.base import Objective
+from nt_failures.tasks.base import Task
+from nt_failures.tokenizer import encode_rows
+
+Columns = Mapping[str, np.ndarray]
+
+
+class Predictor(Protocol):
+    """Predictions as node labels, (n, L) int64 in the task's own order; -1 for anything that is no label.
+
+    A planted model in a test is a few lines of NumPy with these members.
+    """
+
+    autoregressive: bool
+    """whether the model is meant to decode token by token"""
+    order: str
+    """`"forward"` or `"reversed"`: the order of generation"""
+
+    def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
+        """Argmax at every position with the earlier symbols of `answers` (n, L) revealed."""
+
+    def free(self, columns: Columns) -> np.ndarray:
+        """The model's own decoding, from the prompts alone."""
+
+    def continued(self, columns: Columns, answers: np.ndarray, symbols: int) -> np.ndarray:
+        """Token-by-token decoding after the first `symbols` of `answers`, in the order of generation, were given."""
+
+
+class ModelPredictor:
+    """A `Predictor` around a causal LM, its tokenizer and the objective it was trained under.
+
+    Args:
+        model: on its device; put into evaluation mode for each call and back.
+        tokenizer: any fast tokenizer that the model was trained with.
+        objective: says how prefixes and targets are shown and read back.
+        task: reads the text.
+        batch_size: instances per forward pass.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        objective: Objective,
+        task: Task,
+        batch_size: int = 500,
+    ):
+        self.model, self.tokenizer, self.objective, self.task = model, tokenizer, objective, task
+        self.batch_size = batch_size
+        self.autoregressive = objective.decodings[0] == "autoregressive"
+        self.order = objective.order
+        self._labels: dict[tuple[int, ...], int] = {}
+
+    def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
+        """See `Predictor`."""
+        found = []
+        for batch in self._batches(columns, answers):
+            ids = decoding.one_pass(self.model, batch["prefix_ids"], batch["prefix_mask"], batch["target_ids"])
+            ids_BT, positions_BT = (self.objective.reorder(x).cpu().numpy() for x in (ids, batch["target_positions"]))
+            found += [self._symbols(i, p) for i, p in zip(ids_BT, positions_BT, strict=True)]
+        return np.array(found, dtype=np.int64)
+
+    def free(self, columns: Columns) -> np.ndarray:
+        """See `Predictor`."""
+        texts: list[str] = []
+        for batch in self._batches(columns, self.task.answers(columns)):
+            lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
+            texts += self._texts(
+                self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"])
+            )
+        return self._read(texts)
+
+    def continued(self, columns: Columns, answers: np.ndarray, symbols: int) -> np.ndarray:
+        """See `Predictor`."""
+        if "autoregressive" not in self.objective.decodings:
+            raise ValueError(
+                f"{type(self.objective).__name__} decodes all positions at once, nothing can be given first."
+            )
+        texts: list[str] = []
+        for examples in self._examples(columns, answers):
+            split = [self._reveal(example, symbols) for example in examples]
+            batch = self._to_device(self.objective.layout([rest for _, rest in split]))
+            lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
+            decoded = self.objective.decode(
+                self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], way="autoregressive"
+            )
+            rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
+            whole = [
+                row + given if self.order == "reversed" else given + row
+                for (given, _), row in zip(split, rows, strict=True)
+            ]
+            texts += self.tokenizer.batch_decode(whole)
+        return self._read(texts)
+
+    def _reveal(self, example: dict, symbols: int) -> tuple[list[int], dict]:
+        """Move the first `symbols` of the target into the prefix: the moved ids in the task's order, and the rest."""
+        step = -1 if self.order == "reversed" else 1
+        ids, positions = example["target_ids"][::step], example["target_positions"][::step]
+        last = [k for k in dict.fromkeys(positions) if k > 0][symbols - 1]
+        cut = len(positions) - positions[::-1].index(last)
+        rest = {
+            "prefix_ids": example["prefix_ids"] + ids[:cut],
+            "target_ids": ids[cut:][::step],
+            "target_positions": positions[cut:][::step],
+        }
+        return ids[:cut][::step], rest
+
+    def _examples(self, columns: Columns, answers: np.ndarray) -> Iterator[list[dict]]:
+        was_training = self.model.training
+        self.model.eval()
+        for start in range(0, len(answers), self.batch_size):
+            where = slice(start, start + self.batch_size)
+            rows = {name: column[where] for name, column in columns.items()}
+            texts = self.task.render(self.task.with_answers(rows, answers[where]))
+            encoded = encode_rows(self.tokenizer, texts["prompt"].to_list(), texts["completion"].to_list())
+            yield [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        self.model.train(was_training)
+
+    def _batches(self, columns: Columns, answers: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
+        for examples in self._examples(columns, answers):
+            yield self._to_device(self.objective.layout(examples))
+
+    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+
+    def _texts(self, ids: torch.Tensor) -> list[str]:
+        return self.tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
+
+    def _read(self, texts: list[str]) -> np.ndarray:
+        answers = np.full((len(texts), self.task.answer_length), -1, dtype=np.int64)
+        for row, text in zip(answers, texts, strict=True):
+            symbols = self.task.read_answer(text)[: len(row)]
+            row[: len(symbols)] = symbols
+        return answers
+
+    def _symbols(self, ids: np.ndarray, positions: np.ndarray) -> list[int]:
+        by_position: dict[int, list[int]] = {k: [] for k in range(1, self.task.answer_length + 1)}
+        for i, k in zip(ids.tolist(), positions.tolist(), strict=True):
+            if k > 0:
+                by_position[k].append(i)
+        return [self._label(tuple(tokens)) for tokens in by_position.values()]
+
+    def _label(self, ids: tuple[int, ...]) -> int:
+        if ids not in self._labels:
+            read = self.task.read_answer(self.tokenizer.decode(list(ids)))
+            self._labels[ids] = read[0] if len(read) == 1 else -1
+        return self._labels[ids]
