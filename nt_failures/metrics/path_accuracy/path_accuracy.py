@@ -115,7 +115,8 @@ def _reference(path: Path, row: int) -> list[int]:
 
 def _judge(answers: list, paths: list, prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
     """Verdicts of `PathStar.judge`, one row per answer; `correct` is (n, longest path) floats, nan behind a path's end."""
-    instances = [_instance(path, prompts and prompts[row], row + 1) for row, path in enumerate(paths)]
+    shown = [None] * len(paths) if prompts is None else prompts
+    instances = [_instance(path, shown[row], row + 1) for row, path in enumerate(paths)]
     judged = {
         "correct": np.full((len(paths), max(map(len, paths))), np.nan),
         "exact": np.zeros(len(paths), dtype=bool),
