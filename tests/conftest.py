@@ -1,0 +1,87 @@
+"""Shared by all tests: no network, one thread, and the smallest task, tokenizer, rows and models."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from nt_failures.models import load_model
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import tokenize, word_level_tokenizer
+
+SMALL = {
+    "gpt2": {},
+    "gpt_neox": {},
+    "llama": {},
+    "mamba": {"state_size": 4},
+    "mamba2": {"state_size": 8, "chunk_size": 16},
+}
+"""Families, and what makes the smallest model of each cheap on a CPU."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Spinning threads on a busy machine are 30 times slower."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def task():
+    """G(2, 3) with labels 0..9: 15 prefix tokens, 3 target tokens."""
+    return PathStar(degree=2, path_length=3, num_nodes=10)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(task):
+    """15 tokens: the labels 0..9, `|` 10, `=` 11, `/` 12, `$` 13, `[PAD]` 14. Not to be changed by a test."""
+    return word_level_tokenizer(task)
+
+
+@pytest.fixture(scope="session")
+def tokenized(task, tokenizer):
+    """32 tokenised rows, a Dataset."""
+    text = task.render(task.sample(np.random.default_rng(0), 32))
+    return tokenize(datasets.Dataset.from_dict({name: t.to_list() for name, t in text.items()}), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def examples(tokenized):
+    """32 rows, as a collator gets them: 15 prefix and 3 target tokens each."""
+    return tokenized.to_list()
+
+
+@pytest.fixture(scope="session")
+def ragged(examples):
+    """8 rows with prefixes of 15, 12 and 9 tokens (the first edges are missing) and targets of 3 and 2."""
+    return [
+        {
+            "prefix_ids": row["prefix_ids"][3 * (i % 3) :],
+            "target_ids": row["target_ids"][: 3 - i % 2],
+            "target_positions": row["target_positions"][: 3 - i % 2],
+        }
+        for i, row in enumerate(examples[:8])
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer):
+    """`tiny_model(family, size="1x16", spread=None)`: a new model, the same at every call.
+
+    `spread` is the standard deviation of all matrices; 0.5 makes an untrained model answer different rows differently.
+    """
+
+    def make(family, size="1x16", spread=None):
+        torch.manual_seed(0)
+        model = load_model(f"{family}-{size}", tokenizer, max_length=64, config_overrides=SMALL[family])
+        if spread is not None:
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=spread)
+        return model.eval()
+
+    return make
