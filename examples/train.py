@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, ProgressCallback, set_seed
 
 import nt_failures as ntf
 from nt_failures import arguments, finder, models, report, runs
-from nt_failures.callbacks import LiveProgressCallback
+from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
@@ -52,6 +52,10 @@ def main(argv: list[str]) -> dict:
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LiveProgressCallback)
+    if training.sample_rows:
+        samples = runs.first_rows(task, "validation", training.sample_rows, args.data.dataset_seed, args.data.overlap)
+        callbacks = trainer.callback_handler.callbacks
+        trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
     if trainer.is_world_process_zero():
         print(runs.headline(args, model))
 

@@ -21,7 +21,10 @@ _PUBLIC = {
     "Teacherless": "objectives",
     "TeacherlessCollator": "collators",
     "add_tokens": "tokenizer",
+    "diagnose": "diagnosis",
+    "load": "loading",
     "load_model": "models",
+    "ModelPredictor": "predictor",
     "tokenize": "tokenizer",
     "word_level_tokenizer": "tokenizer",
 }

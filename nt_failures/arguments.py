@@ -65,6 +65,7 @@ class ObjectiveArguments:
 class RunArguments(ObjectiveTrainingArguments):
     """How the run behaves: all of TrainingArguments, and these."""
 
+    sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
 
 

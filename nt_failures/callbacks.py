@@ -1,8 +1,17 @@
-"""Callbacks: a progress bar that shows the live exact accuracy."""
+"""Callbacks: a progress bar with the live exact accuracy, and a table of sample predictions at every evaluation."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.integrations import TensorBoardCallback
+from transformers.training_args import TrainingArguments
+
+from nt_failures.objectives.base import Objective
+from nt_failures.predictor import ModelPredictor
+from nt_failures.tasks.base import Task
 
 
 class LiveProgressCallback(ProgressCallback):
@@ -32,3 +41,87 @@ class LiveProgressCallback(ProgressCallback):
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
         """No second bar for the short evaluations during training."""
+
+
+class SampleTableCallback(TrainerCallback):
+    """A small table at every evaluation: graph, target, prediction, first wrong position.
+
+    It is written to the terminal above the progress bar, and as a table to those trackers of `report_to` that take one
+    (wandb and trackio: a Table named `samples`; tensorboard: a text of that name).
+
+    Args:
+        tokenizer, objective, task: as given to the trainer.
+        columns: instances to draw the samples from, the first rows.
+        rows: how many to show.
+        trainer_callbacks: the trainer's `callback_handler.callbacks`, where the TensorBoard writer lives.
+    """
+
+    HEAD = ("graph", "target", "prediction", "first wrong position")
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        objective: Objective,
+        task: Task,
+        columns: Mapping[str, np.ndarray],
+        rows: int = 3,
+        trainer_callbacks: Sequence[TrainerCallback] = (),
+    ):
+        self.tokenizer, self.objective, self.task = tokenizer, objective, task
+        self.columns = {name: column[:rows] for name, column in columns.items()}
+        self.trainer_callbacks = trainer_callbacks
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Predict the samples afresh, and show them."""
+        if not state.is_world_process_zero or not len(self.task.answers(self.columns)):
+            return
+        rows = self.sample(kwargs["model"])
+        tqdm.write(f"step {state.global_step}\n" + text_table(self.HEAD, rows))
+        self._track(args, state, rows)
+
+    def sample(self, model: Any) -> list[tuple[str, str, str, str]]:
+        """The rows of the table."""
+        predictor = ModelPredictor(model, self.tokenizer, self.objective, self.task)
+        predicted = predictor.free(self.columns)
+        answers = self.task.answers(self.columns)
+        first = self.task.judge(self.columns, predicted.tolist())["first_error"]
+        prompts = self.task.render(self.columns)["prompt"].to_list()
+        decision = self.task.decision_position(self.objective.order)
+        return [
+            (prompt, _words(target), _words(given), _place(error, decision))
+            for prompt, target, given, error in zip(prompts, answers, predicted, first.tolist(), strict=True)
+        ]
+
+    def _track(self, args: TrainingArguments, state: TrainerState, rows: list[tuple[str, ...]]) -> None:
+        if "wandb" in args.report_to:
+            import wandb
+
+            wandb.log({"samples": wandb.Table(columns=list(self.HEAD), data=[list(row) for row in rows])})
+        if "trackio" in args.report_to:
+            import pandas
+            import trackio
+
+            trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(self.HEAD)))})
+        for callback in self.trainer_callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ("---",) * 4, *_escape(rows))]
+                callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:
+    """Plain columns; a cell longer than `width` keeps its end, where a prompt has its query."""
+    cells = [list(head), *([c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    return "\n".join("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _escape(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    return [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+
+
+def _words(symbols: np.ndarray) -> str:
+    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols.tolist())
+
+
+def _place(error: int, decision: int) -> str:
+    return "-" if error == 0 else f"{error} (decision)" if error == decision else str(error)

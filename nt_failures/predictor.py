@@ -62,6 +62,11 @@ class ModelPredictor:
         self.order = objective.order
         self._labels: dict[tuple[int, ...], int] = {}
 
+    def longest(self, columns: Columns) -> int:
+        """Tokens of the longest instance, prompt and answer together."""
+        batches = self._examples(columns, self.task.answers(columns))
+        return max(len(row["prefix_ids"]) + len(row["target_ids"]) for rows in batches for row in rows)
+
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
         """See `Predictor`."""
         found = []

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nt_failures.objectives.base import Objective
 from nt_failures.scoring import wilson
+from nt_failures.tasks.base import Task
 
 
 def positions(metrics: Mapping[str, float], way: str) -> dict[int, float]:
@@ -45,3 +47,81 @@ def summary(results: Mapping[str, Any], folder: str) -> str:
     table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
     speed = f"{results['steps']:,} steps in {results['train_seconds']:,.0f} s"
     return f"\n{table}\n\n{results['diagnosis']['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"
+
+
+def _flat(found: Mapping[str, Any]) -> dict[str, float]:
+    """The forced and free shares of a diagnosis under the names of `ObjectiveTrainer.evaluate`."""
+    measured = found["forced_vs_free"]
+    flat = {f"{way}/position_{k}": share for way in ("forced", "free") for k, share in measured[way].items()}
+    return flat | {"forced/exact": measured["forced_exact"], "free/exact": measured["exact"]}
+
+
+def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
+    """A diagnosis for the terminal."""
+    decision = found["decision_token"]
+    table = position_table(_flat(found), found["forced_vs_free"]["n"], decision["position"], task.chance)
+    return "\n\n".join([table, "\n".join(f"- {line}" for line in findings(found)), found["verdict"]["text"]])
+
+
+def findings(found: Mapping[str, Any]) -> list[str]:
+    """One sentence per measured claim, and the reason for each that was not."""
+    measured, decision, cheat, order = (
+        found[name] for name in ("forced_vs_free", "decision_token", "clever_hans", "learning_order")
+    )
+    n = measured["n"]
+    lines = [
+        f"exact paths: {percent(measured['exact'], n).strip()}; snowballing would predict "
+        f"{measured['snowball_prediction']:.1%} (the product of all forced accuracies), "
+        f"{measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
+    ]
+    if measured["errors"]:
+        lines.append(
+            f"of {measured['errors']:,} wrong answers, {measured['first_error_at_decision']:.1%} go wrong first at the "
+            f"decision, position {decision['position']}"
+        )
+    if "train_accuracy" in decision:
+        low, high = decision["gap_interval"]
+        lines.append(
+            f"decision on training instances {decision['train_accuracy']:.1%}, held out {decision['accuracy']:.1%}: "
+            f"memorisation gap {decision['memorisation_gap']:+.1%} [{low:+.1%}, {high:+.1%}]"
+        )
+    if cheat:
+        copied = cheat["last_position"]["free"]["right_copy"]
+        lines.append(
+            f"put on a wrong arm it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to the right "
+            f"arm in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the last symbol, a copy from the "
+            f"prompt, is then right in {copied:.1%}"
+        )
+    if order:
+        steps = [f"{k} at step {order['step'][k]:,}" for k in order["order"]]
+        steps += [f"{k} not by step {order['last_step']:,}" for k, step in order["step"].items() if step is None]
+        lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
+    return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
+
+
+def diagnosis_markdown(
+    found: Mapping[str, Any], task: Task, name: str, objective: Objective, described: bool, figures: bool = True
+) -> str:
+    """A diagnosis as a Markdown page, with the figures that stand beside it."""
+    described_as = "" if described else " (assumed: the model does not say)"
+    lines = [
+        f"# Diagnosis of {name.replace('|', ' ')}",
+        "",
+        f"`{task}`, objective {type(objective).__name__}, order {objective.order}{described_as}.",
+        "",
+        f"**{found['verdict']['name']}** (rule: {found['verdict']['rule']})",
+        "",
+        found["verdict"]["text"],
+        "",
+        "```",
+        position_table(_flat(found), found["forced_vs_free"]["n"], found["decision_token"]["position"], task.chance),
+        "```",
+        "",
+        *(f"- {line}" for line in findings(found)),
+        "",
+    ]
+    if figures:
+        lines += ["![accuracy by position](forced_vs_free.png)", "", "![a graph and the answer](graph.png)", ""]
+        if found["learning_order"]:
+            lines += ["![accuracy over training](learning.png)", ""]
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     Returns:
         `n`; `forced`, `free`: share right by position (keys 1..L, the task's own order); `exact` and its 95 % interval;
         `forced_exact`: share with every forced argmax right; `snowball_prediction`: product of the forced shares;
+        `snowball_without_decision`: the same without the decision, what errors at the look-ups alone would leave;
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the decision (NaN without errors).
     """
@@ -34,6 +35,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     first = np.argmin(generated[~exact], axis=1) + 1
     if predictor.order == "reversed":
         first = free.shape[1] + 1 - first
+    decision = task.decision_position(predictor.order)
     positions = range(1, free.shape[1] + 1)
     errors = len(first)
     by_position = {k: float((first == k).sum() / errors) if errors else float("nan") for k in positions}
@@ -45,7 +47,8 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
         "exact_interval": list(wilson(exact.sum(), len(exact))),
         "forced_exact": float(forced.all(axis=1).mean()),
         "snowball_prediction": float(forced.mean(axis=0).prod()),
+        "snowball_without_decision": float(np.delete(forced.mean(axis=0), decision - 1).prod()),
         "errors": errors,
         "first_error": by_position,
-        "first_error_at_decision": by_position[task.decision_position(predictor.order)],
+        "first_error_at_decision": by_position[decision],
     }

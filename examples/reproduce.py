@@ -1,0 +1,137 @@
+"""Run recipes x seeds, append every finished run to results.jsonl, and make the table and the figure.
+
+    python examples/reproduce.py examples/recipes/small                      # all of it, or what is still missing
+    python examples/reproduce.py examples/recipes/small --seeds 5            # two more seeds of each
+    python examples/reproduce.py examples/recipes/quickstart.yaml --only_report
+
+Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
+"""
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import filelock
+import torch
+from tqdm.auto import tqdm
+
+from nt_failures import figures, study
+
+TRAIN = Path(__file__).parent / "train.py"
+
+
+def main(argv: list[str]) -> None:
+    """Parse, run what is missing, report."""
+    args = parse(argv)
+    recipes = sorted(args.recipes.glob("*.yaml")) if args.recipes.is_dir() else [args.recipes]
+    if not recipes or not all(recipe.is_file() for recipe in recipes):
+        raise ValueError(f"{args.recipes} is neither a recipe nor a folder with *.yaml recipes; see examples/recipes.")
+    folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.jsonl"
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            if not args.only_report:
+                run_missing(recipes, range(args.seeds), results, folder, args)
+            report(results, folder, args.title or args.recipes.stem)
+    except filelock.Timeout:
+        raise ValueError(
+            f"another process is working on {folder}; wait for it, or give another --output_dir."
+        ) from None
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", type=Path, help="a recipe, or a folder of them")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. SEEDS-1 of each recipe")
+    parser.add_argument("--output_dir", type=Path, help="default: outputs/studies/NAME")
+    jobs = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
+    parser.add_argument("--jobs", type=int, default=jobs, help="runs at a time, one thread each on a CPU (%(default)s)")
+    parser.add_argument("--title", help="title of the figure")
+    parser.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
+    parser.add_argument("--keep_models", action="store_true", help="keep each run's folder with its model")
+    args, args.extra = parser.parse_known_args(argv)
+    if args.seeds < 1 or args.jobs < 1:
+        raise ValueError(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1.")
+    return args
+
+
+def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, args: argparse.Namespace) -> None:
+    """Every run that results.jsonl does not hold yet; the first failure stops the study after the runs under way."""
+    done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in study.read_results(results)}
+    wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
+    todo = [(r, s) for r, s in wanted if (r.stem, s, fingerprint(r, args.extra)) not in done]
+    bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(run_one, recipe, seed, folder, args) for recipe, seed in todo]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                record = future.result()
+                study.append_result(results, record)
+                bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {record['metrics']['free/exact']:.3f}")
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            bar.close()
+
+
+def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:
+    """One run in a process of its own, in a folder of its own; a killed attempt leaves nothing in another's way."""
+    work = Path(tempfile.mkdtemp(prefix=f"{recipe.stem}-seed{seed}-", dir=folder))
+    command = [
+        sys.executable,
+        str(TRAIN),
+        str(recipe),
+        "--seed",
+        str(seed),
+        "--output_dir",
+        str(work / "run"),
+        *args.extra,
+    ]
+    environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
+    log = work / "log.txt"
+    with open(log, "w", encoding="utf-8") as file:
+        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    if code != 0:
+        tail = log.read_text(encoding="utf-8").splitlines()[-1:]
+        raise RuntimeError(f"{recipe.stem}, seed {seed} failed with exit code {code}: {' '.join(tail)} (log: {log})")
+    found = json.loads((work / "run" / "results.json").read_text(encoding="utf-8"))
+    if not args.keep_models:
+        shutil.rmtree(work)
+    return {"recipe": recipe.stem, "seed": seed, "fingerprint": fingerprint(recipe, args.extra), **found}
+
+
+def fingerprint(recipe: Path, extra: list[str]) -> str:
+    """Changes with the recipe's text and the extra flags: a changed recipe is a new run."""
+    return hashlib.sha256(recipe.read_bytes() + "\0".join(extra).encode()).hexdigest()[:12]
+
+
+def report(results: Path, folder: Path, title: str) -> None:
+    """table.md and figure.png from results.jsonl."""
+    records = study.read_results(results)
+    if not records:
+        raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    groups = study.summarise(records)
+    table = study.markdown_table(groups)
+    (folder / "table.md").write_text(table, encoding="utf-8")
+    figures.save(figures.side_by_side(groups, title), folder / "figure.png")
+    print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; finished runs are in results.jsonl, the same command goes on from there")

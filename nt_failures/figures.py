@@ -1,0 +1,207 @@
+"""Figures for README, reports and cards. Made without a display; colours are Okabe and Ito's, safe for colour-blind eyes."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nt_failures.scoring import wilson
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#8A8A8A",
+)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=10)
+    return figure, axes
+
+
+def _accuracy_axis(axes: Axes, chance: float | None, label: str = "accuracy") -> None:
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    axes.set_ylabel(label, fontsize=11)
+    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure; the suffix says the format."""
+    figure.savefig(path)
+
+
+def forced_vs_free(
+    forced: Mapping[int, float], free: Mapping[int, float], n: int, decision: int, chance: float, title: str = ""
+) -> Figure:
+    """Accuracy by position, with the true path revealed (forced) and on the model's own (free), with 95 % intervals."""
+    figure, axes = _axes(6.4, 3.4)
+    _accuracy_axis(axes, chance)
+    for shares, colour, marker, shift, label in (
+        (forced, ORANGE, "s", -0.09, "forced: true earlier nodes revealed"),
+        (free, BLUE, "o", 0.09, "free: decoding on its own"),
+    ):
+        positions = np.array(sorted(shares))
+        values = np.array([shares[k] for k in positions])
+        bounds = np.array([wilson(value * n, n) for value in values])
+        bars = np.abs(bounds.T - values)
+        axes.errorbar(
+            positions + shift,
+            values,
+            yerr=bars,
+            fmt=marker,
+            color=colour,
+            markersize=8,
+            capsize=3,
+            label=label,
+            zorder=3,
+        )
+    positions = sorted(forced)
+    names = [f"{k}\ndecision" if k == decision else str(k) for k in positions]
+    axes.set_xticks(positions, names)
+    axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
+    axes.set_xlabel("position in the path", fontsize=11)
+    axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    axes.set_title(title or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
+    axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(0.0, 0.02))
+    return figure
+
+
+def learning_curves(
+    curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float, title: str = ""
+) -> Figure:
+    """Accuracy of every position over training, the decision in vermilion, each line named at its end."""
+    figure, axes = _axes(6.4, 3.6)
+    _accuracy_axis(axes, chance)
+    start = f"{way}/position_"
+    points = [entry for entry in curve if any(name.startswith(start) for name in entry)]
+    steps = np.array([entry["step"] for entry in points])
+    positions = sorted(int(name[len(start) :]) for name in points[0] if name.startswith(start))
+    others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
+    markers = iter("svD^P" * len(positions))
+    for k in positions:
+        values = np.array([entry[f"{start}{k}"] for entry in points])
+        # Lines that lie on one another stay visible: the first drawn are the widest.
+        wide = 6.5 - 5.0 * (k - 1) / len(positions)
+        colour, marker, width = (VERMILION, "o", 2.6) if k == decision else (next(others), next(markers), wide)
+        name = f"{k}, the decision" if k == decision else f"{k}"
+        axes.plot(steps, values, color=colour, marker=marker, markersize=4.5, linewidth=width, label=f"position {name}")
+    axes.set_xlim(0, steps[-1] * 1.02)
+    axes.set_xlabel("training step", fontsize=11)
+    axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
+    axes.set_title(title or f"What is learnt when ({way} accuracy)", fontsize=11, loc="left")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+    """Exact accuracy of several recipes: every seed a dot, their mean a bar, chance a tick.
+
+    Args:
+        groups: each with `name`, `values` (one exact accuracy per seed) and `chance`, in the order to draw.
+    """
+    figure, axes = _axes(7.2, 0.42 * len(groups) + 1.2)
+    rows = np.arange(len(groups))[::-1]
+    for row, group in zip(rows, groups, strict=True):
+        values = np.asarray(group["values"], dtype=float)
+        mean = values.mean()
+        solved = mean >= 0.95
+        colour = BLUE if solved else VERMILION
+        axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
+        axes.plot(values, row + np.linspace(-0.18, 0.18, len(values)), "o", color=colour, markersize=5, zorder=4)
+        chance = group["chance"]
+        axes.plot(
+            [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
+        )
+        axes.text(1.05, row, f"{mean:.1%}", va="center", ha="left", fontsize=9.5)
+    axes.set_yticks(rows, [group["name"] for group in groups], fontsize=9.5)
+    axes.set_xlim(0, 1.04)
+    axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    axes.set_xlabel("exact paths on held-out graphs (dots: seeds, bar: mean, dashed: chance)", fontsize=10)
+    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
+def path_star(
+    edges: Sequence, source: int, goal: int, path: Sequence[int], answer: Sequence[int], title: str = ""
+) -> Figure:
+    """A path-star graph with a model's answer drawn on it.
+
+    Args:
+        edges: pairs (parent, child).
+        source, goal, path: of the instance.
+        answer: the model's nodes; steps that are no edge are drawn as dashed leaps, unknown nodes are left out.
+    """
+    places = _places(edges, source, path)
+    rows = sorted({y for _, y in places.values()})
+    figure, axes = _axes(6.4, 0.75 * len(rows) + 1.5)
+    axes.axis("off")
+    for parent, child in edges:
+        (x0, y0), (x1, y1) = places[parent], places[child]
+        axes.plot([x0, x1], [y0, y1], color="#C8C8C8", linewidth=2, zorder=1)
+    real = {(int(a), int(b)) for a, b in edges}
+    for step in itertools.pairwise(answer):
+        if step[0] in places and step[1] in places:
+            on_path = step in set(itertools.pairwise(path))
+            axes.annotate(
+                "",
+                xy=places[step[1]],
+                xytext=places[step[0]],
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": BLUE if on_path else VERMILION,
+                    "linewidth": 2.6,
+                    "linestyle": "-" if step in real else (0, (3, 2)),
+                    "connectionstyle": "arc3" if step in real else "arc3,rad=0.35",
+                    "shrinkA": 12,
+                    "shrinkB": 12,
+                    "mutation_scale": 16,
+                },
+                zorder=2,
+            )
+    for node, (x, y) in places.items():
+        edge = GREEN if node == goal else "black" if node == source else GREY
+        axes.plot(x, y, "o", markersize=22, color="white", markeredgecolor=edge, markeredgewidth=2.6, zorder=3)
+        axes.text(x, y, str(node), ha="center", va="center", fontsize=10, zorder=4)
+    for node, name, colour in ((source, "source", "black"), (goal, "goal", GREEN)):
+        axes.annotate(
+            name, places[node], (0, -15), textcoords="offset points", ha="center", va="top", fontsize=9, color=colour
+        )
+    verdict = "right" if list(answer) == list(path) else "wrong"
+    written = ", ".join("?" if node < 0 else str(node) for node in answer)
+    axes.set_title(title or f"model's answer: {written}  ({verdict})", fontsize=11, loc="left")
+    axes.set_xlim(-0.6, max(x for x, _ in places.values()) + 0.6)
+    axes.set_ylim(min(rows) - 0.85, max(rows) + 0.5)
+    return figure
+
+
+def _places(edges: Sequence, source: int, path: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Source at the left, each arm a row; the arm of the goal is at its place among the others, by label."""
+    child = {int(a): int(b) for a, b in edges if int(a) != source}
+    starts = sorted(int(b) for a, b in edges if int(a) == source)
+    places = {int(source): (0.0, 0.0)}
+    for row, node in enumerate(starts):
+        y = (len(starts) - 1) / 2 - row
+        x = 1.0
+        while True:
+            places[node] = (x, y)
+            if node not in child:
+                break
+            node, x = child[node], x + 1.0
+    return places

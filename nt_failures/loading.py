@@ -1,0 +1,77 @@
+"""Load a trained model with what it was trained for: `nt_failures.load(folder_or_repo)`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from nt_failures import finder
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.next_token import NextToken
+from nt_failures.tasks.base import Task
+from nt_failures.trainer import RUN_FILE
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A model and what it was trained for. `task` is None for a model that this library did not train."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    objective: Objective
+    task: Task | None
+    described: bool
+    """whether the folder says which objective the model was trained under; if not, next-token is assumed"""
+
+
+def load(name_or_path: str, **kwargs: Any) -> Loaded:
+    """Load model, tokenizer, objective and task from a folder or Hub repository.
+
+    A stock model that says nothing about an objective loads as next-token in forward order.
+
+    Args:
+        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
+
+    Raises:
+        ValueError: a damaged description.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    described = _described(name_or_path)
+    try:
+        objective = (
+            Objective.from_dict(described["objective"])
+            if "objective" in described
+            else NextToken.from_tokenizer(tokenizer)
+        )
+        task = read_task(described["task"]) if "task" in described else None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
+    model = AutoModelForCausalLM.from_pretrained(name_or_path, **kwargs)
+    objective.attach(model)
+    return Loaded(model.eval(), tokenizer, objective, task, bool(described))
+
+
+def read_task(values: dict[str, Any]) -> Task:
+    """Rebuild a task from `{"task": name, **knobs}`."""
+    knobs = dict(values)
+    return finder.find("tasks", knobs.pop("task"))(**knobs)
+
+
+def _described(name_or_path: str) -> dict[str, Any]:
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path) / RUN_FILE
+        if not path.exists():
+            return {}
+    else:
+        try:
+            path = Path(hf_hub_download(name_or_path, RUN_FILE))
+        except EntryNotFoundError:
+            return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name_or_path}: {RUN_FILE} is not JSON ({error}); save the model again.") from error

@@ -1,0 +1,155 @@
+"""Many runs as one study: an append-only results.jsonl, and the table it becomes. One line per finished run."""
+
+import json
+import logging
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.scoring import wilson
+
+logger = logging.getLogger(__name__)
+
+_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t, 97.5 % quantile, 1 to 10 degrees of freedom."""
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The finished runs of a study. A torn last line, from a killed writer, is left out with a warning.
+
+    Raises:
+        ValueError: a damaged line elsewhere, named by its number.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            record["recipe"], record["seed"], record["metrics"]["free/exact"]
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
+                break
+            raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
+        records.append(record)
+    return records
+
+
+def append_result(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one run, whole or not at all: a torn last line is cut off first, the new one is on disk on return."""
+    line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        file.seek(0)
+        whole = file.read().rpartition(b"\n")
+        if whole[2]:
+            file.truncate(len(whole[0]) + len(whole[1]))
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def steps_to_solve(curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT) -> int | None:
+    """First evaluation from which exact accuracy stays at or above the threshold; None if it never does."""
+    found = None
+    for entry in curve:
+        if entry["free/exact"] < threshold:
+            found = None
+        elif found is None:
+            found = int(entry["step"])
+    return found
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One group per recipe, in the order of first appearance: means over seeds, solve probability, time to solve."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(record["recipe"], []).append(record)
+    return [_summarise(name, runs) for name, runs in groups.items()]
+
+
+def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    values = [run["metrics"]["free/exact"] for run in runs]
+    decision = runs[0]["decision_position"]
+    way = "free" if runs[0]["diagnosis"]["clever_hans"] is None else "forced"
+    others = [
+        min(v for k, v in run["metrics"].items() if k.startswith(f"{way}/position_") and not k.endswith(f"_{decision}"))
+        for run in runs
+    ]
+    follow = [run["diagnosis"]["clever_hans"]["follow_rate"] for run in runs if run["diagnosis"]["clever_hans"]]
+    solved = sum(value >= SOLVED_AT for value in values)
+    times = [steps_to_solve(run["learning_curve"]) for run in runs]
+    return {
+        "name": name,
+        "seeds": len(runs),
+        "n": runs[0]["n"],
+        "chance": runs[0]["chance"],
+        "values": values,
+        "exact": statistics.fmean(values),
+        "exact_interval": mean_interval(values),
+        "decision": statistics.fmean(run["metrics"]["decision"] for run in runs),
+        "others": min(others),
+        "follow_rate": statistics.fmean(follow) if follow else None,
+        "train_decision": statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs),
+        "solved": solved,
+        "solve_interval": wilson(solved, len(runs)),
+        "steps_to_solve": statistics.median(t for t in times if t is not None) if any(times) else None,
+        "steps": max(run["steps"] for run in runs),
+        "seconds": statistics.median(run["train_seconds"] for run in runs),
+        "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}),
+    }
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean over seeds, Student's t, cut to 0..1; None for fewer than two seeds."""
+    if len(values) < 2:
+        return None
+    t = _T975[len(values) - 2] if len(values) - 2 < len(_T975) else 1.96
+    half = t * statistics.stdev(values) / math.sqrt(len(values))
+    mean = statistics.fmean(values)
+    return max(mean - half, 0.0), min(mean + half, 1.0)
+
+
+def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
+    """The study as a Markdown table."""
+    head = ("recipe", "chance", "exact, mean [95 %]", "decision", "others", "on train", "follows wrong arm")
+    head += ("solved", "steps to solve", "verdict")
+    rows = [head, ("---",) * len(head), *(_cells(group) for group in groups)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    first = groups[0]
+    lines += [
+        "",
+        f"n = {first['n']:,} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `decision`: forced "
+        "accuracy at the decision (a model that decodes in parallel: its own). `others`: the worst other position of any "
+        "seed. `on train`: the decision on 2,000 training graphs. `follows wrong arm`: share that goes on along a wrong arm "
+        "once put on it. `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
+        "solve`: median over solved seeds; > N: none within N steps.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(group: Mapping[str, Any]) -> tuple[str, ...]:
+    interval = group["exact_interval"]
+    low, high = group["solve_interval"]
+    spread = "" if interval is None else f" [{interval[0]:.1%}, {interval[1]:.1%}]"
+    time = group["steps_to_solve"]
+    return (
+        group["name"],
+        f"{group['chance']:.0%}",
+        f"{group['exact']:.1%}{spread}",
+        f"{group['decision']:.1%}",
+        f"{group['others']:.1%}",
+        f"{group['train_decision']:.1%}",
+        "-" if group["follow_rate"] is None else f"{group['follow_rate']:.1%}",
+        f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
+        f"> {group['steps']:,}" if time is None else f"{time:,.0f}",
+        ", ".join(group["verdicts"]),
+    )
