@@ -99,6 +99,6 @@ def _pad(rows: Sequence[Sequence[int]], fill: int, left: bool) -> tuple[torch.Te
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):
         where = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, where] = torch.tensor(row, dtype=torch.int64)
+        ids[i, where] = torch.as_tensor(row, dtype=torch.int64)
         mask[i, where] = 1
     return ids, mask
