@@ -20,8 +20,8 @@ CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 
 
 def _heads(width: int) -> int:
-    """Heads of 64 dimensions, as GPT-2 has them; four in a model too narrow for that."""
-    return max(width // 64, 4) if width % 4 == 0 else 1
+    """Heads of 64 dimensions, as GPT-2 has them; one in a model narrower than that."""
+    return max(width // 64, 1)
 
 
 def _gpt2(layers: int, width: int, positions: int) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Predictor(Protocol):
     """whether the model is meant to decode token by token"""
     order: str
     """`"forward"` or `"reversed"`: the order of generation"""
+    trained_positions: tuple[int, ...] | None
+    """positions of the answer that were trained, None for all"""
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
         """Argmax at every position with the earlier symbols of `answers` (n, L) revealed."""
@@ -60,6 +62,7 @@ class ModelPredictor:
         self.batch_size = batch_size
         self.autoregressive = objective.decodings[0] == "autoregressive"
         self.order = objective.order
+        self.trained_positions = objective.trained_positions
         self._labels: dict[tuple[int, ...], int] = {}
 
     def longest(self, columns: Columns) -> int:

@@ -148,6 +148,7 @@ def diagnosis_of(
         autoregressive=predictor.autoregressive,
         train_decision=found["decision_token"]["train_accuracy"],
         follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
+        trained=predictor.trained_positions,
     )
     return found | {"verdict": verdict(evidence, budget).to_dict()}
 

@@ -55,6 +55,7 @@ def diagnose(
         autoregressive=predictor.autoregressive,
         train_decision=decision.get("train_accuracy"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
+        trained=predictor.trained_positions,
     )
     return {
         "forced_vs_free": forced_free,

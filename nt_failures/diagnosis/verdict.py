@@ -6,7 +6,7 @@ not: on tiny graphs next-token training solves the task late.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nt_failures.scoring import wilson
 
@@ -37,7 +37,8 @@ class Evidence:
 
     `forced` maps answer positions, from 1, to forced accuracy. `autoregressive` says whether the model decodes token by
     token; only then do forced accuracies describe what it does. `train_decision` is the forced accuracy at the decision
-    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured.
+    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained` lists the positions that were
+    trained, None for all.
     """
 
     n: int
@@ -49,6 +50,17 @@ class Evidence:
     autoregressive: bool = True
     train_decision: float | None = None
     follow_rate: float | None = None
+    trained: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.trained is None:
+            return
+        # Only what was trained is judged: with the decision trained alone, "exact" is the decision.
+        for name in ("forced", "free"):
+            shares = {k: share for k, share in vars(self)[name].items() if k in self.trained}
+            object.__setattr__(self, name, shares)
+        if list(self.trained) == [self.decision]:
+            object.__setattr__(self, "exact", self.forced[self.decision])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +101,9 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
         return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
     if facts.at_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
         return Verdict("memorised", facts.memorised(), "decision >= 0.95 on training instances, at chance held out")
-    if facts.at_chance and evidence.autoregressive:
+    if facts.at_chance and evidence.autoregressive and facts.others:
         return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 1.1 x chance")
-    text = f"Undertrained{facts.after}: the decision is above chance but not learnt yet ({facts.seen})."
-    return Verdict("undertrained", text, "exact < 0.95 and no other rule fits")
+    return Verdict("undertrained", facts.unfinished(), "exact < 0.95 and no other rule fits")
 
 
 class _Facts:
@@ -101,8 +112,8 @@ class _Facts:
     def __init__(self, evidence: Evidence, after: str):
         self.evidence, self.after = evidence, after
         shares = evidence.forced if evidence.autoregressive else evidence.free
-        others = {k: share for k, share in shares.items() if k != evidence.decision}
-        self.worst, self.lowest = min(others.items(), key=lambda item: item[1], default=(0, 1.0))
+        self.others = {k: share for k, share in shares.items() if k != evidence.decision}
+        self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
         decision = shares[evidence.decision]
         low, high = wilson(decision * evidence.n, evidence.n)
         self.at_chance = low <= 1.1 * evidence.chance
@@ -124,6 +135,12 @@ class _Facts:
             f"Undertrained{self.after}: position {self.worst} is right in {self.lowest:.1%} under {way}, so more than the "
             f"decision is still to be learnt ({self.seen})."
         )
+
+    def unfinished(self) -> str:
+        if not self.at_chance:
+            return f"Undertrained{self.after}: the decision is above chance but not learnt yet ({self.seen})."
+        alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
+        return f"Undertrained{self.after}: the decision{alone} is at chance ({self.seen})."
 
     def memorised(self) -> str:
         return (

@@ -90,6 +90,11 @@ class Objective(abc.ABC):
         tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         return cls(**tuples)
 
+    @property
+    def trained_positions(self) -> tuple[int, ...] | None:
+        """Positions of the answer, from 1, that the loss covers; None for all."""
+        return None
+
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 

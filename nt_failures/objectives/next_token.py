@@ -39,6 +39,10 @@ class NextToken(Objective):
         if self.positions is not None and (not self.positions or min(self.positions) < 1):
             raise ValueError(f"positions={self.positions!r} must name positions of the answer, from 1, such as (2,).")
 
+    @property
+    def trained_positions(self) -> tuple[int, ...] | None:
+        return self.positions
+
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         parts = self.layout(examples)
         labels_BT = parts["target_ids"]
