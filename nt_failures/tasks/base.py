@@ -46,6 +46,21 @@ class Text(NamedTuple):
         return [whole[a:b] for a, b in itertools.pairwise(bounds)]
 
 
+def join_numbers(nodes: np.ndarray, separators: str) -> Text:
+    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1)."""
+    n, k = nodes.shape
+    words = np.char.encode(np.arange(int(nodes.max(initial=0)) + 1).astype(str), "ascii")
+    width = words.dtype.itemsize
+    table = words.view(np.uint8).reshape(-1, width)
+    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
+    cells[:, :, :width] = table[nodes]
+    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
+    used = cells != 0
+    offsets = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
+    return Text(cells[used], offsets)
+
+
 def check_integers(task: object, **least: int) -> None:
     """Raise ValueError unless each named field of `task` is an integer (no bool) of at least the given value."""
     for name, low in least.items():

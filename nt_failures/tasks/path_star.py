@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.tasks.base import Columns, Task, Text, check_integers
+from nt_failures.tasks.base import Columns, Task, Text, check_integers, join_numbers
 
 # Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
 
@@ -108,8 +108,8 @@ class PathStar(Task):
         query = np.stack([columns["source"], columns["goal"]], axis=-1)
         nodes = np.concatenate([edges.reshape(n, 2 * self.num_edges), query], axis=1)
         return {
-            "prompt": _join(nodes, (",|" * self.num_edges)[:-1] + "/,="),
-            "completion": _join(path, "," * (self.path_length - 1)),
+            "prompt": join_numbers(nodes, (",|" * self.num_edges)[:-1] + "/,="),
+            "completion": join_numbers(path, "," * (self.path_length - 1)),
         }
 
     def parse(self, text: str) -> dict[str, object]:
@@ -252,21 +252,6 @@ def _mix64(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _join(nodes: np.ndarray, separators: str) -> Text:
-    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1)."""
-    n, k = nodes.shape
-    words = np.char.encode(np.arange(int(nodes.max(initial=0)) + 1).astype(str), "ascii")
-    width = words.dtype.itemsize
-    table = words.view(np.uint8).reshape(-1, width)
-    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
-    cells[:, :, :width] = table[nodes]
-    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
-    used = cells != 0
-    offsets = np.zeros(n + 1, dtype=np.int32)
-    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
-    return Text(cells[used], offsets)
 
 
 def _label(word: str) -> int:
