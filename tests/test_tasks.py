@@ -1,0 +1,230 @@
+"""What every task must keep to. A new task is found by scanning; it adds its line to GOLDEN."""
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+from nt_failures.finder import find, names
+from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Task
+from nt_failures.tasks.path_star import PathStar
+
+GOLDEN = {"path_star": "9b53eae2b82084ee231bbb6851d9bfe2d72f9a497e055487fc8ada2d692d5d3d"}
+"""SHA-256 of the first train block of seed 0, default knobs: columns, then text."""
+
+
+@pytest.fixture(params=names("tasks"))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def task(name):
+    return find("tasks", name)()
+
+
+def _same(a, b):
+    return all(np.array_equal(a[column], b[column]) for column in a)
+
+
+def _rows(task, count=200):
+    columns = {name: column[:count] for name, column in task.block(0, "train", 0).items()}
+    return columns, {name: text.to_list() for name, text in task.render(columns).items()}
+
+
+def test_block_is_a_function_of_its_arguments(task):
+    """Catches: a generator kept in the task, a seed taken from the clock, arguments that are ignored."""
+    first = task.block(0, "train", 0)
+    assert {len(column) for column in first.values()} == {BLOCK_ROWS} == {4096}
+    assert _same(first, task.block(0, "train", 0))
+    for other in [(1, "train", 0), (0, "test", 0), (0, "train", 1)]:
+        assert not _same(first, task.block(*other)), other
+
+
+def test_seeds_do_not_add_up(task):
+    """Catches: seed + index arithmetic, by which block 1 of seed 0 is block 0 of seed 1."""
+    assert not _same(task.block(0, "train", 1), task.block(1, "train", 0))
+
+
+def test_first_block_is_the_committed_one(name, task):
+    """Catches: data changed by accident. A wanted change needs a new VERSION and a new hash here."""
+    columns, digest = task.block(0, "train", 0), hashlib.sha256()
+    for key, column in sorted(columns.items()):
+        digest.update(f"{key} {column.dtype.str} {column.shape}".encode())
+        digest.update(column.tobytes())
+    for key, text in sorted(task.render(columns).items()):
+        digest.update(key.encode())
+        digest.update(text.data.tobytes())
+        digest.update(text.offsets.tobytes())
+    assert GOLDEN.get(name) == digest.hexdigest(), f"if this is meant, put {name!r} and this hash into GOLDEN"
+
+
+def test_splits_are_disjoint_for_all_seeds(task):
+    """Catches: splits told apart by their random stream only, which share instances by chance."""
+    hashes = {}
+    for seed in (0, 1):
+        for split in SPLITS:
+            columns = task.block(seed, split, 0)
+            assert set(task.split_of(columns)) == {split}
+            hashes[seed, split] = set(task.instance_hash(columns).tolist())
+    for (_, split), mine in hashes.items():
+        for (_, other_split), other in hashes.items():
+            assert split == other_split or not mine & other
+
+
+def test_overlap_allow_draws_from_all_instances(task):
+    """Catches: `overlap` that is ignored. Three quarters of all instances belong to train."""
+    allowed = task.split_of(task.block(0, "test", 0, overlap="allow"))
+    assert set(allowed) == set(SPLITS)
+    assert 0.70 < np.mean(allowed == "train") < 0.80
+
+
+def test_hash_sees_the_row_alone(task):
+    """Catches: a hash that depends on the neighbours or the place of a row, so that a filtered row changes its split."""
+    columns = task.block(0, "train", 0)
+    hashes = task.instance_hash(columns)
+    order = np.random.default_rng(0).permutation(BLOCK_ROWS)[:100]
+    assert np.array_equal(task.instance_hash({k: v[order] for k, v in columns.items()}), hashes[order])
+    assert hashes.dtype == np.uint64
+    assert hashes.shape == (BLOCK_ROWS,)
+
+
+def test_text_reads_back_as_the_row(task):
+    """Catches: render and parse that disagree, or a column that the text does not hold."""
+    columns, texts = _rows(task)
+    for i, (prompt, completion) in enumerate(zip(texts["prompt"], texts["completion"], strict=True)):
+        row = {key: column[i].tolist() for key, column in columns.items()}
+        read = task.parse(prompt + completion)
+        assert {key: np.asarray(value).tolist() for key, value in read.items()} == row
+        question = {key: value for key, value in task.parse(prompt).items() if value is not None}
+        assert {key: np.asarray(value).tolist() for key, value in question.items()}.items() <= row.items()
+        assert len(question) < len(row), "the prompt tells the answer"
+
+
+def test_judge_accepts_the_true_answers_and_no_others(task):
+    """Catches: a judge that compares with the wrong row, or calls everything right."""
+    columns, texts = _rows(task)
+    answers = [task.read_answer(text) for text in texts["completion"]]
+    right = task.judge(columns, answers)
+    assert right["correct"].shape == (200, task.answer_length)
+    assert right["correct"].all()
+    assert right["exact"].all()
+    assert not right["first_error"].any()
+    wrong = task.judge(columns, answers[1:] + answers[:1])
+    assert not wrong["exact"].any()
+    assert wrong["first_error"].all()
+
+
+def test_answers_are_those_of_the_text(task):
+    """Catches: `answers` in another order or of another length than the completion."""
+    columns, texts = _rows(task)
+    answers = task.answers(columns)
+    assert answers.shape == (200, task.answer_length)
+    assert answers.tolist() == [task.read_answer(text) for text in texts["completion"]]
+
+
+def test_other_answers_change_the_completion_alone(task):
+    """Catches: `with_answers` that changes the question, or the caller's rows in place."""
+    columns, texts = _rows(task)
+    other = task.answers(columns)[::-1].copy()
+    shown = {name: text.to_list() for name, text in task.render(task.with_answers(columns, other)).items()}
+    assert shown["prompt"] == texts["prompt"]
+    assert shown["completion"] == texts["completion"][::-1]
+    assert {name: text.to_list() for name, text in task.render(columns).items()} == texts
+
+
+def test_detours_go_wrong_at_the_decision(task):
+    """Catches: a detour that is the right answer, that leaves earlier than stated, or that ignores its generator."""
+    columns, _ = _rows(task)
+    detours = task.detours(columns, np.random.default_rng(0))
+    assert detours.shape == (200, task.answer_length)
+    judged = task.judge(columns, detours.tolist())
+    assert set(judged["first_error"]) == {task.decision_position("forward")}
+    assert np.array_equal(detours, task.detours(columns, np.random.default_rng(0)))
+
+
+def test_symbols_are_complete_and_the_dummy_is_free(task):
+    """Catches: a symbol the word-level tokenizer will not know; a dummy that occurs in real text."""
+    _, texts = _rows(task)
+    seen = {word for column in texts.values() for text in column for word in re.findall(r"\w+|[^\w,\s]", text)}
+    assert seen <= set(task.symbols)
+    assert task.dummy not in seen
+    assert task.symbols[-1] == task.dummy == "$"
+    assert len(set(task.symbols)) == len(task.symbols)
+
+
+def test_answers_have_the_stated_length(task):
+    """Catches: an `answer_length` that counts characters or commas."""
+    _, texts = _rows(task)
+    for text in texts["completion"]:
+        assert len(task.read_answer(text)) == task.answer_length == len(re.findall(r"\w+|[^\w,\s]", text))
+
+
+def test_stated_facts_are_in_range(task):
+    """Catches: a chance in percent; a decision position counted from 0 or beyond the answer."""
+    assert 0 < task.chance <= 1
+    for order in ("forward", "reversed"):
+        assert 1 <= task.decision_position(order) <= task.answer_length
+
+
+def test_no_rows_are_rows_too(task):
+    """Catches: reshapes that fail for n = 0; the builder learns the column types from it."""
+    columns = task.sample(np.random.default_rng(0), 0)
+    full = task.block(0, "train", 0)
+    assert {k: (v.dtype, v.shape[1:]) for k, v in columns.items()} == {
+        k: (v.dtype, v.shape[1:]) for k, v in full.items()
+    }
+    assert all(text.to_list() == [] for text in task.render(columns).values())
+
+
+def test_task_is_plain_data(task):
+    """Catches: state that JSON, pickle (workers) or a frozen dataclass cannot carry."""
+    assert type(task)(**json.loads(json.dumps(task.to_dict()))) == task
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert hash(task) == hash(type(task)())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.VERSION = "0"
+
+
+def test_config_name_tells_knobs_apart(task):
+    """Catches: a knob missing in `config_name`, by which two sizes share one cache folder."""
+    for field in dataclasses.fields(task):
+        value = vars(task)[field.name]
+        if type(value) is int:
+            assert dataclasses.replace(task, **{field.name: value + 1}).config_name != task.config_name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "repair"),
+    [
+        ((0, "dev", 0), "split='dev'", "train, validation, test"),
+        ((-1, "train", 0), "seed=-1", ">= 0"),
+        (("0", "train", 0), "seed='0'", ">= 0"),
+        ((0, "train", 0, "no"), "overlap='no'", "'forbid'"),
+    ],
+)
+def test_block_refuses_bad_arguments(task, arguments, given, repair):
+    """Catches: an unknown split that quietly draws something, or an error that does not say what to type."""
+    with pytest.raises(ValueError) as error:
+        task.block(*arguments)
+    assert given in str(error.value)
+    assert repair in str(error.value)
+
+
+class _Derived(PathStar):
+    pass
+
+
+def test_source_hash_sees_base_classes(monkeypatch):
+    """Catches: a cache that outlives a change in the file of a task that another one derives from."""
+    import nt_failures.tasks.base as base
+
+    assert _Derived.source_hash() not in (PathStar.source_hash(), Task.source_hash())
+    before, read = _Derived.source_hash(), base.inspect.getsource
+    changed = PathStar.__module__
+    monkeypatch.setattr(base.inspect, "getsource", lambda m: read(m) + "#" * (m.__name__ == changed))
+    assert _Derived.source_hash() != before
