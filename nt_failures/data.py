@@ -7,7 +7,7 @@ import datasets
 
 from nt_failures.builder import TaskBuilder, generate_rows
 from nt_failures.registration import BUILDERS
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import SPLITS, Task
 
 
 def load_splits(
@@ -31,23 +31,32 @@ def load_splits(
     rows = {"train": num_train, "validation": num_validation, "test": num_test}
     builder = next((b for b in BUILDERS.values() if b.task_class is type(task)), None)
     shared = {"seed": seed, "overlap": overlap}
+    if streaming:
+        del rows["train"]
     if builder is None:
         splits = {name: _from_generator(task, name, count, num_proc, shared) for name, count in rows.items()}
     else:
         splits = _from_builder(builder, task, rows, num_proc, shared)
     if streaming:
-        kwargs = {"task": task, "split": "train", "num_rows": None, **shared}
-        splits["train"] = datasets.IterableDataset.from_generator(generate_rows, gen_kwargs=kwargs)
+        splits["train"] = _stream(builder, task, shared)
     return splits
 
 
 def _from_builder(
     builder: type[TaskBuilder], task: Task, rows: dict[str, int], num_proc: int | None, shared: dict[str, Any]
 ) -> dict[str, datasets.Dataset]:
-    counts = {f"num_{split}": count for split, count in rows.items()}
+    counts = {f"num_{split}": rows.get(split, 0) for split in SPLITS}
     ready = builder(**dataclasses.asdict(task), **counts, **shared)
     ready.download_and_prepare(num_proc=num_proc)
     return dict(ready.as_dataset())
+
+
+def _stream(builder: type[TaskBuilder] | None, task: Task, shared: dict[str, Any]) -> datasets.IterableDataset:
+    if builder is None:
+        kwargs = {"task": task, "split": "train", "num_rows": None, **shared}
+        return datasets.IterableDataset.from_generator(generate_rows, gen_kwargs=kwargs)
+    endless = builder(**dataclasses.asdict(task), num_train=None, num_test=0, **shared)
+    return endless.as_streaming_dataset(split="train")
 
 
 def _from_generator(
