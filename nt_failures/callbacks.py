@@ -72,8 +72,9 @@ class SampleTableCallback(TrainerCallback):
         self.trainer_callbacks = trainer_callbacks
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Predict the samples afresh, and show them."""
-        if not state.is_world_process_zero or not len(self.task.answers(self.columns)):
+        """Predict the samples afresh, and show them. An evaluation of another split, under another prefix, shows none."""
+        during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
+        if not (state.is_world_process_zero and during_training and len(self.task.answers(self.columns))):
             return
         rows = self.sample(kwargs["model"])
         tqdm.write(f"step {state.global_step}\n" + text_table(self.HEAD, rows))
