@@ -25,7 +25,7 @@ def right_positions(predicted: np.ndarray, target: np.ndarray, positions: np.nda
 
     Separators count with no symbol; K is the largest number of symbols in a row, and a missing symbol counts as right.
     """
-    wrong = (predicted != target) & (target != IGNORE)
+    wrong = predicted != target
     count = int(positions.max(initial=0))
     return np.stack([~(wrong & (positions == k)).any(axis=1) for k in range(1, count + 1)], axis=1)
 

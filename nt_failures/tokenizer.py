@@ -53,23 +53,19 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, extra_tokens: Sequence[str]) -> int:
     """Give the tokenizer each token it cannot write as one token; returns how many were new (then resize the model)."""
-    return tokenizer.add_tokens([token for token in extra_tokens if _single_id(tokenizer, token) is None])
+    known = tokenizer.get_vocab()
+    return tokenizer.add_tokens([token for token in extra_tokens if token not in known])
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """Id of a token such as `$`. ValueError if the tokenizer cannot write it as one token."""
-    found = _single_id(tokenizer, token)
+    found = tokenizer.get_vocab().get(token)
     if found is None:
         raise ValueError(
             f"the tokenizer has no single token for {token!r}; call nt_failures.add_tokens(tokenizer, [{token!r}]) and "
             "model.resize_token_embeddings(len(tokenizer)) first."
         )
     return found
-
-
-def _single_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int | None:
-    found = tokenizer.get_vocab().get(token)
-    return None if found == tokenizer.unk_token_id else found
 
 
 def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> AnyDataset:
