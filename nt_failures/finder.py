@@ -29,6 +29,8 @@ def find(package: str, name: str) -> type:
     base = importlib.import_module(f"nt_failures.{package}.base").BASE
     if "." in name:
         module_name, _, class_name = name.rpartition(".")
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{package}: {name!r} is no dotted path; write it as my_package.my_module.MyClass.")
         try:
             found = vars(importlib.import_module(module_name)).get(class_name)
         except ImportError as error:

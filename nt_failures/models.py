@@ -20,8 +20,8 @@ CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 
 
 def _heads(width: int) -> int:
-    """Heads of 64 dimensions, as GPT-2 has them; one in a model narrower than that."""
-    return max(width // 64, 1)
+    """Heads of 64 dimensions, as GPT-2 has them; one where the width is no multiple of that."""
+    return width // 64 if width % 64 == 0 else 1
 
 
 def _gpt2(layers: int, width: int, positions: int) -> dict[str, Any]:

@@ -27,7 +27,10 @@ def right_positions(predicted: np.ndarray, target: np.ndarray, positions: np.nda
     """
     wrong = predicted != target
     count = int(positions.max(initial=0))
-    return np.stack([~(wrong & (positions == k)).any(axis=1) for k in range(1, count + 1)], axis=1)
+    right = np.ones((len(target), count), dtype=bool)
+    for k in range(1, count + 1):
+        right[:, k - 1] = ~(wrong & (positions == k)).any(axis=1)
+    return right
 
 
 def exact(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ class Evidence:
 
     `forced` maps answer positions, from 1, to forced accuracy. `autoregressive` says whether the model decodes token by
     token; only then do forced accuracies describe what it does. `train_decision` is the forced accuracy at the decision
-    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained` lists the positions that were
-    trained, None for all.
+    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained`
+    lists the positions that were trained, None for all.
     """
 
     n: int
@@ -53,14 +53,14 @@ class Evidence:
     trained: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.trained is None:
+        if self.trained is None or set(self.forced) <= set(self.trained):
+            object.__setattr__(self, "trained", None)
             return
-        # Only what was trained is judged: with the decision trained alone, "exact" is the decision.
+        # Only what was trained is judged: "exact" is then the worst of these positions. The decision stays: all name it.
+        object.__setattr__(self, "exact", min(share for k, share in self.forced.items() if k in self.trained))
         for name in ("forced", "free"):
-            shares = {k: share for k, share in vars(self)[name].items() if k in self.trained}
+            shares = {k: share for k, share in vars(self)[name].items() if k in (*self.trained, self.decision)}
             object.__setattr__(self, name, shares)
-        if list(self.trained) == [self.decision]:
-            object.__setattr__(self, "exact", self.forced[self.decision])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,27 +80,29 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     """Judge a model by the first rule that fits.
 
     1. solved: exact accuracy >= 0.95.
-    2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, and the product of
-       the forced accuracies within 0.05 of exact: nothing is unlearnt, small errors multiply.
-    3. undertrained: a position other than the decision is below 0.95.
-    4. memorised: the decision is >= 0.95 on training instances and at chance on held-out ones.
+    2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, the product of the
+       forced accuracies within 0.05 of exact, and the errors at the other positions together outweigh those at the
+       decision: nothing is unlearnt, small errors multiply.
+    3. memorised: the decision is >= 0.95 on training instances and at chance on held-out ones.
+    4. undertrained: a position other than the decision is below 0.95.
     5. clever-hans + indecipherable token: the model decodes token by token, the other positions are >= 0.95, and the
        decision is at chance.
     6. undertrained: anything else.
 
-    "At chance" means that the 95 % interval of the decision's accuracy reaches down to 1.1 times chance.
+    "At chance" means that the 95 % interval of the decision's accuracy reaches down to 1.1 times chance. Where
+    there is only one way to go (chance 1), the decision is a position like the others.
     """
     facts = _Facts(evidence, "" if budget is None else f" after {budget}")
     if evidence.exact >= SOLVED_AT:
-        return Verdict(
-            "solved", f"Solved{facts.after}: {evidence.exact:.1%} of held-out paths are exact.", "exact >= 0.95"
-        )
+        rule = "exact >= 0.95" if evidence.trained is None else "every trained position >= 0.95"
+        return Verdict("solved", facts.solved(), rule)
     if facts.snowballs:
-        return Verdict("snowballing", facts.snowballing(), "every forced position >= 0.8, product within 0.05 of exact")
-    if facts.lowest < LEARNT_AT:
-        return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
+        rule = "every forced position >= 0.8, product within 0.05 of exact, errors mostly outside the decision"
+        return Verdict("snowballing", facts.snowballing(), rule)
     if facts.at_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
         return Verdict("memorised", facts.memorised(), "decision >= 0.95 on training instances, at chance held out")
+    if facts.lowest < LEARNT_AT:
+        return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
     if facts.at_chance and evidence.autoregressive and facts.others:
         return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 1.1 x chance")
     return Verdict("undertrained", facts.unfinished(), "exact < 0.95 and no other rule fits")
@@ -112,15 +114,27 @@ class _Facts:
     def __init__(self, evidence: Evidence, after: str):
         self.evidence, self.after = evidence, after
         shares = evidence.forced if evidence.autoregressive else evidence.free
-        self.others = {k: share for k, share in shares.items() if k != evidence.decision}
+        self.others = {k: share for k, share in shares.items() if k != evidence.decision or evidence.chance >= 1}
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
-        decision = shares[evidence.decision]
-        low, high = wilson(decision * evidence.n, evidence.n)
-        self.at_chance = low <= 1.1 * evidence.chance
+        self.decision = shares[evidence.decision]
+        low, high = wilson(self.decision * evidence.n, evidence.n)
+        self.at_chance = low <= 1.1 * evidence.chance and evidence.chance < 1
         self.product = math.prod(evidence.forced.values())
         mild = min(evidence.forced.values()) >= 0.8 and not self.at_chance
-        self.snowballs = evidence.autoregressive and mild and abs(self.product - evidence.exact) <= 0.05
-        self.seen = f"decision {decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
+        spread = math.prod(self.others.values()) <= self.decision
+        self.snowballs = evidence.autoregressive and mild and spread and abs(self.product - evidence.exact) <= 0.05
+        self.seen = (
+            f"decision {self.decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
+        )
+
+    def solved(self) -> str:
+        exact, trained = self.evidence.exact, self.evidence.trained
+        if trained is None:
+            return f"Solved{self.after}: {exact:.1%} of held-out paths are exact."
+        return (
+            f"Solved{self.after}, as far as it was trained: of position {', '.join(map(str, trained))}, the worst is right "
+            f"in {exact:.1%} on held-out instances."
+        )
 
     def snowballing(self) -> str:
         return (
@@ -137,10 +151,13 @@ class _Facts:
         )
 
     def unfinished(self) -> str:
+        start = f"Undertrained{self.after}:"
+        if self.decision >= LEARNT_AT:
+            return f"{start} every position is learnt, but only {self.evidence.exact:.1%} of paths are exact ({self.seen})."
         if not self.at_chance:
-            return f"Undertrained{self.after}: the decision is above chance but not learnt yet ({self.seen})."
+            return f"{start} the decision is above chance but not learnt yet ({self.seen})."
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
-        return f"Undertrained{self.after}: the decision{alone} is at chance ({self.seen})."
+        return f"{start} the decision{alone} is at chance ({self.seen})."
 
     def memorised(self) -> str:
         return (

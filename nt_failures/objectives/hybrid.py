@@ -22,7 +22,7 @@ class Hybrid(Objective):
     loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
     exact, and only the fraction of a row that is left over is drawn, from torch's generator).
     The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings
-    work. Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
+    work. The split goes by place in the batch, so the examples must come shuffled or fresh. Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 
     Args:
         share: part of the batch that is teacherless, 0..1.

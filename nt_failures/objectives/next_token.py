@@ -36,7 +36,10 @@ class NextToken(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.positions is not None and (not self.positions or min(self.positions) < 1):
+        if self.positions is None:
+            return
+        whole = isinstance(self.positions, (tuple, list)) and all(isinstance(k, int) and k > 0 for k in self.positions)
+        if not (whole and self.positions):
             raise ValueError(f"positions={self.positions!r} must name positions of the answer, from 1, such as (2,).")
 
     @property
