@@ -65,15 +65,23 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, args: argparse.Namespace) -> None:
-    """Every run that results.jsonl does not hold yet; the first failure stops the study after the runs under way."""
+    """Every run that results.jsonl does not hold yet; after a failure only the runs under way are finished and kept."""
     done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in study.read_results(results)}
     wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
     todo = [(r, s) for r, s in wanted if (r.stem, s, fingerprint(r, args.extra)) not in done]
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(run_one, recipe, seed, folder, args) for recipe, seed in todo]
+        failures = []
         try:
             for future in concurrent.futures.as_completed(futures):
+                if future.cancelled():
+                    continue
+                if future.exception() is not None:
+                    failures.append(future.exception())
+                    for waiting in futures:
+                        waiting.cancel()
+                    continue
                 record = future.result()
                 study.append_result(results, record)
                 bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {record['metrics']['free/exact']:.3f}")
@@ -83,6 +91,8 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
             raise
         finally:
             bar.close()
+    if failures:
+        raise failures[0]
 
 
 def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:

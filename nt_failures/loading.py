@@ -73,5 +73,5 @@ def _described(name_or_path: str) -> dict[str, Any]:
             return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no UTF-8, or no JSON
         raise ValueError(f"{name_or_path}: {RUN_FILE} is not JSON ({error}); save the model again.") from error

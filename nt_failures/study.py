@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nt_failures import finder
 from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.scoring import wilson
 
@@ -32,26 +33,40 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            record["recipe"], record["seed"], record["metrics"]["free/exact"]
-        except (ValueError, KeyError, TypeError) as error:
+            records.append(_read(line))
+        except ValueError as error:
             if number == len(lines):
                 logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
                 break
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
-        records.append(record)
     return records
 
 
+def _read(line: bytes) -> dict[str, Any]:
+    """One run; ValueError for anything else."""
+    try:
+        record = json.loads(line)
+        record["recipe"], record["seed"], record["fingerprint"], record["metrics"]["free/exact"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no run: {error!r}") from error
+    return record
+
+
 def append_result(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one run, whole or not at all: a torn last line is cut off first, the new one is on disk on return."""
+    """Append one run, whole or not at all: a torn last line is cut off first, the new one is on disk on return.
+
+    A last line that only lacks its newline is a run, which `read_results` has read: it is kept.
+    """
     line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
         file.seek(0)
-        whole = file.read().rpartition(b"\n")
-        if whole[2]:
-            file.truncate(len(whole[0]) + len(whole[1]))
+        before, newline, last = file.read().rpartition(b"\n")
+        try:
+            _read(last)
+            line = b"\n" + line
+        except ValueError:
+            file.truncate(len(before) + len(newline))
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -69,24 +84,30 @@ def steps_to_solve(curve: Sequence[Mapping[str, float]], threshold: float = SOLV
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One group per recipe, in the order of first appearance: means over seeds, solve probability, time to solve."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    """One group per recipe, in the order of first appearance: means over seeds, solve probability, time to solve.
+
+    Of a recipe that was changed on the way, only the runs of its last form count.
+    """
+    last = {record["recipe"]: record["fingerprint"] for record in records}
+    groups: dict[str, list[Mapping[str, Any]]] = {recipe: [] for recipe in last}
     for record in records:
-        groups.setdefault(record["recipe"], []).append(record)
+        if record["fingerprint"] == last[record["recipe"]]:
+            groups[record["recipe"]].append(record)
     return [_summarise(name, runs) for name, runs in groups.items()]
 
 
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = [run["metrics"]["free/exact"] for run in runs]
     decision = runs[0]["decision_position"]
-    way = "free" if runs[0]["diagnosis"]["clever_hans"] is None else "forced"
+    objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"])
+    way = "forced" if objective.decodings[0] == "autoregressive" else "free"
     others = [
         min(v for k, v in run["metrics"].items() if k.startswith(f"{way}/position_") and not k.endswith(f"_{decision}"))
         for run in runs
     ]
     follow = [run["diagnosis"]["clever_hans"]["follow_rate"] for run in runs if run["diagnosis"]["clever_hans"]]
     solved = sum(value >= SOLVED_AT for value in values)
-    times = [steps_to_solve(run["learning_curve"]) for run in runs]
+    times = [t for run in runs if (t := steps_to_solve(run["learning_curve"])) is not None]
     return {
         "name": name,
         "seeds": len(runs),
@@ -101,7 +122,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "train_decision": statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs),
         "solved": solved,
         "solve_interval": wilson(solved, len(runs)),
-        "steps_to_solve": statistics.median(t for t in times if t is not None) if any(times) else None,
+        "steps_to_solve": statistics.median(times) if times else None,
         "steps": max(run["steps"] for run in runs),
         "seconds": statistics.median(run["train_seconds"] for run in runs),
         "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}),

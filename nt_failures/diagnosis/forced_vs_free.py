@@ -25,7 +25,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
         `forced_exact`: share with every forced argmax right; `snowball_prediction`: product of the forced shares;
         `snowball_without_decision`: the same without the decision, what errors at the look-ups alone would leave;
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
-        `first_error_at_decision`: that share at the decision (NaN without errors).
+        `first_error_at_decision`: that share at the decision (both None without errors).
     """
     answers = task.answers(columns)
     forced = predictor.forced(columns, answers) == answers
@@ -38,7 +38,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     decision = task.decision_position(predictor.order)
     positions = range(1, free.shape[1] + 1)
     errors = len(first)
-    by_position = {k: float((first == k).sum() / errors) if errors else float("nan") for k in positions}
+    by_position = {k: float((first == k).sum() / errors) if errors else None for k in positions}
     return {
         "n": len(answers),
         "forced": {k: float(forced[:, k - 1].mean()) for k in positions},
