@@ -127,13 +127,15 @@ class ModelPredictor:
     def _examples(self, columns: Columns, answers: np.ndarray) -> Iterator[list[dict]]:
         was_training = self.model.training
         self.model.eval()
-        for start in range(0, len(answers), self.batch_size):
-            where = slice(start, start + self.batch_size)
-            rows = {name: column[where] for name, column in columns.items()}
-            texts = self.task.render(self.task.with_answers(rows, answers[where]))
-            encoded = encode_rows(self.tokenizer, texts["prompt"].to_list(), texts["completion"].to_list())
-            yield [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
-        self.model.train(was_training)
+        try:
+            for start in range(0, len(answers), self.batch_size):
+                where = slice(start, start + self.batch_size)
+                rows = {name: column[where] for name, column in columns.items()}
+                texts = self.task.render(self.task.with_answers(rows, answers[where]))
+                encoded = encode_rows(self.tokenizer, texts["prompt"].to_list(), texts["completion"].to_list())
+                yield [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        finally:
+            self.model.train(was_training)
 
     def _batches(self, columns: Columns, answers: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
         for examples in self._examples(columns, answers):
@@ -146,9 +148,11 @@ class ModelPredictor:
         return self.tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
 
     def _read(self, texts: list[str]) -> np.ndarray:
+        """Symbols count from where generation began: in reversed order from the end of the text."""
         answers = np.full((len(texts), self.task.answer_length), -1, dtype=np.int64)
-        for row, text in zip(answers, texts, strict=True):
-            symbols = self.task.read_answer(text)[: len(row)]
+        step = -1 if self.order == "reversed" else 1
+        for row, text in zip(answers[:, ::step], texts, strict=True):
+            symbols = self.task.read_answer(text)[::step][: len(row)]
             row[: len(symbols)] = symbols
         return answers
 
