@@ -1,0 +1,359 @@
+"""The four claims and `diagnose`: by hand on four instances, and on planted models that must be told apart."""
+
+import json
+
+import numpy as np
+import pytest
+from planted import (
+    CleverHans,
+    DecisionOnly,
+    Jumper,
+    Memoriser,
+    Parallel,
+    Planner,
+    ReversedGuesser,
+    ReversedPlanner,
+    Snowball,
+    Table,
+    Undertrained,
+    columns_of,
+)
+
+from nt_failures.diagnosis import Budget, clever_hans, decision_token, diagnose, forced_vs_free, learning_order
+from nt_failures.tasks.path_star import PathStar
+
+SMALL = PathStar(2, 4, 10)
+FOUR = columns_of(
+    SMALL,
+    "0,1|1,2|2,3|0,4|4,5|5,6/0,3=0,1,2,3",
+    "9,8|8,7|7,6|9,1|1,2|2,3/9,6=9,8,7,6",
+    "5,0|0,1|1,2|5,3|3,4|4,6/5,2=5,0,1,2",
+    "7,2|2,4|4,8|7,3|3,5|5,9/7,8=7,2,4,8",
+)
+DETOURS = [[0, 4, 5, 6], [9, 1, 2, 3], [5, 3, 4, 6], [7, 3, 5, 9]]
+
+LONG = PathStar(2, 5, 50)
+RELEASED = columns_of(LONG, *["32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12=32,34,6,16,12"] * 4)
+
+TASK = PathStar(3, 5, 30)
+N = 1000
+QUARTER, HALF = pytest.approx([0.0456, 0.6994], abs=1e-4), pytest.approx([0.1500, 0.8500], abs=1e-4)
+"""Wilson's intervals of 1 and of 2 out of 4."""
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return {name: column[:N] for name, column in TASK.block(0, "test", 0).items()}
+
+
+@pytest.fixture(scope="module")
+def train():
+    return {name: column[:N] for name, column in TASK.block(0, "train", 0).items()}
+
+
+# ---------------------------------------------------------------- forced_vs_free
+
+
+def test_forced_and_free_by_hand():
+    """Catches: shares by row instead of by position, the first error taken for the last, positions off by one."""
+    model = Table(
+        forced=[[0, 1, 2, 3], [9, 1, 7, 6], [5, 0, 1, 2], [7, 3, 4, 9]],
+        free=[[0, 1, 2, 3], [9, 1, 2, 3], [5, 0, 4, 2], [7, 3, 5, 8]],
+    )
+    assert forced_vs_free(model, SMALL, FOUR) == {
+        "n": 4,
+        "forced": {1: 1.0, 2: 0.5, 3: 1.0, 4: 0.75},
+        "free": {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.75},
+        "exact": 0.25,
+        "exact_interval": QUARTER,
+        "forced_exact": 0.5,
+        "snowball_prediction": 0.375,
+        "snowball_without_decision": 0.75,
+        "errors": 3,
+        "first_error": {1: 0.0, 2: pytest.approx(2 / 3), 3: pytest.approx(1 / 3), 4: 0.0},
+        "first_error_at_decision": pytest.approx(2 / 3),
+    }
+    assert model.asked == [("forced", FOUR["path"].tolist()), ("free",)]
+
+
+def test_first_error_of_a_reversed_model_is_the_first_it_made():
+    """Catches: reversed answers read from the source on; the forward decision blamed for a reversed model."""
+    model = Table(
+        forced=[[0, 1, 2, 3], [9, 8, 2, 6], [5, 0, 4, 2], [7, 3, 4, 8]],
+        free=[[0, 1, 2, 3], [9, 8, 2, 6], [4, 0, 4, 2], [7, 3, 4, 8]],
+        order="reversed",
+    )
+    found = forced_vs_free(model, SMALL, FOUR)
+    assert found["first_error"] == {1: 0.0, 2: pytest.approx(1 / 3), 3: pytest.approx(2 / 3), 4: 0.0}
+    assert found["first_error_at_decision"] == pytest.approx(2 / 3)
+    assert found["snowball_without_decision"] == 0.75  # without position 3, the decision of the reversed order
+
+
+def test_no_errors_leave_no_first_error():
+    """Catches: a division by zero, NaN in a JSON file, 0 % of no errors reported as if measured."""
+    found = forced_vs_free(Planner(SMALL), SMALL, FOUR)
+    assert (found["exact"], found["errors"], found["first_error_at_decision"]) == (1.0, 0, None)
+    assert set(found["first_error"].values()) == {None}
+
+
+def test_a_missing_plan_is_told_from_compounding_errors(held_out):
+    """Catches: a measure that sees only that both models fail, with about the same exact accuracy."""
+    hans = forced_vs_free(CleverHans(TASK), TASK, held_out)
+    snow = forced_vs_free(Snowball(TASK, 0.2), TASK, held_out)
+    assert hans["exact"] == pytest.approx(1 / 3, abs=0.05)
+    assert snow["exact"] == pytest.approx(0.8**5, abs=0.05)
+    assert (hans["snowball_without_decision"], hans["first_error_at_decision"]) == (1.0, 1.0)
+    assert hans["exact"] == hans["forced"][2] == hans["forced_exact"]
+    assert snow["snowball_prediction"] == pytest.approx(snow["exact"], abs=0.03)
+    assert snow["snowball_without_decision"] < 0.5
+    assert all(0.1 < share < 0.4 for share in snow["first_error"].values())
+    assert snow["free"][4] < snow["forced"][4] - 0.1  # errors persist
+    assert hans["forced"] == pytest.approx({1: 1.0, 2: hans["exact"], 3: 1.0, 4: 1.0, 5: 1.0})
+
+
+# ---------------------------------------------------------------- decision_token
+
+
+class TwoSets(Table):
+    """2 of 4 right at the decision of `FOUR`, all right on any other rows; never right by free decoding."""
+
+    def forced(self, columns, answers):
+        wrong = np.array([[0, 1, 0, 0], [9, 1, 0, 0], [5, 0, 0, 0], [7, 3, 0, 0]])
+        return wrong if columns is FOUR else answers
+
+    def free(self, columns):
+        return np.full((len(columns["path"]), 4), -1)
+
+
+def test_decision_by_hand():
+    """Catches: another position than the decision, train and held out swapped, an interval of the gap that is too narrow."""
+    assert decision_token(TwoSets(), SMALL, FOUR) == {
+        "position": 2,
+        "chance": 0.5,
+        "accuracy": 0.5,
+        "n": 4,
+        "interval": HALF,
+    }
+    found = decision_token(TwoSets(), SMALL, FOUR, train={name: column[::-1] for name, column in FOUR.items()})
+    assert (found["train_accuracy"], found["train_n"], found["memorisation_gap"]) == (1.0, 4, 0.5)
+    assert found["train_interval"] == pytest.approx([0.5101, 1.0], abs=1e-4)
+    # Newcombe: 0.5 - sqrt((1 - 0.5101)^2 + (0.85 - 0.5)^2), and 0.5 + (0.5 - 0.15)
+    assert found["gap_interval"] == pytest.approx([-0.1021, 0.8500], abs=1e-4)
+
+
+def test_parallel_models_are_judged_by_their_own_decoding():
+    """Catches: forced predictions, which a teacherless model was never trained for, reported as its decision."""
+    model = TwoSets()
+    model.autoregressive = False
+    assert decision_token(model, SMALL, FOUR)["accuracy"] == 0.0
+
+
+def test_reversed_models_decide_elsewhere(held_out):
+    """Catches: position 2, a look-up for a reversed model, taken for its decision."""
+    found = decision_token(ReversedGuesser(TASK), TASK, held_out)
+    assert found["position"] == 4
+    assert 0.4 < found["accuracy"] < 0.6
+
+
+def test_memory_is_told_from_a_plan(held_out, train):
+    """Catches: training accuracy reported without its gap to held-out instances."""
+    memory = decision_token(Memoriser(TASK, train), TASK, held_out, train)
+    plan = decision_token(Planner(TASK), TASK, held_out, train)
+    hans = decision_token(CleverHans(TASK), TASK, held_out, train)
+    assert (memory["train_accuracy"], plan["train_accuracy"], plan["accuracy"]) == (1.0, 1.0, 1.0)
+    assert memory["gap_interval"][0] > 0.6
+    assert plan["gap_interval"][1] < 0.01
+    assert hans["gap_interval"][0] < 0 < hans["gap_interval"][1]
+    low, high = memory["interval"]
+    assert low < 1 / 3 < high
+
+
+# ---------------------------------------------------------------- clever_hans
+
+
+def test_cheat_by_hand():
+    """Catches: the last position counted as following, more given than two symbols, jumps counted as breaks."""
+    model = Table(
+        astray=[[0, 1, 5, 3], [9, 8, 2, 6], [5, 0, 4, 2], [7, 2, 5, 0]],
+        continued=[[0, 4, 5, 3], [9, 1, 7, 6], [5, 3, 9, 6], [7, 3, 5, 9]],
+    )
+    assert clever_hans(model, SMALL, FOUR) == {
+        "n": 4,
+        "forced": {"follow": {3: 1.0}, "jump": {3: 0.0}, "break": {3: 0.0}},
+        "free": {"follow": {3: 0.5}, "jump": {3: 0.25}, "break": {3: 0.25}},
+        "follow_rate": 0.5,
+        "follow_interval": HALF,
+        "jump_rate": 0.25,
+        "break_rate": 0.25,
+        "last_position": {
+            "forced": {"right_copy": 0.75, "wrong_arm": 0.0, "other": 0.25},
+            "free": {"right_copy": 0.5, "wrong_arm": 0.5, "other": 0.0},
+        },
+    }
+    assert model.asked == [("astray", DETOURS), ("continued", DETOURS, 2)]
+
+
+def test_following_means_all_the_way():
+    """Catches: a rate of positions instead of instances; a model that changes arms on the way counted as following."""
+    model = Table(
+        astray=[[32, 3, 19, 47, 12]] * 4,
+        continued=[[32, 3, 19, 47, 12], [32, 3, 19, 16, 12], [32, 3, 6, 16, 12], [32, 3, 6, 47, 12]],
+    )
+    found = clever_hans(model, LONG, RELEASED)
+    assert (found["follow_rate"], found["jump_rate"], found["break_rate"]) == (0.25, 0.25, 0.5)
+    assert found["free"] == {"follow": {3: 0.5, 4: 0.5}, "jump": {3: 0.5, 4: 0.5}, "break": {3: 0.0, 4: 0.0}}
+
+
+def test_cheat_of_a_reversed_model_by_hand():
+    """Catches: a detour without the goal it starts from; the source, which is copied, counted as a step along the arm."""
+    model = Table(
+        astray=[[32, 3, 19, 47, 12]] * 4,
+        continued=[[32, 3, 19, 47, 12], [32, 34, 6, 47, 12], [5, 34, 19, 47, 12], [3, 3, 19, 47, 12]],
+        order="reversed",
+    )
+    found = clever_hans(model, LONG, RELEASED)
+    assert model.asked == [("astray", [[32, 3, 19, 47, 12]] * 4), ("continued", [[32, 3, 19, 47, 12]] * 4, 2)]
+    assert list(found["free"]["follow"]) == [3, 2]
+    assert (found["follow_rate"], found["jump_rate"], found["break_rate"]) == (0.5, 0.25, 0.25)
+    assert found["last_position"]["free"] == {"right_copy": 0.5, "wrong_arm": 0.0, "other": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("planted", "follow", "jump", "copies"),
+    [(CleverHans, 1, 0, 1), (Planner, 1, 0, 1), (Jumper, 0, 1, 1), (Undertrained, 0, 0, 0), (ReversedPlanner, 1, 0, 1)],
+)
+def test_followers_and_jumpers_are_told_apart(planted, follow, jump, copies, held_out):
+    """Catches: fates mixed up. A planner follows too: following alone proves no failure."""
+    found = clever_hans(planted(TASK), TASK, held_out)
+    assert found["n"] == N
+    assert found["follow_rate"] == pytest.approx(follow, abs=0.01)
+    assert found["jump_rate"] == pytest.approx(jump, abs=0.01)
+    assert found["break_rate"] == pytest.approx(1 - follow - jump, abs=0.02)
+    for way in ("forced", "free"):
+        assert found["last_position"][way]["right_copy"] == pytest.approx(copies, abs=0.06)
+        fates = found[way]
+        assert all(sum(fates[fate][k] for fate in fates) == pytest.approx(1) for k in fates["follow"])
+
+
+def test_wrong_arms_are_drawn_by_the_seed(held_out):
+    """Catches: the same wrong arm whatever the seed, or another one at every call with the same seed."""
+    asked = []
+    for seed in (0, 0, 1):
+        model = Jumper(TASK)
+        model.forced = lambda columns, answers: asked.append(answers.tolist()) or np.asarray(columns["path"])
+        clever_hans(model, TASK, held_out, seed=seed)
+    assert asked[0] == asked[1] != asked[2]
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (PathStar(2, 2, 20), "path_length >= 4"),
+        (PathStar(2, 3, 20), "path_length >= 4"),
+        (PathStar(1, 5, 20), "give degree >= 2"),
+    ],
+)
+def test_where_the_cheat_cannot_show(task, reason):
+    """Catches: a rate from no position, or from no wrong arm."""
+    columns = task.sample(np.random.default_rng(0), 10)
+    with pytest.raises(ValueError, match=reason):
+        clever_hans(CleverHans(task), task, columns)
+
+
+# ---------------------------------------------------------------- learning_order
+
+
+def curve(*entries, way="forced", prefix=""):
+    """Accuracies of positions 1, 2, ... at steps 100, 200, ..."""
+    return [
+        {"step": 100 * i} | {f"{prefix}{way}/position_{k}": share for k, share in enumerate(shares, start=1)}
+        for i, shares in enumerate(entries, start=1)
+    ]
+
+
+HISTORY = [(0.9, 0.4, 0.96), (0.95, 0.5, 0.94), (0.99, 0.5, 0.96), (0.99, 0.6, 0.99)]
+
+
+def test_learning_order_by_hand():
+    """Catches: the first crossing taken although accuracy fell again; "never" counted as last learnt."""
+    assert learning_order(curve(*HISTORY)) == {
+        "threshold": 0.95,
+        "step": {1: 200, 2: None, 3: 300},
+        "order": [1, 3],
+        "last_step": 400,
+    }
+
+
+def test_learning_order_reads_the_trainers_log():
+    """Catches: losses between the evaluations read as evaluations; another way of decoding taken for the one asked."""
+    log = curve(*HISTORY, prefix="eval_")
+    log.insert(1, {"step": 150, "loss": 1.0})
+    log[0]["eval_free/position_2"] = 1.0
+    assert learning_order(log) == learning_order(curve(*HISTORY))
+    assert learning_order(curve((0.2, 0.5), (0.7, 0.5), way="parallel"), way="parallel", threshold=0.5) == {
+        "threshold": 0.5,
+        "step": {1: 200, 2: 100},
+        "order": [2, 1],
+        "last_step": 200,
+    }
+
+
+def test_a_position_lost_at_the_end_is_not_learnt():
+    """Catches: a model that forgot reported by its best moment."""
+    assert learning_order(curve((0.99,), (0.5,)))["step"] == {1: None}
+
+
+@pytest.mark.parametrize("log", [(), [{"step": 1, "loss": 2.0}], curve(*HISTORY, way="free")])
+def test_no_evaluations_no_order(log):
+    """Catches: an empty order that reads as "nothing was ever learnt"."""
+    with pytest.raises(ValueError, match=r"no forced/position_k.*eval_strategy"):
+        learning_order(log)
+
+
+# ---------------------------------------------------------------- diagnose
+
+
+def test_diagnosis_joins_the_claims(held_out, train):
+    """Catches: a claim measured on other rows, or left out; a curve or budget that does not arrive."""
+    model, budget = CleverHans(TASK), Budget(500, 32_000)
+    log = curve((1.0, 0.3, 1.0, 1.0, 1.0))
+    found = diagnose(model, TASK, held_out, train, log, budget)
+    assert found["forced_vs_free"] == forced_vs_free(model, TASK, held_out)
+    assert found["decision_token"] == decision_token(model, TASK, held_out, train)
+    assert found["clever_hans"] == clever_hans(model, TASK, held_out)
+    assert found["learning_order"] == learning_order(log)
+    assert found["not_measured"] == {}
+    assert "500 steps" in found["verdict"]["text"]
+    assert "it goes on along it in 100.0%" in found["verdict"]["text"]
+
+
+def test_what_cannot_be_measured_comes_with_a_reason(held_out):
+    """Catches: a crash on a task or model for which one claim means nothing, or a claim dropped in silence."""
+    task = PathStar(2, 3, 20)
+    short = diagnose(CleverHans(task), task, task.sample(np.random.default_rng(0), 400))
+    assert short["clever_hans"] is None
+    assert "path_length >= 4" in short["not_measured"]["clever_hans"]
+    assert "eval_strategy" in short["not_measured"]["learning_order"]
+    assert "goes on along it" not in short["verdict"]["text"]
+    parallel = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out, curve=curve([1.0] * 5, way="free"))
+    assert "at once" in parallel["not_measured"]["clever_hans"]
+    assert parallel["learning_order"]["order"] == [1, 2, 3, 4, 5]
+    assert "train_accuracy" not in parallel["decision_token"]
+
+
+@pytest.mark.parametrize("planted", [Planner, CleverHans, DecisionOnly, ReversedPlanner, Undertrained])
+def test_a_diagnosis_is_strict_json(planted, held_out):
+    """Catches: NumPy numbers, or NaN, which other readers of JSON refuse."""
+    found = diagnose(planted(TASK), TASK, held_out, held_out, curve([0.5] * 5))
+    assert json.loads(json.dumps(found, allow_nan=False))["forced_vs_free"]["n"] == N
+
+
+@pytest.mark.parametrize(("degree", "length"), [(1, 2), (1, 5), (2, 2), (3, 3), (3, 4)])
+@pytest.mark.parametrize("planted", [Planner, ReversedPlanner, Undertrained])
+def test_the_smallest_sizes(degree, length, planted):
+    """Catches: a crash, or a solved model called failed, where a graph has one arm or an answer no middle."""
+    task = PathStar(degree, length, 20)
+    columns = task.sample(np.random.default_rng(0), 200)
+    found = diagnose(planted(task), task, columns)
+    assert found["verdict"]["name"] == ("undertrained" if planted is Undertrained else "solved")
+    assert (found["clever_hans"] is None) == (length < 4 or degree == 1)
