@@ -1,0 +1,234 @@
+"""A study: its file, which any kill may tear, and the figures that its table is made of."""
+
+import copy
+import json
+
+import pytest
+
+from nt_failures import study
+
+GOOD = [0.5, 0.52, 0.54]
+
+
+def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=(), **changes):
+    """A run of next-token training on G(2, 4) as examples/reproduce.py writes it, cut to what a study reads."""
+    made = {
+        "recipe": recipe,
+        "seed": seed,
+        "fingerprint": "0123456789ab",
+        "metrics": {
+            "forced/exact": exact,
+            "forced/position_1": 1.0,
+            "forced/position_2": exact,
+            "forced/position_3": 0.99,
+            "forced/position_4": 0.995,
+            "free/exact": exact,
+            "free/position_1": 1.0,
+            "free/position_2": exact,
+            "free/position_3": 0.6,
+            "free/position_4": 0.9,
+            "decision": exact,
+        },
+        "n": 20_000,
+        "chance": 0.5,
+        "decision_position": 2,
+        "steps": 2000,
+        "train_seconds": 60.0 + seed,
+        "learning_curve": [{"step": step, "free/exact": share} for step, share in curve],
+        "arguments": {"objective": {"objective": objective}},
+        "diagnosis": {
+            "clever_hans": {"follow_rate": 0.9 + seed / 100},
+            "decision_token": {"train_accuracy": 0.55},
+            "verdict": {"name": "clever-hans + indecipherable token"},
+        },
+    }
+    return copy.deepcopy(made | changes)
+
+
+def solved(recipe="cure", seed=0, exact=0.99, step=1500, verdict="solved", **changes):
+    made = record(recipe, seed, exact, "teacherless", [(500, 0.5), (step, 0.96), (2000, 0.99)], **changes)
+    made["diagnosis"] = {
+        "clever_hans": None,
+        "decision_token": {"train_accuracy": 0.99},
+        "verdict": {"name": verdict},
+    }
+    return made
+
+
+def seeds(path):
+    return [entry["seed"] for entry in study.read_results(path)]
+
+
+# ---------------------------------------------------------------- the file
+
+
+def test_what_is_appended_is_read(tmp_path):
+    """Catches: runs that lose digits, order or keys on their way through the file."""
+    path = tmp_path / "new folder" / "results.jsonl"
+    assert study.read_results(path) == []
+    records = [record(seed=seed, exact=1 / (3 + seed)) for seed in range(3)]
+    for entry in records:
+        study.append_result(path, entry)
+    assert study.read_results(path) == records
+    assert path.read_text().count("\n") == 3
+
+
+def test_a_file_cut_anywhere_loses_only_the_run_that_was_being_written(tmp_path, caplog):
+    """Catches: a torn line glued to the next one, a whole line cut off with it, or a line read twice."""
+    path = tmp_path / "results.jsonl"
+    for seed in range(2):
+        study.append_result(path, record(seed=seed))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in [*range(first, len(whole), 43), len(whole) - 2, len(whole) - 1, len(whole)]:
+        caplog.clear()
+        path.write_bytes(whole[:cut])
+        kept = [0, 1] if cut >= len(whole) - 1 else [0]
+        assert seeds(path) == kept
+        assert ("line 2 is torn" in caplog.text) == (first < cut < len(whole) - 1)
+        study.append_result(path, record(seed=2))
+        caplog.clear()
+        assert seeds(path) == [*kept, 2]
+        assert not caplog.records
+        assert len(path.read_bytes().splitlines()) == len(kept) + 1
+
+
+def test_the_very_first_line_may_be_torn(tmp_path):
+    """Catches: a study that can never start again because its first write was killed."""
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"recipe":"ha')
+    assert study.read_results(path) == []
+    study.append_result(path, record())
+    assert seeds(path) == [0]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"5", b"null", b'{"recipe":"hans","seed":1}', b"\xff\xfe", b'"recipe"'])
+def test_damage_in_the_middle_is_named_not_skipped(damage, tmp_path):
+    """Catches: finished runs dropped in silence, or run again, because a line before the last is no run."""
+    path = tmp_path / "results.jsonl"
+    lines = [json.dumps(record(seed=seed)).encode() for seed in range(2)]
+    path.write_bytes(b"\n".join([lines[0], damage, lines[1], b""]))
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 2 is damaged .*; remove that line"):
+        study.read_results(path)
+
+
+def test_empty_lines_are_no_damage(tmp_path):
+    """Catches: a study lost to an editor that ends files with an empty line."""
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n" + json.dumps(record()) + "\n\n")
+    assert seeds(path) == [0]
+
+
+# ---------------------------------------------------------------- figures by hand
+
+
+@pytest.mark.parametrize(
+    ("shares", "step"),
+    [
+        ([0.5, 0.96, 0.97], 200),
+        ([0.96, 0.5, 0.95], 300),
+        ([0.5, 0.96, 0.94], None),
+        ([0.5, 0.949, 0.94], None),
+        ([1.0], 100),
+        ([], None),
+    ],
+)
+def test_steps_to_solve(shares, step):
+    """Catches: the best moment of a run taken for the time it needs; a threshold passed from below only."""
+    curve = [{"step": 100 * i, "free/exact": share} for i, share in enumerate(shares, start=1)]
+    assert study.steps_to_solve(curve) == step
+
+
+def test_another_threshold():
+    """Catches: a threshold that is not the one asked for."""
+    assert study.steps_to_solve([{"step": 7, "free/exact": 0.5}], threshold=0.5) == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        ([], None),
+        ([0.5], None),
+        ([0.4, 0.6], (0.0, 1.0)),  # 0.5 -+ 12.706 * 0.1414 / sqrt(2)
+        (GOOD, (0.4703, 0.5697)),  # 0.52 -+ 4.303 * 0.02 / sqrt(3)
+        ([0.97, 0.98, 0.99], (0.9552, 1.0)),  # 0.98 -+ 0.0248
+        ([0.7] * 4, (0.7, 0.7)),
+        ([0.4, 0.6] * 6, (0.5 - 0.06637, 0.5 + 0.06637)),  # 12 seeds: 2.201 * 0.10445 / sqrt(12)
+        ([0.4, 0.6] * 50, (0.5 - 0.01994, 0.5 + 0.01994)),  # 100 seeds: 1.984 * 0.1005 / 10
+    ],
+)
+def test_mean_interval(values, interval):
+    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond 0..1."""
+    found = study.mean_interval(values)
+    assert found == (interval if interval is None else pytest.approx(interval, abs=1e-4))
+
+
+def test_groups_by_hand():
+    """Catches: runs of two recipes mixed, a mean over runs that did not solve, seeds counted as graphs."""
+    runs = [record(seed=0, exact=0.5), solved(seed=0), record(seed=1, exact=0.52), solved(seed=1, exact=0.6, step=500)]
+    runs[3]["learning_curve"] = runs[3]["learning_curve"][:1]
+    runs[3]["diagnosis"]["verdict"]["name"] = "undertrained"
+    hans, cure = study.summarise(runs)
+    assert hans == {
+        "name": "hans",
+        "seeds": 2,
+        "n": 20_000,
+        "chance": 0.5,
+        "values": [0.5, 0.52],
+        "exact": 0.51,
+        "exact_interval": pytest.approx((0.51 - 0.12706, 0.51 + 0.12706)),
+        "decision": 0.51,
+        "others": 0.99,
+        "follow_rate": pytest.approx(0.905),
+        "train_decision": 0.55,
+        "solved": 0,
+        "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
+        "steps_to_solve": None,
+        "steps": 2000,
+        "seconds": 60.5,
+        "verdicts": ["clever-hans + indecipherable token"],
+    }
+    assert (cure["solved"], cure["steps_to_solve"], cure["follow_rate"]) == (1, 1500, None)
+    assert cure["others"] == 0.6  # of its own, parallel decoding
+    assert cure["verdicts"] == ["solved", "undertrained"]
+
+
+def test_forced_accuracy_counts_where_the_cheat_was_not_measured():
+    """Catches: on paths of three nodes, where it cannot be, look-ups of a next-token model judged by free decoding."""
+    run = record()
+    run["diagnosis"]["clever_hans"] = None
+    assert study.summarise([run])[0]["others"] == 0.99
+
+
+def test_solved_at_the_first_evaluation():
+    """Catches: step 0, which a pretrained model may have, taken for never."""
+    run = solved()
+    run["learning_curve"] = [{"step": 0, "free/exact": 1.0}]
+    assert study.summarise([run])[0]["steps_to_solve"] == 0
+
+
+def test_a_changed_recipe_is_not_averaged_with_what_it_was():
+    """Catches: a table that mixes the runs before and after a change under one name."""
+    runs = [record(seed=seed, exact=0.5) for seed in range(3)]
+    runs += [record(seed=0, exact=0.7, fingerprint="another"), solved(fingerprint="third")]
+    hans, cure = study.summarise(runs)
+    assert (hans["values"], cure["values"]) == ([0.7], [0.99])
+
+
+TABLE = """\
+| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% | 0 of 3 [0%, 56%] | > 2,000 | \
+clever-hans + indecipherable token |
+| cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
+
+n = 20,000 held-out graphs a run. """
+
+
+def test_table():
+    """Catches: a number in the wrong column; a group without its interval, chance or the steps it was given."""
+    groups = study.summarise([*(record(seed=seed, exact=exact) for seed, exact in enumerate(GOOD)), solved()])
+    table = study.markdown_table(groups)
+    assert table.startswith(TABLE)
+    assert table.endswith("\n")
+    assert len({line.count("|") for line in table.splitlines()[:4]}) == 1
