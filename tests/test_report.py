@@ -1,0 +1,146 @@
+"""What a person reads: tables and sentences, whole, against text written by hand."""
+
+import numpy as np
+import pytest
+from planted import CleverHans, Parallel, Planner
+
+from nt_failures import report
+from nt_failures.diagnosis import Budget, diagnose
+from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks.path_star import PathStar
+
+METRICS = {
+    "loss": 0.3,
+    "forced/exact": 0.498,
+    "forced/position_1": 1.0,
+    "forced/position_2": 0.498,
+    "forced/position_3": 0.999,
+    "free/exact": 0.498,
+    "free/position_1": 1.0,
+    "free/position_2": 0.498,
+    "free/position_3": 0.501,
+    "decision": 0.498,
+}
+
+TABLE = """\
+position       forced                  free
+-------------  ----------------------  ----------------------
+1              100.0 % [ 99.6, 100.0]  100.0 % [ 99.6, 100.0]
+2 <- decision   49.8 % [ 46.7,  52.9]   49.8 % [ 46.7,  52.9]
+3               99.9 % [ 99.4, 100.0]   50.1 % [ 47.0,  53.2]
+-------------  ----------------------  ----------------------
+whole path      49.8 % [ 46.7,  52.9]   49.8 % [ 46.7,  52.9]
+n = 1,000 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %"""
+
+
+def test_position_table():
+    """Catches: ways of decoding in each other's column, the decision unmarked, shares without interval or n."""
+    assert report.position_table(METRICS, 1000, 2, 0.5) == TABLE
+
+
+def test_ways_that_were_not_measured_are_left_out():
+    """Catches: a crash on metrics of training, which have no free positions; an empty column."""
+    forced = {name: value for name, value in METRICS.items() if not name.startswith("free/position")}
+    assert report.position_table(forced, 1000, 2, 0.5).splitlines()[0].split() == ["position", "forced"]
+    hybrid = METRICS | {name.replace("free", "parallel"): 0.25 for name in METRICS if name.startswith("free")}
+    lines = report.position_table(hybrid, 1000, 2, 0.5).splitlines()
+    assert lines[0].split() == ["position", "forced", "free", "parallel"]
+    assert lines[2].endswith("25.0 % [ 22.4,  27.8]")
+
+
+def test_positions_and_percent():
+    """Catches: `position_10` sorted or cut as text; an interval of another n."""
+    assert report.positions({"free/position_10": 0.1, "free/position_2": 0.2, "forced/position_2": 0.3}, "free") == {
+        10: 0.1,
+        2: 0.2,
+    }
+    assert report.percent(0.5, 4) == " 50.0 % [ 15.0,  85.0]"
+
+
+def test_summary_of_a_run():
+    """Catches: the end of a run without its verdict, or without the place where its files are."""
+    results = {
+        "metrics": METRICS,
+        "n": 1000,
+        "decision_position": 2,
+        "chance": 0.5,
+        "steps": 2000,
+        "train_seconds": 83.4,
+        "diagnosis": {"verdict": {"text": "A verdict."}},
+    }
+    end = "2,000 steps in 83 s; model, tokenizer and results.json are in outputs/run"
+    assert report.summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+
+
+TASK = PathStar(2, 4, 12)
+CURVE = [{"step": 100} | {f"forced/position_{k}": share for k, share in enumerate([1.0, 0.5, 0.6, 0.9], start=1)}]
+CURVE += [{"step": 200} | {f"forced/position_{k}": share for k, share in enumerate([1.0, 0.5, 1.0, 1.0], start=1)}]
+
+
+@pytest.fixture(scope="module")
+def found():
+    columns, train = (TASK.sample(np.random.default_rng(seed), 400) for seed in (1, 2))
+    return diagnose(CleverHans(TASK), TASK, columns, train, CURVE, Budget(200, 12_800))
+
+
+def test_findings_say_what_was_measured(found):
+    """Catches: a sentence with another claim's number."""
+    exact = found["forced_vs_free"]["exact"]
+    decision, on_train = found["decision_token"]["accuracy"], found["decision_token"]["train_accuracy"]
+    assert decision == exact != on_train
+    lines = report.findings(found)
+    assert lines[0].startswith(f"exact paths: {exact:.1%}".replace("%", " %"))
+    assert lines[0].endswith(
+        f"snowballing would predict {exact:.1%} (the product of all forced accuracies), 100.0% from the positions other "
+        "than the decision alone"
+    )
+    assert lines[1] == f"of {round(400 * (1 - exact))} wrong answers, 100.0% go wrong first at the decision, position 2"
+    assert lines[2].startswith(
+        f"decision on training instances {on_train:.1%}, held out {decision:.1%}: memorisation gap {on_train - decision:+.1%} ["
+    )
+    assert lines[3].startswith(
+        "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right arm in 0.0%"
+    )
+    assert lines[3].endswith("the last symbol, a copy from the prompt, is then right in 100.0%")
+    assert lines[4] == ("positions reached 95%: 1 at step 100, 3 at step 200, 4 at step 200, 2 not by step 200")
+    assert len(lines) == 5
+
+
+def test_findings_give_reasons_for_what_was_not_measured():
+    """Catches: a claim that was not tested left out in silence, or a crash where there are no errors."""
+    columns = TASK.sample(np.random.default_rng(1), 50)
+    lines = report.findings(diagnose(Parallel(TASK, [1.0] * 4), TASK, columns))
+    assert len(lines) == 3
+    assert lines[0].startswith("exact paths: 100.0 %")
+    assert lines[1].startswith("clever_hans not measured: Parallel decodes all positions at once")
+    assert lines[2].startswith("learning_order not measured: the curve has no free/position_k")
+
+
+def test_terminal_text(found):
+    """Catches: a report without table, findings or verdict."""
+    text = report.diagnosis_text(found, TASK)
+    table, findings, verdict = text.split("\n\n")
+    assert table.splitlines()[3].startswith("2 <- decision")
+    assert "n = 400 held-out" in table
+    assert findings == "\n".join(f"- {line}" for line in report.findings(found))
+    assert verdict == found["verdict"]["text"]
+
+
+def test_markdown_page(found):
+    """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a table."""
+    page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False)
+    assert page.startswith(
+        "# Diagnosis of a b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
+    )
+    assert f"\n**{found['verdict']['name']}** (rule: {found['verdict']['rule']})\n" in page
+    assert [line for line in page.splitlines() if line.startswith("![")] == [
+        "![accuracy by position](forced_vs_free.png)",
+        "![a graph and the answer](graph.png)",
+        "![accuracy over training](learning.png)",
+    ]
+    assert page.count("```") == 2
+    plain = report.diagnosis_markdown(found, TASK, "m", Teacherless(dummy_token_id=1), described=True, figures=False)
+    assert "assumed" not in plain
+    assert "![" not in plain
+    without_curve = diagnose(Planner(TASK), TASK, TASK.sample(np.random.default_rng(1), 20))
+    assert "learning.png" not in report.diagnosis_markdown(without_curve, TASK, "m", NextToken(), described=True)
