@@ -52,7 +52,7 @@ def load(name_or_path: str, **kwargs: Any) -> Loaded:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
     model = AutoModelForCausalLM.from_pretrained(name_or_path, **kwargs)
     objective.attach(model)
-    return Loaded(model.eval(), tokenizer, objective, task, bool(described))
+    return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
 
 
 def read_task(values: dict[str, Any]) -> Task:
@@ -72,6 +72,9 @@ def _described(name_or_path: str) -> dict[str, Any]:
         except EntryNotFoundError:
             return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no UTF-8, or no JSON
         raise ValueError(f"{name_or_path}: {RUN_FILE} is not JSON ({error}); save the model again.") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{name_or_path}: {RUN_FILE} is no JSON object; save the model again.")
+    return described
