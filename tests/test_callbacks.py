@@ -1,0 +1,228 @@
+"""Callbacks: the sample table in the terminal and in the trackers, and the figures behind the progress bar."""
+
+import sys
+import types
+
+import datasets
+import numpy as np
+import pytest
+from planted import columns_of
+from transformers import ProgressCallback
+from transformers.integrations import TensorBoardCallback
+
+from nt_failures import callbacks
+from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, text_table
+from nt_failures.objectives import NextToken
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import tokenize, word_level_tokenizer
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+
+TASK = PathStar(2, 4, 10)
+COLUMNS = columns_of(
+    TASK,
+    "0,1|1,2|2,3|0,4|4,5|5,6/0,3=0,1,2,3",
+    "9,8|8,7|7,6|9,1|1,2|2,3/9,6=9,8,7,6",
+    "5,0|0,1|1,2|5,3|3,4|4,6/5,2=5,0,1,2",
+    "7,2|2,4|4,8|7,3|3,5|5,9/7,8=7,2,4,8",
+)
+PREDICTED = np.array([[0, 1, 2, 3], [9, 1, 2, 6], [5, 0, -1, 2]])
+ROWS = [
+    ("0,1|1,2|2,3|0,4|4,5|5,6/0,3=", "0,1,2,3", "0,1,2,3", "-"),
+    ("9,8|8,7|7,6|9,1|1,2|2,3/9,6=", "9,8,7,6", "9,1,2,6", "2 (decision)"),
+    ("5,0|0,1|1,2|5,3|3,4|4,6/5,2=", "5,0,1,2", "5,0,?,2", "3"),
+]
+TEXT = """\
+step 40
+  graph                         target   prediction  first wrong position
+  0,1|1,2|2,3|0,4|4,5|5,6/0,3=  0,1,2,3  0,1,2,3     -
+  9,8|8,7|7,6|9,1|1,2|2,3/9,6=  9,8,7,6  9,1,2,6     2 (decision)
+  5,0|0,1|1,2|5,3|3,4|4,6/5,2=  5,0,1,2  5,0,?,2     3
+"""
+
+
+class Predicts:
+    """In place of ModelPredictor: the table above, for the rows it is made for."""
+
+    def __init__(self, *args):
+        assert args[0] == "the model"
+
+    def free(self, columns):
+        assert columns["path"].tolist() == COLUMNS["path"][:3].tolist()
+        return PREDICTED
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The callback with three samples, and a call of it as the Trainer makes it."""
+    monkeypatch.setattr(callbacks, "ModelPredictor", Predicts)
+
+    def evaluate(report_to=(), first=True, others=(), order="forward", split="eval"):
+        callback = SampleTableCallback(None, NextToken(order=order), TASK, COLUMNS, rows=3, trainer_callbacks=others)
+        args = types.SimpleNamespace(report_to=list(report_to))
+        state = types.SimpleNamespace(is_world_process_zero=first, global_step=40)
+        callback.on_evaluate(args, state, None, model="the model", metrics={f"{split}_loss": 1.0, "epoch": 1.0})
+
+    return evaluate
+
+
+# ---------------------------------------------------------------- the sample table
+
+
+def test_table_in_the_terminal(table, capsys):
+    """Catches: a target shown as prediction, the first wrong position counted from 0, an unknown symbol shown as -1."""
+    table()
+    assert capsys.readouterr().out == TEXT
+
+
+def test_decision_of_a_reversed_model(table, capsys):
+    """Catches: the decision marked where another order has it."""
+    table(order="reversed")
+    assert "2 (decision)" not in (out := capsys.readouterr().out)
+    assert "3 (decision)" in out
+
+
+def test_one_process_shows_it(table, capsys):
+    """Catches: a table from every process of a distributed run."""
+    table(first=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_other_splits_show_no_table(table, capsys):
+    """Catches: samples of the validation split shown once more under the final table of the test split."""
+    table(split="test")
+    assert capsys.readouterr().out == ""
+
+
+def test_no_rows_no_table(capsys):
+    """Catches: a crash of a run whose validation split is empty."""
+    empty = {name: column[:0] for name, column in COLUMNS.items()}
+    callback = SampleTableCallback(None, NextToken(), TASK, empty)
+    state = types.SimpleNamespace(is_world_process_zero=True)
+    callback.on_evaluate(None, state, None, model=None, metrics={"eval_loss": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+def test_long_cells_keep_their_end():
+    """Catches: a prompt whose query, at its end, is cut off; columns that do not line up."""
+    assert text_table(("a", "bc"), [("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
+        "  a          bc\n  ...x/1,2=  y\n  z          wwwwwwwww"
+    )
+
+
+def test_table_for_wandb(table, monkeypatch):
+    """Catches: another name than `samples`, rows that wandb cannot take (it wants lists)."""
+    logged = []
+    module = types.SimpleNamespace(Table=lambda columns, data: (columns, data), log=logged.append)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    table(["tensorboard", "wandb"])
+    assert logged == [{"samples": (list(SampleTableCallback.HEAD), [list(row) for row in ROWS])}]
+
+
+def test_table_for_trackio(table, monkeypatch):
+    """Catches: another name than `samples`, columns without their names."""
+    logged = []
+    module = types.SimpleNamespace(Table=lambda dataframe: dataframe, log=logged.append)
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    table(["trackio"])
+    ((name, frame),) = logged[0].items()
+    assert (name, list(frame.columns)) == ("samples", list(SampleTableCallback.HEAD))
+    assert [tuple(row) for row in frame.to_numpy().tolist()] == ROWS
+
+
+def test_table_for_tensorboard(table):
+    """Catches: bars of the prompt that part a Markdown cell; a writer that is not there yet; a text without its step."""
+    written = []
+    writer = types.SimpleNamespace(add_text=lambda *args: written.append(args))
+    board, not_begun = (object.__new__(TensorBoardCallback) for _ in range(2))  # its __init__ asks for tensorboard
+    board.tb_writer, not_begun.tb_writer = writer, None
+    table(["tensorboard"], others=[ProgressCallback(), not_begun, board])
+    ((name, text, step),) = written
+    assert (name, step) == ("samples", 40)
+    lines = text.splitlines()
+    assert lines[:2] == ["| graph | target | prediction | first wrong position |", "| --- | --- | --- | --- |"]
+    assert lines[3] == "| 9,8\\|8,7\\|7,6\\|9,1\\|1,2\\|2,3/9,6= | 9,8,7,6 | 9,1,2,6 | 2 (decision) |"
+    assert len(lines) == 5
+
+
+def test_trackers_that_were_not_asked_for_get_nothing(table, monkeypatch):
+    """Catches: a table sent to every tracker that happens to be installed."""
+    for name in ("wandb", "trackio"):
+        monkeypatch.setitem(sys.modules, name, None)  # an import would raise
+    table([])
+
+
+# ---------------------------------------------------------------- the progress bar
+
+
+def test_bar_shows_the_newest_figures():
+    """Catches: figures that vanish with the next log; exact accuracy under another name; logs written over the bar."""
+    shown, written = [], []
+    callback = LiveProgressCallback()
+    callback.training_bar = types.SimpleNamespace(
+        set_postfix=lambda values, refresh: shown.append(dict(values)), write=written.append
+    )
+    state = types.SimpleNamespace(is_world_process_zero=True)
+    for logs in ({"loss": 1.23456}, {"eval_free/exact": 0.5, "eval_decision": 0.502, "eval_loss": 9.0}, {"loss": 1.0}):
+        callback.on_log(None, state, None, logs=logs)
+    assert shown == [
+        {"loss": "1.235"},
+        {"loss": "1.235", "exact": "0.500", "decision": "0.502"},
+        {"loss": "1.000", "exact": "0.500", "decision": "0.502"},
+    ]
+    assert written == []
+
+
+def test_bar_of_other_processes():
+    """Catches: a crash where there is no bar: on other processes, and after training."""
+    callback = LiveProgressCallback()
+    for first in (True, False):
+        callback.on_log(None, types.SimpleNamespace(is_world_process_zero=first), None, logs={"loss": 1.0})
+    callback.on_log(None, types.SimpleNamespace(is_world_process_zero=False), None)
+
+
+# ---------------------------------------------------------------- both in a Trainer
+
+
+def test_both_in_a_training_run(tiny_model, tmp_path, capsys):
+    """Catches: callbacks that the Trainer calls otherwise than the tests above do; a log without positions."""
+    words = word_level_tokenizer(TASK)
+    text = TASK.render(TASK.sample(np.random.default_rng(0), 16))
+    rows = tokenize(datasets.Dataset.from_dict({name: t.to_list() for name, t in text.items()}), words)
+    args = ObjectiveTrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=8,
+        eval_strategy="steps",
+        eval_steps=1,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+    )
+    objective = NextToken.from_tokenizer(words)
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2"),
+        args,
+        objective=objective,
+        task=TASK,
+        train_dataset=rows,
+        eval_dataset=rows,
+        processing_class=words,
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LiveProgressCallback)
+    handler = trainer.callback_handler.callbacks
+    trainer.add_callback(SampleTableCallback(words, objective, TASK, COLUMNS, rows=2, trainer_callbacks=handler))
+    trainer.train()
+    out, bar = capsys.readouterr()
+    assert out.count("first wrong position") == 2
+    assert "step 1\n" in out
+    assert out.count(ROWS[1][0]) == 2
+    assert "exact=0." in bar
+    assert "decision=0." in bar
+    evaluations = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry]
+    assert [entry["step"] for entry in evaluations] == [1, 2]
+    for entry in evaluations:
+        assert {f"eval_forced/position_{k}" for k in (1, 2, 3, 4)} <= set(entry)
+        assert entry["eval_decision"] == entry["eval_forced/position_2"]
+        assert entry["eval_chance"] == 0.5

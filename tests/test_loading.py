@@ -1,0 +1,142 @@
+"""Loading: a saved run comes back with what it was trained for; a stock model says nothing; damage is an error."""
+
+import json
+
+import datasets
+import pytest
+import torch
+
+import nt_failures
+from nt_failures import finder
+from nt_failures.loading import load, read_task
+from nt_failures.models import load_model
+from nt_failures.objectives import NextToken
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import word_level_tokenizer
+from nt_failures.trainer import RUN_FILE, ObjectiveTrainer, ObjectiveTrainingArguments, save_run
+
+TASK = PathStar(3, 4, 17)
+OPTIONS = {"next_token": {"positions": (2, 3)}, "hybrid": {"share": 0.25}, "masked_teacher": {"rate": 0.3}}
+"""Beside the order; an objective that is not named here has none, or keeps its defaults."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return word_level_tokenizer(TASK)
+
+
+@pytest.fixture(scope="module")
+def save(tokenizer):
+    """`save(objective, folder, task)`: a run folder, written by the trainer."""
+
+    def write(objective, folder, task=TASK):
+        torch.manual_seed(1)
+        model = load_model("gpt2-1x16", tokenizer, 48)
+        args = ObjectiveTrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True)
+        empty = datasets.Dataset.from_dict({})
+        trainer = ObjectiveTrainer(
+            model, args, objective=objective, task=task, train_dataset=empty, processing_class=tokenizer
+        )
+        trainer.save_model()
+        return model.eval()
+
+    return write
+
+
+@pytest.fixture
+def stock(tokenizer, tmp_path):
+    """A folder that any script may have written: weights and tokenizer, and no word about an objective."""
+    load_model("gpt2-1x16", tokenizer, 48).save_pretrained(tmp_path / "stock")
+    tokenizer.save_pretrained(tmp_path / "stock")
+    return tmp_path / "stock"
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+@pytest.mark.parametrize("name", finder.names("objectives"))
+def test_a_run_comes_back_whole(name, order, save, tokenizer, tmp_path):
+    """Catches: an option, the order or the task lost on the way; a tuple that comes back as a list; other weights."""
+    objective = finder.find("objectives", name).from_tokenizer(tokenizer, order=order, **OPTIONS.get(name, {}))
+    model = save(objective, tmp_path)
+    loaded = nt_failures.load(str(tmp_path))
+    assert type(loaded.objective) is type(objective)
+    assert loaded.objective == objective
+    assert loaded.task == TASK
+    assert loaded.described
+    assert not loaded.model.training
+    assert loaded.tokenizer.get_vocab() == tokenizer.get_vocab()
+    ids = torch.tensor([[1, 2, 17, 3, 4, 19, 1, 4, 18]])
+    assert torch.equal(loaded.model(ids).logits, model(ids).logits)
+
+
+def test_a_run_without_a_task(save, tokenizer, tmp_path):
+    """Catches: a run on the user's own rows that cannot be loaded, or comes back with a task it never had."""
+    objective = NextToken.from_tokenizer(tokenizer, order="reversed")
+    save(objective, tmp_path, task=None)
+    loaded = load(str(tmp_path))
+    assert (loaded.task, loaded.objective, loaded.described) == (None, objective, True)
+
+
+def test_a_stock_model_is_next_token_and_says_so(stock, tokenizer):
+    """Catches: an assumption passed off as what the model said; padding with a token that is none."""
+    loaded = load(str(stock))
+    assert loaded.objective == NextToken.from_tokenizer(tokenizer)
+    assert loaded.objective.pad_token_id == tokenizer.pad_token_id != 0
+    assert (loaded.task, loaded.described) == (None, False)
+
+
+def test_options_go_to_the_model(stock):
+    """Catches: a dtype that is asked for and ignored."""
+    assert load(str(stock), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+DAMAGE = {
+    "torn": '{"objective": {"objective": "next_to',
+    "empty": "",
+    "no text": b"\xff\xfe\x00",
+    "no mapping": "5",
+    "a list": "[1]",
+    "a word": '"next_token"',
+    "no objective's name": '{"objective": {"order": "forward"}}',
+    "an unknown objective": '{"objective": {"objective": "telepathy"}}',
+    "an unknown option": '{"objective": {"objective": "next_token", "speed": 3}}',
+    "an option out of range": '{"objective": {"objective": "next_token", "order": "sideways"}}',
+    "an objective that is no mapping": '{"objective": null}',
+    "a task without a name": '{"objective": {"objective": "next_token"}, "task": {"degree": 2}}',
+    "an unknown task": '{"objective": {"objective": "next_token"}, "task": {"task": "chess"}}',
+    "an unknown knob": '{"objective": {"objective": "next_token"}, "task": {"task": "path_star", "arms": 2}}',
+    "a knob out of range": '{"objective": {"objective": "next_token"}, "task": {"task": "path_star", "degree": 0}}',
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_a_value_error(case, stock):
+    """Catches: another error than ValueError; a damaged description read as none, so that next-token is assumed."""
+    content = DAMAGE[case]
+    (stock / RUN_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError):
+        load(str(stock))
+
+
+@pytest.mark.parametrize("case", ["torn", "no text", "a list", "an unknown option"])
+def test_damage_names_the_folder_and_the_repair(case, stock):
+    """Catches: a bare message of the JSON reader, which says neither what is damaged nor what to do."""
+    content = DAMAGE[case]
+    (stock / RUN_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"stock: nt_failures\.json is .*; save the model again"):
+        load(str(stock))
+
+
+def test_a_task_alone_leaves_the_objective_assumed(stock):
+    """Catches: an objective reported as the model's own because the file says something, but nothing of it."""
+    (stock / RUN_FILE).write_text('{"task": {"task": "path_star", "degree": 3, "path_length": 4, "num_nodes": 17}}')
+    loaded = load(str(stock))
+    assert (loaded.task, loaded.described) == (TASK, False)
+
+
+def test_tasks_come_back(tokenizer, tmp_path):
+    """Catches: a description that changes the dictionary it is read from; knobs of another size."""
+    save_run(tmp_path, NextToken(), TASK)
+    described = json.loads((tmp_path / RUN_FILE).read_text())
+    values = dict(described["task"])
+    assert read_task(values) == TASK
+    assert values == described["task"] == {"task": "path_star", "degree": 3, "path_length": 4, "num_nodes": 17}
