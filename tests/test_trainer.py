@@ -1,0 +1,431 @@
+"""The Trainer: its loss, its metrics against naive decoding, resuming, callbacks, and one training that really learns.
+
+Rows are made to suit an untrained model: the target is the model's own answer with one symbol changed in three rows of
+four. So every metric has a value of its own, and it is known by hand.
+"""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, TrainerCallback
+from transformers.integrations import integration_utils
+
+from nt_failures.callbacks import LiveProgressCallback
+from nt_failures.models import load_model
+from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import tokenize, word_level_tokenizer
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments, objective_metrics
+
+PAD, DUMMY = 14, 13
+TOKENS = {"dummy_token_id": DUMMY, "pad_token_id": PAD}
+FOUR = PathStar(2, 4, 10)
+"""The decision is position 2 forward and position 3 reversed."""
+WORDS = [1, 2, 3, 4]
+PIECES = [1, 1, 0, 2, 2, 0, 3, 0, 4]
+"""Symbols of a BPE's tokens: two tokens for symbols 1 and 2, separators between."""
+
+
+def arguments(folder, **options):
+    """Plain SGD without clipping: an update shows the gradient as it is, scale included."""
+    defaults = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "optim": "sgd",
+        "learning_rate": 0.1,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0.0,
+        "max_steps": 1,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 5,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+    return ObjectiveTrainingArguments(**{**defaults, **options})
+
+
+def dataset(rows):
+    return datasets.Dataset.from_list(list(rows))
+
+
+def one_pass(model, prefix, shown):
+    """Argmax behind each of the columns shown, by the plainest call there is."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*prefix, *shown[:-1]]])).logits[0]
+    return logits[len(prefix) - 1 :].argmax(dim=-1).tolist()
+
+
+def token_by_token(model, prefix, length):
+    answer = []
+    for _ in range(length):
+        answer.append(one_pass(model, [*prefix, *answer], [PAD])[0])
+    return answer
+
+
+def answers(model, objective, row):
+    """What each way of decoding should give for a row, in the task's order, one row at a time."""
+    flip = -1 if objective.order == "reversed" else 1
+    prefix, target = row["prefix_ids"], row["target_ids"]
+    found = {"forced": one_pass(model, prefix, target[::flip])}
+    if "parallel" in objective.decodings:
+        found["parallel"] = one_pass(model, prefix, [DUMMY] * len(target))
+    if objective.decodings[0] == "parallel":
+        found["free"] = found.pop("parallel")
+    else:
+        found["free"] = token_by_token(model, prefix, len(target))
+    return {way: answer[::flip] for way, answer in found.items()}
+
+
+def suited_rows(model, objective, positions, count=22, seed=0):
+    """Rows whose targets are the model's own free answers; rows 0, 1, 2 of every four are changed in one token.
+
+    Prefixes have 6 to 8 tokens; every third target has one token less.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        places = positions[: len(positions) - (i % 3 == 2)]
+        row = {"prefix_ids": rng.integers(0, 10, 6 + i % 3).tolist(), "target_ids": [0] * len(places)}
+        target = answers(model, objective, row)["free"]
+        if i % 4 < 3:
+            changed = int(rng.integers(len(places)))
+            target[changed] = (target[changed] + 1) % 10
+        rows.append({**row, "target_ids": target, "target_positions": places})
+    return rows
+
+
+def by_hand(model, objective, rows):
+    """The metrics of `evaluate`, counted row by row."""
+    found = [answers(model, objective, row) for row in rows]
+    metrics = {}
+    for way in found[0]:
+        hits = [
+            {k: all(a == t for a, t, p in zip(f[way], r["target_ids"], r["target_positions"], strict=True) if p == k)}
+            for f, r in zip(found, rows, strict=True)
+            for k in range(1, 5)
+        ]
+        for k in range(1, 5):
+            metrics[f"{way}/position_{k}"] = np.mean([hit[k] for hit in hits if k in hit])
+        metrics[f"{way}/exact"] = np.mean([f[way] == r["target_ids"] for f, r in zip(found, rows, strict=True)])
+    return metrics
+
+
+def evaluated(trainer, rows):
+    metrics = trainer.evaluate(dataset(rows))
+    speed = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch")
+    return {name: share for name, share in metrics.items() if name not in {f"eval_{s}" for s in speed} | {"epoch"}}
+
+
+@pytest.mark.parametrize("positions", [WORDS, PIECES], ids=["words", "pieces"])
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+@pytest.mark.parametrize("kind", [NextToken, Hybrid, Teacherless])
+def test_metrics_equal_naive_decoding(tiny_model, tmp_path, kind, order, positions):
+    """Catches: metrics off by one position, in the wrong order, with padding or separators counted, from the wrong
+    pass (teacherless from the forced one, hybrid's parallel left out), or a last batch counted twice."""
+    model = tiny_model("gpt2", spread=0.5)
+    objective = kind(order=order, **TOKENS)
+    rows = suited_rows(model, objective, positions)
+    expected = by_hand(model, objective, rows)
+    trainer = ObjectiveTrainer(model, arguments(tmp_path, full_decode=True), objective=objective, task=FOUR)
+    found = evaluated(trainer, rows)
+    decision = expected[f"free/position_{2 if order == 'forward' else 3}"]
+    assert found == {f"eval_{name}": pytest.approx(share) for name, share in expected.items()} | {
+        "eval_decision": pytest.approx(decision),
+        "eval_chance": 0.5,
+    }
+    assert 0.1 < expected["free/exact"] < decision < 1  # the rows are neither all right nor all wrong
+
+
+@pytest.mark.parametrize("kind", [NextToken, Hybrid])
+@pytest.mark.parametrize("family", ["gpt2", "mamba"])
+def test_free_exact_costs_no_pass(tiny_model, tmp_path, kind, family):
+    """Catches: `free/exact` that is not the full decode's; free positions that nobody decoded."""
+    model = tiny_model(family, spread=0.5)
+    objective = kind(**TOKENS)
+    rows = suited_rows(model, objective, WORDS, count=12)
+    fast, full = (
+        evaluated(ObjectiveTrainer(model, arguments(tmp_path, full_decode=full), objective=objective, task=FOUR), rows)
+        for full in (False, True)
+    )
+    assert fast["eval_free/exact"] == full["eval_free/exact"] > 0
+    assert set(full) - set(fast) == {f"eval_free/position_{k}" for k in WORDS}
+    assert fast["eval_decision"] == fast["eval_forced/position_2"]
+
+
+@pytest.mark.parametrize(("order", "decision"), [("forward", 0.75), ("reversed", 0.25)])
+def test_decision_of_longer_paths(order, decision):
+    """Catches: a decision at position 2 for a reversed target, or at token 2 where a symbol has two tokens."""
+    target = np.array([[1, 1, 2, 2, 3, 4, 5]] * 4)
+    positions = np.array([[1, 1, 2, 2, 3, 4, 5]] * 4)
+    forced = target.copy()
+    forced[0, 3] = 9  # the second token of symbol 2
+    forced[:3, 5] = 9  # symbol 4
+    output = EvalPrediction({"forced": forced}, {"target_ids": target, "target_positions": positions})
+    metrics = objective_metrics(output, NextToken(order=order), PathStar(5, 5, 50))
+    assert metrics["decision"] == decision
+    assert metrics["chance"] == 0.2
+    assert "decision" not in objective_metrics(output, NextToken(order=order), None)
+
+
+@pytest.mark.parametrize("kind", [NextToken, Teacherless])
+def test_accumulated_batches_equal_one(tiny_model, tmp_path, ragged, kind):
+    """Catches: a mean of means. Micro-batches have 2 to 9 labels, so each would weigh its tokens differently."""
+    objective = kind(**TOKENS)
+    fresh = tiny_model("gpt2", "2x16", spread=0.2)
+    with torch.no_grad():
+        expected = objective.loss(fresh, objective.collate(ragged))
+    runs = {}
+    for batch, accumulate in [(8, 1), (3, 3), (1, 8)]:
+        model = tiny_model("gpt2", "2x16", spread=0.2)
+        args = arguments(tmp_path, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate)
+        trainer = ObjectiveTrainer(model, args, objective=objective, train_dataset=dataset(ragged))
+        trainer.train()
+        runs[batch] = (trainer.state.log_history[0]["loss"], model.state_dict())
+    loss_8, weights_8 = runs[8]
+    assert loss_8 == pytest.approx(float(expected.sum) / sum(len(row["target_ids"]) for row in ragged), abs=1e-4)
+    for batch in (3, 1):
+        loss, weights = runs[batch]
+        assert loss == pytest.approx(loss_8, abs=1e-4)
+        torch.testing.assert_close(weights, weights_8, rtol=0, atol=1e-6)
+    assert max(float((weights_8[name] - weight).abs().max()) for name, weight in fresh.state_dict().items()) > 1e-3
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", [NextToken, Teacherless])
+def test_resuming_equals_never_stopping(tiny_model, tmp_path, tokenized, kind, optimizer):
+    """Catches: optimizer state (Muon's beside AdamW's), schedule, data order or accumulation lost at a checkpoint."""
+
+    def trainer():
+        args = arguments(
+            tmp_path,
+            optim="adamw_torch",
+            optimizer=optimizer,
+            learning_rate=1e-2,
+            lr_scheduler_type="linear",
+            per_device_train_batch_size=3,
+            gradient_accumulation_steps=2,
+            max_steps=8,  # one epoch has 6 steps
+            save_strategy="steps",
+            save_steps=4,
+        )
+        model = tiny_model("gpt2")
+        return ObjectiveTrainer(model, args, objective=kind(**TOKENS), train_dataset=tokenized)
+
+    whole, resumed = trainer(), trainer()
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert resumed.state.global_step == 8
+    torch.testing.assert_close(resumed.model.state_dict(), whole.model.state_dict(), rtol=0, atol=1e-6)
+    losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (whole, resumed)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+class Recorder(TrainerCallback):
+    """A tracker that keeps what it is told."""
+
+    logs = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logs.append((state.global_step, dict(logs)))
+
+
+def test_trackers_hear_loss_and_metrics(tiny_model, tmp_path, tokenized, task, monkeypatch):
+    """Catches: metrics that never reach `report_to`, or that JSON cannot hold."""
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "recorder", Recorder)
+    monkeypatch.setattr(Recorder, "logs", [])
+    args = arguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=1, report_to=["recorder"])
+    ObjectiveTrainer(
+        tiny_model("gpt2"),
+        args,
+        objective=NextToken(pad_token_id=PAD),
+        task=task,
+        train_dataset=tokenized,
+        eval_dataset=tokenized,
+    ).train()
+    steps = {name: [step for step, logs in Recorder.logs if name in logs] for name in ("loss", "eval_free/exact")}
+    assert steps == {"loss": [1, 2], "eval_free/exact": [1, 2]}
+    json.dumps(Recorder.logs)
+
+
+def test_several_eval_sets(tiny_model, tmp_path, tokenized, task):
+    """Catches: the second set's metrics written over the first's."""
+    model = tiny_model("gpt2", spread=0.5)
+    objective = NextToken(pad_token_id=PAD)
+    sets = {"suited": dataset(suited_rows(model, objective, WORDS)), "other": tokenized}
+    trainer = ObjectiveTrainer(model, arguments(tmp_path), objective=objective, task=task, eval_dataset=sets)
+    metrics = trainer.evaluate()
+    assert metrics["eval_suited_free/exact"] > metrics["eval_other_free/exact"]
+    assert metrics["eval_suited_decision"] == metrics["eval_suited_forced/position_2"]
+
+
+def test_best_model_and_early_stopping(tiny_model, tmp_path):
+    """Catches: a best model by loss, or by the lowest accuracy; a best checkpoint deleted by `save_total_limit`."""
+    model = tiny_model("gpt2", spread=0.5)
+    start = {name: weight.clone() for name, weight in model.state_dict().items()}
+    objective = NextToken(pad_token_id=PAD)
+    rows = dataset(suited_rows(model, objective, WORDS))
+    optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step > 0))  # ruins the model at step 2
+    args = arguments(
+        tmp_path,
+        max_steps=9,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="free/exact",
+    )
+    trainer = ObjectiveTrainer(
+        model,
+        args,
+        objective=objective,
+        train_dataset=dataset([{**row, "target_ids": row["target_ids"][::-1]} for row in rows]),
+        eval_dataset=rows,
+        optimizers=(optimizer, schedule),
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )
+    trainer.train()
+    exact = [entry["eval_free/exact"] for entry in trainer.state.log_history if "eval_free/exact" in entry]
+    assert exact[0] > max(exact[1:])
+    assert trainer.state.global_step == 3  # the best, and two that were no better
+    assert [folder.name for folder in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    torch.testing.assert_close(model.state_dict(), start, rtol=0, atol=0)
+
+
+def test_bf16_on_a_cpu(tiny_model, tmp_path, tokenized, task):
+    """Catches: weights cast for good, and a decode or a loss that autocast breaks."""
+    model = tiny_model("gpt2")
+    args = arguments(tmp_path, bf16=True, max_steps=2, full_decode=True, optim="adamw_torch", optimizer="muon")
+    trainer = ObjectiveTrainer(model, args, objective=NextToken(pad_token_id=PAD), task=task, train_dataset=tokenized)
+    start = model.transformer.wte.weight.clone()
+    trainer.train()
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not torch.equal(model.transformer.wte.weight, start)
+    metrics = trainer.evaluate(tokenized)
+    assert metrics["eval_free/exact"] == pytest.approx(metrics["eval_forced/exact"], abs=1 / 32)
+
+
+def test_streams_train_in_their_order(tiny_model, tmp_path, tokenized):
+    """Catches: a Trainer that asks a stream for its length or its columns, or skips its first rows."""
+    model = tiny_model("gpt2")
+    objective = NextToken(pad_token_id=PAD)
+    with torch.no_grad():
+        expected = objective.loss(model, objective.collate(tokenized.to_list()[:8]))
+    stream = tokenized.to_iterable_dataset(num_shards=2)
+    trainer = ObjectiveTrainer(model, arguments(tmp_path, max_steps=6), objective=objective, train_dataset=stream)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(float(expected.sum / expected.count), abs=1e-4)
+    assert trainer.state.global_step == 6  # into the second pass over the 32 rows
+
+
+def test_objective_and_task_are_saved_beside_the_weights(tiny_model, tmp_path, tokenized, task):
+    """Catches: a checkpoint that does not say how its model was trained."""
+    args = arguments(tmp_path, save_strategy="steps", save_steps=1)
+    objective = MaskedTeacher(order="reversed", rate=0.25, **TOKENS)
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=objective, task=task, train_dataset=tokenized)
+    trainer.train()
+    trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-1"):
+        described = json.loads((folder / "nt_failures.json").read_text(encoding="utf-8"))
+        assert Objective.from_dict(described["objective"]) == objective
+        assert described["task"] == {"task": "path_star", "degree": 2, "path_length": 3, "num_nodes": 10}
+
+
+def test_the_progress_bar_shows_accuracy(tiny_model, tmp_path, tokenized, task, capsys):
+    """Catches: a bar that shows the loss of the first step, or logs printed over it."""
+    args = arguments(tmp_path, disable_tqdm=False, max_steps=2, eval_strategy="steps", eval_steps=2)
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2"),
+        args,
+        objective=NextToken(pad_token_id=PAD),
+        task=task,
+        train_dataset=tokenized,
+        eval_dataset=tokenized,
+    )
+    trainer.remove_callback(ProgressCallback)
+    live = LiveProgressCallback()
+    trainer.add_callback(live)
+    trainer.train()
+    log = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+    names = {"loss": "loss", "exact": "eval_free/exact", "decision": "eval_decision"}
+    assert live.shown == {short: f"{log[name]:.3f}" for short, name in names.items()}
+    out = capsys.readouterr()
+    assert f"decision={live.shown['decision']}" in out.err
+    assert out.out == ""
+
+
+class StopAt(TrainerCallback):
+    """Stop once a metric has reached a share."""
+
+    def __init__(self, name, share):
+        self.name, self.share = name, share
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        control.should_training_stop |= metrics[self.name] >= self.share
+
+
+@pytest.fixture(scope="module")
+def learn(tmp_path_factory):
+    """`learn(order, until)`: train a new model on G(2, 4) until a metric is 0.95, at most 400 steps; its last metrics."""
+    tokenizer = word_level_tokenizer(FOUR)
+    splits = {}
+    for split, blocks in (("train", 6), ("test", 1)):
+        columns = [FOUR.render(FOUR.block(0, split, i)) for i in range(blocks)]
+        texts = {name: [t for c in columns for t in c[name].to_list()] for name in ("prompt", "completion")}
+        splits[split] = tokenize(datasets.Dataset.from_dict(texts), tokenizer)
+
+    def train(order, until):
+        torch.manual_seed(0)
+        shape = {"n_head": 1, "n_inner": 64, "initializer_range": 0.1, "activation_function": "gelu_pytorch_tanh"}
+        model = load_model("gpt2-2x64", tokenizer, max_length=32, config_overrides=shape)
+        args = arguments(
+            tmp_path_factory.mktemp("learn"),
+            optimizer="muon",
+            optim="adamw_torch",
+            learning_rate=5e-3,
+            muon_learning_rate=0.02,
+            warmup_steps=5,
+            lr_scheduler_type="cosine",
+            max_steps=400,
+            per_device_train_batch_size=64,
+            per_device_eval_batch_size=512,
+            eval_strategy="steps",
+            eval_steps=25,
+            seed=0,
+        )
+        trainer = ObjectiveTrainer(
+            model,
+            args,
+            objective=NextToken(order=order, pad_token_id=tokenizer.pad_token_id),
+            task=FOUR,
+            train_dataset=splits["train"],
+            eval_dataset=splits["test"].select(range(512)),
+            callbacks=[StopAt(until, 0.95)],
+        )
+        trainer.train()
+        return {name: value for entry in trainer.state.log_history for name, value in entry.items()}
+
+    return train
+
+
+@pytest.mark.slow
+def test_the_reversed_order_is_learnt(learn):
+    """Catches: a library that does not train: on held-out graphs, the whole path."""
+    metrics = learn("reversed", until="eval_free/exact")
+    assert metrics["eval_free/exact"] >= 0.95
+
+
+@pytest.mark.slow
+def test_next_token_training_learns_all_but_the_decision(learn):
+    """Catches: a leak of the answer into the prompt or the labels, and a decision measured at the wrong place."""
+    metrics = learn("forward", until="eval_forced/position_3")
+    assert min(metrics[f"eval_forced/position_{k}"] for k in (1, 3, 4)) >= 0.95
+    assert 0.4 < metrics["eval_decision"] == metrics["eval_forced/position_2"] < 0.65
+    assert metrics["eval_free/exact"] < 0.65
