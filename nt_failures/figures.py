@@ -150,7 +150,7 @@ def path_star(
     """
     places = _places(edges, source, path)
     rows = sorted({y for _, y in places.values()})
-    figure, axes = _axes(6.4, 0.75 * len(rows) + 1.5)
+    figure, axes = _axes(6.4, 0.75 * len(rows) + 0.9)
     axes.axis("off")
     for parent, child in edges:
         (x0, y0), (x1, y1) = places[parent], places[child]
@@ -179,15 +179,22 @@ def path_star(
         edge = GREEN if node == goal else "black" if node == source else GREY
         axes.plot(x, y, "o", markersize=22, color="white", markeredgecolor=edge, markeredgewidth=2.6, zorder=3)
         axes.text(x, y, str(node), ha="center", va="center", fontsize=10, zorder=4)
-    for node, name, colour in ((source, "source", "black"), (goal, "goal", GREEN)):
+    for node, name, colour, side in ((source, "source", "black", -1), (goal, "goal", GREEN, 1)):
         axes.annotate(
-            name, places[node], (0, -15), textcoords="offset points", ha="center", va="top", fontsize=9, color=colour
+            name,
+            places[node],
+            (side * 18, 0),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="center",
+            fontsize=10,
+            color=colour,
         )
     verdict = "right" if list(answer) == list(path) else "wrong"
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
     axes.set_title(title or f"model's answer: {written}  ({verdict})", fontsize=11, loc="left")
-    axes.set_xlim(-0.6, max(x for x, _ in places.values()) + 0.6)
-    axes.set_ylim(min(rows) - 0.85, max(rows) + 0.5)
+    axes.set_xlim(-0.8, max(x for x, _ in places.values()) + 0.7)
+    axes.set_ylim(min(rows) - 0.5, max(rows) + 0.5)
     return figure
 
 
