@@ -70,19 +70,22 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
     wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
     todo = [(r, s) for r, s in wanted if (r.stem, s, fingerprint(r, args.extra)) not in done]
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
+    failures: list[Exception] = []
+
+    def attempt(recipe: Path, seed: int) -> dict | None:
+        try:
+            return None if failures else run_one(recipe, seed, folder, args)
+        except Exception as error:  # raised below, once the runs beside it are finished and written
+            failures.append(error)
+            return None
+
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(run_one, recipe, seed, folder, args) for recipe, seed in todo]
-        failures = []
+        futures = [pool.submit(attempt, recipe, seed) for recipe, seed in todo]
         try:
             for future in concurrent.futures.as_completed(futures):
-                if future.cancelled():
-                    continue
-                if future.exception() is not None:
-                    failures.append(future.exception())
-                    for waiting in futures:
-                        waiting.cancel()
-                    continue
                 record = future.result()
+                if record is None:
+                    continue
                 study.append_result(results, record)
                 bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {record['metrics']['free/exact']:.3f}")
                 bar.update()
@@ -98,6 +101,8 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
 def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:
     """One run in a process of its own, in a folder of its own; a killed attempt leaves nothing in another's way."""
     work = Path(tempfile.mkdtemp(prefix=f"{recipe.stem}-seed{seed}-", dir=folder))
+    recipe = Path(shutil.copy(recipe, work))  # what is recorded is what is trained, even if it is edited meanwhile
+    form = fingerprint(recipe, args.extra)
     command = [
         sys.executable,
         str(TRAIN),
@@ -118,7 +123,7 @@ def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> 
     found = json.loads((work / "run" / "results.json").read_text(encoding="utf-8"))
     if not args.keep_models:
         shutil.rmtree(work)
-    return {"recipe": recipe.stem, "seed": seed, "fingerprint": fingerprint(recipe, args.extra), **found}
+    return {"recipe": recipe.stem, "seed": seed, "fingerprint": form, **found}
 
 
 def fingerprint(recipe: Path, extra: list[str]) -> str:
