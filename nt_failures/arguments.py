@@ -92,6 +92,8 @@ class Arguments:
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
+    `--objective` on the command line drops the recipe's `objective_options`, which are for another objective.
+
     Args:
         argv: arguments without the program's name.
         default_recipe: read when no argument is given at all, or none but flags.
@@ -117,6 +119,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     values = vars(namespace)
     for name in ("config_overrides", "objective_options"):
         values[name] = _json_object(name, values[name])
+    if {"objective", "objective_options"} & set(_flags(argv)) == {"objective"}:
+        values["objective_options"] = {}  # the recipe's options are for the recipe's objective
     given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
     parts = parser.parse_dict(values, allow_extra_keys=True)
     return Arguments(*parts, given=given)
