@@ -26,9 +26,15 @@ from nt_failures.predictor import ModelPredictor
 def main(argv: list[str]) -> dict:
     """One model: load, diagnose, write. Returns the diagnosis."""
     args = parse(argv)
-    loaded = ntf.load(args.model)
+    try:
+        loaded = ntf.load(args.model)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    task, earlier = choose_task(args, loaded.task), read_results(args.model)
+    task = choose_task(args, loaded.task)
+    earlier = read_results(args.model) if loaded.described else {}
+    curve = earlier.get("learning_curve", ()) if loaded.task == task else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     seed = earlier.get("arguments", {}).get("data", {}).get("dataset_seed", 0)
     overlap = earlier.get("arguments", {}).get("data", {}).get("overlap", "forbid")
@@ -36,12 +42,12 @@ def main(argv: list[str]) -> dict:
     train = runs.first_rows(task, "train", args.num_test, seed, overlap) if loaded.task == task else None
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
-    found = diagnose(predictor, task, held_out, train, earlier.get("learning_curve", ()), budget)
+    found = diagnose(predictor, task, held_out, train, curve, budget)
 
     folder = args.output_dir or Path("outputs") / "diagnosis" / Path(args.model).name
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "diagnosis.json", found)
-    draw(found, task, held_out, predictor, earlier.get("learning_curve", ()), folder)
+    draw(found, task, held_out, predictor, curve, folder)
     text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")

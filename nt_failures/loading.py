@@ -37,8 +37,10 @@ def load(name_or_path: str, **kwargs: Any) -> Loaded:
         kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: a damaged description.
+        ValueError: a folder without a model, or a damaged description.
     """
+    if Path(name_or_path).is_dir() and not (Path(name_or_path) / "config.json").exists():
+        raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
     tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     described = _described(name_or_path)
     try:
