@@ -1,0 +1,208 @@
+"""examples/diagnose.py: on a run of ours, on a model of somebody else, and on what it cannot diagnose."""
+
+import importlib.util
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from planted import byte_bpe
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import word_level_tokenizer
+from nt_failures.trainer import RUN_FILE
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+RUN = """
+task: path_star
+degree: 2
+path_length: 4
+num_nodes: 12
+num_train: 64
+num_validation: 16
+num_test: 40
+dataset_seed: 5
+model: gpt2-1x16
+objective: next_token
+max_steps: 3
+per_device_train_batch_size: 8
+per_device_eval_batch_size: 32
+eval_strategy: steps
+eval_steps: 3
+save_strategy: "no"
+sample_rows: 0
+"""
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def diagnose():
+    return load("diagnose").main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run, and its results.json."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
+        (folder / "recipe.yaml").write_text(RUN)
+        load("train").main([str(folder / "recipe.yaml"), "--output_dir", str(folder / "run")])
+    return folder / "run", json.loads((folder / "run" / "results.json").read_text())
+
+
+def stock(folder, tokenizer, positions=128):
+    """A tiny GPT-2 that this library had no hand in."""
+    torch.manual_seed(2)
+    config = GPT2Config(n_layer=1, n_embd=16, n_head=2, n_positions=positions, vocab_size=len(tokenizer))
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def strict(path):
+    """JSON without NaN, which is none."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} in {path}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def as_json(value):
+    return json.loads(json.dumps(value))
+
+
+# ---------------------------------------------------------------- what it writes
+
+
+def test_on_a_run_of_ours(run, diagnose, tmp_path, capsys):
+    """Catches: other rows, another objective or another budget than the run's own; figures that the page lacks."""
+    folder, results = run
+    found = diagnose([str(folder), "--num_test", "40", "--output_dir", str(tmp_path / "out")])
+    assert as_json(found) == strict(tmp_path / "out" / "diagnosis.json")
+    for claim in ("forced_vs_free", "clever_hans", "learning_order"):
+        assert as_json(found[claim]) == results["diagnosis"][claim]
+    assert found["decision_token"]["accuracy"] == results["diagnosis"]["decision_token"]["accuracy"]
+    assert found["decision_token"]["train_n"] == 40
+    assert "after 3 steps (24 examples" in found["verdict"]["text"]
+    names = ["diagnosis.json", "diagnosis.md", "forced_vs_free.png", "graph.png", "learning.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    page = (tmp_path / "out" / "diagnosis.md").read_text()
+    assert all(f"]({name})" in page for name in names[2:])
+    assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in names[2:])
+    assert "`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order forward." in page
+    out = capsys.readouterr().out
+    assert found["verdict"]["text"] in out
+    assert str(tmp_path / "out") in out
+
+
+def test_flags_ask_about_another_size(run, diagnose, tmp_path):
+    """Catches: flags that are ignored on a run of ours; instances called training rows that it was not trained on."""
+    folder, _ = run
+    found = diagnose([str(folder), "--path_length", "3", "--num_test", "10", "--output_dir", str(tmp_path)])
+    assert list(found["forced_vs_free"]["free"]) == [1, 2, 3]
+    assert "train_accuracy" not in found["decision_token"]
+    assert "path_length >= 4" in found["not_measured"]["clever_hans"]
+    assert "learning_order" in found["not_measured"]  # the curve is about the size that was trained
+    assert "after 3 steps" in found["verdict"]["text"]
+
+
+def test_on_a_stock_model(diagnose, tmp_path, monkeypatch):
+    """Catches: a need for anything but weights and tokenizer; an assumed objective passed off as known."""
+    monkeypatch.chdir(tmp_path)
+    task = PathStar(2, 4, 20)
+    name = stock(tmp_path / "somebody" / "their-gpt2", byte_bpe(task, 300))
+    (tmp_path / "somebody" / "their-gpt2" / "results.json").write_text('{"accuracy": 1.0}')  # of another tool
+    flags = ["--degree", "2", "--path_length", "4", "--num_nodes", "20", "--num_test", "30", "--batch_size", "8"]
+    found = diagnose([name, *flags])
+    folder = tmp_path / "outputs" / "diagnosis" / "their-gpt2"
+    assert as_json(found) == strict(folder / "diagnosis.json")
+    assert not (folder / "learning.png").exists()
+    page = (folder / "diagnosis.md").read_text()
+    assert "objective NextToken, order forward (assumed: the model does not say)" in page
+    assert found["verdict"]["name"] == "undertrained"
+    assert found["verdict"]["text"].startswith("Undertrained: ")  # no budget is known
+    assert found["clever_hans"]["n"] == 30
+    assert "learning_order" in found["not_measured"]
+
+
+# ---------------------------------------------------------------- what it cannot do
+
+
+def message(flags, monkeypatch, folder):
+    """What the script says as it ends."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["diagnose.py", *flags])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(EXAMPLES / "diagnose.py"), run_name="__main__")
+    assert not (folder / "outputs").exists()
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--num_test", "0"], "--num_test 0 --batch_size 200: give 1..4096"),
+        (["--num_test", "4097"], "give 1..4096"),
+        (["--batch_size", "0"], "at least 1"),
+        (["--degree", "0"], "degree=0 is below the smallest allowed value; give degree >= 1"),
+        (["--path_length", "9"], "give num_nodes >= 17"),
+        (["--num_nodes", "30"], "a word-level tokenizer knows only the labels of the task it was made for"),
+        (["--degree", "3"], "takes sequences of up to 25 tokens and these need 34"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(flags, reason, run, monkeypatch, tmp_path):
+    """Catches: a trace, or a crash after minutes, for a slip that can be told at once."""
+    said = message([str(run[0]), *flags], monkeypatch, tmp_path)
+    assert said.startswith("error: ")
+    assert reason in said
+    assert "\n" not in said
+
+
+def test_too_few_positions(monkeypatch, tmp_path):
+    """Catches: an index error from inside a stock model whose position table is too short."""
+    task = PathStar(2, 4, 20)
+    name = stock(tmp_path / "short", byte_bpe(task, 300), positions=32)
+    said = message([name, "--path_length", "4", "--num_nodes", "20", "--num_test", "5"], monkeypatch, tmp_path)
+    assert said.startswith("error: GPT2LMHeadModel takes sequences of up to 32 tokens and these need ")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("no-such-model", "'no-such-model' is no folder with a model, and no Hub id within reach: "),
+        ("empty", "folder empty holds no model: config.json is missing; give the folder of a run."),
+    ],
+)
+def test_a_model_that_is_not_there(name, reason, monkeypatch, tmp_path):
+    """Catches: a trace, or a page of text without the name, where a name is wrong or there is no network."""
+    (tmp_path / "empty").mkdir()
+    said = message([name], monkeypatch, tmp_path)
+    assert said.startswith(f"error: {reason}")
+    assert "\n" not in said
+
+
+def test_a_damaged_description(monkeypatch, tmp_path):
+    """Catches: a damaged run diagnosed as if it were a stock model."""
+    name = stock(tmp_path / "damaged", word_level_tokenizer(PathStar(2, 4, 20)))
+    (tmp_path / "damaged" / RUN_FILE).write_text('{"objective": ')
+    assert "nt_failures.json is not JSON" in message([name], monkeypatch, tmp_path)
+
+
+def test_unknown_flags(monkeypatch, tmp_path, capsys):
+    """Catches: a misspelt flag that is ignored."""
+    assert message(["model", "--numtest", "3"], monkeypatch, tmp_path) == 2
+    assert "unrecognized arguments: --numtest 3" in capsys.readouterr().err

@@ -1,0 +1,366 @@
+"""examples/reproduce.py: every run exactly once, whatever kills it.
+
+One study trains two real models. The others run the same script beside a train.py of a few lines, which writes a fixed
+results.json, fails, or waits for a gate, as the recipe says, and leaves a mark for each call.
+"""
+
+import importlib.util
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import datasets
+import pytest
+from test_study import record
+
+from nt_failures import study
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+TRAIN = """
+import os, pathlib, sys, threading
+recipe, seed, folder, extra = sys.argv[1], sys.argv[3], pathlib.Path(sys.argv[5]), sys.argv[6:]
+asked = dict(line.split(": ", 1) for line in pathlib.Path(recipe).read_text().splitlines())
+(pathlib.Path(asked["marks"]) / f"{pathlib.Path(recipe).stem}-{seed}-{os.getpid()}").touch()
+if asked.get("fail"):
+    print("some words before")
+    sys.exit("error: " + asked["fail"])
+if "gate" in asked and seed == asked["gate_of_seed"]:
+    for _ in range(6000):
+        if pathlib.Path(asked["gate"]).exists():
+            break
+        threading.Event().wait(0.01)
+    else:
+        sys.exit("the gate never opened")
+if "open" in asked:
+    pathlib.Path(asked["open"]).touch()
+folder.mkdir()
+(folder / "results.json").write_text(asked["results"])
+print(*extra)
+"""
+
+
+def until(condition, process=None):
+    """Wait for a condition, at most a minute."""
+    for _ in range(3000):
+        if condition():
+            return
+        assert process is None or process.poll() is None, process.communicate()
+        threading.Event().wait(0.02)
+    raise AssertionError("it never happened")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Study:
+    """A folder of recipes, a copy of reproduce.py beside the train.py above, and the place for the results."""
+
+    def __init__(self, folder):
+        self.recipes, self.out, self.marks = (folder / name for name in ("recipes", "out", "marks"))
+        for made in (self.recipes, self.marks):
+            made.mkdir()
+        self.gate = folder / "gate"
+        self.script = Path(shutil.copy(EXAMPLES / "reproduce.py", folder))
+        (folder / "train.py").write_text(TRAIN)
+        self.module = load(self.script)
+
+    def recipe(self, name, exact=0.5, **asked):
+        results = {k: v for k, v in record(exact=exact).items() if k not in ("recipe", "seed", "fingerprint")}
+        lines = {"marks": self.marks, "results": json.dumps(results), **asked}
+        (self.recipes / f"{name}.yaml").write_text("\n".join(f"{key}: {value}" for key, value in lines.items()))
+
+    def arguments(self, *flags):
+        return [str(self.recipes), "--output_dir", str(self.out), "--jobs", "1", "--seeds", "2", *flags]
+
+    def run(self, *flags):
+        self.module.main(self.arguments(*flags))
+
+    @property
+    def results(self):
+        """(recipe, seed) of the lines of results.jsonl, as they stand."""
+        return [(entry["recipe"], entry["seed"]) for entry in study.read_results(self.out / "results.jsonl")]
+
+    @property
+    def calls(self):
+        """(recipe, seed) of the trainings that were started, killed ones too."""
+        return sorted((name, int(seed)) for name, seed, _ in (mark.name.split("-") for mark in self.marks.iterdir()))
+
+    @property
+    def leftovers(self):
+        return [path.name for path in self.out.iterdir() if path.is_dir()]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Two recipes, `a` and `b`, that succeed."""
+    made = Study(tmp_path)
+    made.recipe("a", exact=0.5)
+    made.recipe("b", exact=0.99)
+    return made
+
+
+EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+# ---------------------------------------------------------------- with real models
+
+REAL = """
+task: path_star
+degree: 2
+path_length: 4
+num_nodes: 12
+num_train: 64
+num_validation: 16
+num_test: 32
+model: gpt2-1x16
+max_steps: 3
+per_device_train_batch_size: 8
+per_device_eval_batch_size: 32
+eval_strategy: steps
+eval_steps: 3
+save_strategy: "no"
+sample_rows: 0
+"""
+
+
+def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
+    """Catches: a study that does not fit train.py: its flags, its results.json, or the figures read from it.
+
+    One run is a process as always; the other stays in this one, which saves seconds of imports.
+    """
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "forward.yaml").write_text(REAL + "objective: next_token\n")
+    (recipes / "hidden.yaml").write_text(REAL + "objective: teacherless\norder: reversed\n")
+    reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
+    call = subprocess.call
+
+    def call_or_stay(command, **options):
+        if "hidden.yaml" not in command[2]:
+            return call(command, **options)
+        assert command[:2] == [sys.executable, str(EXAMPLES / "train.py")]
+        train.main(command[2:])
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call_or_stay)
+    command = ["recipes", "--seeds", "1", "--jobs", "1"]
+    reproduce.main(command)
+    folder = tmp_path / "outputs" / "studies" / "recipes"
+    found = study.read_results(folder / "results.jsonl")
+    assert [entry["recipe"] for entry in found] == ["forward", "hidden"]
+    for entry, objective in zip(found, ("next_token", "teacherless"), strict=True):
+        assert (entry["seed"], entry["n"], entry["steps"], entry["examples"]) == (0, 32, 3, 24)
+        assert entry["arguments"]["objective"]["objective"] == objective
+        assert [point["step"] for point in entry["learning_curve"]] == [3]
+        assert "after 3 steps (24 examples" in entry["diagnosis"]["verdict"]["text"]
+    table = (folder / "table.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:4]] == ["| forward", "| hidden"]
+    assert table in capsys.readouterr().out
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "figure.png", "results.jsonl", "table.md"]
+
+    def no_more(*args, **kwargs):
+        raise AssertionError("a finished run was started again")
+
+    monkeypatch.setattr(subprocess, "call", no_more)
+    (folder / "table.md").unlink()
+    reproduce.main(command)
+    assert (folder / "table.md").read_text() == table
+
+
+# ---------------------------------------------------------------- every run exactly once
+
+
+def test_nothing_is_run_twice(small):
+    """Catches: finished runs done again, seeds forgotten, recipes in another order than seed by seed."""
+    small.run()
+    assert small.results == EVERY
+    assert small.calls == sorted(EVERY)
+    small.run()
+    small.run("--seeds", "3")
+    assert small.results == [*EVERY, ("a", 2), ("b", 2)]
+    assert small.calls == sorted(small.results)
+    assert small.leftovers == []
+
+
+def test_killed_anywhere_every_run_counts_once(small):
+    """Killed in the middle of a run, then between two runs with half a line written, then left to finish.
+
+    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt, two
+    processes at work on one study.
+    """
+    small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
+    command = [sys.executable, str(small.script), *small.arguments()]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: ("b", 0) in small.calls, process)
+        assert small.results == [("a", 0)]
+        with pytest.raises(
+            ValueError, match=r"another process is working on .*; wait for it, or give another --output_dir"
+        ):
+            small.run()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert small.results == [("a", 0)]
+
+    small.gate.touch()
+    child = os.fork()
+    if child == 0:  # dies right behind its second run, while it writes a line
+        append = study.append_result
+
+        def append_and_die(path, run):
+            append(path, run)
+            if run["recipe"] == "a":
+                with open(path, "ab") as file:
+                    file.write(b'{"recipe":"b","se')
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        study.append_result = append_and_die
+        try:
+            small.run()
+        finally:
+            os._exit(0)
+    ends = []
+    until(lambda: ends.append(os.waitpid(child, os.WNOHANG)) or ends[-1][0] == child)
+    assert ends[-1][1] == signal.SIGKILL
+    assert small.results == [("a", 0), ("b", 0), ("a", 1)]
+
+    small.run()
+    assert small.results == EVERY
+    assert small.calls.count(("a", 0)) == small.calls.count(("a", 1)) == 1
+    assert small.calls.count(("b", 0)) == 2  # the one that was killed, and again
+    lines = (small.out / "results.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    table = (small.out / "table.md").read_text()
+    assert [line.split("|")[8].split()[2] for line in table.splitlines()[2:4]] == ["2", "2"]  # `x of 2` seeds
+
+
+def test_a_changed_recipe_is_a_new_run(small):
+    """Catches: results of an old recipe, or of other flags, passed off as those of the present one."""
+    small.run()
+    small.recipe("b", exact=0.7)
+    small.run()
+    assert small.results == [*EVERY, ("b", 0), ("b", 1)]
+    assert "| b | 50% | 70.0% [70.0%, 70.0%] |" in (small.out / "table.md").read_text()
+    small.run("--max_steps", "5")
+    assert len(small.results) == 10
+    small.run("--max_steps", "5")
+    assert len(small.results) == 10
+
+
+def test_flags_of_train_go_to_train(small):
+    """Catches: flags that the study does not know dropped, or their values taken for its own."""
+    small.run("--seeds", "1", "--keep_models", "--max_steps", "5", "--streaming")
+    logs = [path.read_text() for path in small.out.glob("*/log.txt")]
+    assert logs == ["--max_steps 5 --streaming\n"] * 2
+    kept = sorted(small.leftovers)
+    assert [name.rsplit("-", 1)[0] for name in kept] == ["a-seed0", "b-seed0"]
+    assert all((small.out / name / "run" / "results.json").exists() for name in kept)
+
+
+def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
+    """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
+    call = subprocess.call
+
+    def edited(command, **options):
+        small.recipe("a", exact=0.9)
+        return call(command, **options)
+
+    only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
+    monkeypatch.setattr(subprocess, "call", edited)
+    small.module.main(only)
+    monkeypatch.setattr(subprocess, "call", call)
+    small.module.main(only)
+    found = study.read_results(small.out / "results.jsonl")
+    assert [entry["metrics"]["free/exact"] for entry in found] == [0.5, 0.9]
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_failing_recipe_is_named_with_its_log(small, monkeypatch, capsys):
+    """Catches: exit code 0 after a failure, a trace instead of a line, a log that is gone, finished runs lost."""
+    small.recipe("b", fail="no such objective")
+    monkeypatch.setattr(sys, "argv", [str(small.script), *small.arguments()])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(small.script), run_name="__main__")
+    message = stopped.value.code
+    assert "\n" not in message
+    assert message.startswith("error: b, seed 0 failed with exit code 1: error: no such objective (log: ")
+    log = Path(message.split("(log: ")[1].rstrip(")"))
+    assert log.read_text() == "some words before\nerror: no such objective\n"
+    assert small.results == [("a", 0)]
+    assert small.calls == [("a", 0), ("b", 0)]  # nothing is started after the failure
+    assert not (small.out / "table.md").exists()
+    small.recipe("b")
+    small.run()
+    assert small.results == EVERY
+
+
+def test_runs_beside_a_failing_one_are_kept(small):
+    """Catches: hours of training thrown away because another run failed in the meantime."""
+    small.recipe("a", fail="out of memory", marks=small.marks)
+    small.recipe("b", gate=small.gate, gate_of_seed=0)
+    failing = small.module.run_one
+
+    def opens_the_gate(recipe, seed, folder, args):
+        try:
+            return failing(recipe, seed, folder, args)
+        finally:
+            if recipe.stem == "a":
+                until(lambda: ("b", 0) in small.calls)
+                small.gate.touch()
+
+    small.module.run_one = opens_the_gate
+    with pytest.raises(RuntimeError, match="a, seed 0 failed"):
+        small.run("--jobs", "2")
+    assert ("b", 0) in small.results
+    assert ("a", 0) not in small.results
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["nowhere"], "nowhere is neither a recipe nor a folder"),
+        (["recipes", "--seeds", "0"], "must be at least 1"),
+        (["recipes", "--jobs", "0"], "must be at least 1"),
+        (["empty"], "neither a recipe nor a folder with"),
+        (["recipes", "--only_report"], "holds no finished run yet"),
+    ],
+)
+def test_bad_arguments(flags, message, small, monkeypatch, tmp_path):
+    """Catches: a study of nothing that ends well; a trace for a slip of the pen."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(small.script), *flags])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(small.script), run_name="__main__")
+    assert message in stopped.value.code
+    assert stopped.value.code.startswith("error: ")
+    assert "\n" not in stopped.value.code
+    assert small.calls == []
+
+
+def test_a_damaged_study_is_not_continued(small):
+    """Catches: finished runs done again, or a table without them, because one line is damaged."""
+    small.run("--seeds", "1")
+    path = small.out / "results.jsonl"
+    path.write_text("torn in the middle\n" + path.read_text())
+    with pytest.raises(ValueError, match="line 1 is damaged"):
+        small.run()
+    assert len(small.calls) == 2
