@@ -10,10 +10,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.integrations import integration_utils
 
-from nt_failures.callbacks import LiveProgressCallback
 from nt_failures.models import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
 from nt_failures.tasks.path_star import PathStar
@@ -336,29 +335,6 @@ def test_objective_and_task_are_saved_beside_the_weights(tiny_model, tmp_path, t
         described = json.loads((folder / "nt_failures.json").read_text(encoding="utf-8"))
         assert Objective.from_dict(described["objective"]) == objective
         assert described["task"] == {"task": "path_star", "degree": 2, "path_length": 3, "num_nodes": 10}
-
-
-def test_the_progress_bar_shows_accuracy(tiny_model, tmp_path, tokenized, task, capsys):
-    """Catches: a bar that shows the loss of the first step, or logs printed over it."""
-    args = arguments(tmp_path, disable_tqdm=False, max_steps=2, eval_strategy="steps", eval_steps=2)
-    trainer = ObjectiveTrainer(
-        tiny_model("gpt2"),
-        args,
-        objective=NextToken(pad_token_id=PAD),
-        task=task,
-        train_dataset=tokenized,
-        eval_dataset=tokenized,
-    )
-    trainer.remove_callback(ProgressCallback)
-    live = LiveProgressCallback()
-    trainer.add_callback(live)
-    trainer.train()
-    log = {name: value for entry in trainer.state.log_history for name, value in entry.items()}
-    names = {"loss": "loss", "exact": "eval_free/exact", "decision": "eval_decision"}
-    assert live.shown == {short: f"{log[name]:.3f}" for short, name in names.items()}
-    out = capsys.readouterr()
-    assert f"decision={live.shown['decision']}" in out.err
-    assert out.out == ""
 
 
 class StopAt(TrainerCallback):
