@@ -108,6 +108,7 @@ def results(
         "n": n,
         "chance": args.task.chance,
         "decision_position": args.task.decision_position(args.objective.order),
+        "trained_positions": trainer.objective.trained_positions,
         "diagnosis": diagnosis_of(trainer, args, plain, n, curve, budget),
         "steps": state.global_step,
         "examples": budget.examples,

@@ -32,6 +32,7 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=(), *
         "n": 20_000,
         "chance": 0.5,
         "decision_position": 2,
+        "trained_positions": None,
         "steps": 2000,
         "train_seconds": 60.0 + seed,
         "learning_curve": [{"step": step, "free/exact": share} for step, share in curve],
@@ -232,3 +233,13 @@ def test_table():
     assert table.startswith(TABLE)
     assert table.endswith("\n")
     assert len({line.count("|") for line in table.splitlines()[:4]}) == 1
+
+
+def test_decision_only_training_is_judged_by_the_decision():
+    """Catches a run that trained one position being scored 0 for the positions it never saw."""
+    curve = [{"step": 500, "free/exact": 0.0, "decision": 0.97}]
+    (group,) = study.summarise([record("alone", trained_positions=[2], learning_curve=curve)])
+    assert group["values"] == [0.5]
+    assert group["steps_to_solve"] == 500
+    assert group["others"] is None
+    assert "| - |" in study.markdown_table([group])
