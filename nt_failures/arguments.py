@@ -5,7 +5,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -106,12 +106,13 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     recipe = {} if recipe_path is None else read_recipe(recipe_path)
     task_name = _peek(argv, "task") or recipe.get("task", "path_star")
     task_class = finder.find("tasks", str(task_name))
-    parser = HfArgumentParser(
+    parser = _Parser(
         [task_class, DataArguments, ModelArguments, ObjectiveArguments, RunArguments], prog=prog, allow_abbrev=False
     )
     known = [action.dest for action in parser._actions]
     _check_names(recipe, known, f"recipe {recipe_path}")
-    parser.set_defaults(**recipe)
+    # As text, so that numbers of a recipe are checked as those of flags are.
+    parser.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in recipe.items()})
     namespace, rest = parser.parse_known_args(argv)
     _check_names([word.split("=")[0].lstrip("-") for word in rest if word.startswith("--")], known, "command line")
     if rest:
@@ -126,12 +127,20 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     return Arguments(*parts, given=given)
 
 
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage of 150 flags before it."""
+        raise ValueError(f"{message}; see --help for all flags.")
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"recipe {path} is no text file that can be read: {error}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -157,7 +166,8 @@ def _peek(argv: Sequence[str], flag: str) -> str | None:
 
 
 def _flags(argv: Sequence[str]) -> list[str]:
-    return [word.lstrip("-").split("=")[0] for word in argv if word.startswith("--")]
+    names = [word.lstrip("-").split("=")[0] for word in argv if word.startswith("--")]
+    return [name.replace("-", "_") for name in names]  # argparse takes --max-steps, too
 
 
 def _json_object(name: str, value: dict | str) -> dict[str, Any]:
