@@ -11,7 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures import finder
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import Task, check_integers
 from nt_failures.trainer import ObjectiveTrainingArguments
 
 
@@ -32,10 +32,7 @@ class DataArguments:
     overlap: str = _help("`forbid`: splits share no instance; `allow`: as the paper's released code.", "forbid")
 
     def __post_init__(self) -> None:
-        for name, low in (("num_train", 1), ("num_validation", 1), ("num_test", 1), ("dataset_seed", 0)):
-            value = dataclasses.asdict(self)[name]
-            if value < low:
-                raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
+        check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
 
     def knobs(self) -> dict[str, Any]:
         """The keyword arguments of `data.load_splits`."""
