@@ -1,0 +1,185 @@
+"""One run on disk: the folder is claimed without losing anything, and results.json says what was measured."""
+
+import json
+
+import datasets
+import pytest
+
+from nt_failures import runs
+from nt_failures.arguments import RunArguments, parse
+from nt_failures.objectives import NextToken
+from nt_failures.tokenizer import tokenize
+from nt_failures.trainer import ObjectiveTrainer
+
+TINY = ["--degree", "2", "--path_length", "3", "--num_nodes", "10", "--model", "gpt2-1x16", "--use_cpu", "true"]
+
+
+def arguments(folder, *flags):
+    return parse([*TINY, "--output_dir", str(folder), *flags])
+
+
+def content(folder):
+    """Every file below, with its text."""
+    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of an earlier run, with two checkpoints."""
+    folder = tmp_path / "run"
+    for name in ("checkpoint-9/model", "checkpoint-10/model", "results.json", "arguments.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_new_folder(tmp_path, exists):
+    """Catches: a run that says nothing of its arguments, or refuses an empty folder."""
+    folder = tmp_path / "a" / "run"
+    if exists:
+        folder.mkdir(parents=True)
+    args = arguments(folder, "--seed", "3")
+    assert runs.prepare_output_dir(args) is None
+    assert set(content(folder)) == {"arguments.json"}
+    assert json.loads(content(folder)["arguments.json"]) == args.to_dict()
+
+
+def test_an_earlier_run_is_refused(earlier):
+    """Catches: results overwritten by a command typed twice."""
+    before = content(earlier)
+    with pytest.raises(ValueError, match=r"is not empty; add --resume_from_checkpoint last .*--overwrite_output_dir"):
+        runs.prepare_output_dir(arguments(earlier))
+    assert content(earlier) == before
+
+
+def test_an_earlier_run_is_replaced_whole(earlier):
+    """Catches: checkpoints of the old run that the new one would resume from."""
+    assert runs.prepare_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
+    assert set(content(earlier)) == {"arguments.json"}
+
+
+def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
+    """Catches: `--overwrite_output_dir --output_dir ~`."""
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds no earlier run .*so it is not cleared"):
+        runs.prepare_output_dir(arguments(tmp_path, "--overwrite_output_dir"))
+    assert content(tmp_path) == {"thesis.tex": "years"}
+
+
+@pytest.mark.parametrize("asked", ["last", "True"])
+@pytest.mark.parametrize("flags", [[], ["--overwrite_output_dir"]])
+def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked, flags):
+    """Catches: checkpoint-9 taken for later than checkpoint-10, a folder cleared before it is resumed."""
+    before = content(earlier)
+    found = runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", asked, *flags))
+    assert found == str(earlier / "checkpoint-10")
+    assert {**content(earlier), "arguments.json": ""} == {**before, "arguments.json": ""}
+
+
+def test_resuming_from_a_chosen_checkpoint(earlier):
+    """Catches: the last checkpoint taken although another was named."""
+    chosen = str(earlier / "checkpoint-9")
+    assert runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", chosen)) == chosen
+
+
+def test_nothing_to_resume(tmp_path):
+    """Catches: a training from the start that was asked to go on; a folder claimed by a run that never began."""
+    with pytest.raises(ValueError, match=r"holds no checkpoint to resume; train with --save_strategy steps"):
+        runs.prepare_output_dir(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
+    """Catches: two runs that differ in seed, order or size in one folder."""
+    monkeypatch.chdir(tmp_path)
+    args = parse([*TINY, "--order", "reversed", "--seed", "7"])
+    runs.prepare_output_dir(args)
+    assert args.training.output_dir == "outputs/deg2-path3-nodes10-gpt2-1x16-next_token-reversed-seed7"
+    assert (tmp_path / args.training.output_dir / "arguments.json").exists()
+
+
+def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
+    """Catches: a second process that finds the folder just claimed by the first and gives up, or clears it."""
+    monkeypatch.setattr(RunArguments, "process_index", 1)
+    before = content(earlier)
+    assert runs.prepare_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
+    assert runs.prepare_output_dir(arguments(earlier)) is None
+    resumed = runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", "last"))
+    assert resumed == str(earlier / "checkpoint-10")
+    assert content(earlier) == before
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Catches: half a results.json after a full disk or a value that JSON does not know."""
+    path = tmp_path / "results.json"
+    runs.write_json(path, {"share": 0.5})
+    with pytest.raises(TypeError, match="object has no place in a results file"):
+        runs.write_json(path, {"share": object()})
+
+    def fail(self, text, encoding):
+        with self.open("w", encoding=encoding) as file:
+            file.write(text[:5])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(type(path), "write_text", fail)
+    with pytest.raises(OSError, match="no space left"):
+        runs.write_json(path, {"share": 0.75})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"share": 0.5}
+
+
+def test_longest_sequence():
+    """Catches: a model too short for the longer rows of another split."""
+    even = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3]] * 2, "target_ids": [[1, 2]] * 2})
+    uneven = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3], [1, 2]], "target_ids": [[1, 2], [1]]})
+    assert (runs.longest_sequence(even), runs.longest_sequence(uneven)) == (5, 7)
+
+
+@pytest.fixture
+def trained(tmp_path, tiny_model, task, tokenizer):
+    """A trainer after two steps, its arguments and its test metrics."""
+    flags = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--disable_tqdm", "true"]
+    flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "3", "--num_test", "40"]
+    args = arguments(tmp_path / "run", *flags, "--num_train", "50", "--full_decode", "--dataset_seed", "5")
+    rows = {split: task.render(runs.first_rows(task, split, 40, 5, "forbid")) for split in ("train", "test")}
+    sets = {
+        split: tokenize(datasets.Dataset.from_dict({name: t.to_list() for name, t in texts.items()}), tokenizer)
+        for split, texts in rows.items()
+    }
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2", spread=0.5),
+        args.training,
+        objective=NextToken(pad_token_id=tokenizer.pad_token_id),
+        task=task,
+        train_dataset=sets["train"],
+        eval_dataset=sets["test"],
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer, args, trainer.evaluate(sets["test"], metric_key_prefix="test")
+
+
+def test_results_say_what_was_measured(trained):
+    """Catches: figures without their number of instances, budget or arguments; examples counted per micro-batch; a
+    verdict on other figures than those of the table; values that JSON cannot hold."""
+    trainer, args, metrics = trained
+    results = runs.results(trainer, args, metrics, n=40, train_seconds=1.26)
+    assert (results["n"], results["chance"], results["decision_position"]) == (40, 0.5, 2)
+    assert (results["steps"], results["examples"], results["train_seconds"]) == (2, 12, 1.3)
+    assert results["flops"] > 0
+    assert results["parameters"] == sum(p.numel() for p in trainer.model.parameters())
+    assert results["metrics"]["free/exact"] == metrics["test_free/exact"]
+    assert results["metrics"]["free/position_2"] == results["metrics"]["decision"] == metrics["test_decision"]
+    assert [entry["step"] for entry in results["learning_curve"]] == [1, 2]
+    last = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry][-1]
+    assert results["learning_curve"][1]["free/exact"] == last["eval_free/exact"]
+    assert results["diagnosis"]["verdict"]["name"] == "undertrained"
+    assert "2 steps (12 examples" in results["diagnosis"]["verdict"]["text"]
+    assert results["arguments"] == args.to_dict()
+    assert {"python", "torch", "transformers", "nt_failures"} <= set(results["versions"])
+    assert results["hardware"]["threads"] == 1
+    runs.prepare_output_dir(args)
+    runs.write(results, args)
+    folder = trainer.args.output_dir
+    with open(f"{folder}/results.json", encoding="utf-8") as file:
+        assert json.load(file) == json.loads(json.dumps(results))
