@@ -178,7 +178,6 @@ def test_results_say_what_was_measured(trained):
     assert results["arguments"] == args.to_dict()
     assert {"python", "torch", "transformers", "nt_failures"} <= set(results["versions"])
     assert results["hardware"]["threads"] == 1
-    runs.prepare_output_dir(args)
     runs.write(results, args)
     folder = trainer.args.output_dir
     with open(f"{folder}/results.json", encoding="utf-8") as file:
