@@ -1,0 +1,60 @@
+"""What the README shows works: its Python is executed, its commands are parsed, its files exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import datasets
+import pytest
+
+from nt_failures import arguments
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    lines = "".join(blocks("bash")).splitlines()
+    parts = [part.split("#")[0].strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part]
+
+
+def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
+    """Catches a snippet that no longer runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["verdict"] in README
+    assert names["metrics"]["eval_chance"] == 0.5
+    assert (tmp_path / "outputs" / "readme" / "nt_failures.json").is_file()
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "examples/train.py" in c])
+def test_training_commands_parse(command):
+    """Catches a renamed flag or recipe."""
+    words = shlex.split(command)
+    argv = words[words.index("examples/train.py") + 1 :]
+    argv = [str(ROOT / word) if word.endswith(".yaml") else word for word in argv if word != "..."]
+    arguments.parse(argv, default_recipe=ROOT / "examples" / "recipes" / "quickstart.yaml")
+
+
+def test_the_two_commands_are_there():
+    """Catches a README whose set-up differs from what CI runs."""
+    test_command = 'pip install -c constraints.txt -e ".[test]" && pytest'
+    assert "pip install -c constraints.txt -e . && accelerate launch examples/train.py" in README
+    assert test_command in README
+    assert test_command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_linked_files_exist():
+    """Catches a figure or file that the README shows and the repository lacks."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    named = re.findall(r"(?:examples|nt_failures)/[\w/.-]+\.(?:py|yaml|md|png|jsonl)", README)
+    assert links
+    assert [name for name in {*links, *named} if not (ROOT / name).exists()] == []
