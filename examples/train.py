@@ -23,9 +23,6 @@ def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     task, training = args.task, args.training
-    checkpoint = runs.prepare_output_dir(args)
-    set_seed(training.seed)
-
     objective_class = finder.find("objectives", args.objective.objective)
     if args.model.tokenizer or not models.from_scratch(args.model.model):
         tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model)
@@ -36,7 +33,11 @@ def main(argv: list[str]) -> dict:
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
 
-    splits = {name: ntf.tokenize(rows, tokenizer) for name, rows in load_splits(task, **args.data.knobs()).items()}
+    checkpoint = runs.prepare_output_dir(args)
+    set_seed(training.seed)
+    with training.main_process_first(desc="data"):
+        rows = load_splits(task, **args.data.knobs())
+        splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     longest = runs.longest_sequence(splits["test"])
     model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
     models.set_answer_length(model, len(splits["test"][0]["target_ids"]), objective.pad_token_id)
@@ -62,11 +63,12 @@ def main(argv: list[str]) -> dict:
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - start
-
-    training.full_decode = True  # the final table is read token by token
-    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
-    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
     trainer.save_model()
+
+    asked, training.full_decode = training.full_decode, True  # the final table is read token by token
+    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    training.full_decode = asked
+    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
     if trainer.is_world_process_zero():
         runs.write(results, args)
         print(report.summary(results, training.output_dir))

@@ -1,6 +1,8 @@
 """Two processes that train and evaluate as one: real DDP over gloo, started by torchrun on this very file."""
 
 import json
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,12 @@ TASK = PathStar(2, 3, 10)
 OBJECTIVES = {"next_token": NextToken(pad_token_id=14), "teacherless": Teacherless(dummy_token_id=13, pad_token_id=14)}
 BATCHES = {"wide": (4, 1), "accumulated": (1, 4)}
 """Rows per process and step, and steps per update: 8 rows per update on two processes."""
+EXAMPLE = Path(__file__).parent.parent / "examples" / "train.py"
+TINY = [
+    *("--degree", "2", "--path_length", "3", "--num_nodes", "10", "--num_train", "64", "--num_validation", "9"),
+    *("--num_test", "33", "--model", "gpt2-1x16", "--max_steps", "2", "--eval_steps", "2", "--use_cpu", "true"),
+    *("--per_device_train_batch_size", "8", "--per_device_eval_batch_size", "8", "--disable_tqdm", "true"),
+]
 ROWS = 10
 """For evaluation, 2 x 4 at a time: the last batch has two rows and is filled up to eight."""
 
@@ -98,16 +106,19 @@ def worker(folder):
             rank = torch.distributed.get_rank()
             torch.save(model.state_dict(), folder / f"{objective} {name} {rank}.pt")
     (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    runpy.run_path(str(EXAMPLE))["main"]([*TINY, "--output_dir", str(folder / "run")])
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """The folder where two processes have left their results."""
+    """The folder where two processes have left their results, and what they printed."""
     folder = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*torchrun, __file__, str(folder)], capture_output=True, text=True, timeout=300)
+    command = [*torchrun, __file__, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+    return folder, done.stdout
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -117,15 +128,28 @@ def test_two_processes_train_and_evaluate_as_one(two, tmp_path, objective):
     expected, model = run(tmp_path, objective, 8, 1)
     assert expected["world"] == 1
     assert 0 < expected["metrics"]["eval_free/position_1"] <= 0.3
+    folder, _ = two
     for rank in (0, 1):
-        results = json.loads((two / f"{rank}.json").read_text(encoding="utf-8"))
+        results = json.loads((folder / f"{rank}.json").read_text(encoding="utf-8"))
         for batches in BATCHES:
             found = results[f"{objective} {batches}"]
             assert found["world"] == 2
             assert found["metrics"] == pytest.approx(expected["metrics"])
-            weights = torch.load(two / f"{objective} {batches} {rank}.pt")
+            weights = torch.load(folder / f"{objective} {batches} {rank}.pt")
             torch.testing.assert_close(weights, model.state_dict(), rtol=0, atol=1e-6)
             assert found["loss"] == pytest.approx(expected["loss"], abs=2e-4)
+
+
+def test_the_example_trains_on_two_processes(two):
+    """Catches: a table for each process, a folder that the second process finds taken, examples of one process only."""
+    folder, out = two
+    results = json.loads((folder / "run" / "results.json").read_text(encoding="utf-8"))
+    assert (results["n"], results["steps"], results["examples"]) == (33, 2, 32)
+    counts = [share * 33 for name, share in results["metrics"].items() if "/position_" in name]
+    assert counts == pytest.approx([round(count) for count in counts])
+    assert out.count("n = 33 held-out instances") == 1
+    assert out.count("PathStar(degree=2, path_length=3, num_nodes=10): next_token") == 1
+    assert (folder / "run" / "model.safetensors").exists()
 
 
 if __name__ == "__main__":
