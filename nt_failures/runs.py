@@ -56,6 +56,12 @@ def prepare_output_dir(args: Arguments) -> str | None:
                 f"output_dir {str(folder)!r} holds no earlier run ({ARGUMENTS_FILE} is missing), so it is not cleared; "
                 "give --output_dir with another folder."
             )
+        for source in filter(None, (args.model.model, args.model.tokenizer)):
+            if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+                raise ValueError(
+                    f"{source!r} lies in output_dir {str(folder)!r}, which --overwrite_output_dir would clear; give "
+                    "--output_dir with another folder."
+                )
         shutil.rmtree(folder)
     checkpoint = _checkpoint(training.resume_from_checkpoint, folder)
     folder.mkdir(parents=True, exist_ok=True)
