@@ -155,26 +155,7 @@ def path_star(
     for parent, child in edges:
         (x0, y0), (x1, y1) = places[parent], places[child]
         axes.plot([x0, x1], [y0, y1], color="#C8C8C8", linewidth=2, zorder=1)
-    real = {(int(a), int(b)) for a, b in edges}
-    for step in itertools.pairwise(answer):
-        if step[0] in places and step[1] in places:
-            on_path = step in set(itertools.pairwise(path))
-            axes.annotate(
-                "",
-                xy=places[step[1]],
-                xytext=places[step[0]],
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": BLUE if on_path else VERMILION,
-                    "linewidth": 2.6,
-                    "linestyle": "-" if step in real else (0, (3, 2)),
-                    "connectionstyle": "arc3" if step in real else "arc3,rad=0.35",
-                    "shrinkA": 12,
-                    "shrinkB": 12,
-                    "mutation_scale": 16,
-                },
-                zorder=2,
-            )
+    _draw_answer(axes, edges, path, answer, places)
     for node, (x, y) in places.items():
         edge = GREEN if node == goal else "black" if node == source else GREY
         axes.plot(x, y, "o", markersize=22, color="white", markeredgecolor=edge, markeredgewidth=2.6, zorder=3)
@@ -196,6 +177,30 @@ def path_star(
     axes.set_xlim(-0.8, max(x for x, _ in places.values()) + 0.7)
     axes.set_ylim(min(rows) - 0.5, max(rows) + 0.5)
     return figure
+
+
+def _draw_answer(axes: Axes, edges: Sequence, path: Sequence[int], answer: Sequence[int], places: Mapping) -> None:
+    """Arrows from node to node: blue on the right path, vermilion off it, dashed where there is no edge."""
+    real = {(int(a), int(b)) for a, b in edges}
+    for step in itertools.pairwise(answer):
+        if step[0] in places and step[1] in places:
+            on_path = step in set(itertools.pairwise(path))
+            axes.annotate(
+                "",
+                xy=places[step[1]],
+                xytext=places[step[0]],
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": BLUE if on_path else VERMILION,
+                    "linewidth": 2.6,
+                    "linestyle": "-" if step in real else (0, (3, 2)),
+                    "connectionstyle": "arc3" if step in real else "arc3,rad=0.35",
+                    "shrinkA": 12,
+                    "shrinkB": 12,
+                    "mutation_scale": 16,
+                },
+                zorder=2,
+            )
 
 
 def _places(edges: Sequence, source: int, path: Sequence[int]) -> dict[int, tuple[float, float]]:

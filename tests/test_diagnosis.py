@@ -115,10 +115,10 @@ def test_a_missing_plan_is_told_from_compounding_errors(held_out):
 
 
 class TwoSets(Table):
-    """2 of 4 right at the decision of `FOUR`, all right on any other rows; never right by free decoding."""
+    """1 of 4 right at the decision of `FOUR`, all right on any other rows; never right by free decoding."""
 
     def forced(self, columns, answers):
-        wrong = np.array([[0, 1, 0, 0], [9, 1, 0, 0], [5, 0, 0, 0], [7, 3, 0, 0]])
+        wrong = np.array([[0, 1, 0, 0], [9, 1, 0, 0], [5, 3, 0, 0], [7, 3, 0, 0]])
         return wrong if columns is FOUR else answers
 
     def free(self, columns):
@@ -130,15 +130,15 @@ def test_decision_by_hand():
     assert decision_token(TwoSets(), SMALL, FOUR) == {
         "position": 2,
         "chance": 0.5,
-        "accuracy": 0.5,
+        "accuracy": 0.25,
         "n": 4,
-        "interval": HALF,
+        "interval": QUARTER,
     }
     found = decision_token(TwoSets(), SMALL, FOUR, train={name: column[::-1] for name, column in FOUR.items()})
-    assert (found["train_accuracy"], found["train_n"], found["memorisation_gap"]) == (1.0, 4, 0.5)
+    assert (found["train_accuracy"], found["train_n"], found["memorisation_gap"]) == (1.0, 4, 0.75)
     assert found["train_interval"] == pytest.approx([0.5101, 1.0], abs=1e-4)
-    # Newcombe: 0.5 - sqrt((1 - 0.5101)^2 + (0.85 - 0.5)^2), and 0.5 + (0.5 - 0.15)
-    assert found["gap_interval"] == pytest.approx([-0.1021, 0.8500], abs=1e-4)
+    # Newcombe: 0.75 - sqrt((1 - 0.5101)^2 + (0.6994 - 0.25)^2), and 0.75 + (0.25 - 0.0456)
+    assert found["gap_interval"] == pytest.approx([0.0852, 0.9544], abs=1e-4)
 
 
 def test_parallel_models_are_judged_by_their_own_decoding():

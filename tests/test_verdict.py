@@ -121,6 +121,8 @@ EDGES = {
         "undertrained",
     ),
     "one arm": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0), "undertrained"),
+    "one arm, seen before": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0, train_decision=1.0), "undertrained"),
+    "one arm, small errors": (evidence([0.93] * 5, 0.69, chance=1.0), "snowballing"),
     "two positions": (evidence([1, 0.5], 0.5), HANS),
 }
 

@@ -1,7 +1,6 @@
 """PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963)."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -227,11 +226,6 @@ class PathStar(Task):
         mixed = _mix64((edges[..., 0] << np.uint64(32)) | edges[..., 1]).sum(axis=1, dtype=np.uint64)
         source, goal = (np.asarray(columns[name]).astype(np.uint64) for name in ("source", "goal"))
         return _mix64(mixed ^ _mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
-
-    def log10_instances(self) -> float:
-        """log10 of the number of different instances: labelled graphs times goals."""
-        graphs = math.lgamma(self.num_nodes + 1) - math.lgamma(self.num_nodes - self.nodes_used + 1)
-        return (graphs - math.lgamma(self.degree + 1) + math.log(self.degree)) / math.log(10)
 
 
 def _distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
