@@ -44,7 +44,6 @@ def test_facts_of_the_task():
     assert task.symbols[:3] + task.symbols[49:] == ["0", "1", "2", "49", "|", "=", "/", "$"]
     assert len(task.symbols) == 54
     assert task.config_name == "deg2-path5-nodes50"
-    # 50 * 49 * ... * 42 labellings, halved for the order of the arms, doubled for the goal
 
 
 JUDGED = {
