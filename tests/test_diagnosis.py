@@ -298,6 +298,14 @@ def test_learning_order_reads_the_trainers_log():
     }
 
 
+def test_the_cheat_is_told_from_learning_backwards():
+    """Catches: an order by position, or by accuracy, instead of by time."""
+    cheat = curve((1, 0.5, 0.6, 0.7, 1), (1, 0.5, 0.96, 0.9, 1), (1, 0.5, 1, 0.99, 1))
+    planner = curve((1, 0.5, 0.6, 0.7, 1), (1, 0.5, 0.6, 0.97, 1), (1, 0.5, 0.98, 1, 1), (1, 0.97, 1, 1, 1), way="free")
+    assert (learning_order(cheat)["order"], learning_order(cheat)["step"][2]) == ([1, 5, 3, 4], None)
+    assert learning_order(planner, way="free")["order"] == [1, 5, 4, 3, 2]
+
+
 def test_a_position_lost_at_the_end_is_not_learnt():
     """Catches: a model that forgot reported by its best moment."""
     assert learning_order(curve((0.99,), (0.5,)))["step"] == {1: None}
