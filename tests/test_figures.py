@@ -64,7 +64,7 @@ def test_files_have_a_readable_size(name, tmp_path):
     assert 300 <= height <= 800
     pixels = imread(path)
     assert pixels.shape[:2] == (height, width)
-    assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 10
+    assert len(np.unique(pixels[::4, ::4].reshape(-1, pixels.shape[2]), axis=0)) > 10
     for border in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (border == 1).all()  # nothing runs out of the figure
 
