@@ -56,7 +56,9 @@ def main(argv: list[str]) -> dict:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; the task's knobs default to those the model was trained with."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("model", help="folder or Hub id of a causal LM")
     for field in dataclasses.fields(ntf.PathStar):
         parser.add_argument(f"--{field.name}", type=int, help=f"default: the model's own, else {field.default}")

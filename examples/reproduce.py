@@ -49,7 +49,9 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("recipes", type=Path, help="a recipe, or a folder of them")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. SEEDS-1 of each recipe")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/studies/NAME")
