@@ -39,7 +39,8 @@ def main(argv: list[str]) -> dict:
     seed = earlier.get("arguments", {}).get("data", {}).get("dataset_seed", 0)
     overlap = earlier.get("arguments", {}).get("data", {}).get("overlap", "forbid")
     held_out = runs.first_rows(task, "test", args.num_test, seed, overlap)
-    train = runs.first_rows(task, "train", args.num_test, seed, overlap) if loaded.task == task else None
+    seen = min(args.num_test, earlier.get("arguments", {}).get("data", {}).get("num_train", 0))
+    train = runs.first_rows(task, "train", seen, seed, overlap) if loaded.task == task and seen else None
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
     found = diagnose(predictor, task, held_out, train, curve, budget)

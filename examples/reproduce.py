@@ -22,9 +22,10 @@ import filelock
 import torch
 from tqdm.auto import tqdm
 
-from nt_failures import figures, study
+from nt_failures import arguments, figures, study
 
 TRAIN = Path(__file__).parent / "train.py"
+ATTEMPT = "attempt-"
 
 
 def main(argv: list[str]) -> None:
@@ -39,6 +40,10 @@ def main(argv: list[str]) -> None:
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
+                for recipe in recipes:  # a wrong flag fails here, not after an hour
+                    arguments.parse([str(recipe), *args.extra, "--output_dir", str(folder)])
+                for left in folder.glob(f"{ATTEMPT}*"):  # of a killed study
+                    shutil.rmtree(left)
                 run_missing(recipes, range(args.seeds), results, folder, args)
             report(results, folder, args.title or args.recipes.stem)
     except filelock.Timeout:
@@ -102,7 +107,7 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
 
 def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:
     """One run in a process of its own, in a folder of its own; a killed attempt leaves nothing in another's way."""
-    work = Path(tempfile.mkdtemp(prefix=f"{recipe.stem}-seed{seed}-", dir=folder))
+    work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{recipe.stem}-seed{seed}-", dir=folder))
     recipe = Path(shutil.copy(recipe, work))  # what is recorded is what is trained, even if it is edited meanwhile
     form = fingerprint(recipe, args.extra)
     command = [
@@ -123,7 +128,9 @@ def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> 
         tail = log.read_text(encoding="utf-8").splitlines()[-1:]
         raise RuntimeError(f"{recipe.stem}, seed {seed} failed with exit code {code}: {' '.join(tail)} (log: {log})")
     found = json.loads((work / "run" / "results.json").read_text(encoding="utf-8"))
-    if not args.keep_models:
+    if args.keep_models:
+        work.rename(folder / f"{recipe.stem}-seed{seed}-{form}")
+    else:
         shutil.rmtree(work)
     return {"recipe": recipe.stem, "seed": seed, "fingerprint": form, **found}
 

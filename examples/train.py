@@ -33,7 +33,7 @@ def main(argv: list[str]) -> dict:
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
 
-    checkpoint = runs.prepare_output_dir(args)
+    checkpoint = runs.check_output_dir(args)
     set_seed(training.seed)
     with training.main_process_first(desc="data"):
         rows = load_splits(task, **args.data.knobs())
@@ -57,6 +57,7 @@ def main(argv: list[str]) -> dict:
         samples = runs.first_rows(task, "validation", training.sample_rows, args.data.dataset_seed, args.data.overlap)
         callbacks = trainer.callback_handler.callbacks
         trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
+    runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
         print(runs.headline(args, model))
 
@@ -80,5 +81,5 @@ def main(argv: list[str]) -> dict:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

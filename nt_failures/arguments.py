@@ -65,6 +65,13 @@ class RunArguments(ObjectiveTrainingArguments):
     sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.sample_rows <= 100:
+            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
+        if self.overwrite_output_dir and self.resume_from_checkpoint is not None:
+            raise ValueError("overwrite_output_dir and resume_from_checkpoint exclude each other; give one of them.")
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
@@ -89,7 +96,8 @@ class Arguments:
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
-    `--objective` on the command line drops the recipe's `objective_options`, which are for another objective.
+    `--objective` on the command line drops the recipe's `objective_options`, which are for another objective, and
+    `--model` its `config_overrides`.
 
     Args:
         argv: arguments without the program's name.
@@ -117,8 +125,9 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     values = vars(namespace)
     for name in ("config_overrides", "objective_options"):
         values[name] = _json_object(name, values[name])
-    if {"objective", "objective_options"} & set(_flags(argv)) == {"objective"}:
-        values["objective_options"] = {}  # the recipe's options are for the recipe's objective
+    for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
+        if {choice, options} & set(_flags(argv)) == {choice}:
+            values[options] = {}  # the recipe's options are for the recipe's objective or model
     given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
     parts = parser.parse_dict(values, allow_extra_keys=True)
     return Arguments(*parts, given=given)

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,11 +70,20 @@ FAMILIES: dict[str, Callable[[int, int, int], dict[str, Any]]] = {
 }
 """Model types of transformers and how layers, width and positions are called there."""
 
-_SIZE = re.compile(rf"({'|'.join(FAMILIES)})-(\d+)x(\d+)")
+_SIZE = re.compile(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)")
+_LIKE_A_SIZE = re.compile(r"\w+-\d+x\d+")
 
 
 def from_scratch(name: str) -> bool:
-    """Whether `name` is a family and size such as `gpt2-12x384` rather than a checkpoint."""
+    """Whether `name` is a family and size such as `gpt2-12x384` rather than a checkpoint.
+
+    ValueError for a size of an unknown family, unless a folder of that name exists.
+    """
+    if _SIZE.fullmatch(name) is None and _LIKE_A_SIZE.fullmatch(name) and not Path(name).exists():
+        raise ValueError(
+            f"model {name!r} is no size that can be built; write FAMILY-LAYERSxWIDTH with a family of "
+            f"{', '.join(FAMILIES)} and numbers from 1, such as gpt2-12x384."
+        )
     return _SIZE.fullmatch(name) is not None
 
 

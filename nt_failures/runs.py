@@ -30,12 +30,12 @@ DIAGNOSIS_ROWS = 2000
 ARGUMENTS_FILE, RESULTS_FILE = "arguments.json", "results.json"
 
 
-def prepare_output_dir(args: Arguments) -> str | None:
-    """Claim the output folder; returns the checkpoint to resume from, if any.
+def check_output_dir(args: Arguments) -> str | None:
+    """Refuse an output folder that must not be written, changing nothing; returns the checkpoint to resume, if any.
 
     Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
     (`--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even then
-    only a folder that an earlier run of this script wrote is cleared.
+    only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it began.
     """
     training = args.training
     if "output_dir" not in args.given:
@@ -43,9 +43,12 @@ def prepare_output_dir(args: Arguments) -> str | None:
         names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
     folder = Path(training.output_dir)
-    if training.process_index != 0:
-        return _checkpoint(training.resume_from_checkpoint, folder)
-    if folder.exists() and any(folder.iterdir()) and training.resume_from_checkpoint is None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir {str(folder)!r} is a file; give --output_dir with a folder.")
+    if training.resume_from_checkpoint is not None:
+        _check_same_run(args, folder)
+        return _checkpoint(training.resume_from_checkpoint, folder, training.max_steps)
+    if folder.exists() and any(folder.iterdir()):
         if not training.overwrite_output_dir:
             raise ValueError(
                 f"output_dir {str(folder)!r} is not empty; add --resume_from_checkpoint last to go on with it, "
@@ -62,22 +65,52 @@ def prepare_output_dir(args: Arguments) -> str | None:
                     f"{source!r} lies in output_dir {str(folder)!r}, which --overwrite_output_dir would clear; give "
                     "--output_dir with another folder."
                 )
+    return None
+
+
+def claim_output_dir(args: Arguments) -> None:
+    """Clear what `check_output_dir` allowed to replace, and write the arguments: the last step before training."""
+    folder = Path(args.training.output_dir)
+    if args.training.process_index != 0:
+        return
+    if args.training.overwrite_output_dir and folder.exists():
         shutil.rmtree(folder)
-    checkpoint = _checkpoint(training.resume_from_checkpoint, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / ARGUMENTS_FILE, args.to_dict())
+
+
+def _check_same_run(args: Arguments, folder: Path) -> None:
+    """A checkpoint of another task, model or objective would train on silently as something it is not."""
+    path = folder / ARGUMENTS_FILE
+    if not path.exists():
+        return
+    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=_plain))
+    for part in ("task", "data", "model", "objective"):
+        for name, value in now[part].items():
+            if earlier[part].get(name) != value and name not in ("num_validation", "num_test"):
+                raise ValueError(
+                    f"the run in {str(folder)!r} has {name}={earlier[part].get(name)!r}, not {value!r}; resume it with the "
+                    "arguments it began with, or give --output_dir with another folder."
+                )
+
+
+def _checkpoint(asked: str | bool, folder: Path, max_steps: int) -> str:
+    checkpoint = str(asked)
+    if checkpoint.lower() in ("last", "true"):
+        checkpoint = get_last_checkpoint(str(folder)) if folder.exists() else None
+        if checkpoint is None:
+            raise ValueError(
+                f"output_dir {str(folder)!r} holds no checkpoint to resume; train with --save_strategy steps."
+            )
+    state = Path(checkpoint) / "trainer_state.json"
+    if not state.exists():
+        raise ValueError(f"{checkpoint!r} is no checkpoint of a Trainer ({state.name} is missing).")
+    step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
+    if 0 < max_steps <= step:
+        raise ValueError(
+            f"{checkpoint!r} is at step {step} of {max_steps} already; give a larger --max_steps to go on."
+        )
     return checkpoint
-
-
-def _checkpoint(asked: str | bool | None, folder: Path) -> str | None:
-    if asked is None:
-        return None
-    if str(asked).lower() not in ("last", "true"):
-        return str(asked)
-    last = get_last_checkpoint(str(folder)) if folder.exists() else None
-    if last is None:
-        raise ValueError(f"output_dir {str(folder)!r} holds no checkpoint to resume; train with --save_strategy steps.")
-    return last
 
 
 def longest_sequence(rows: datasets.Dataset) -> int:
@@ -107,7 +140,7 @@ def results(
     """
     plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
     state = trainer.state
-    budget = Budget(state.global_step, examples_seen(trainer), state.total_flos or None)
+    budget = budget_of(trainer)
     curve = learning_curve(state)
     return {
         "metrics": plain,
@@ -116,7 +149,7 @@ def results(
         "decision_position": args.task.decision_position(args.objective.order),
         "trained_positions": trainer.objective.trained_positions,
         "diagnosis": diagnosis_of(trainer, args, plain, n, curve, budget),
-        "steps": state.global_step,
+        "steps": budget.steps,
         "examples": budget.examples,
         "flops": budget.flops,
         "train_seconds": round(train_seconds, 1),
@@ -165,10 +198,14 @@ def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> d
     return {name: column[:count] for name, column in task.block(seed, split, 0, overlap).items()}
 
 
-def examples_seen(trainer: ObjectiveTrainer) -> int:
-    """Training examples of all processes so far, repeats counted."""
-    per_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
-    return trainer.state.global_step * per_step
+def budget_of(trainer: ObjectiveTrainer) -> Budget:
+    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
+    args, state = trainer.args, trainer.state
+    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
+    steps = state.best_global_step if best else state.global_step
+    per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    flops = state.total_flos * steps / max(state.global_step, 1)
+    return Budget(steps, steps * per_step, flops or None)
 
 
 def learning_curve(state: TrainerState) -> list[dict[str, float]]:

@@ -209,3 +209,21 @@ def test_the_help_names_every_kind_of_flag(capsys):
         "--learning_rate",
     ):
         assert flag in text
+
+
+def test_another_model_drops_the_recipes_config(tmp_path):
+    """Catches: GPT-2's settings of the recipe put on a Mamba, or scrambling the heads of a checkpoint."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: gpt2-1x16\nconfig_overrides: {n_head: 2}\n", encoding="utf-8")
+    assert parse([str(recipe)]).model.config_overrides == {"n_head": 2}
+    assert parse([str(recipe), "--seed", "1"]).model.config_overrides == {"n_head": 2}
+    assert parse([str(recipe), "--model", "mamba-1x16"]).model.config_overrides == {}
+    both = parse([str(recipe), "--model", "gpt2-2x16", "--config_overrides", '{"n_head": 4}'])
+    assert both.model.config_overrides == {"n_head": 4}
+
+
+@pytest.mark.parametrize("rows", ["-2", "101"])
+def test_sample_rows_in_range(rows):
+    """Catches: thousands of rows written over the terminal."""
+    with pytest.raises(ValueError, match=r"is not in 0\.\.100"):
+        parse(["--sample_rows", rows])

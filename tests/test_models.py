@@ -187,3 +187,10 @@ def test_pipelines_answer_with_the_length_of_a_path(tiny_model, tokenizer, tmp_p
         assert len(found["generated_token_ids"]) == ids.shape[1] + 3
         (text,) = answer(prompt, return_full_text=False)
         assert len(text["generated_text"].split()) == 3
+
+
+@pytest.mark.parametrize("name", ["gpt3-2x3", "bert-2x32", "gpt2-0x64", "gpt2-2x0"])
+def test_a_size_that_cannot_be_built(name):
+    """Catches: a typo looked up on the Hub, with a minute of retries; a model of no layers."""
+    with pytest.raises(ValueError, match="write FAMILY-LAYERSxWIDTH with a family of gpt2"):
+        from_scratch(name)

@@ -18,6 +18,13 @@ def arguments(folder, *flags):
     return parse([*TINY, "--output_dir", str(folder), *flags])
 
 
+def claim(args):
+    """What examples/train.py does with its folder before training."""
+    checkpoint = runs.check_output_dir(args)
+    runs.claim_output_dir(args)
+    return checkpoint
+
+
 def content(folder):
     """Every file below, with its text."""
     return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
@@ -27,9 +34,14 @@ def content(folder):
 def earlier(tmp_path):
     """The folder of an earlier run, with two checkpoints."""
     folder = tmp_path / "run"
-    for name in ("checkpoint-9/model", "checkpoint-10/model", "results.json", "arguments.json"):
+    for name in ("checkpoint-9/model", "checkpoint-10/model", "results.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name, encoding="utf-8")
+    for step in (9, 10):
+        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(
+            f'{{"global_step": {step}}}', encoding="utf-8"
+        )
+    (folder / "arguments.json").write_text(json.dumps(arguments(folder).to_dict()), encoding="utf-8")
     return folder
 
 
@@ -40,7 +52,7 @@ def test_a_new_folder(tmp_path, exists):
     if exists:
         folder.mkdir(parents=True)
     args = arguments(folder, "--seed", "3")
-    assert runs.prepare_output_dir(args) is None
+    assert claim(args) is None
     assert set(content(folder)) == {"arguments.json"}
     assert json.loads(content(folder)["arguments.json"]) == args.to_dict()
 
@@ -49,13 +61,13 @@ def test_an_earlier_run_is_refused(earlier):
     """Catches: results overwritten by a command typed twice."""
     before = content(earlier)
     with pytest.raises(ValueError, match=r"is not empty; add --resume_from_checkpoint last .*--overwrite_output_dir"):
-        runs.prepare_output_dir(arguments(earlier))
+        claim(arguments(earlier))
     assert content(earlier) == before
 
 
 def test_an_earlier_run_is_replaced_whole(earlier):
     """Catches: checkpoints of the old run that the new one would resume from."""
-    assert runs.prepare_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
+    assert claim(arguments(earlier, "--overwrite_output_dir")) is None
     assert set(content(earlier)) == {"arguments.json"}
 
 
@@ -63,16 +75,15 @@ def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
     """Catches: `--overwrite_output_dir --output_dir ~`."""
     (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
     with pytest.raises(ValueError, match=r"holds no earlier run .*so it is not cleared"):
-        runs.prepare_output_dir(arguments(tmp_path, "--overwrite_output_dir"))
+        claim(arguments(tmp_path, "--overwrite_output_dir"))
     assert content(tmp_path) == {"thesis.tex": "years"}
 
 
 @pytest.mark.parametrize("asked", ["last", "True"])
-@pytest.mark.parametrize("flags", [[], ["--overwrite_output_dir"]])
-def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked, flags):
+def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked):
     """Catches: checkpoint-9 taken for later than checkpoint-10, a folder cleared before it is resumed."""
     before = content(earlier)
-    found = runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", asked, *flags))
+    found = claim(arguments(earlier, "--resume_from_checkpoint", asked))
     assert found == str(earlier / "checkpoint-10")
     assert {**content(earlier), "arguments.json": ""} == {**before, "arguments.json": ""}
 
@@ -80,13 +91,13 @@ def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked, flags)
 def test_resuming_from_a_chosen_checkpoint(earlier):
     """Catches: the last checkpoint taken although another was named."""
     chosen = str(earlier / "checkpoint-9")
-    assert runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", chosen)) == chosen
+    assert claim(arguments(earlier, "--resume_from_checkpoint", chosen)) == chosen
 
 
 def test_nothing_to_resume(tmp_path):
     """Catches: a training from the start that was asked to go on; a folder claimed by a run that never began."""
     with pytest.raises(ValueError, match=r"holds no checkpoint to resume; train with --save_strategy steps"):
-        runs.prepare_output_dir(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
+        claim(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
     assert not (tmp_path / "run").exists()
 
 
@@ -94,20 +105,67 @@ def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
     """Catches: two runs that differ in seed, order or size in one folder."""
     monkeypatch.chdir(tmp_path)
     args = parse([*TINY, "--order", "reversed", "--seed", "7"])
-    runs.prepare_output_dir(args)
+    claim(args)
     assert args.training.output_dir == "outputs/deg2-path3-nodes10-gpt2-1x16-next_token-reversed-seed7"
     assert (tmp_path / args.training.output_dir / "arguments.json").exists()
 
 
 def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
-    """Catches: a second process that finds the folder just claimed by the first and gives up, or clears it."""
+    """Catches: a second process that clears the folder the first has just claimed."""
     monkeypatch.setattr(RunArguments, "process_index", 1)
     before = content(earlier)
-    assert runs.prepare_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
-    assert runs.prepare_output_dir(arguments(earlier)) is None
-    resumed = runs.prepare_output_dir(arguments(earlier, "--resume_from_checkpoint", "last"))
-    assert resumed == str(earlier / "checkpoint-10")
+    assert claim(arguments(earlier, "--overwrite_output_dir")) is None
+    assert claim(arguments(earlier, "--resume_from_checkpoint", "last")) == str(earlier / "checkpoint-10")
     assert content(earlier) == before
+
+
+def test_checking_changes_nothing(earlier):
+    """Catches: an earlier run cleared, or a folder claimed, by a command that fails before it trains."""
+    before = content(earlier)
+    assert runs.check_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
+    assert content(earlier) == before
+
+
+def test_the_model_to_be_read_is_never_cleared(earlier):
+    """Catches: fine-tuning a run's model into its own folder, which deletes the model first."""
+    flags = ("--model", str(earlier / "checkpoint-9"), "--overwrite_output_dir")
+    with pytest.raises(ValueError, match=r"lies in output_dir .* which --overwrite_output_dir would clear"):
+        claim(arguments(earlier, *flags))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--objective", "teacherless"], "objective='next_token', not 'teacherless'"),
+        (["--order", "reversed"], "order='forward', not 'reversed'"),
+        (["--num_nodes", "20"], "num_nodes=10, not 20"),
+        (["--num_train", "7"], "num_train=200000, not 7"),
+    ],
+)
+def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
+    """Catches: 20 steps of one objective and 10 of another reported as 30 of the second."""
+    before = content(earlier)
+    with pytest.raises(ValueError, match=said):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags))
+    assert content(earlier) == before
+
+
+def test_resuming_may_change_the_rest(earlier):
+    """Catches: a run that cannot be given more steps or another test set."""
+    flags = ("--max_steps", "50", "--num_test", "7", "--learning_rate", "0.1")
+    assert claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags)) == str(earlier / "checkpoint-10")
+
+
+def test_a_finished_run_is_not_resumed(earlier):
+    """Catches: one more step, and new results, for a run that was complete."""
+    with pytest.raises(ValueError, match="is at step 10 of 10 already; give a larger --max_steps"):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "10"))
+
+
+def test_overwriting_and_resuming_exclude_each_other(earlier):
+    """Catches: one of the two flags ignored in silence."""
+    with pytest.raises(ValueError, match="exclude each other"):
+        arguments(earlier, "--resume_from_checkpoint", "last", "--overwrite_output_dir")
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

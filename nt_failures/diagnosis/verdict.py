@@ -83,14 +83,14 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, the product of the
        forced accuracies within 0.05 of exact, and the errors at the other positions together outweigh those at the
        decision: nothing is unlearnt, small errors multiply.
-    3. memorised: the decision is >= 0.95 on training instances and at chance on held-out ones.
+    3. memorised: the decision is >= 0.95 on training instances and not above chance on held-out ones.
     4. undertrained: a position other than the decision is below 0.95.
     5. clever-hans + indecipherable token: the model decodes token by token, the other positions are >= 0.95, and the
        decision is at chance.
     6. undertrained: anything else.
 
-    "At chance" means that the 95 % interval of the decision's accuracy reaches down to 1.1 times chance. Where
-    there is only one way to go (chance 1), the decision is a position like the others.
+    "At chance" means that the 95 % interval of the decision's accuracy meets 0.9 to 1.1 times chance. Where there is
+    only one way to go (chance 1), the decision is a position like the others.
     """
     facts = _Facts(evidence, "" if budget is None else f" after {budget}")
     if evidence.exact >= SOLVED_AT:
@@ -99,12 +99,14 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     if facts.snowballs:
         rule = "every forced position >= 0.8, product within 0.05 of exact, errors mostly outside the decision"
         return Verdict("snowballing", facts.snowballing(), rule)
-    if facts.at_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
-        return Verdict("memorised", facts.memorised(), "decision >= 0.95 on training instances, at chance held out")
+    if not facts.above_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
+        return Verdict(
+            "memorised", facts.memorised(), "decision >= 0.95 on training instances, not above chance held out"
+        )
     if facts.lowest < LEARNT_AT:
         return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
     if facts.at_chance and evidence.autoregressive and facts.others:
-        return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 1.1 x chance")
+        return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 0.9 to 1.1 x chance")
     return Verdict("undertrained", facts.unfinished(), "exact < 0.95 and no other rule fits")
 
 
@@ -118,9 +120,10 @@ class _Facts:
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
         self.decision = shares[evidence.decision]
         low, high = wilson(self.decision * evidence.n, evidence.n)
-        self.at_chance = low <= 1.1 * evidence.chance and evidence.chance < 1
+        self.above_chance = low > 1.1 * evidence.chance or evidence.chance >= 1
+        self.at_chance = not self.above_chance and high >= 0.9 * evidence.chance
         self.product = math.prod(evidence.forced.values())
-        mild = min(evidence.forced.values()) >= 0.8 and not self.at_chance
+        mild = min(evidence.forced.values()) >= 0.8 and self.above_chance
         spread = math.prod(self.others.values()) <= self.decision
         self.snowballs = evidence.autoregressive and mild and spread and abs(self.product - evidence.exact) <= 0.05
         self.seen = (
@@ -154,15 +157,15 @@ class _Facts:
         start = f"Undertrained{self.after}:"
         if self.decision >= LEARNT_AT:
             return f"{start} every position is learnt, but only {self.evidence.exact:.1%} of paths are exact ({self.seen})."
-        if not self.at_chance:
+        if self.above_chance:
             return f"{start} the decision is above chance but not learnt yet ({self.seen})."
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
-        return f"{start} the decision{alone} is at chance ({self.seen})."
+        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen})."
 
     def memorised(self) -> str:
         return (
             f"Memorised{self.after}: the decision is right on {self.evidence.train_decision:.1%} of training instances and "
-            f"at chance on held-out ones ({self.seen})."
+            f"not above chance on held-out ones ({self.seen})."
         )
 
     def clever_hans(self) -> str:

@@ -76,7 +76,10 @@ class Objective(abc.ABC):
         tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
-        return cls(**{**tokens, **options})
+        try:
+            return cls(**{**tokens, **options})
+        except TypeError as error:
+            raise ValueError(f"{cls.__name__} does not take {options}: {error}.") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Name and options, JSON-ready; `Objective.from_dict` is the inverse."""
