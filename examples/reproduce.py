@@ -40,8 +40,7 @@ def main(argv: list[str]) -> None:
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
-                for recipe in recipes:  # a wrong flag fails here, not after an hour
-                    arguments.parse([str(recipe), *args.extra, "--output_dir", str(folder)])
+                arguments.parse(args.extra)  # a wrong flag fails here, not in the first run
                 for left in folder.glob(f"{ATTEMPT}*"):  # of a killed study
                     shutil.rmtree(left)
                 run_missing(recipes, range(args.seeds), results, folder, args)
