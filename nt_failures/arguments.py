@@ -86,9 +86,20 @@ class Arguments:
     """what the recipe and the flags set, as flat JSON-ready values"""
 
     def to_dict(self) -> dict[str, Any]:
-        """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default."""
-        default = {field.name: field.default for field in dataclasses.fields(RunArguments)}
-        training = {name: value for name, value in self.training.to_dict().items() if value != default.get(name)}
+        """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
+
+        Where it is written to and with which token is no part of it.
+        """
+        default = {
+            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            for field in dataclasses.fields(RunArguments)
+        }
+        private = ("output_dir", "logging_dir", "hub_token", "accelerator_config")
+        training = {
+            name: value
+            for name, value in self.training.to_dict().items()
+            if name not in private and value not in (default.get(name), [])
+        }
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
         return {**{name: dataclasses.asdict(part) for name, part in parts.items()}, "training": training}
 
