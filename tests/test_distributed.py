@@ -1,4 +1,4 @@
-"""Two processes that train and evaluate as one: real DDP over gloo, started by torchrun on this very file."""
+"""Two processes that train and evaluate as one: real DDP over gloo, started by running this very file."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate import debug_launcher
 
 from nt_failures.models import load_model
 from nt_failures.objectives import NextToken, Teacherless
@@ -114,8 +115,7 @@ def two(tmp_path_factory):
     """The folder where two processes have left their results, and what they printed."""
     folder = tmp_path_factory.mktemp("two")
     environment = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*torchrun, __file__, str(folder)]
+    command = [sys.executable, __file__, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder, done.stdout
@@ -153,4 +153,4 @@ def test_the_example_trains_on_two_processes(two):
 
 
 if __name__ == "__main__":
-    worker(Path(sys.argv[1]))
+    debug_launcher(worker, (Path(sys.argv[1]),), num_processes=2)
