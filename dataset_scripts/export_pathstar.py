@@ -42,6 +42,7 @@ def export(builder: PathStarBuilder, folder: Path) -> None:
     try:
         for split, rows in builder.as_dataset().items():
             rows.to_parquet(part / f"{split}-00000-of-00001.parquet")
+        part.chmod(0o755)  # mkdtemp makes a private folder
         os.replace(part, folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
