@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from transformers import AutoTokenizer, ProgressCallback, set_seed
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
 from nt_failures import arguments, finder, models, report, runs
@@ -24,11 +24,7 @@ def main(argv: list[str]) -> dict:
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     task, training = args.task, args.training
     objective_class = finder.find("objectives", args.objective.objective)
-    if args.model.tokenizer or not models.from_scratch(args.model.model):
-        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model)
-    else:
-        tokenizer = ntf.word_level_tokenizer(task)
-    ntf.add_tokens(tokenizer, objective_class.extra_tokens)
+    tokenizer = choose_tokenizer(args, objective_class.extra_tokens)
     objective = objective_class.from_tokenizer(
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
@@ -76,6 +72,16 @@ def main(argv: list[str]) -> dict:
     if training.push_to_hub:
         trainer.push_to_hub()
     return results
+
+
+def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> PreTrainedTokenizerBase:
+    """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; knows `extra_tokens`."""
+    if args.model.tokenizer or not models.from_scratch(args.model.model):
+        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model)
+    else:
+        tokenizer = ntf.word_level_tokenizer(args.task)
+    ntf.add_tokens(tokenizer, extra_tokens)
+    return tokenizer
 
 
 if __name__ == "__main__":
