@@ -109,10 +109,11 @@ def learning_curves(
 
 
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """Exact accuracy of several recipes: every seed a dot, their mean a bar, chance a tick.
+    """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
     Args:
-        groups: each with `name`, `values` (one exact accuracy per seed) and `chance`, in the order to draw.
+        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of the
+            mean), in the order to draw.
     """
     figure, axes = _axes(7.2, 0.42 * len(groups) + 1.2)
     rows = np.arange(len(groups))[::-1]
@@ -123,6 +124,8 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         colour = BLUE if solved else VERMILION
         axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
         axes.plot(values, row + np.linspace(-0.18, 0.18, len(values)), "o", color=colour, markersize=5, zorder=4)
+        if interval := group.get("exact_interval"):
+            axes.plot(interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
         chance = group["chance"]
         axes.plot(
             [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
@@ -131,7 +134,9 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     axes.set_yticks(rows, [group["name"] for group in groups], fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
-    axes.set_xlabel("exact paths on held-out graphs (dots: seeds, bar: mean, dashed: chance)", fontsize=10)
+    axes.set_xlabel(
+        "exact paths on held-out graphs (dots: seeds; bar: mean; line: its 95 % interval; dashed: chance)", fontsize=10
+    )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=11, loc="left")

@@ -186,6 +186,7 @@ def diagnosis_of(
         forced=report.positions(metrics, "forced"),
         free=report.positions(metrics, "free"),
         autoregressive=predictor.autoregressive,
+        order=predictor.order,
         train_decision=found["decision_token"]["train_accuracy"],
         follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
         trained=predictor.trained_positions,

@@ -91,7 +91,7 @@ def steps_to_solve(
 
 
 def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One group per recipe, in the order of first appearance: means over seeds, solve probability, time to solve.
+    """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of its last form count.
     """
@@ -100,7 +100,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         if record["fingerprint"] == last[record["recipe"]]:
             groups[record["recipe"]].append(record)
-    return [_summarise(name, runs) for name, runs in groups.items()]
+    return [_summarise(name, groups[name]) for name in sorted(groups)]
 
 
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -159,10 +159,10 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
     head += ("solved", "steps to solve", "verdict")
     rows = [head, ("---",) * len(head), *(_cells(group) for group in groups)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    first = groups[0]
+    counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lines += [
         "",
-        f"n = {first['n']:,} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of decision-only training is the decision alone. `decision`: forced "
+        f"n = {counts} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of decision-only training is the decision alone. `decision`: forced "
         "accuracy at the decision (a model that decodes in parallel: its own). `others`: the worst other position of any "
         "seed. `on train`: the decision on 2,000 training graphs. `follows wrong arm`: share that goes on along a wrong arm "
         "once put on it. `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "

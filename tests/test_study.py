@@ -169,7 +169,7 @@ def test_groups_by_hand():
     runs = [record(seed=0, exact=0.5), solved(seed=0), record(seed=1, exact=0.52), solved(seed=1, exact=0.6, step=500)]
     runs[3]["learning_curve"] = runs[3]["learning_curve"][:1]
     runs[3]["diagnosis"]["verdict"]["name"] = "undertrained"
-    hans, cure = study.summarise(runs)
+    cure, hans = study.summarise(runs)
     assert hans == {
         "name": "hans",
         "seeds": 2,
@@ -212,16 +212,16 @@ def test_a_changed_recipe_is_not_averaged_with_what_it_was():
     """Catches: a table that mixes the runs before and after a change under one name."""
     runs = [record(seed=seed, exact=0.5) for seed in range(3)]
     runs += [record(seed=0, exact=0.7, fingerprint="another"), solved(fingerprint="third")]
-    hans, cure = study.summarise(runs)
+    cure, hans = study.summarise(runs)
     assert (hans["values"], cure["values"]) == ([0.7], [0.99])
 
 
 TABLE = """\
 | recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
 | hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% | 0 of 3 [0%, 56%] | > 2,000 | \
 clever-hans + indecipherable token |
-| cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
 
 n = 20,000 held-out graphs a run. """
 

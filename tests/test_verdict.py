@@ -124,6 +124,7 @@ EDGES = {
     "one arm, seen before": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0, train_decision=1.0), "undertrained"),
     "one arm, small errors": (evidence([0.93] * 5, 0.69, chance=1.0), "snowballing"),
     "two positions": (evidence([1, 0.5], 0.5), HANS),
+    "reversed, a look-up at chance": (evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"), "undertrained"),
 }
 
 
@@ -142,6 +143,10 @@ def test_edges(case):
         (evidence([0] * 5, 0.5, free=[1, 0.5, 1, 1, 1], autoregressive=False), "the decision is at chance"),
         (evidence([0] * 5, 0.2, free=[1, 0.5, 0.6, 1, 1], autoregressive=False), "60.0% under its own decoding"),
         (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0), "position 2 is right in 50.0%"),
+        (
+            evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"),
+            "in reversed order a look-up like every other, is at chance",
+        ),
         (evidence([1, 0.5, 0.9, 0.9, 1], 0, trained=(2,)), "trained alone so that no earlier token helps to cheat"),
     ],
 )
@@ -237,7 +242,7 @@ PLANTED = {
     "snowball 5 to 10 %": (lambda train: Snowball(TASK, [0.05, 0.06, 0.07, 0.1, 0.08]), "snowballing"),
     "errors at the decision alone": (lambda train: Snowball(TASK, [0, 0.1, 0, 0, 0]), "undertrained"),
     "undertrained": (lambda train: Undertrained(TASK), "undertrained"),
-    "reversed, wrong in half": (lambda train: ReversedGuesser(TASK), HANS),
+    "reversed, wrong in half": (lambda train: ReversedGuesser(TASK), "undertrained"),
     "parallel, wrong in half": (lambda train: Parallel(TASK, [1, 0.5, 1, 1, 1]), "undertrained"),
     "parallel, learns from the end": (lambda train: Parallel(TASK, [1, 0.5, 0.6, 1, 1]), "undertrained"),
     "decision only": (lambda train: DecisionOnly(TASK), "undertrained"),

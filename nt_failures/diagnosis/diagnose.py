@@ -53,6 +53,7 @@ def diagnose(
         forced=forced_free["forced"],
         free=forced_free["free"],
         autoregressive=predictor.autoregressive,
+        order=predictor.order,
         train_decision=decision.get("train_accuracy"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
         trained=predictor.trained_positions,

@@ -36,7 +36,8 @@ class Evidence:
     """What a verdict rests on; shares in 0..1 over `n` held-out instances.
 
     `forced` maps answer positions, from 1, to forced accuracy. `autoregressive` says whether the model decodes token by
-    token; only then do forced accuracies describe what it does. `train_decision` is the forced accuracy at the decision
+    token; only then do forced accuracies describe what it does. `order` is the objective's: in reversed order the decision
+    is a look-up like the others, and at chance it is merely not learnt yet. `train_decision` is the forced accuracy at the decision
     on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained`
     lists the positions that were trained, None for all.
     """
@@ -48,6 +49,7 @@ class Evidence:
     forced: Mapping[int, float]
     free: Mapping[int, float]
     autoregressive: bool = True
+    order: str = "forward"
     train_decision: float | None = None
     follow_rate: float | None = None
     trained: Sequence[int] | None = None
@@ -85,8 +87,8 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
        decision: nothing is unlearnt, small errors multiply.
     3. memorised: the decision is >= 0.95 on training instances and not above chance on held-out ones.
     4. undertrained: a position other than the decision is below 0.95.
-    5. clever-hans + indecipherable token: the model decodes token by token, the other positions are >= 0.95, and the
-       decision is at chance.
+    5. clever-hans + indecipherable token: the model decodes token by token from the start of the path on, the other
+       positions are >= 0.95, and the decision is at chance.
     6. undertrained: anything else.
 
     "At chance" means that the 95 % interval of the decision's accuracy meets 0.9 to 1.1 times chance. Where there is
@@ -105,7 +107,8 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
         )
     if facts.lowest < LEARNT_AT:
         return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
-    if facts.at_chance and evidence.autoregressive and facts.others:
+    plans = evidence.autoregressive and evidence.order == "forward"
+    if facts.at_chance and plans and facts.others:
         return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 0.9 to 1.1 x chance")
     return Verdict("undertrained", facts.unfinished(), "exact < 0.95 and no other rule fits")
 
@@ -160,6 +163,8 @@ class _Facts:
         if self.above_chance:
             return f"{start} the decision is above chance but not learnt yet ({self.seen})."
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
+        if self.evidence.order == "reversed":
+            alone = ", in reversed order a look-up like every other,"
         return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen})."
 
     def memorised(self) -> str:
