@@ -62,7 +62,8 @@ class ObjectiveTrainer(Trainer):
             equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
-        `eval_decision`, `eval_chance`: accuracy at the task's decision, and what guessing gives (with a `task`).
+        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; the own decoding of an objective that is
+            not autoregressive), and what guessing gives (with a `task`).
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
@@ -190,9 +191,9 @@ def objective_metrics(output: EvalPrediction, objective: Objective, task: Task |
     metrics = scoring.path_metrics(output.predictions, target, positions)
     metrics.setdefault("free/exact", metrics["forced/exact"])
     if task is not None:
-        k = task.decision_position(objective.order)
-        way = "free" if f"free/position_{k}" in metrics else "forced"
-        metrics["decision"] = metrics[f"{way}/position_{k}"]
+        # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
+        way = "forced" if objective.decodings[0] == "autoregressive" else "free"
+        metrics["decision"] = metrics[f"{way}/position_{task.decision_position(objective.order)}"]
         metrics["chance"] = task.chance
     return metrics
 

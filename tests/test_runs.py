@@ -227,7 +227,7 @@ def test_results_say_what_was_measured(trained):
     assert results["flops"] > 0
     assert results["parameters"] == sum(p.numel() for p in trainer.model.parameters())
     assert results["metrics"]["free/exact"] == metrics["test_free/exact"]
-    assert results["metrics"]["free/position_2"] == results["metrics"]["decision"] == metrics["test_decision"]
+    assert results["metrics"]["forced/position_2"] == results["metrics"]["decision"] == metrics["test_decision"]
     assert [entry["step"] for entry in results["learning_curve"]] == [1, 2]
     last = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry][-1]
     assert results["learning_curve"][1]["free/exact"] == last["eval_free/exact"]

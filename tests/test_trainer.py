@@ -132,7 +132,8 @@ def test_metrics_equal_naive_decoding(tiny_model, tmp_path, kind, order, positio
     expected = by_hand(model, objective, rows)
     trainer = ObjectiveTrainer(model, arguments(tmp_path, full_decode=True), objective=objective, task=FOUR)
     found = evaluated(trainer, rows)
-    decision = expected[f"free/position_{2 if order == 'forward' else 3}"]
+    way = "free" if kind is Teacherless else "forced"
+    decision = expected[f"{way}/position_{2 if order == 'forward' else 3}"]
     assert found == {f"eval_{name}": pytest.approx(share) for name, share in expected.items()} | {
         "eval_decision": pytest.approx(decision),
         "eval_chance": 0.5,
