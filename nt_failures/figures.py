@@ -113,9 +113,9 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
 
     Args:
         groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of the
-            mean), in the order to draw.
+            mean) and `decision_only` (the values are of the decision), in the order to draw.
     """
-    figure, axes = _axes(7.2, 0.42 * len(groups) + 1.2)
+    figure, axes = _axes(7.2, 0.42 * len(groups) + 1.3)
     rows = np.arange(len(groups))[::-1]
     for row, group in zip(rows, groups, strict=True):
         values = np.asarray(group["values"], dtype=float)
@@ -131,12 +131,12 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
             [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
         )
         axes.text(1.05, row, f"{mean:.1%}", va="center", ha="left", fontsize=9.5)
-    axes.set_yticks(rows, [group["name"] for group in groups], fontsize=9.5)
+    names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
+    axes.set_yticks(rows, names, fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
-    axes.set_xlabel(
-        "exact paths on held-out graphs (dots: seeds; bar: mean; line: its 95 % interval; dashed: chance)", fontsize=10
-    )
+    measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
+    axes.set_xlabel(f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance", fontsize=10)
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=11, loc="left")

@@ -117,6 +117,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     times = [t for run in runs if (t := steps_to_solve(run["learning_curve"], metric=measure(run))) is not None]
     return {
         "name": name,
+        "decision_only": measure(runs[0]) == "decision",
         "seeds": len(runs),
         "n": runs[0]["n"],
         "chance": runs[0]["chance"],

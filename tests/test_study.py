@@ -172,6 +172,7 @@ def test_groups_by_hand():
     cure, hans = study.summarise(runs)
     assert hans == {
         "name": "hans",
+        "decision_only": False,
         "seeds": 2,
         "n": 20_000,
         "chance": 0.5,
@@ -239,7 +240,7 @@ def test_decision_only_training_is_judged_by_the_decision():
     """Catches a run that trained one position being scored 0 for the positions it never saw."""
     curve = [{"step": 500, "free/exact": 0.0, "decision": 0.97}]
     (group,) = study.summarise([record("alone", trained_positions=[2], learning_curve=curve)])
-    assert group["values"] == [0.5]
+    assert (group["values"], group["decision_only"]) == ([0.5], True)
     assert group["steps_to_solve"] == 500
     assert group["others"] is None
     assert "| - |" in study.markdown_table([group])
