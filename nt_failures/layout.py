@@ -76,6 +76,14 @@ def join(parts: Mapping[str, torch.Tensor], shown_BT: torch.Tensor, labels_BT: t
     return batch
 
 
+def predicting(batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
+    """What a causal LM reads to predict a collated batch's labels: all columns but the last; and the labels' first column."""
+    labelled = batch["labels"].ne(IGNORE).any(dim=0)
+    first = 1 + int(labelled[1:].int().argmax())  # 1 where nothing is labelled; column 0 has no token before it
+    names = ("input_ids", "attention_mask", "position_ids")
+    return {name: batch[name][:, :-1] for name in names if name in batch}, first
+
+
 def position_ids(mask: torch.Tensor) -> torch.Tensor:
     """Positions from 0 at each row's first real token, (B, S) like the mask; padding repeats a neighbour's."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)

@@ -9,7 +9,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import finder
+from nt_failures import attached, finder
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.tasks.base import Task
@@ -54,6 +54,8 @@ def load(name_or_path: str, **kwargs: Any) -> Loaded:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
     model = AutoModelForCausalLM.from_pretrained(name_or_path, **kwargs)
     objective.attach(model)
+    if attached.has_modules(model):
+        attached.load(model, _modules_file(name_or_path))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
 
 
@@ -61,6 +63,12 @@ def read_task(values: dict[str, Any]) -> Task:
     """Rebuild a task from `{"task": name, **knobs}`."""
     knobs = dict(values)
     return finder.find("tasks", knobs.pop("task"))(**knobs)
+
+
+def _modules_file(name_or_path: str) -> Path:
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path) / attached.MODULES_FILE
+    return Path(hf_hub_download(name_or_path, attached.MODULES_FILE))
 
 
 def _described(name_or_path: str) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from nt_failures.attached import VocabularyHead
+
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
-    """Weights of linear layers, without the unembedding: what Muon's orthogonalised step is meant for."""
+    """Weights of linear layers, without those to the vocabulary: what Muon's orthogonalised step is meant for."""
     head = model.get_output_embeddings()
-    return {m.weight for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head}
+    linear = (m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)))
+    return {m.weight for m in linear if m is not head and not isinstance(m, VocabularyHead)}
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import decoding
 from nt_failures.layout import IGNORE
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -74,8 +73,10 @@ class ModelPredictor:
         """See `Predictor`."""
         found = []
         for batch in self._batches(columns, answers):
-            ids = decoding.one_pass(self.model, batch["prefix_ids"], batch["prefix_mask"], batch["target_ids"])
-            ids_BT, positions_BT = (self.objective.reorder(x).cpu().numpy() for x in (ids, batch["target_positions"]))
+            target = batch["target_ids"]
+            lengths_B = target.ne(IGNORE).sum(dim=1)
+            ids = self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], shown=target)
+            ids_BT, positions_BT = ids.cpu().numpy(), self.objective.reorder(batch["target_positions"]).cpu().numpy()
             found += [self._symbols(i, p) for i, p in zip(ids_BT, positions_BT, strict=True)]
         return np.array(found, dtype=np.int64)
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainingArguments
 
-from nt_failures import decoding, finder, scoring
+from nt_failures import attached, finder, scoring
 from nt_failures.models import check_needs
-from nt_failures.objectives.base import Objective
+from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.tasks.base import Task
 
@@ -90,6 +90,8 @@ class ObjectiveTrainer(Trainer):
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self._parts: dict[str, torch.Tensor] = {}
+        self._items = torch.zeros(())
 
     def compute_loss(
         self,
@@ -100,6 +102,8 @@ class ObjectiveTrainer(Trainer):
     ) -> torch.Tensor | tuple[torch.Tensor, dict]:
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self.objective.loss(model, inputs)
+        if model.training:
+            self._count_parts(loss)
         if num_items_in_batch is None:
             value = loss.sum / loss.count.clamp(min=1)
         else:
@@ -107,6 +111,12 @@ class ObjectiveTrainer(Trainer):
             if self.args.average_tokens_across_devices:
                 value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
         return (value, {}) if return_outputs else value
+
+    def _count_parts(self, loss: Loss) -> None:
+        """Keep the sums for the log, on the device: reading them at every step would stall it."""
+        for name, part in loss.parts.items():
+            self._parts[name] = self._parts[name] + part if name in self._parts else part
+        self._items = self._items.to(loss.count.device) + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The Trainer's own optimizer, or Muon beside AdamW."""
@@ -160,9 +170,31 @@ class ObjectiveTrainer(Trainer):
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
         return loss, predictions, answers
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""
+        if "loss" in logs and self._parts:
+            items, *sums = self.accelerator.reduce(torch.stack([self._items, *self._parts.values()])).tolist()
+            logs |= {f"loss/{name}": value / max(items, 1) for name, value in zip(self._parts, sums, strict=True)}
+            self._parts, self._items = {}, torch.zeros(())
+        super().log(logs, start_time)
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        save_run(Path(output_dir or self.args.output_dir), self.objective, self.task)
+        folder = Path(output_dir or self.args.output_dir)
+        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        super()._save(output_dir, attached.save(state, folder))
+        save_run(folder, self.objective, self.task)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_modules(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_modules(self.state.best_model_checkpoint)
+
+    def _load_modules(self, folder: str) -> None:
+        if attached.has_modules(self.model):
+            attached.load(self.model, Path(folder) / attached.MODULES_FILE)
 
 
 def predict(
@@ -176,9 +208,9 @@ def predict(
     """
     prefix, mask, target = batch["prefix_ids"], batch["prefix_mask"], batch["target_ids"]
     lengths = target.ne(scoring.IGNORE).sum(dim=1)
-    predictions = {"forced": objective.reorder(decoding.one_pass(model, prefix, mask, target))}
+    predictions = {"forced": objective.decode(model, prefix, lengths, mask, shown=target)}
     first = objective.decodings[0]
-    if first == "parallel" or full_decode:
+    if first != "autoregressive" or full_decode:
         predictions["free"] = objective.decode(model, prefix, lengths, mask)
     if first != "parallel" and "parallel" in objective.decodings:
         predictions["parallel"] = objective.decode(model, prefix, lengths, mask, way="parallel")

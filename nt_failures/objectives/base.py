@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import decoding, finder
-from nt_failures.layout import IGNORE, Example, layout, reverse_rows
+from nt_failures.layout import IGNORE, Example, layout, predicting, reverse_rows
 from nt_failures.tokenizer import token_id
 
 ORDERS = ("forward", "reversed")
@@ -128,8 +128,9 @@ class Objective(abc.ABC):
         length: int | torch.Tensor,
         prefix_mask: torch.Tensor | None = None,
         way: str | None = None,
+        shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict targets from prefixes alone, greedily.
+        """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -137,6 +138,9 @@ class Objective(abc.ABC):
             length: tokens to predict, one number or (B,).
             prefix_mask: (B, P), 0 on padding; all ones if not given.
             way: one of `decodings`; the first if not given.
+            shown: (B, T) targets in the objective's order, -100 behind each row's length: predict every token of them
+                with the earlier ones revealed (forced, or teacher-forced, predictions). Without it nothing of a target
+                is seen.
 
         Returns:
             (B, T) ids in the task's own order, -100 behind each row's length.
@@ -146,7 +150,9 @@ class Objective(abc.ABC):
             raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
         lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
-        if way == "parallel":
+        if shown is not None:
+            ids_BT = decoding.one_pass(model, prefix_ids, mask, shown)
+        elif way == "parallel":
             ids_BT = decoding.parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
         else:
             ids_BT = decoding.autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
@@ -166,12 +172,9 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
 
     Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
     """
-    labels = batch["labels"]
-    labelled = labels.ne(IGNORE).any(dim=0)
-    first = 1 + int(labelled[1:].int().argmax())  # 1 where nothing is labelled; column 0 has no token before it
-    inputs = {name: batch[name][:, :-1] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
-    keep = labels.shape[1] - first
-    return model(**inputs, use_cache=False, logits_to_keep=keep).logits, labels[:, first:]
+    inputs, first = predicting(batch)
+    labels_BT = batch["labels"][:, first:]
+    return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
 
 
 BASE = Objective

@@ -1,0 +1,68 @@
+"""Multi-token heads: extra heads predict the tokens behind the next one."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from transformers import PreTrainedModel
+
+from nt_failures import attached
+from nt_failures.layout import IGNORE, Example, join
+from nt_failures.objectives.base import Loss, Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiTokenHeads(Objective):
+    """Predict the next `heads` tokens from each hidden state, each by a head of its own.
+
+    For the target `32 34 6 16 12` and three heads (inputs and labels are those of `next_token`):
+
+        input_ids   ...   12    =   32   34    6   16   12
+        head 1            =  ->   32;   32 -> 34;   34 ->  6;    6 -> 16;   16 -> 12
+        head 2     12 -> 32;    = -> 34;   32 ->  6;   34 -> 16;    6 -> 12
+        head 3     / ->  32;   12 -> 34;    = ->  6;   32 -> 16;   34 -> 12
+
+    loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2). Head 1 is the
+    stock model; head j > 1 is one block of the model's own kind on the last hidden states, then the shared unembedding.
+    Decoding takes head 1 alone, so the stock checkpoint is the model.
+    Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: hidden states.
+
+    Args:
+        heads: tokens predicted from each state, the next one included, from 1. The source's best is 4.
+    """
+
+    heads: int = 4
+
+    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
+    citation: ClassVar[str] = (
+        "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isinstance(self.heads, int) and self.heads >= 1):
+            raise ValueError(f"heads={self.heads!r} must be a whole number from 1; 4 predicts the next four tokens.")
+
+    def attach(self, model: PreTrainedModel) -> None:
+        attached.attach(
+            model, **{f"head_{j}": attached.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
+        )
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+
+    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
+        seen = attached.see(model, batch)
+        sums = {"next_token": attached.cross_entropy(seen.logits_BTV, seen.labels_BT)}
+        shown = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
+        for j in range(2, self.heads + 1):
+            head = attached.attached(model)[f"head_{j}"]
+            states_BSD = head(inputs_embeds=seen.states_BSD, use_cache=False, **shown).last_hidden_state
+            start = max(seen.first - j, 0)  # the state in column t predicts column t + j
+            labels = batch["labels"][:, start + j :]
+            logits = attached.unembed(model, states_BSD[:, start : start + labels.shape[1]])
+            sums[f"head_{j}"] = attached.cross_entropy(logits, labels)
+        count = seen.labels_BT.ne(IGNORE).sum()
+        return Loss(torch.stack(list(sums.values())).sum(), count, {name: s.detach() for name, s in sums.items()})
