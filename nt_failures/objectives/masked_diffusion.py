@@ -92,7 +92,7 @@ class MaskedDiffusion(Objective):
         if shown is not None:
             ids_BT = given.forced(model, shown)
         else:
-            ids_BT = given.unmask(model, 1 if way == "parallel" else self.steps or len(columns_T))
+            ids_BT = given.unmask(model, 1 if way == "parallel" else min(self.steps or len(columns_T), len(columns_T)))
         return self.reorder(ids_BT.where(real_BT, IGNORE))
 
 

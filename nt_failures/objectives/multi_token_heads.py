@@ -62,7 +62,11 @@ class MultiTokenHeads(Objective):
             states_BSD = head(inputs_embeds=seen.states_BSD, use_cache=False, **shown).last_hidden_state
             start = max(seen.first - j, 0)  # the state in column t predicts column t + j
             labels = batch["labels"][:, start + j :]
-            logits = attached.unembed(model, states_BSD[:, start : start + labels.shape[1]])
+            columns = slice(start, start + labels.shape[1])
+            labels = labels.where(
+                batch["attention_mask"][:, columns].bool(), IGNORE
+            )  # a short prefix has no such column
+            logits = attached.unembed(model, states_BSD[:, columns])
             sums[f"head_{j}"] = attached.cross_entropy(logits, labels)
         count = seen.labels_BT.ne(IGNORE).sum()
         return Loss(torch.stack(list(sums.values())).sum(), count, {name: s.detach() for name, s in sums.items()})

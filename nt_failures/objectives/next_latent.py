@@ -69,7 +69,8 @@ class NextLatent(Objective):
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)
         next_token = attached.cross_entropy(seen.logits_BTV, seen.labels_BT)
-        real_BS = batch["attention_mask"][:, :-1].bool()
+        # The last token of a row is never read: it has a state only where a longer row stands beside it.
+        real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
         rolled = seen.states_BSD
         for i in range(1, (self.horizon or max(seen.labels_BT.shape[1] - 2, 1)) + 1):
