@@ -1,16 +1,15 @@
 """Modules that an objective adds to a model: how they get in, how a loss reaches them, and their file beside the weights.
 
 They live in the model under one name, so the optimizer, devices and data parallelism see them; they are saved in a file
-of their own, so what stands beside it is a stock checkpoint. They are used outside the model's forward pass, which
-DistributedDataParallel allows (its hooks sit on the parameters) and FullyShardedDataParallel does not.
+of their own, so what stands beside it is a stock checkpoint.
 
 Shapes: B rows, S columns of the input, T target columns, D hidden size, V vocabulary.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import extract_model_from_parallel
@@ -56,6 +55,33 @@ def has_modules(model: torch.nn.Module) -> bool:
 def plain(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, without the wrappers of data parallelism and torch.compile."""
     return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+def inside_forward(
+    model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], Any], batch: Mapping
+) -> Any:
+    """`function(plain model, batch)`, run as the forward pass of the wrapped model.
+
+    Data parallelism counts a parameter's gradient as complete when its part of the forward pass is done, so modules that
+    a loss uses must be used inside of it.
+    """
+    inner = plain(model)
+    own = inner.__dict__.pop("forward", None)  # where accelerate keeps its autocast
+
+    def once(**kwargs: Any) -> Any:
+        restore()
+        return function(inner, kwargs)
+
+    def restore() -> None:
+        inner.__dict__.pop("forward", None)
+        if own is not None:
+            inner.forward = own
+
+    inner.forward = once
+    try:
+        return model(**batch)
+    finally:
+        restore()
 
 
 def unembed(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:

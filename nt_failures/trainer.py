@@ -101,7 +101,10 @@ class ObjectiveTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, dict]:
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
-        loss = self.objective.loss(model, inputs)
+        if self.accelerator.num_processes > 1 and attached.has_modules(model):
+            loss = Loss(*attached.inside_forward(model, self.objective.loss, inputs))
+        else:
+            loss = self.objective.loss(model, inputs)
         if model.training:
             self._count_parts(loss)
         if num_items_in_batch is None:

@@ -14,13 +14,18 @@ import torch
 from accelerate import debug_launcher
 
 from nt_failures.models import load_model
-from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.objectives import BeliefState, MultiTokenHeads, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 
 TASK = PathStar(2, 3, 10)
-OBJECTIVES = {"next_token": NextToken(pad_token_id=14), "teacherless": Teacherless(dummy_token_id=13, pad_token_id=14)}
+OBJECTIVES = {
+    "next_token": NextToken(pad_token_id=14),
+    "teacherless": Teacherless(dummy_token_id=13, pad_token_id=14),
+    "multi_token_heads": MultiTokenHeads(heads=2, pad_token_id=14),
+    "belief_state": BeliefState(pad_token_id=14),
+}
 BATCHES = {"wide": (4, 1), "accumulated": (1, 4)}
 """Rows per process and step, and steps per update: 8 rows per update on two processes."""
 EXAMPLE = Path(__file__).parent.parent / "examples" / "train.py"
