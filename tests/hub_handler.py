@@ -156,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
     def repo(self, kind: str, id: str) -> Any:
         """The repo, or None after a 404; a private one exists only for who may read it."""
         repo = self.hub.repos.get(key_of(kind, id))
+        if self.headers.get("Authorization") and not self.authorised():  # a wrong token may not even read
+            return None
         if repo is None or (repo.private and self.headers.get("Authorization") != f"Bearer {self.hub.token}"):
             return self.error(404, "Repository not found", "RepoNotFound")
         return repo
