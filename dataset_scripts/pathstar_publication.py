@@ -2,12 +2,14 @@
 
 import dataclasses
 import importlib.metadata
+import re
 import shlex
 
 import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.utils.py_utils import convert_file_size_to_int
+from huggingface_hub.utils import validate_repo_id
 
 from nt_failures.builder import PathStarBuilder
 
@@ -23,7 +25,7 @@ class Publication:
         repo_id: where it goes; the card names it.
 
     Raises:
-        ValueError: a config or number that the builder does not take, or a size that is none.
+        ValueError: a config or number that the builder does not take, a size or a repo id that is none.
     """
 
     configs: tuple[str, ...] = ()
@@ -35,8 +37,11 @@ class Publication:
 
     def __post_init__(self) -> None:
         self.builders()
-        if self.shard_bytes < 1:
-            raise ValueError(f"max_shard_size={self.max_shard_size!r} holds nothing; give a size such as 500MB.")
+        validate_repo_id(self.repo_id)
+        if "/" not in self.repo_id:
+            raise ValueError(f"repo_id={self.repo_id!r} has no owner; give it as OWNER/{self.repo_id}.")
+        if not re.fullmatch(r"\d*[1-9]\d*[KMGT]i?B", self.max_shard_size, re.IGNORECASE):
+            raise ValueError(f"max_shard_size={self.max_shard_size!r} is no size of a file; give one such as 500MB.")
 
     @property
     def rows(self) -> dict[str, int]:

@@ -159,9 +159,12 @@ def explain(chain: list[BaseException], repo_id: str) -> str | None:
         )
     if status is not None:
         return f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same command again."
-    # httpx or httpx2, as the version of huggingface_hub will have it
-    if any(type(error).__module__.startswith("httpx") for error in chain):
-        return "the connection to the Hub broke. A push shows whole or not at all; run the same command again, it goes on from here."
+    # httpx, httpx2 or xet, as the version of huggingface_hub will have it
+    if isinstance(chain[0], OSError) or any(type(error).__module__.startswith("httpx") for error in chain):
+        return (
+            f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at all; run the "
+            "same command again, it goes on from here."
+        )
     return None
 
 

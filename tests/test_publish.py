@@ -1,5 +1,6 @@
 """dataset_scripts/publish_pathstar.py: what goes to the Hub is what the builder draws, and nothing is lost on the way."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -235,24 +236,30 @@ def test_fewer_configs_do_not_push_the_others_out(hub, publish):
     assert hub.files(REPO) == before
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("PUT", "/lfs/", "drop"), ("POST", "/commit/", "drop")])
-def test_connection_breaks(hub, publish, tmp_path, method, path, status):
+@pytest.mark.parametrize("breaks", ["upload", "commit"])
+def test_connection_breaks(hub, publish, tmp_path, breaks):
     """Catches: half of the files visible; work done twice; a traceback. The same command must finish the push."""
-    hub.fail_next(method, path, status, times=18)  # 6 tries for each of up to 3 files at a time
+    publish("--dry_run")
+    train = f"{DEFAULT}/train-00000-of-00001.parquet"
+    oid = hashlib.sha256((tmp_path / "out" / train).read_bytes()).hexdigest()
+    if breaks == "upload":
+        hub.fail_next("PUT", f"/lfs/{oid}", "drop", times=6)  # the client tries 6 times
+    else:
+        hub.fail_next("POST", "/commit/", "drop")
     told = publish()
-    assert "the connection to the Hub broke" in told
+    assert "the connection to the Hub broke (" in told
     assert "run the same command again" in told
     assert "out is kept." in told
     assert hub.commits(REPO) == ["initial commit"]
     assert list(hub.files(REPO)) == [".gitattributes"]
-    hub.failures.clear()
+    assert (oid in hub.blobs) == (breaks == "commit")
     uploaded = set(hub.blobs)
     hub.requests.clear()
     told = publish()
     assert "is complete from an earlier run" in told
     assert "pushed to" in told
-    assert len([oid for method, oid in hub.requests if method == "PUT"]) == len(set(hub.blobs) - uploaded)
-    assert f"{DEFAULT}/train-00000-of-00001.parquet" in hub.files(REPO)
+    assert sum(method == "PUT" for method, _ in hub.requests) == len(set(hub.blobs) - uploaded)
+    assert train in hub.files(REPO)
 
 
 def test_hub_is_down(hub, publish):
@@ -318,9 +325,10 @@ def test_a_killed_build(publish, tmp_path, monkeypatch):
     [
         (["--configs", "deg2-path5-nodes5"], "Did you mean 'deg2-path5-nodes50'"),
         (["--num_train", "-1"], "num_train=-1"),
-        (["--max_shard_size", "0"], "max_shard_size='0' holds nothing"),
-        (["--max_shard_size", "many"], "many"),
-        (["--repo_id", "a/b/c"], "a/b/c"),
+        (["--max_shard_size", "0MB"], "max_shard_size='0MB' is no size of a file; give one such as 500MB"),
+        (["--max_shard_size", "many"], "max_shard_size='many'"),
+        (["--repo_id", "a/b/c"], "'a/b/c'"),
+        (["--repo_id", "pathstar"], "give it as OWNER/pathstar"),
     ],
 )
 def test_bad_options(hub, publish, tmp_path, args, told):
