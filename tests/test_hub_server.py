@@ -5,7 +5,11 @@ from hub_server import TOKEN, Hub, run_python
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 
-pytestmark = pytest.mark.hub
+pytestmark = [
+    pytest.mark.hub,
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning"),  # huggingface_hub's own
+    pytest.mark.filterwarnings("ignore:It seems that you are about to commit a data file"),
+]
 
 REPO = "nt_failures/thing"
 

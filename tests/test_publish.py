@@ -24,7 +24,10 @@ REPO = "datasets/nt_failures/pathstar"
 DEFAULT = "deg2-path5-nodes50"
 SMALL = ["--configs", DEFAULT, "deg2-path3-nodes10", "--num_train", "40", "--num_test", "10"]
 
-pytestmark = pytest.mark.hub
+pytestmark = [
+    pytest.mark.hub,
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning"),  # huggingface_hub's own
+]
 
 
 @pytest.fixture(scope="module")
