@@ -15,7 +15,9 @@ FIGURE = "graph.png"
 MARK = "<!-- Written by dataset_scripts/publish_pathstar.py of nt_failures: edit that, not this. -->"
 """By this the script knows a card of its own on the Hub; it overwrites no other."""
 
-SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
+SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
+SIZES |= {10**7: "1M<n<10M", 10**8: "10M<n<100M", 10**9: "100M<n<1B", 10**10: "1B<n<10B"}
+"""The Hub's names, by the bound above; all configs together count."""
 
 PAPER = """@inproceedings{bachmann2024pitfalls,
   title     = {The Pitfalls of Next-Token Prediction},

@@ -42,6 +42,7 @@ def prepare(publication: Publication, path: Path) -> Folder:
     Raises:
         ValueError: `path` holds anything that this script did not write, or that was changed since; nothing is touched.
     """
+    path = path.resolve()  # `.` has no name, and a link to a folder is not to become a folder
     state = publication.made_with() | {"code": _code_hash()}
     manifest = _own_manifest(path)
     if manifest.get("made_with") == state:

@@ -11,6 +11,7 @@ folder and the push are each made whole or not at all; what is there already is 
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import disable_progress_bars
@@ -68,10 +69,10 @@ def main(argv: list[str]) -> None:
     folder = prepare(publication, args.output_dir)
     parquet = sum(name.endswith(".parquet") for name in folder.files)
     written = "is complete from an earlier run" if folder.reused else "written"
-    print(f"{folder.path} {written}: {parquet} Parquet files, README.md and a figure, {megabytes(folder.size)}")
+    print(f"{args.output_dir} {written}: {parquet} Parquet files, README.md and a figure, {megabytes(folder.size)}")
     if args.dry_run:
         print(
-            f"nothing pushed (--dry_run). Read {folder.path / 'README.md'}, then run the same command without --dry_run."
+            f"nothing pushed (--dry_run). Read {args.output_dir / 'README.md'}, then run the same command without --dry_run."
         )
     else:
         print(with_advice(args, push, api, publication.repo_id, folder, args.private))
@@ -129,7 +130,7 @@ def push(api: HfApi, repo_id: str, folder: Folder, private: bool) -> str:
     return f"pushed to {url} (commit {commit.oid[:8]})"
 
 
-def with_advice(args: argparse.Namespace, step: object, *given: object) -> object:
+def with_advice(args: argparse.Namespace, step: Callable, *given: object) -> str | None:
     """Run a step that talks to the Hub; what fails there becomes a `PublishError` that says what to type."""
     try:
         return step(*given)
@@ -160,7 +161,8 @@ def explain(chain: list[BaseException], repo_id: str) -> str | None:
     if status is not None:
         return f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same command again."
     # httpx, httpx2 or xet, as the version of huggingface_hub will have it
-    if isinstance(chain[0], OSError) or any(type(error).__module__.startswith("httpx") for error in chain):
+    broken = isinstance(chain[0], OSError) and chain[0].filename is None  # else it is a file of ours
+    if broken or any(type(error).__module__.startswith("httpx") for error in chain):
         return (
             f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at all; run the "
             "same command again, it goes on from here."

@@ -237,6 +237,9 @@ def test_fewer_configs_do_not_push_the_others_out(hub, publish):
     told = publish("--configs", DEFAULT)
     assert "also has deg2-path3-nodes10, which this push would take out of its card" in told
     assert hub.files(REPO) == before
+    assert "pushed to" in publish("--configs", DEFAULT, "--repo_id", "nt_failures/one")
+    data = DatasetCard(hub.files("datasets/nt_failures/one")["README.md"].decode()).data.to_dict()
+    assert [config["config_name"] for config in data["configs"]] == [data["dataset_info"]["config_name"]] == [DEFAULT]
 
 
 @pytest.mark.parametrize("breaks", ["upload", "commit"])
