@@ -144,7 +144,7 @@ def megabytes(size: int) -> str:
 def _configs(configs: list[Config]) -> str:
     splits = list(configs[0].rows)
     head = ["config", "arms", "nodes of an arm", "labels", *(f"{split} rows" for split in splits), "Parquet", "chance"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for config in configs:
         task = config.builder.config.task
         sizes = [f"{task.degree}", f"{task.path_length}", f"{task.num_nodes}"]
@@ -178,7 +178,7 @@ import nt_failures
 from datasets import load_dataset
 
 data = load_dataset("{PathStarBuilder.REPO_ID}", "{config.name}"{own})
-more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_nodes=30, num_train=1000, num_test=100)
+more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_train=1000, num_test=100)
 ```
 
 The library also brings the training objectives that solve the task, and a diagnosis that says why a model does not."""
@@ -195,7 +195,7 @@ def _making(publication: Publication, builder: PathStarBuilder) -> str:
 {command}
 ```
 
-| | |
+| made with | |
 |---|---|
 {table}
 

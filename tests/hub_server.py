@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from hub_handler import Handler, git_oid
+from hub_files import git_oid
+from hub_handler import Handler
 
 TOKEN = "hf_" + "standin" * 5
 """The only token that may write. Tests look for it in outputs, where it must never be."""
