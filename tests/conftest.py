@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from hub_server import Hub
 
 from nt_failures.models import load_model
 from nt_failures.tasks.path_star import PathStar
@@ -85,3 +86,10 @@ def tiny_model(tokenizer):
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def hub():
+    """A stand-in Hub without repos (hub_server.py); mark its tests `hub`."""
+    with Hub() as server:
+        yield server
