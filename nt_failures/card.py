@@ -12,6 +12,7 @@ from nt_failures import finder, report
 from nt_failures.card_data import NO_SCORE, Run, metadata
 from nt_failures.records import recipe
 from nt_failures.snippet import snippet
+from nt_failures.tasks.base import Task
 
 PAPER = "[The Pitfalls of Next-Token Prediction](https://arxiv.org/abs/2403.06963) (Bachmann and Nagarajan, 2024)"
 CURVE_ROWS = 12
@@ -35,7 +36,7 @@ def body(run: Run) -> str:
         "## Sources",
         f"- The task and the failure: {PAPER}.",
     ]
-    if run.objective.citation:
+    if run.objective.citation and "2403.06963" not in run.objective.citation:
         parts[-1] += f"\n- The objective: {report.markdown(run.objective.citation)}."
     return "\n\n".join(parts) + "\n"
 
@@ -48,8 +49,7 @@ def introduction(run: Run) -> str:
     kind = report.markdown(finder.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
     on = ""
     if run.task is not None:
-        about = inspect.getdoc(type(run.task)).split("\n")[0].strip()
-        on = f" on `{run.task}`: {report.markdown(about)}"
+        on = f" on `{run.task}`: {report.markdown(about(run.task))}"
     text = (
         f"A `{run.architecture}`{size}{base}, trained with the **{kind}** objective on targets in {objective.order} "
         f"order{on or '.'}\n\nMade with `nt_failures`, which measures where next-token prediction fails and why."
@@ -58,6 +58,12 @@ def introduction(run: Run) -> str:
         places = ", ".join(map(str, objective.trained_positions))
         text += f" Only position {places} of the answer was trained: judge it by the decision, not by whole answers."
     return text
+
+
+def about(task: Task) -> str:
+    """What a task is: the first line of its file, else of its class."""
+    text = inspect.getdoc(inspect.getmodule(type(task))) or inspect.getdoc(type(task))
+    return text.split("\n")[0].removeprefix(f"{type(task).__name__}: ").rstrip(".") + "."
 
 
 def _verdict(run: Run) -> list[str]:
@@ -126,7 +132,7 @@ def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     commit = versions.pop("commit", None)
     rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     if commit:
-        rows.append(("commit of nt_failures", commit))
+        rows.append(("commit", f"{commit} of nt_failures"))
     return [(name, report.markdown(text)) for name, text in rows]
 
 

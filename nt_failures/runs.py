@@ -85,8 +85,6 @@ def claim_output_dir(args: Arguments) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / ARGUMENTS_FILE, args.to_dict())
-    recipe_text = yaml.safe_dump(recipe(args.to_dict()), sort_keys=False, allow_unicode=True)
-    (folder / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
 
 
 def _check_same_run(args: Arguments, folder: Path) -> None:
@@ -210,5 +208,8 @@ def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> d
 
 
 def write(results_: dict[str, Any], args: Arguments) -> None:
-    """Write results.json into the output folder."""
-    write_json(Path(args.training.output_dir) / RESULTS_FILE, results_)
+    """Write results.json and recipe.yaml, which repeats the run, into the output folder."""
+    folder = Path(args.training.output_dir)
+    write_json(folder / RESULTS_FILE, results_)
+    text = yaml.safe_dump(recipe(args.to_dict()), sort_keys=False, allow_unicode=True)
+    (folder / RECIPE_FILE).write_text(text, encoding="utf-8")

@@ -59,7 +59,7 @@ def snippet(run: Run) -> str:
     else:
         template, given = _PIPELINE, f"{asked_for}, " if asked_for else ""
     if right:
-        right = f"; {right}" if template is _REVERSED else f"  # {right}"
+        right = f"\n# {right}"
     return template.format(name=HERE, prompt=prompt, length=given, right=right)
 
 

@@ -130,7 +130,7 @@ def test_markdown_page(found):
     """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a table."""
     page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False)
     assert page.startswith(
-        "# Diagnosis of a b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
+        "# Diagnosis of a\\|b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
     )
     assert f"\n**{found['verdict']['name']}** (rule: {found['verdict']['rule']})\n" in page
     assert [line for line in page.splitlines() if line.startswith("![")] == [
