@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-from transformers import Trainer
 from transformers.utils import PushInProgress
 
 from nt_failures.records import RUN_FILE
@@ -102,11 +101,21 @@ def push_trainer(
     trainer.create_model_card(**{"model_name": name, **card_options})
     with explained(args.hub_model_id or name, folder):
         if trainer.hub_model_id is None:
-            Trainer.init_hf_repo(trainer, token=token, private=private)
+            create_repo_of(trainer, token, private)
         name_the_repo(folder, trainer.hub_model_id)
         trainer._finish_current_push()
         pushed_revision = args.hub_revision if revision is None else revision
         return _upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
+
+
+def create_repo_of(trainer: "ObjectiveTrainer", token: str | None, private: bool | None) -> None:
+    """Create the trainer's repository, or find that it is there and may be written; what transformers notes is noted."""
+    args = trainer.args
+    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    token = token if token is not None else args.hub_token
+    private = private if private is not None else args.hub_private_repo
+    trainer.hub_model_id = _api().create_repo(name, token=token, private=private, exist_ok=True).repo_id
+    trainer.push_in_progress = None
 
 
 def push_checkpoint(trainer: "ObjectiveTrainer", checkpoint: Path) -> None:

@@ -181,8 +181,9 @@ class ObjectiveTrainer(Trainer):
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
-        with hub.explained(self.args.hub_model_id or Path(self.args.output_dir).name):
-            super().init_hf_repo(token, private)
+        if self.is_world_process_zero():
+            with hub.explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
+                hub.create_repo_of(self, token, private)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`."""

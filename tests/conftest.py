@@ -120,7 +120,10 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def online(hub, monkeypatch, tmp_path):
-    """This process talks to the stand-in Hub, with its token."""
+    """This process talks to the stand-in Hub, with its token and an empty cache."""
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub_cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
