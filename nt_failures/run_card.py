@@ -72,7 +72,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 def _is_of(results: Mapping[str, Any], trainer: "ObjectiveTrainer") -> bool:
     """Whether the results on disk are of the model that the trainer holds, not of an earlier one in the same folder."""
     steps = (trainer.state.global_step, trainer.state.best_global_step)
-    return bool(results) and results["steps"] in steps and results.get("parameters") == parameter_count(trainer.model)
+    return results.get("steps", -1) in steps and results.get("parameters") == parameter_count(trainer.model)
 
 
 def known_results(trainer: "ObjectiveTrainer") -> dict[str, Any]:
