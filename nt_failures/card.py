@@ -76,9 +76,10 @@ def _verdict(run: Run) -> list[str]:
     metrics = results.get("metrics", {})
     if {"n", "decision_position"} <= set(results) and report.positions(metrics, "forced"):
         table = report.position_table(metrics, results["n"], results["decision_position"], results["chance"])
+        table, caption = table.rsplit("\n", 1)
         parts += [*([] if diagnosis else ["## Accuracy"]), fenced(table)]
         parts += [
-            "`forced`: the true earlier symbols are revealed (teacher forcing). `free`: decoding on its own."
+            f"{caption}. `forced`: the true earlier symbols are revealed (teacher forcing). `free`: decoding on its own."
             + (" `parallel`: one pass behind dummies." if report.positions(metrics, "parallel") else "")
         ]
     elif metrics:

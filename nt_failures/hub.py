@@ -132,7 +132,9 @@ def push_checkpoint(trainer: "ObjectiveTrainer", checkpoint: Path) -> None:
     def clear(job: Future) -> None:
         shutil.rmtree(staged)
         if job.exception() is not None:
-            logger.warning("a push during training failed, training goes on: %s", reason(job.exception(), "the repo"))
+            logger.warning(
+                "a push during training failed, training goes on: %s", reason(job.exception(), trainer.hub_model_id)
+            )
 
     message = f"Training in progress, step {trainer.state.global_step}"
     job = _upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)

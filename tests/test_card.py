@@ -87,9 +87,10 @@ def test_the_page_shows_what_was_found(read):
     shown = "".join(re.findall(r">([^<]+)<", MarkdownIt("commonmark").enable("table").render(page.text)))
     verdict = results["diagnosis"]["verdict"]
     assert f"Verdict: {verdict['name']}" in shown
-    table = report.position_table(results["metrics"], 40, 2, 0.5)
-    assert blocks(page.text, "")[0].strip() == table
-    assert "n = 40 held-out instances" in table
+    table, caption = report.position_table(results["metrics"], 40, 2, 0.5).rsplit("\n", 1)
+    assert blocks(page.text, "")[0].rstrip() == table
+    assert caption in shown
+    assert caption.startswith("n = 40 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %")
     assert "4 steps, 32 examples" in shown
     assert f"torch {torch.__version__}" in shown
     for name in ("forced_vs_free.png", "graph.png", "learning.png"):

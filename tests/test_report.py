@@ -1,5 +1,7 @@
 """What a person reads: tables and sentences, whole, against text written by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from planted import CleverHans, Parallel, Planner
@@ -144,3 +146,9 @@ def test_markdown_page(found):
     assert "![" not in plain
     without_curve = diagnose(Planner(TASK), TASK, TASK.sample(np.random.default_rng(1), 20))
     assert "learning.png" not in report.diagnosis_markdown(without_curve, TASK, "m", NextToken(), described=True)
+
+
+def test_findings_read_from_disk_are_the_same(found):
+    """Catches: positions as numbers alone, while a results.json has them as text."""
+    assert found["learning_order"]["order"]
+    assert report.findings(json.loads(json.dumps(found))) == report.findings(found)
