@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -139,7 +140,8 @@ def push_checkpoint(trainer: "ObjectiveTrainer", checkpoint: Path) -> None:
     message = f"Training in progress, step {trainer.state.global_step}"
     job = _upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
     job.add_done_callback(clear)
-    trainer.push_in_progress = PushInProgress([job])
+    running = [] if earlier is None or earlier.is_done() else earlier.jobs
+    trainer.push_in_progress = PushInProgress([*running, job])
 
 
 @contextlib.contextmanager
@@ -150,8 +152,8 @@ def explained(repo_id: str, folder: Path | None = None) -> Iterator[None]:
     except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
         if folder is not None:
-            # Relative to where the user is, as it was given.
-            safe = f"the run is whole in {folder}; push it with: python examples/push.py {folder} --repo_id {repo_id}"
+            command = shlex.join(["python", "examples/push.py", str(folder), "--repo_id", repo_id])
+            safe = f"the run is whole in {folder}; push it with: {command}"
         raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id)}; {safe}") from error
 
 

@@ -105,7 +105,7 @@ def finished(tmp_path_factory):
     main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "train.py"), run_name="train")["main"]
 
     @functools.cache
-    def make(objective="next_token", order="forward"):
+    def make(objective, order):
         folder = root / f"{objective}-{order}"
         flags = f"--objective {objective} --order {order} --output_dir {folder} --model gpt2-1x16 --max_steps 4"
         flags += " --degree 2 --path_length 4 --num_nodes 10 --num_train 64 --num_validation 16 --num_test 40"
@@ -115,7 +115,7 @@ def finished(tmp_path_factory):
             main(flags.split())
         return folder
 
-    return make
+    return lambda objective="next_token", order="forward": make(objective, order)
 
 
 @pytest.fixture
