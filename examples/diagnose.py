@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import figures, report, runs
+from nt_failures import report, runs
 from nt_failures.diagnosis import Budget, diagnose
 from nt_failures.models import check_length
 from nt_failures.predictor import ModelPredictor
@@ -48,7 +48,11 @@ def main(argv: list[str]) -> dict:
     folder = args.output_dir or Path("outputs") / "diagnosis" / Path(args.model).name
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "diagnosis.json", found)
-    draw(found, task, held_out, predictor, curve, folder)
+    decision, example = found["decision_token"]["position"], report.example_of(predictor, task, held_out)
+    report.draw(folder, found["forced_vs_free"], decision, task.chance, example)
+    if found["learning_order"]:
+        way = "forced" if predictor.autoregressive else "free"
+        report.draw_learning(folder, curve, way, decision, task.chance)
     text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")
@@ -82,22 +86,6 @@ def read_results(model: str) -> dict:
     """results.json of a run of ours, empty for any other model."""
     path = Path(model) / runs.RESULTS_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def draw(found: dict, task: ntf.Task, held_out: dict, predictor: ModelPredictor, curve: list, folder: Path) -> None:
-    """The figures of the report."""
-    measured, decision = found["forced_vs_free"], found["decision_token"]["position"]
-    shares = (measured["forced"], measured["free"], measured["n"])
-    figures.save(figures.forced_vs_free(*shares, decision, task.chance), folder / "forced_vs_free.png")
-    rows = {name: column[:64] for name, column in held_out.items()}
-    answers = predictor.free(rows)
-    wrong = (answers != task.answers(rows)).any(axis=1)
-    i = int(wrong.argmax())  # the first wrong answer, or the first graph if none is wrong
-    row = {name: column[i].tolist() for name, column in rows.items()}
-    figures.save(figures.path_star(**row, answer=answers[i].tolist()), folder / "graph.png")
-    if found["learning_order"]:
-        way = "forced" if predictor.autoregressive else "free"
-        figures.save(figures.learning_curves(curve, way, decision, task.chance), folder / "learning.png")
 
 
 if __name__ == "__main__":

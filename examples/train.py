@@ -60,7 +60,7 @@ def main(argv: list[str]) -> dict:
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - start
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
 
     asked, training.full_decode = training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -71,6 +71,8 @@ def main(argv: list[str]) -> dict:
         print(report.summary(results, training.output_dir))
     if training.push_to_hub:
         trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
     return results
 
 

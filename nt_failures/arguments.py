@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures import finder
+from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.trainer import ObjectiveTrainingArguments
 
@@ -88,20 +89,11 @@ class Arguments:
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
 
-        Where it is written to and with which token is no part of it.
+        Where it is written to and with which token is no part of it; of absolute paths only the last name is.
         """
-        default = {
-            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            for field in dataclasses.fields(RunArguments)
-        }
-        private = ("output_dir", "logging_dir", "hub_token", "accelerator_config")
-        training = {
-            name: value
-            for name, value in self.training.to_dict().items()
-            if name not in private and value not in (default.get(name), [])
-        }
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
-        return {**{name: dataclasses.asdict(part) for name, part in parts.items()}, "training": training}
+        plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}
+        return {**plain, "training": changed_arguments(self.training)}
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:

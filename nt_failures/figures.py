@@ -77,7 +77,7 @@ def forced_vs_free(
     axes.set_xlabel("position in the path", fontsize=11)
     axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     axes.set_title(title or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(0.0, 0.02))
+    figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
 

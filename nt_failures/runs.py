@@ -2,16 +2,14 @@
 
 import json
 import logging
-import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
-from transformers import PreTrainedModel, TrainerState
+import yaml
+from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from nt_failures import report
@@ -19,6 +17,18 @@ from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.models import parameter_count
 from nt_failures.predictor import ModelPredictor
+from nt_failures.records import (
+    ARGUMENTS_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    budget_of,
+    hardware,
+    learning_curve,
+    plain,
+    recipe,
+    versions,
+    write_json,
+)
 from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
 
@@ -26,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 DIAGNOSIS_ROWS = 2000
 """Instances of each split that a run's diagnosis looks at."""
-
-ARGUMENTS_FILE, RESULTS_FILE = "arguments.json", "results.json"
 
 
 def check_output_dir(args: Arguments) -> str | None:
@@ -84,7 +92,7 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
     path = folder / ARGUMENTS_FILE
     if not path.exists():
         return
-    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=_plain))
+    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=plain))
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
             if earlier[part].get(name) != value and name not in ("num_validation", "num_test"):
@@ -199,52 +207,9 @@ def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> d
     return {name: column[:count] for name, column in task.block(seed, split, 0, overlap).items()}
 
 
-def budget_of(trainer: ObjectiveTrainer) -> Budget:
-    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
-    args, state = trainer.args, trainer.state
-    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
-    per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, steps * per_step, flops or None)
-
-
-def learning_curve(state: TrainerState) -> list[dict[str, float]]:
-    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
-    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
-    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-    return [
-        {"step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
-        for e in entries
-    ]
-
-
 def write(results_: dict[str, Any], args: Arguments) -> None:
-    """Write results.json into the output folder."""
-    write_json(Path(args.training.output_dir) / RESULTS_FILE, results_)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a results file")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def hardware() -> dict[str, Any]:
-    """What it ran on."""
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
-    return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    """Write results.json and recipe.yaml, which repeats the run, into the output folder."""
+    folder = Path(args.training.output_dir)
+    write_json(folder / RESULTS_FILE, results_)
+    text = yaml.safe_dump(recipe(args.to_dict()), sort_keys=False, allow_unicode=True)
+    (folder / RECIPE_FILE).write_text(text, encoding="utf-8")

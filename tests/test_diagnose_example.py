@@ -12,9 +12,9 @@ import torch
 from planted import byte_bpe
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import RUN_FILE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
