@@ -172,6 +172,7 @@ def build(demo: Demo) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=5, min_width=420):
                 picture = gr.HTML(elem_id="picture")
+                message = gr.HTML(elem_id="message")
                 with gr.Row(elem_classes="nav"):
                     number = gr.Number(
                         0, label="Held-out graph", precision=0, minimum=0, min_width=110, elem_id="number"
@@ -179,14 +180,13 @@ def build(demo: Demo) -> gr.Blocks:
                     another = gr.Button("Another graph", min_width=110, elem_id="another")
                 line = gr.Textbox(label="The line that the model reads; or paste your own", lines=2, elem_id="line")
                 use = gr.Button("Use this line", size="sm", elem_id="use")
-                message = gr.HTML(elem_id="message")
             with gr.Column(scale=7, min_width=560):
                 with gr.Row(elem_classes="nav"):
                     back = gr.Button("◀ Previous", min_width=90, elem_id="previous")
                     step = gr.Slider(1, 2, 1, step=1, label="Step", scale=2, min_width=150, buttons=[], elem_id="step")
                     forth = gr.Button("Next ▶", variant="primary", min_width=90, elem_id="next")
-                    arm = gr.Dropdown([], label="Wrong node", min_width=90, visible=False, elem_id="arm")
-                    reveal = gr.Button(REVEAL, min_width=120, elem_id="reveal")
+                    arm = gr.Dropdown([], label="Wrong arm", min_width=112, visible=False, elem_id="arm")
+                    reveal = gr.Button(REVEAL, min_width=130, elem_id="reveal")
                 table = gr.HTML(elem_id="steps")
         opened = [walk, wrong, step, arm, reveal, line, picture, table, message]
         views = [picture, table]

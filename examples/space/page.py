@@ -164,9 +164,9 @@ def overview(w: Walk, ways: Sequence[Way], step: int) -> str:
 def panel(w: Walk, way: Way, step: int) -> str:
     """One way at one step: shown so far, prediction, right node, and the likeliest tokens."""
     k = w.position(step)
-    before = "".join(f'<span class="node">{_node(node)}</span>' for node in w.before(way, step))
+    before = " ".join(f'<span class="node">{_node(node)}</span>' for node in w.before(way, step))
     shown = before or ('<span class="dim">dummies, $, in place of all nodes</span>' if way.name == "parallel" else "")
-    shown = f"<p>Position {k}, shown: <span class='node'>graph</span>{shown}</p>"
+    shown = f"<p>Position {k}, shown: <span class='node'>graph</span> {shown}</p>"
     right, predicted = w.row["path"][k - 1], way.answer[k - 1]
     if step <= way.given:
         says = f"<p class='says'>Given: {_node(predicted)}.</p>"

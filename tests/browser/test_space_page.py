@@ -59,7 +59,7 @@ class Hans(ModelPredictor):
         return self._write(columns, answers, symbols, keep=True)
 
     def candidates(self, columns, answers, top=5):
-        return [[[(EVIL, 0.6), ("34", 0.4)] for _ in row] for row in answers]
+        return [[[(EVIL, 0.6), ("34", 0.3), ("3", 0.1), ("19", 0.0)] for _ in row] for row in answers]
 
     def _write(self, columns, answers, shown, keep=False):
         """Node after node; the first `shown` of `answers` stand before the later ones, and in the result if kept."""
@@ -204,11 +204,11 @@ def test_one_laptop_screen_and_no_other_host(browser, address):
     """Catches: horizontal scrolling at 1366x768, controls below the fold, requests to other hosts, errors in the console."""
     open_own(browser)
     click(browser, "next", lambda: "Position 3" in panels(browser)[0])
-    width, shown = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-    assert width <= shown == WINDOW[0]
+    width, *shown = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth, innerHeight]")
+    assert width <= shown[0] == WINDOW[0]
     for name in ("picture", "next", "reveal", "steps", "another"):
         box = browser.find_element(By.ID, name).rect
-        assert box["y"] + box["height"] <= WINDOW[1], name
+        assert box["y"] + box["height"] <= shown[1], name
     inner = browser.execute_script(
         "return [...document.querySelectorAll('.ntf, .scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
     )
