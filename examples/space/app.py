@@ -9,6 +9,7 @@ As a Space, the variable MODEL names the model.
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from pathlib import Path
@@ -153,6 +154,10 @@ class Demo:
         wrong = (steps.detour(self.predictor, w.row, chosen), chosen)
         return [wrong, 2, gr.Button("Take it back"), *self.show(w, wrong, 2)]
 
+    def other_arm(self, w: steps.Walk, wrong: tuple | None, arm: int, step: float) -> list:
+        """Another arm was chosen: put the model on it, if it was on one."""
+        return [gr.skip()] * 5 if wrong is None else self.reveal(w, None, arm, step)
+
 
 OPENED = ("walk", "wrong", "step", "arm", "reveal", "line", "picture", "steps", "message")
 REVEAL = "Reveal a wrong arm"
@@ -164,8 +169,8 @@ LAUNCH = {"theme": THEME, "css": page.CSS, "ssr_mode": False, "footer_links": []
 
 
 def build(demo: Demo) -> gr.Blocks:
-    """The page. The model works on one request at a time: decoding exchanges its generation settings."""
-    model = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden"}
+    """The page. One request at a time, over all visitors: decoding exchanges the model's generation settings."""
+    one = {"concurrency_id": "one", "concurrency_limit": 1, "show_progress": "hidden"}
     with gr.Blocks(title="What teacher forcing hides", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(page.header(demo.name, demo.predictor.objective, demo.task))
         walk, wrong = gr.State(None), gr.State(None)
@@ -190,20 +195,17 @@ def build(demo: Demo) -> gr.Blocks:
                 table = gr.HTML(elem_id="steps")
         opened = [walk, wrong, step, arm, reveal, line, picture, table, message]
         views = [picture, table]
-        blocks.load(demo.held_out, number, opened, api_name=False, **model)
-        number.submit(demo.held_out, number, opened, api_name="graph", **model)
-        another.click(demo.another, number, [number, *opened], api_name="another", **model)
-        gr.on([use.click, line.submit], demo.own_line, line, opened, api_name="own_line", **model)
-        step.input(demo.show, [walk, wrong, step], views, api_name="show", show_progress="hidden")
+        blocks.load(demo.held_out, number, opened, api_name=False, **one)
+        number.submit(demo.held_out, number, opened, api_name="graph", **one)
+        another.click(demo.another, number, [number, *opened], api_name="another", **one)
+        gr.on([use.click, line.submit], demo.own_line, line, opened, api_name="own_line", **one)
+        step.input(demo.show, [walk, wrong, step], views, api_name="show", **one)
         for button, by, name in ((back, -1, "previous"), (forth, 1, "next")):
-            button.click(
-                lambda w, wrong, step, by=by: demo.go(w, wrong, step, by),
-                [walk, wrong, step],
-                [step, *views],
-                api_name=name,
-                show_progress="hidden",
-            )
-        reveal.click(demo.reveal, [walk, wrong, arm, step], [wrong, step, reveal, *views], api_name="reveal", **model)
+            handler = functools.partial(demo.go, by=by)
+            button.click(handler, [walk, wrong, step], [step, *views], api_name=name, **one)
+        revealed = [wrong, step, reveal, *views]
+        reveal.click(demo.reveal, [walk, wrong, arm, step], revealed, api_name="reveal", **one)
+        arm.input(demo.other_arm, [walk, wrong, arm, step], revealed, api_name=False, **one)
     return blocks
 
 

@@ -20,7 +20,7 @@ SEES = {
     "forced": "shown the right nodes so far",
     "free": "shown its own nodes so far",
     "parallel": "shown no nodes",
-    "wrong arm": "one wrong node given",
+    "wrong arm": "its start was given",
 }
 
 CSS = f"""

@@ -135,6 +135,16 @@ def open_own(driver):
     paste(driver, LINE, lambda: "Your own graph" in "".join(find(driver, "#message")))
 
 
+def choose_arm(driver, place):
+    """Of the arms that start with 3 and with 7."""
+    options = "#arm li[role=option]"
+    driver.find_element(By.CSS_SELECTOR, "#arm input").click()
+    wait(driver, lambda: len(find(driver, options)) == 2)
+    assert [words.split()[-1] for words in find(driver, options)] == ["3", "7"]
+    driver.find_elements(By.CSS_SELECTOR, options)[place].click()
+    wait(driver, lambda: not find(driver, options))
+
+
 def test_step_through(browser):
     """Catches: buttons that do nothing, panels of another step, free running that sees the right nodes."""
     open_own(browser)
@@ -159,14 +169,9 @@ def test_step_through(browser):
 
 
 def test_reveal_a_wrong_arm(browser):
-    """Catches: the chosen arm not the revealed one, a model that cannot be taken back to its own answer."""
+    """Catches: the chosen arm not the revealed one, another choice that changes nothing, no way back."""
     open_own(browser)
-    box = browser.find_element(By.CSS_SELECTOR, "#arm input")
-    box.click()
-    wait(browser, lambda: find(browser, "ul[role=listbox] li"))
-    assert [words.split()[-1] for words in find(browser, "ul[role=listbox] li")] == ["3", "7"]
-    browser.find_elements(By.CSS_SELECTOR, "ul[role=listbox] li")[1].click()
-    wait(browser, lambda: box.get_attribute("value") == "7")
+    choose_arm(browser, 1)
     click(browser, "reveal", lambda: any("Given: 7." in words for words in panels(browser)))
     assert find(browser, "#reveal") == ["Take it back"]
     assert "Given 7, it went on along the wrong arm." in find(browser, "#steps .verdict")[0]
@@ -175,6 +180,8 @@ def test_reveal_a_wrong_arm(browser):
     keep(browser, "3-wrong-arm")
     alt = browser.find_element(By.CSS_SELECTOR, "#picture img").get_attribute("alt")
     assert alt.endswith("Wrong arm revealed, step 4 of 5: 32, 7, 8, 9")
+    choose_arm(browser, 0)
+    wait(browser, lambda: "Given: 3." in panels(browser)[1])
     click(browser, "reveal", lambda: panels(browser)[1].startswith("On its own"))
     assert find(browser, "#reveal") == [app.REVEAL]
 
