@@ -160,7 +160,7 @@ class Demo:
 
 
 OPENED = ("walk", "wrong", "step", "arm", "reveal", "line", "picture", "steps", "message")
-REVEAL = "Reveal a wrong arm"
+REVEAL = "Reveal wrong arm"
 THEME = gr.themes.Default(
     primary_hue="zinc", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"], spacing_size="sm"
 )
@@ -187,11 +187,11 @@ def build(demo: Demo) -> gr.Blocks:
                 use = gr.Button("Use this line", size="sm", elem_id="use")
             with gr.Column(scale=7, min_width=560):
                 with gr.Row(elem_classes="nav"):
-                    back = gr.Button("◀ Previous", min_width=90, elem_id="previous")
-                    step = gr.Slider(1, 2, 1, step=1, label="Step", scale=2, min_width=150, buttons=[], elem_id="step")
-                    forth = gr.Button("Next ▶", variant="primary", min_width=90, elem_id="next")
-                    arm = gr.Dropdown([], label="Wrong arm", min_width=112, visible=False, elem_id="arm")
-                    reveal = gr.Button(REVEAL, min_width=130, elem_id="reveal")
+                    back = gr.Button("◀ Previous", scale=2, min_width=90, elem_id="previous")
+                    step = gr.Slider(1, 2, 1, step=1, label="Step", scale=3, min_width=150, buttons=[], elem_id="step")
+                    forth = gr.Button("Next ▶", variant="primary", scale=2, min_width=90, elem_id="next")
+                    arm = gr.Dropdown([], label="Wrong arm", scale=2, min_width=112, visible=False, elem_id="arm")
+                    reveal = gr.Button(REVEAL, scale=2, min_width=160, elem_id="reveal")
                 table = gr.HTML(elem_id="steps")
         opened = [walk, wrong, step, arm, reveal, line, picture, table, message]
         views = [picture, table]

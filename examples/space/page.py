@@ -17,34 +17,38 @@ NAMES = {
     "wrong arm": "Wrong arm revealed",
 }
 SEES = {
-    "forced": "shown the right nodes so far",
-    "free": "shown its own nodes so far",
+    "forced": "shown the right nodes",
+    "free": "shown its own nodes",
     "parallel": "shown no nodes",
     "wrong arm": "its start was given",
 }
 
 CSS = f"""
-.nav {{ align-items: center; }} .nav button {{ min-height: 44px; font-size: 15px; }}
+.nav {{ align-items: center; }} .nav button {{ min-height: 44px; font-size: 14px; padding: 0 6px; white-space: nowrap; }}
 .gradio-container {{ max-width: 1340px !important; padding: 8px 12px !important; }}
-.ntf {{ background: #fff; color: #1a1a1a; font-family: system-ui, sans-serif; font-size: 15px; line-height: 1.35; }}
-.ntf h1 {{ font-size: 21px; margin: 0 0 2px; color: #1a1a1a; }}
-.ntf p {{ margin: 2px 0; color: #1a1a1a; line-height: 1.35; }}
-.ntf .dim {{ color: #595959; font-size: 13px; }}
+/* White paper in the dark theme too: the graph's colours are chosen for it. */
+.ntf {{ background: #fff; font-family: system-ui, sans-serif; font-size: 15px; line-height: 1.35; padding: 4px;
+  border-radius: 6px; }}
+.gradio-container .ntf, .gradio-container .ntf * {{ color: #1a1a1a; }}
+.gradio-container .ntf h1, .gradio-container .ntf h2 {{ color: #1a1a1a !important; }}
+.ntf h1 {{ font-size: 21px; margin: 0 0 2px; }}
+.ntf p {{ margin: 2px 0; line-height: 1.35; }}
+.gradio-container .ntf .dim {{ color: #595959; font-size: 13px; }}
 .ntf img {{ width: 100%; max-height: 290px; object-fit: contain; }}
 .ntf table.overview {{ border-collapse: separate; border-spacing: 4px 3px; width: 100%; margin: 0; border: none; }}
-.ntf .overview th {{ text-align: left; font-weight: 400; color: #1a1a1a; padding: 1px 4px; white-space: nowrap; border: none; }}
+.ntf .overview th {{ text-align: left; font-weight: 400; padding: 1px 4px; white-space: nowrap; border: none; }}
 .ntf .overview thead th {{ text-align: center; font-size: 13px; color: #595959; padding: 0 4px; }}
 .ntf .scroll {{ overflow-x: auto; }}
 .ntf .overview td {{ text-align: center; padding: 2px 4px; font-size: 16px; font-weight: 600; border: 2px solid transparent;
-  border-radius: 5px; color: #1a1a1a; min-width: 40px; white-space: nowrap; }}
+  border-radius: 5px; min-width: 40px; white-space: nowrap; }}
 .ntf .overview td.right {{ background: #D6E8F4; }} .ntf .overview td.wrong {{ background: #FADFCB; }}
 .ntf .overview td.given {{ background: #E6E6E6; }} .ntf .overview small {{ font-weight: 400; }}
 .ntf .overview td.now {{ border-color: #1a1a1a; }} .ntf .overview td.sum {{ font-weight: 400; text-align: left; min-width: 0; }}
-.ntf .right b {{ color: {figures.BLUE}; }} .ntf .wrong b {{ color: #A84A00; }}
+.gradio-container .ntf .right b {{ color: {figures.BLUE}; }} .gradio-container .ntf .wrong b {{ color: #A84A00; }}
 .ntf .panels {{ display: flex; gap: 12px; flex-wrap: wrap; }}
-.ntf .panel {{ flex: 1 1 260px; border: 1px solid #C8C8C8; border-radius: 6px; padding: 6px 10px; min-width: 0; }}
-.ntf .panel h2 {{ font-size: 15px; margin: 0; color: #1a1a1a; }} .ntf .panel h2 .dim {{ font-weight: 400; }}
-.ntf .node {{ display: inline-block; border: 1px solid #8A8A8A; border-radius: 10px; padding: 0 7px; margin: 1px; }}
+.ntf .panel {{ flex: 1 1 260px; border: 1px solid #C8C8C8; border-radius: 6px; padding: 5px 8px; min-width: 0; }}
+.ntf .panel h2 {{ font-size: 15px; margin: 0; }} .ntf .panel h2 .dim {{ font-weight: 400; }}
+.ntf .node {{ display: inline-block; border: 1px solid #8A8A8A; border-radius: 10px; padding: 0 6px; margin: 1px 0; }}
 .ntf .bar {{ display: flex; align-items: center; gap: 6px; height: 21px; }}
 .ntf .bar .name {{ width: 60px; text-align: right; overflow: hidden; white-space: nowrap; text-overflow: ellipsis; }}
 .ntf .bar .rail {{ flex: 1; height: 13px; }} .ntf .bar .fill {{ height: 13px; min-width: 1px; background: #8A8A8A; }}

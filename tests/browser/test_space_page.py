@@ -149,9 +149,7 @@ def test_step_through(browser):
     """Catches: buttons that do nothing, panels of another step, free running that sees the right nodes."""
     open_own(browser)
     keep(browser, "1-decision")
-    assert panels(browser)[1].startswith(
-        "On its own shown its own nodes so far Position 2, shown: graph 32 Writes 3: ✗ wrong"
-    )
+    assert panels(browser)[1].startswith("On its own shown its own nodes Position 2, shown: graph 32 Writes 3: ✗ wrong")
     click(browser, "next", lambda: "Position 3" in panels(browser)[0])
     forced, free = panels(browser)
     assert "shown: graph 32 34 Writes 6: ✓ right." in forced
@@ -225,3 +223,15 @@ def test_one_laptop_screen_and_no_other_host(browser, address):
     assert any(url.startswith(address) for url in asked)
     assert [url for url in asked if not url.startswith((address, "data:", "chrome:", "blob:"))] == []
     assert [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_dark_theme_is_legible(browser, address):
+    """Catches: text in the dark theme's light grey on white paper."""
+    browser.get(address + "?__theme=dark")
+    wait(browser, lambda: find(browser, "#steps .overview"))
+    keep(browser, "5-dark")
+    inks = browser.execute_script(
+        "return arguments[0].map(css => getComputedStyle(document.querySelector(css)).color)",
+        [".ntf h1", ".ntf p b", "#steps h2", "#steps .node", "#steps .bar .name", "#steps .bar .share"],
+    )
+    assert inks == ["rgb(26, 26, 26)"] * 6
