@@ -1,5 +1,6 @@
 """examples/space without a browser or gradio: the steps against hand-written ones, the HTML against planted markup."""
 
+import dataclasses
 import html
 import re
 import sys
@@ -135,6 +136,7 @@ def test_no_probabilities_behind_what_is_no_node():
     assert [bool(c) for c in w.ways[0].candidates] == [True] * 5
     shown = text(page.steps(w, w.ways, 4))
     assert "shown: graph 32 3 ?" in shown
+    assert "Writes no node: ✗ wrong" in text(page.panel(w, w.ways[1], 3))
     assert "No probabilities: what it wrote before is no node of this task." in shown
 
 
@@ -191,9 +193,23 @@ def test_revealed_wrong_arm(planted, arm, answer, fate):
     assert (way.answer, way.given) == (answer, 2)
     assert w.before(way, 4) == list(answer[:3])
     assert steps.fate(w, way, nodes) == fate
-    assert page.fate(fate, w, steps.revealed_node(nodes, "forward")).startswith(f"Given {nodes[1]}, it ")
+    assert page.fate(fate, w, way, steps.revealed_node(nodes, "forward")).startswith(f"Given {nodes[1]}, it ")
     assert f"Given: {nodes[1]}." in text(page.panel(w, way, 2))
     assert "32 given" in text(page.overview(w, [way], 2))
+
+
+def test_sentences_claim_no_more_than_happened():
+    """Catches: 'yet' where teacher forcing does no better, a copied goal that the model did not write."""
+    _, w = asked(Third)
+    junk = dataclasses.replace(w.ways[0], answer=(1, 1, 1, 1, 1))
+    bad = dataclasses.replace(w, ways=(junk, dataclasses.replace(junk, name="free")))
+    assert page.summary(bad) == (
+        "Teacher forcing counts 0 of 5 nodes as right; on its own the model goes wrong first at position 1."
+    )
+    assert page.fate("neither", w, junk, 3) == "Given 3, it left the wrong arm, but not for the right one."
+    assert page.fate("follow", w, w.ways[1], 3) == (
+        "Given 3, it went on along the wrong arm. (The goal at the end is a copy from the prompt.)"
+    )
 
 
 def test_revealed_wrong_arm_in_reversed_order():

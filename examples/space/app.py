@@ -138,7 +138,7 @@ class Demo:
         if wrong is None:
             return [page.picture(w, w.ways[-1], step), page.steps(w, w.ways, step)]
         way, arm = wrong
-        verdict = page.fate(steps.fate(w, way, arm), w, steps.revealed_node(arm, w.order))
+        verdict = page.fate(steps.fate(w, way, arm), w, way, steps.revealed_node(arm, w.order))
         return [page.picture(w, way, step), page.steps(w, [*w.ways, way], step, verdict)]
 
     def go(self, w: steps.Walk, wrong: tuple | None, step: float, by: int) -> list:

@@ -34,7 +34,7 @@ CSS = f"""
 .ntf h1 {{ font-size: 21px; margin: 0 0 2px; }}
 .ntf p {{ margin: 2px 0; line-height: 1.35; }}
 .gradio-container .ntf .dim {{ color: #595959; font-size: 13px; }}
-.ntf img {{ width: 100%; max-height: 290px; object-fit: contain; }}
+.ntf .graph {{ max-height: 310px; overflow-y: auto; }} .ntf img {{ width: 100%; }}
 .ntf table.overview {{ border-collapse: separate; border-spacing: 4px 3px; width: 100%; margin: 0; border: none; }}
 .ntf .overview th {{ text-align: left; font-weight: 400; padding: 1px 4px; white-space: nowrap; border: none; }}
 .ntf .overview thead th {{ text-align: center; font-size: 13px; color: #595959; padding: 0 4px; }}
@@ -102,7 +102,8 @@ def picture(w: Walk, way: Way, step: int) -> str:
     data = base64.b64encode(file.getvalue()).decode("ascii")
     says = f"Graph: source {w.row['source']}, goal {w.row['goal']}. {title}"
     legend = "Blue: on the right path. Vermilion: off it. Dashed: no such edge."
-    return f'<div class="ntf"><img alt="{html.escape(says)}" src="data:image/svg+xml;base64,{data}"><p class="dim">{legend}</p></div>'
+    image = f'<img alt="{html.escape(says)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<div class="ntf"><div class="graph" tabindex="0">{image}</div><p class="dim">{legend}</p></div>'
 
 
 def steps(w: Walk, ways: Sequence[Way], step: int, verdict: str = "") -> str:
@@ -125,21 +126,22 @@ def summary(w: Walk) -> str:
     where = f"position {first}" + (", the decision" if first == w.decision else "")
     if len(w.ways) == 1:
         return f"{rights[own.name]} of {w.length} nodes are right; the first wrong one is at {where}."
-    return (
-        f"Teacher forcing counts {rights['forced']} of {w.length} nodes as right, yet the path that the model writes on its "
-        f"own is wrong, first at {where}."
-    )
+    taught = f"Teacher forcing counts {rights['forced']} of {w.length} nodes as right"
+    if rights["forced"] > rights["free"]:
+        return f"{taught}, yet the path that the model writes on its own is wrong, first at {where}."
+    return f"{taught}; on its own the model goes wrong first at {where}."
 
 
-def fate(what: str, w: Walk, node: int) -> str:
+def fate(what: str, w: Walk, way: Way, node: int) -> str:
     """What became of a model on a wrong arm."""
-    end = "goal" if w.order == "forward" else "source"
     ends = {
         "follow": "it went on along the wrong arm",
         "jump": "it jumped to the right arm",
         "neither": "it left the wrong arm, but not for the right one",
     }
-    return f"Given {node}, {ends[what]}. (The {end} at the end is a copy from the prompt.)"
+    end = "goal" if w.order == "forward" else "source"
+    copied = f" (The {end} at the end is a copy from the prompt.)" if w.right(way, w.position(w.length)) else ""
+    return f"Given {node}, {ends[what]}.{copied}"
 
 
 def overview(w: Walk, ways: Sequence[Way], step: int) -> str:
@@ -177,7 +179,7 @@ def panel(w: Walk, way: Way, step: int) -> str:
     elif w.right(way, k):
         says = f"<p class='says right'>Writes {_node(predicted)}: <b>✓ right</b>.</p>"
     else:
-        says = f"<p class='says wrong'>Writes {_node(predicted)}: <b>✗ wrong</b>, the right node is {right}.</p>"
+        says = f"<p class='says wrong'>Writes {_node(predicted) if predicted >= 0 else 'no node'}: <b>✗ wrong</b>, the right node is {right}.</p>"
     bars = "".join(_bar(text, share, right, predicted) for text, share in way.candidates[k - 1])
     bars = bars or "<p class='dim'>No probabilities: what it wrote before is no node of this task.</p>"
     head = f"<h2>{NAMES[way.name]} <span class='dim'>{SEES[way.name]}</span></h2>"
