@@ -37,7 +37,7 @@ def test_sizes_by_name(tokenizer, family):
     fields = model.config.to_dict()
     assert {name: fields[name] for name in SHAPES[family]} == SHAPES[family]
     assert model.get_input_embeddings().num_embeddings == len(tokenizer) == 15
-    assert (model.config.pad_token_id, model.config.eos_token_id) == (14, None)
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (14, 14)
 
 
 def test_the_papers_model(tokenizer):
