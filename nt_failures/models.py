@@ -157,9 +157,7 @@ def _positions(config: PretrainedConfig) -> dict[str, int]:
     return {"max_position_embeddings": fields[name]} if name in fields else {}
 
 
-def set_answer_length(
-    model: PreTrainedModel, tokens: int, pad_token_id: int, eos_token_id: int | None = None
-) -> None:
+def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eos_token_id: int | None = None) -> None:
     """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading.
 
     The end token cuts no answer short; it is named so that the Trainer finds the tokenizer's own here.
