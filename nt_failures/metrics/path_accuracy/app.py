@@ -20,13 +20,13 @@ EXAMPLE = (
 )
 
 
-def score(predictions: str, references: str, prompts: str, decision_position: float) -> list[list[str]]:
+def score(predictions: str, references: str, prompts: str, decision_position: int | None) -> list[list[str]]:
     """Rows of the table: a name and its value.
 
     Args:
         predictions, references: one answer, and its true path, a line; a blank line is an answer without nodes.
         prompts: none, or one a line.
-        decision_position: from 1.
+        decision_position: from 1; None where the box is empty.
 
     Raises:
         gradio.Error: what the metric says of inputs that it cannot score.
@@ -35,13 +35,15 @@ def score(predictions: str, references: str, prompts: str, decision_position: fl
     try:
         if len(given) > MAX_ROWS:
             raise ValueError(f"{len(given):,} lines; this page takes {MAX_ROWS:,}. Score more in Python.")
+        if decision_position is None:
+            raise ValueError("the decision position is empty; give a number from 1.")
         scores = PathAccuracy(keep_in_memory=True).compute(
             predictions=given,
             references=true,
             prompts=shown if shown != [""] else None,
-            decision_position=int(decision_position),
+            decision_position=decision_position,
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise gr.Error(html.escape(str(error)), duration=None) from error
     return [[name, str(value) if isinstance(value, int) else f"{value:.4f}"] for name, value in scores.items()]
 
