@@ -33,7 +33,9 @@ def scores(table):
 
 def test_the_page_gives_the_scores(served):
     """Catches: a page that does not start with the installed gradio (evaluate's own widget does not), shares in percent."""
-    given = scores(served.predict(f"{PATH}\n32,3,19,47,28", f"{PATH}\n{PATH}\n", f"{PROMPT}\n" * 2, 2, api_name="/score"))
+    given = scores(
+        served.predict(f"{PATH}\n32,3,19,47,28", f"{PATH}\n{PATH}\n", f"{PROMPT}\n" * 2, 2, api_name="/score")
+    )
     assert (given["exact"], given["decision"], given["wrong_arm"], given["n"]) == ("0.5000", "0.5000", "0.5000", "2")
 
 
@@ -63,6 +65,8 @@ def test_bad_inputs_are_told_and_escaped(served, inputs, message):
 
 def test_the_card_stands_below():
     """Catches: the front matter shown as text, or a page without the card."""
-    (card,) = [b.value for b in APP["build"]().blocks.values() if isinstance(b, gr.Markdown) and "Metric card" in b.value]
+    (card,) = [
+        b.value for b in APP["build"]().blocks.values() if isinstance(b, gr.Markdown) and "Metric card" in b.value
+    ]
     assert card.startswith("# Metric card")
     assert "sdk_version" not in card
