@@ -60,7 +60,9 @@ def build() -> gr.Blocks:
                 prompts = gr.Textbox(EXAMPLE[2], label="Prompts (optional)", lines=4, max_lines=12)
                 position = gr.Number(EXAMPLE[3], label="Decision position", precision=0, minimum=1)
                 button = gr.Button("Score", variant="primary")
-            table = gr.Dataframe(headers=["metric", "value"], datatype="str", interactive=False, label="Scores")
+            table = gr.Dataframe(
+                score(*EXAMPLE), headers=["metric", "value"], datatype="str", interactive=False, label="Scores"
+            )
         button.click(score, [predictions, references, prompts, position], table, api_name="score")
         gr.Markdown(card.split("---\n", 2)[-1])
     return page
