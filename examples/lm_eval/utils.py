@@ -1,5 +1,6 @@
 """Rows and judge of the path-star tasks of this folder: those of nt_failures, which has to be installed."""
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,14 +31,19 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     task = PathStar(len(doc["edges"]) // (length - 1), length, num_nodes=2**16)
     answer = task.read_answer(results[0])
     if len(answer) < length:
-        logger.warning(
-            "an answer has %d of %d nodes: %r. If it was cut there, because the tokenizer spends several tokens on a "
-            "node, add --gen_kwargs max_gen_toks=%d",
-            *(len(answer), length, results[0][:80], 6 * length),
-        )
+        _warn_once(length)
     judged = task.judge(
         {name: np.array([doc[name]]) for name in ("edges", "source", "goal", "path")}, [answer[:length]]
     )
     scores = {name: float(judged[name][0]) for name in ("exact", "decision", "valid_path")}
     (prefix,) = reward_valid_prefix([doc["prompt"]], [results[0]])
     return {**scores, "valid_prefix": prefix, "complete": float(len(answer) >= length)}
+
+
+@functools.cache
+def _warn_once(length: int) -> None:
+    logger.warning(
+        "there are answers of fewer than %d nodes. If they are cut, because the tokenizer spends several tokens on a "
+        "node, add --gen_kwargs max_gen_toks=%d",
+        *(length, 6 * length),
+    )
