@@ -36,7 +36,8 @@ def main(argv: list[str]) -> dict:
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     longest = runs.longest_sequence(splits["test"])
     model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
-    models.set_answer_length(model, len(splits["test"][0]["target_ids"]), objective.pad_token_id)
+    answer_tokens = len(splits["test"][0]["target_ids"])
+    models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
 
     trainer = ntf.ObjectiveTrainer(
         model,

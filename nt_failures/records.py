@@ -42,7 +42,7 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
         field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(args)
     }
-    private = ("output_dir", "logging_dir", "hub_token", "accelerator_config")
+    private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
     changed = {name: value for name, value in args.to_dict().items() if value not in (default.get(name), [])}
     return portable({name: value for name, value in changed.items() if name not in private})
 

@@ -1,8 +1,8 @@
 """One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
 
 import json
-import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ from nt_failures.records import (
 from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
 
-logger = logging.getLogger(__name__)
-
 DIAGNOSIS_ROWS = 2000
 """Instances of each split that a run's diagnosis looks at."""
 
@@ -51,6 +49,8 @@ def check_output_dir(args: Arguments) -> str | None:
         names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
     folder = Path(training.output_dir)
+    if training.run_name is None:  # without one, trackio puts the final test into another run than the training
+        training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file; give --output_dir with a folder.")
     if training.resume_from_checkpoint is not None:
@@ -130,9 +130,8 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
-    objective = args.objective
     return (
-        f"{args.task}: {objective.objective}, {objective.order} order, seed {args.training.seed}\n"
+        f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
         f"{args.model.model}: {type(model).__name__}, {parameter_count(model):,} parameters -> {args.training.output_dir}"
     )
 
@@ -147,9 +146,8 @@ def results(
         n: rows of the test split.
     """
     plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-    state = trainer.state
     budget = budget_of(trainer)
-    curve = learning_curve(state)
+    curve = learning_curve(trainer.state)
     return {
         "metrics": plain,
         "n": n,
