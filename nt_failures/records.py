@@ -75,6 +75,11 @@ def budget_of(trainer: Trainer) -> Budget:
     return Budget(steps, steps * per_step, flops or None)
 
 
+def seen_all(examples: int, num_train: int | None) -> bool:
+    """Whether training saw each of its instances; only then are they what a model could have memorised."""
+    return num_train is not None and examples >= num_train
+
+
 def learning_curve(state: TrainerState) -> list[dict[str, float]]:
     """The evaluations during training: `step` and every `eval_` metric without its prefix."""
     entries = [entry for entry in state.log_history if "eval_free/exact" in entry]

@@ -105,7 +105,7 @@ def findings(found: Mapping[str, Any]) -> list[str]:
         )
     if order:
         reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
-        steps = [f"{k} at step {reached[k]:,}" for k in order["order"]]
+        steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
         steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
         lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
     return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]

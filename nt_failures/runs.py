@@ -26,6 +26,7 @@ from nt_failures.records import (
     learning_curve,
     plain,
     recipe,
+    seen_all,
     versions,
     write_json,
 )
@@ -175,14 +176,17 @@ def diagnosis_of(
     curve: list[dict[str, float]],
     budget: Budget,
 ) -> dict[str, Any]:
-    """The diagnosis on the first rows of test and train; its verdict rests on the metrics of the whole test split."""
+    """The diagnosis on the first rows of test, and of train if all were seen; the verdict rests on the whole test split."""
     task, data, objective = args.task, args.data, trainer.objective
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     predictor = ModelPredictor(
         model, trainer.processing_class, objective, task, args.training.per_device_eval_batch_size
     )
-    rows = {"test": min(data.num_test, DIAGNOSIS_ROWS), "train": min(data.num_train, DIAGNOSIS_ROWS)}
-    held_out, train = (first_rows(task, split, count, data.dataset_seed, data.overlap) for split, count in rows.items())
+    stream = (data.dataset_seed, data.overlap)
+    held_out = first_rows(task, "test", min(data.num_test, DIAGNOSIS_ROWS), *stream)
+    train = None
+    if seen_all(budget.examples, data.num_train):
+        train = first_rows(task, "train", min(data.num_train, DIAGNOSIS_ROWS), *stream)
     found = diagnose(predictor, task, held_out, train, curve, budget)
     evidence = Evidence(
         n=n,
@@ -193,7 +197,7 @@ def diagnosis_of(
         free=report.positions(metrics, "free"),
         autoregressive=predictor.autoregressive,
         order=predictor.order,
-        train_decision=found["decision_token"]["train_accuracy"],
+        train_decision=found["decision_token"].get("train_accuracy"),
         follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
         trained=predictor.trained_positions,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from nt_failures import finder
 from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.records import seen_all
 from nt_failures.scoring import share, wilson
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _train_decision(runs: Sequence[Mapping[str, Any]]) -> float | None:
     """The decision on training graphs; None where not every run has seen all of its training graphs."""
-    if any(run["examples"] < (run["arguments"]["data"]["num_train"] or math.inf) for run in runs):
+    if not all(seen_all(run["examples"], run["arguments"]["data"]["num_train"]) for run in runs):
         return None
     return statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs)
 

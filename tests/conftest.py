@@ -108,7 +108,7 @@ def finished(tmp_path_factory):
     def make(objective, order):
         folder = root / f"{objective}-{order}"
         flags = f"--objective {objective} --order {order} --output_dir {folder} --model gpt2-1x16 --max_steps 4"
-        flags += " --degree 2 --path_length 4 --num_nodes 10 --num_train 64 --num_validation 16 --num_test 40"
+        flags += " --degree 2 --path_length 4 --num_nodes 10 --num_train 32 --num_validation 16 --num_test 40"
         flags += " --eval_steps 2 --use_cpu true --per_device_train_batch_size 8 --sample_rows 0 --disable_tqdm true"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(root / "cache"))

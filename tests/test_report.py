@@ -104,7 +104,7 @@ def test_findings_say_what_was_measured(found):
         "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right arm in 0.0%"
     )
     assert lines[3].endswith("the last symbol, a copy from the prompt, is then right in 100.0%")
-    assert lines[4] == ("positions reached 95%: 1 at step 100, 3 at step 200, 4 at step 200, 2 not by step 200")
+    assert lines[4] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
     assert len(lines) == 5
 
 
