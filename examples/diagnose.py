@@ -17,10 +17,14 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import figures, report, runs
+from nt_failures import report, runs
 from nt_failures.diagnosis import Budget, diagnose
+from nt_failures.loading import Loaded
 from nt_failures.models import check_length
 from nt_failures.predictor import ModelPredictor
+from nt_failures.records import seen_all
+
+REPORT_FILE = "diagnosis.json"
 
 
 def main(argv: list[str]) -> dict:
@@ -33,22 +37,27 @@ def main(argv: list[str]) -> dict:
         raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = choose_task(args, loaded.task)
+    folder = choose_folder(args, task)
     earlier = read_results(args.model) if loaded.described else {}
     curve = earlier.get("learning_curve", ()) if loaded.task == task else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
-    seed = earlier.get("arguments", {}).get("data", {}).get("dataset_seed", 0)
-    overlap = earlier.get("arguments", {}).get("data", {}).get("overlap", "forbid")
-    held_out = runs.first_rows(task, "test", args.num_test, seed, overlap)
-    seen = min(args.num_test, earlier.get("arguments", {}).get("data", {}).get("num_train", 0))
-    train = runs.first_rows(task, "train", seen, seed, overlap) if loaded.task == task and seen else None
+    check_tokenizer(loaded, task)
+    data = earlier.get("arguments", {}).get("data", {})
+    stream = (data.get("dataset_seed", 0), data.get("overlap", "forbid"))
+    held_out, train = runs.first_rows(task, "test", args.num_test, *stream), None
+    if loaded.task == task and earlier and seen_all(earlier["examples"], data["num_train"]):
+        train = runs.first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
     found = diagnose(predictor, task, held_out, train, curve, budget)
 
-    folder = args.output_dir or Path("outputs") / "diagnosis" / Path(args.model).name
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "diagnosis.json", found)
-    draw(found, task, held_out, predictor, curve, folder)
+    runs.write_json(folder / REPORT_FILE, found)
+    decision, example = found["decision_token"]["position"], report.example_of(predictor, task, held_out)
+    report.draw(folder, found["forced_vs_free"], decision, task.chance, example)
+    if found["learning_order"]:
+        way = "forced" if predictor.autoregressive else "free"
+        report.draw_learning(folder, curve, way, decision, task.chance)
     text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")
@@ -65,7 +74,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{field.name}", type=int, help=f"default: the model's own, else {field.default}")
     parser.add_argument("--num_test", type=int, default=2000, help="held-out graphs (%(default)s, at most 4096)")
     parser.add_argument("--batch_size", type=int, default=200, help="graphs per forward pass (%(default)s)")
-    parser.add_argument("--output_dir", type=Path, help="default: outputs/diagnosis/MODEL")
+    parser.add_argument("--output_dir", type=Path, help="default: outputs/diagnosis/MODEL-TASK")
+    parser.add_argument("--overwrite_output_dir", action="store_true", help="replace an earlier diagnosis there")
     args = parser.parse_args(argv)
     if not 1 <= args.num_test <= 4096 or args.batch_size < 1:
         raise ValueError(f"--num_test {args.num_test} --batch_size {args.batch_size}: give 1..4096, and at least 1.")
@@ -78,26 +88,43 @@ def choose_task(args: argparse.Namespace, trained: ntf.Task | None) -> ntf.Task:
     return dataclasses.replace(trained or ntf.PathStar(), **given)
 
 
+def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
+    """Where the report goes; a folder with content is refused, but for an earlier diagnosis that may be replaced."""
+    folder = args.output_dir or Path("outputs") / "diagnosis" / f"{Path(args.model).name}-{task.config_name}"
+    if folder.is_dir() and any(folder.iterdir()):
+        earlier = (folder / REPORT_FILE).exists()
+        if not (earlier and args.overwrite_output_dir):
+            way = "add --overwrite_output_dir to replace that diagnosis, or " if earlier else ""
+            raise ValueError(f"output_dir {str(folder)!r} is not empty; {way}give --output_dir with another folder.")
+    return folder
+
+
+def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
+    """ValueError for a folder without a tokenizer, or with one that the model's embedding is too small for."""
+    tokens, room = len(loaded.tokenizer), loaded.model.get_input_embeddings().num_embeddings
+    if not loaded.tokenizer(task.symbols[0])["input_ids"]:
+        raise ValueError(
+            f"the model's folder holds no tokenizer that reads {task.symbols[0]!r}; save one there with "
+            "tokenizer.save_pretrained(folder)."
+        )
+    if tokens > room:
+        raise ValueError(
+            f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this model, or "
+            "model.resize_token_embeddings(len(tokenizer)) was left out."
+        )
+
+
 def read_results(model: str) -> dict:
     """results.json of a run of ours, empty for any other model."""
     path = Path(model) / runs.RESULTS_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def draw(found: dict, task: ntf.Task, held_out: dict, predictor: ModelPredictor, curve: list, folder: Path) -> None:
-    """The figures of the report."""
-    measured, decision = found["forced_vs_free"], found["decision_token"]["position"]
-    shares = (measured["forced"], measured["free"], measured["n"])
-    figures.save(figures.forced_vs_free(*shares, decision, task.chance), folder / "forced_vs_free.png")
-    rows = {name: column[:64] for name, column in held_out.items()}
-    answers = predictor.free(rows)
-    wrong = (answers != task.answers(rows)).any(axis=1)
-    i = int(wrong.argmax())  # the first wrong answer, or the first graph if none is wrong
-    row = {name: column[i].tolist() for name, column in rows.items()}
-    figures.save(figures.path_star(**row, answer=answers[i].tolist()), folder / "graph.png")
-    if found["learning_order"]:
-        way = "forced" if predictor.autoregressive else "free"
-        figures.save(figures.learning_curves(curve, way, decision, task.chance), folder / "learning.png")
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it to diagnose the model without its training."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -13,13 +13,17 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import filelock
 import torch
+import yaml
 from tqdm.auto import tqdm
 
 from nt_failures import arguments, figures, study
@@ -35,8 +39,10 @@ def main(argv: list[str]) -> None:
     if not recipes or not all(recipe.is_file() for recipe in recipes):
         raise ValueError(f"{args.recipes} is neither a recipe nor a folder with *.yaml recipes; see examples/recipes.")
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
-    folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
+    if args.only_report and not results.exists():
+        raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
@@ -44,7 +50,8 @@ def main(argv: list[str]) -> None:
                 for left in folder.glob(f"{ATTEMPT}*"):  # of a killed study
                     shutil.rmtree(left)
                 run_missing(recipes, range(args.seeds), results, folder, args)
-            report(results, folder, args.title or args.recipes.stem)
+            forms = {recipe.stem: fingerprint(recipe, args.extra) for recipe in recipes}
+            report(results, folder, args.title or args.recipes.stem, forms)
     except filelock.Timeout:
         raise ValueError(
             f"another process is working on {folder}; wait for it, or give another --output_dir."
@@ -67,22 +74,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, args.extra = parser.parse_known_args(argv)
     if args.seeds < 1 or args.jobs < 1:
         raise ValueError(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1.")
+    if any(flag.split("=")[0] in ("--seed", "--output_dir") for flag in args.extra):
+        raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
     return args
 
 
 def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, args: argparse.Namespace) -> None:
-    """Every run that results.jsonl does not hold yet; after a failure only the runs under way are finished and kept."""
+    """Every run that results.jsonl does not hold yet. A recipe that fails is given up, the others go on; then it is said."""
     done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in study.read_results(results)}
     wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
     todo = [(r, s) for r, s in wanted if (r.stem, s, fingerprint(r, args.extra)) not in done]
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
-    failures: list[Exception] = []
+    failures: dict[Path, Exception] = {}
 
     def attempt(recipe: Path, seed: int) -> dict | None:
         try:
-            return None if failures else run_one(recipe, seed, folder, args)
-        except Exception as error:  # raised below, once the runs beside it are finished and written
-            failures.append(error)
+            return None if recipe in failures else run_one(recipe, seed, folder, args)
+        except Exception as error:  # said below, once the other runs are finished and written
+            failures.setdefault(recipe, error)
             return None
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
@@ -97,11 +106,12 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
                 bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            CHILDREN.stop()
             raise
         finally:
             bar.close()
     if failures:
-        raise failures[0]
+        raise RuntimeError("; ".join(str(error) for error in failures.values()))
 
 
 def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:
@@ -122,7 +132,7 @@ def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> 
     environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
     log = work / "log.txt"
     with open(log, "w", encoding="utf-8") as file:
-        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        code = CHILDREN.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     if code != 0:
         tail = log.read_text(encoding="utf-8").splitlines()[-1:]
         raise RuntimeError(f"{recipe.stem}, seed {seed} failed with exit code {code}: {' '.join(tail)} (log: {log})")
@@ -135,26 +145,62 @@ def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> 
 
 
 def fingerprint(recipe: Path, extra: list[str]) -> str:
-    """Changes with the recipe's text and the extra flags: a changed recipe is a new run."""
-    return hashlib.sha256(recipe.read_bytes() + "\0".join(extra).encode()).hexdigest()[:12]
+    """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps([values, extra], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def report(results: Path, folder: Path, title: str) -> None:
-    """table.md and figure.png from results.jsonl."""
+def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
+    """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
     records = study.read_results(results)
     if not records:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    groups = study.summarise(records)
+    groups = study.summarise(records, forms)
     table = study.markdown_table(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")
     print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")
 
 
+class Children:
+    """The trainings under way, so that none outlives a study that is stopped."""
+
+    def __init__(self) -> None:
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
+
+    def call(self, command: list[str], **options: Any) -> int:
+        """Like subprocess.call."""
+        with self.lock:
+            if self.stopped:
+                return -signal.SIGTERM
+            process = subprocess.Popen(command, **options)
+            self.running.add(process)
+        try:
+            return process.wait()
+        finally:
+            self.running.discard(process)
+
+    def stop(self) -> None:
+        """Ask those that run to end, and start no others."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.terminate()
+
+
+CHILDREN = Children()
+
+
+def interrupt(*_: object) -> None:
+    """SIGTERM, a cluster's or the shell's, ends a study as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         main(sys.argv[1:])
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("\nstopped; finished runs are in results.jsonl, the same command goes on from there")

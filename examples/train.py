@@ -36,7 +36,8 @@ def main(argv: list[str]) -> dict:
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     longest = runs.longest_sequence(splits["test"])
     model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
-    models.set_answer_length(model, len(splits["test"][0]["target_ids"]), objective.pad_token_id)
+    answer_tokens = len(splits["test"][0]["target_ids"])
+    models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
 
     trainer = ntf.ObjectiveTrainer(
         model,
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> dict:
     start = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - start
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
 
     asked, training.full_decode = training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -71,6 +72,8 @@ def main(argv: list[str]) -> dict:
         print(report.summary(results, training.output_dir))
     if training.push_to_hub:
         trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
     return results
 
 

@@ -25,6 +25,8 @@ _PUBLIC = {
     "load": "loading",
     "load_model": "models",
     "ModelPredictor": "predictor",
+    "reward_exact_path": "rewards",
+    "reward_valid_prefix": "rewards",
     "tokenize": "tokenizer",
     "word_level_tokenizer": "tokenizer",
 }

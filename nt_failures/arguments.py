@@ -9,8 +9,10 @@ from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures import finder
+from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.trainer import ObjectiveTrainingArguments
 
@@ -71,6 +73,7 @@ class RunArguments(ObjectiveTrainingArguments):
             raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
         if self.overwrite_output_dir and self.resume_from_checkpoint is not None:
             raise ValueError("overwrite_output_dir and resume_from_checkpoint exclude each other; give one of them.")
+        _check_trackers(self.report_to)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +91,11 @@ class Arguments:
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
 
-        Where it is written to and with which token is no part of it.
+        Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
         """
-        default = {
-            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            for field in dataclasses.fields(RunArguments)
-        }
-        private = ("output_dir", "logging_dir", "hub_token", "accelerator_config")
-        training = {
-            name: value
-            for name, value in self.training.to_dict().items()
-            if name not in private and value not in (default.get(name), [])
-        }
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
-        return {**{name: dataclasses.asdict(part) for name, part in parts.items()}, "training": training}
+        plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}
+        return {**plain, "training": changed_arguments(self.training)}
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
@@ -125,6 +119,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     parser = _Parser(
         [task_class, DataArguments, ModelArguments, ObjectiveArguments, RunArguments], prog=prog, allow_abbrev=False
     )
+    next(action for action in parser._actions if action.dest == "report_to").nargs = "+"  # theirs takes one only
     known = [action.dest for action in parser._actions]
     _check_names(recipe, known, f"recipe {recipe_path}")
     # As text, so that numbers of a recipe are checked as those of flags are.
@@ -148,6 +143,15 @@ class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without the usage of 150 flags before it."""
         raise ValueError(f"{message}; see --help for all flags.")
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Make the callbacks as the Trainer will, once the data are built: it is there that they miss their packages."""
+    try:
+        for callback_class in get_reporting_integration_callbacks(names):
+            callback_class()
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise ValueError(f"report_to={' '.join(names)}: {error}") from error
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

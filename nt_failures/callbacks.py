@@ -94,19 +94,23 @@ class SampleTableCallback(TrainerCallback):
         ]
 
     def _track(self, args: TrainingArguments, state: TrainerState, rows: list[tuple[str, ...]]) -> None:
+        step = {"train/global_step": state.global_step}  # the axis of everything that the Trainer logs
         if "wandb" in args.report_to:
             import wandb
 
-            wandb.log({"samples": wandb.Table(columns=list(self.HEAD), data=[list(row) for row in rows])})
+            table = wandb.Table(columns=list(self.HEAD), data=[list(row) for row in rows])
+            wandb.log({"samples": table, **step})
         if "trackio" in args.report_to:
             import pandas
             import trackio
 
-            trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(self.HEAD)))})
+            table = trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(self.HEAD)))
+            trackio.log({"samples": table, **step})
         for callback in self.trainer_callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ("---",) * 4, *_escape(rows))]
                 callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
+                callback.tb_writer.flush()  # the Trainer has flushed this evaluation's figures already
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:

@@ -3,7 +3,15 @@
     trainer = Trainer(model, TrainingArguments(..., remove_unused_columns=False),
                       train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer))
 
-The tensors are those of the objectives of the same name; see there.
+The tensors are those of the objectives of the same name; see there. TRL's `SFTTrainer` takes them, too, on tokenised rows
+that it leaves as they are:
+
+    trainer = SFTTrainer(model, SFTConfig(..., dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False),
+                         train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer),
+                         processing_class=tokenizer)
+
+For next-token training it needs no collator of ours: it takes the `prompt` and `completion` of the dataset as they are, trains
+on the completion alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
 """
 
 from collections.abc import Sequence

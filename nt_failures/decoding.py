@@ -7,6 +7,22 @@ from nt_failures.layout import IGNORE, position_ids
 
 
 @torch.no_grad()
+def one_pass_logits(
+    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
+) -> torch.Tensor:
+    """Logits (B, T, V) of every target token from ONE forward pass over prefix | shown; junk in empty columns.
+
+    `shown_BT` stands in the target's place; -100 marks empty columns.
+    """
+    real_BT = shown_BT.ne(IGNORE)
+    ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
+    mask = torch.cat([prefix_mask, real_BT.to(prefix_mask.dtype)], dim=1)[:, :-1]
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if not bool(prefix_mask.all()):
+        inputs["position_ids"] = position_ids(mask)
+    return model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
+
+
 def one_pass(
     model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
 ) -> torch.Tensor:
@@ -15,14 +31,8 @@ def one_pass(
     `shown_BT` stands in the target's place; -100 marks empty columns, in the answer too. With the true target shown,
     these are the forced (teacher-forced) predictions; with dummies, the parallel ones.
     """
-    real_BT = shown_BT.ne(IGNORE)
-    ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
-    mask = torch.cat([prefix_mask, real_BT.to(prefix_mask.dtype)], dim=1)[:, :-1]
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if not bool(prefix_mask.all()):
-        inputs["position_ids"] = position_ids(mask)
-    logits_BTV = model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
-    return logits_BTV.argmax(dim=-1).where(real_BT, IGNORE)
+    logits_BTV = one_pass_logits(model, prefix_ids, prefix_mask, shown_BT)
+    return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
 
 def parallel(

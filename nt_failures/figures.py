@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nt_failures.scoring import wilson
+from nt_failures.scoring import share, wilson
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2",
@@ -77,7 +77,7 @@ def forced_vs_free(
     axes.set_xlabel("position in the path", fontsize=11)
     axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     axes.set_title(title or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(0.0, 0.02))
+    figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
 
@@ -123,20 +123,31 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         solved = mean >= 0.95
         colour = BLUE if solved else VERMILION
         axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
-        axes.plot(values, row + np.linspace(-0.18, 0.18, len(values)), "o", color=colour, markersize=5, zorder=4)
+        axes.plot(
+            values,
+            row + np.linspace(-0.18, 0.18, len(values)),
+            "o",
+            color=colour,
+            markersize=5,
+            zorder=4,
+            clip_on=False,
+        )
         if interval := group.get("exact_interval"):
             axes.plot(interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
         chance = group["chance"]
         axes.plot(
             [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
         )
-        axes.text(1.05, row, f"{mean:.1%}", va="center", ha="left", fontsize=9.5)
+        axes.text(1.05, row, share(mean), va="center", ha="left", fontsize=9.5)
     names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
     axes.set_yticks(rows, names, fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
-    axes.set_xlabel(f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance", fontsize=10)
+    axes.set_xlabel(
+        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance; blue: solved (mean >= 95 %)",
+        fontsize=10,
+    )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=11, loc="left")

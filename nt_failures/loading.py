@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from nt_failures import attached, finder
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
+from nt_failures.records import RUN_FILE
 from nt_failures.tasks.base import Task
-from nt_failures.trainer import RUN_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +28,24 @@ class Loaded:
     """whether the folder says which objective the model was trained under; if not, next-token is assumed"""
 
 
-def load(name_or_path: str, **kwargs: Any) -> Loaded:
+def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loaded:
     """Load model, tokenizer, objective and task from a folder or Hub repository.
 
     A stock model that says nothing about an objective loads as next-token in forward order.
 
     Args:
+        revision: branch, tag or commit of a Hub repository; its main branch if not given.
         kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: a folder without a model, or a damaged description.
+        ValueError: a folder without a model, pickled weights, or a damaged description.
+        OSError: no such repository, or none that this token may read.
     """
-    if Path(name_or_path).is_dir() and not (Path(name_or_path) / "config.json").exists():
+    folder = Path(name_or_path)
+    if folder.is_dir() and not (folder / "config.json").exists():
         raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    described = _described(name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+    described = _described(name_or_path, revision)
     try:
         objective = (
             Objective.from_dict(described["objective"])
@@ -52,11 +55,24 @@ def load(name_or_path: str, **kwargs: Any) -> Loaded:
         task = read_task(described["task"]) if "task" in described else None
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
-    model = AutoModelForCausalLM.from_pretrained(name_or_path, **kwargs)
+    model = _model(name_or_path, revision, kwargs)
     objective.attach(model)
     if attached.has_modules(model):
-        attached.load(model, _modules_file(name_or_path))
+        attached.load(model, _modules_file(name_or_path, revision))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
+
+
+def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
+    """Weights from safetensors alone: a pickle runs whatever code its author put there."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, use_safetensors=True, **options)
+    except OSError as error:
+        if "safetensors" not in str(error):
+            raise
+        raise ValueError(
+            f"{name_or_path} has no safetensors weights, and pickled ones are not read; load them where you trust them "
+            "and save them again with model.save_pretrained(folder)."
+        ) from error
 
 
 def read_task(values: dict[str, Any]) -> Task:
@@ -65,20 +81,25 @@ def read_task(values: dict[str, Any]) -> Task:
     return finder.find("tasks", knobs.pop("task"))(**knobs)
 
 
-def _modules_file(name_or_path: str) -> Path:
+def _modules_file(name_or_path: str, revision: str | None) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path) / attached.MODULES_FILE
-    return Path(hf_hub_download(name_or_path, attached.MODULES_FILE))
+    try:
+        return Path(hf_hub_download(name_or_path, attached.MODULES_FILE, revision=revision))
+    except EntryNotFoundError as error:
+        raise ValueError(
+            f"{name_or_path}: {attached.MODULES_FILE} is missing, the objective's modules were not pushed; push the run again."
+        ) from error
 
 
-def _described(name_or_path: str) -> dict[str, Any]:
+def _described(name_or_path: str, revision: str | None) -> dict[str, Any]:
     if Path(name_or_path).is_dir():
         path = Path(name_or_path) / RUN_FILE
         if not path.exists():
             return {}
     else:
         try:
-            path = Path(hf_hub_download(name_or_path, RUN_FILE))
+            path = Path(hf_hub_download(name_or_path, RUN_FILE, revision=revision))
         except EntryNotFoundError:
             return {}
     try:

@@ -157,10 +157,17 @@ def _positions(config: PretrainedConfig) -> dict[str, int]:
     return {"max_position_embeddings": fields[name]} if name in fields else {}
 
 
-def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int) -> None:
-    """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading."""
+def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eos_token_id: int | None = None) -> None:
+    """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading.
+
+    The end token cuts no answer short; it is named so that the Trainer finds the tokenizer's own here.
+    """
     model.generation_config = GenerationConfig(
-        max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=pad_token_id
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=pad_token_id,
+        eos_token_id=eos_token_id,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nt_failures import decoding
 from nt_failures.layout import IGNORE
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -111,6 +112,38 @@ class ModelPredictor:
             ]
             texts += self.tokenizer.batch_decode(whole)
         return self._read(texts)
+
+    def candidates(self, columns: Columns, answers: np.ndarray, top: int = 5) -> list[list[list[tuple[str, float]]]]:
+        """The likeliest tokens where each position begins, with the earlier symbols of `answers` (n, L) revealed.
+
+        A model that decodes all positions at once sees dummies instead. Where a tokenizer spends several tokens on a
+        symbol, these are its first tokens in the order of generation.
+
+        Returns:
+            n rows of L positions, in the task's own order, of up to `top` pairs (token's text, probability in 0..1).
+
+        Raises:
+            ValueError: an objective whose predictions are not the stock model's own.
+        """
+        if not self.objective.stock and self.objective.decodings[0] != "parallel":
+            raise ValueError(
+                f"{type(self.objective).__name__} does not predict with the stock model alone, so its probabilities are "
+                "not to be had here; ask `objective.decode` for what it predicts."
+            )
+        found = []
+        for batch in self._batches(columns, answers):
+            shown_BT = batch["target_ids"]
+            if not self.autoregressive:
+                shown_BT = shown_BT.where(shown_BT.eq(IGNORE), self.objective.dummy_token_id)
+            logits_BTV = decoding.one_pass_logits(self.model, batch["prefix_ids"], batch["prefix_mask"], shown_BT)
+            shares, ids = logits_BTV.float().softmax(dim=-1).topk(min(top, logits_BTV.shape[-1]))
+            for row, positions in enumerate(batch["target_positions"].tolist()):
+                starts = [positions.index(k) for k in range(1, self.task.answer_length + 1)]
+                found.append([self._pairs(ids[row, t].tolist(), shares[row, t].tolist()) for t in starts])
+        return found
+
+    def _pairs(self, ids: list[int], shares: list[float]) -> list[tuple[str, float]]:
+        return [(self.tokenizer.decode([i]), share) for i, share in zip(ids, shares, strict=True)]
 
     def _reveal(self, example: dict, symbols: int) -> tuple[list[int], dict]:
         """Move the first `symbols` of the target into the prefix: the moved ids in the task's order, and the rest."""

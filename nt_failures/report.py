@@ -1,11 +1,22 @@
 """From measured numbers to text a person reads."""
 
-from collections.abc import Mapping
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from nt_failures import figures
 from nt_failures.objectives.base import Objective
+from nt_failures.predictor import Columns, Predictor
 from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task
+
+
+def markdown(text: object) -> str:
+    """Any text as one line of plain Markdown: what a name or a message contains is shown, never interpreted."""
+    line = " ".join(html.escape(str(text), quote=False).split())
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
 
 
 def positions(metrics: Mapping[str, float], way: str) -> dict[int, float]:
@@ -93,8 +104,9 @@ def findings(found: Mapping[str, Any]) -> list[str]:
             f"prompt, is then right in {copied:.1%}"
         )
     if order:
-        steps = [f"{k} at step {order['step'][k]:,}" for k in order["order"]]
-        steps += [f"{k} not by step {order['last_step']:,}" for k, step in order["step"].items() if step is None]
+        reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
+        steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
+        steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
         lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
     return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
 
@@ -105,7 +117,7 @@ def diagnosis_markdown(
     """A diagnosis as a Markdown page, with the figures that stand beside it."""
     described_as = "" if described else " (assumed: the model does not say)"
     lines = [
-        f"# Diagnosis of {name.replace('|', ' ')}",
+        f"# Diagnosis of {markdown(name)}",
         "",
         f"`{task}`, objective {type(objective).__name__}, order {objective.order}{described_as}.",
         "",
@@ -125,3 +137,34 @@ def diagnosis_markdown(
         if found["learning_order"]:
             lines += ["![accuracy over training](learning.png)", ""]
     return "\n".join(lines)
+
+
+def draw(
+    folder: Path, measured: Mapping[str, Any], decision: int, chance: float, example: Mapping[str, Any] | None = None
+) -> None:
+    """Write `forced_vs_free.png` and, with an example, `graph.png` into a folder.
+
+    Args:
+        measured: `forced` and `free` shares by position, on `n` instances.
+        example: an instance with a model's `answer`, as `example_of` picks it; drawn if it is a graph.
+    """
+    shares = (measured["forced"], measured["free"], measured["n"])
+    figures.save(figures.forced_vs_free(*shares, decision, chance), folder / "forced_vs_free.png")
+    if example is not None and "edges" in example:
+        figures.save(figures.path_star(**example), folder / "graph.png")
+
+
+def draw_learning(folder: Path, curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float) -> bool:
+    """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
+    if not any(positions(entry, way) for entry in curve):
+        return False
+    figures.save(figures.learning_curves(curve, way, decision, chance), folder / "learning.png")
+    return True
+
+
+def example_of(predictor: Predictor, task: Task, columns: Columns) -> dict[str, Any]:
+    """One instance and the model's answer: the first wrong one of 64, or the first if none is wrong."""
+    rows = {name: column[:64] for name, column in columns.items()}
+    answers = predictor.free(rows)
+    i = int((answers != task.answers(rows)).any(axis=1).argmax())
+    return {**{name: column[i].tolist() for name, column in rows.items()}, "answer": answers[i].tolist()}

@@ -1,17 +1,15 @@
 """One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
 
 import json
-import logging
-import platform
 import shutil
-from importlib import metadata
+import time
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import torch
-from transformers import PreTrainedModel, TrainerState
+import yaml
+from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from nt_failures import report
@@ -19,15 +17,24 @@ from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.models import parameter_count
 from nt_failures.predictor import ModelPredictor
+from nt_failures.records import (
+    ARGUMENTS_FILE,
+    RECIPE_FILE,
+    RESULTS_FILE,
+    budget_of,
+    hardware,
+    learning_curve,
+    plain,
+    recipe,
+    seen_all,
+    versions,
+    write_json,
+)
 from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
 
-logger = logging.getLogger(__name__)
-
 DIAGNOSIS_ROWS = 2000
 """Instances of each split that a run's diagnosis looks at."""
-
-ARGUMENTS_FILE, RESULTS_FILE = "arguments.json", "results.json"
 
 
 def check_output_dir(args: Arguments) -> str | None:
@@ -43,6 +50,8 @@ def check_output_dir(args: Arguments) -> str | None:
         names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
     folder = Path(training.output_dir)
+    if training.run_name is None:  # without one, trackio puts the final test into another run than the training
+        training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file; give --output_dir with a folder.")
     if training.resume_from_checkpoint is not None:
@@ -84,7 +93,7 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
     path = folder / ARGUMENTS_FILE
     if not path.exists():
         return
-    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=_plain))
+    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=plain))
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
             if earlier[part].get(name) != value and name not in ("num_validation", "num_test"):
@@ -122,9 +131,8 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
-    objective = args.objective
     return (
-        f"{args.task}: {objective.objective}, {objective.order} order, seed {args.training.seed}\n"
+        f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
         f"{args.model.model}: {type(model).__name__}, {parameter_count(model):,} parameters -> {args.training.output_dir}"
     )
 
@@ -139,9 +147,8 @@ def results(
         n: rows of the test split.
     """
     plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-    state = trainer.state
     budget = budget_of(trainer)
-    curve = learning_curve(state)
+    curve = learning_curve(trainer.state)
     return {
         "metrics": plain,
         "n": n,
@@ -169,14 +176,17 @@ def diagnosis_of(
     curve: list[dict[str, float]],
     budget: Budget,
 ) -> dict[str, Any]:
-    """The diagnosis on the first rows of test and train; its verdict rests on the metrics of the whole test split."""
+    """The diagnosis on the first rows of test, and of train if all were seen; the verdict rests on the whole test split."""
     task, data, objective = args.task, args.data, trainer.objective
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     predictor = ModelPredictor(
         model, trainer.processing_class, objective, task, args.training.per_device_eval_batch_size
     )
-    rows = {"test": min(data.num_test, DIAGNOSIS_ROWS), "train": min(data.num_train, DIAGNOSIS_ROWS)}
-    held_out, train = (first_rows(task, split, count, data.dataset_seed, data.overlap) for split, count in rows.items())
+    stream = (data.dataset_seed, data.overlap)
+    held_out = first_rows(task, "test", min(data.num_test, DIAGNOSIS_ROWS), *stream)
+    train = None
+    if seen_all(budget.examples, data.num_train):
+        train = first_rows(task, "train", min(data.num_train, DIAGNOSIS_ROWS), *stream)
     found = diagnose(predictor, task, held_out, train, curve, budget)
     evidence = Evidence(
         n=n,
@@ -187,7 +197,7 @@ def diagnosis_of(
         free=report.positions(metrics, "free"),
         autoregressive=predictor.autoregressive,
         order=predictor.order,
-        train_decision=found["decision_token"]["train_accuracy"],
+        train_decision=found["decision_token"].get("train_accuracy"),
         follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
         trained=predictor.trained_positions,
     )
@@ -199,52 +209,9 @@ def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> d
     return {name: column[:count] for name, column in task.block(seed, split, 0, overlap).items()}
 
 
-def budget_of(trainer: ObjectiveTrainer) -> Budget:
-    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
-    args, state = trainer.args, trainer.state
-    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
-    per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, steps * per_step, flops or None)
-
-
-def learning_curve(state: TrainerState) -> list[dict[str, float]]:
-    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
-    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
-    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-    return [
-        {"step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
-        for e in entries
-    ]
-
-
 def write(results_: dict[str, Any], args: Arguments) -> None:
-    """Write results.json into the output folder."""
-    write_json(Path(args.training.output_dir) / RESULTS_FILE, results_)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, default=_plain) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a results file")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def hardware() -> dict[str, Any]:
-    """What it ran on."""
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
-    return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    """Write results.json and recipe.yaml, which repeats the run, into the output folder."""
+    folder = Path(args.training.output_dir)
+    write_json(folder / RESULTS_FILE, results_)
+    text = yaml.safe_dump(recipe(args.to_dict()), sort_keys=False, allow_unicode=True)
+    (folder / RECIPE_FILE).write_text(text, encoding="utf-8")

@@ -46,3 +46,8 @@ def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, posi
         for k, share in enumerate(right_positions(predicted, target, positions).mean(axis=0), start=1):
             metrics[f"{way}/position_{k}"] = float(share)
     return metrics
+
+
+def share(value: float) -> str:
+    """Percent with one decimal, two where one would round a share below 1 to 100 %."""
+    return f"{value:.2%}" if 0.9985 <= value < 1 else f"{value:.1%}"

@@ -11,7 +11,8 @@ from typing import Any
 
 from nt_failures import finder
 from nt_failures.diagnosis.verdict import SOLVED_AT
-from nt_failures.scoring import wilson
+from nt_failures.records import seen_all
+from nt_failures.scoring import share, wilson
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def _read(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
         record["recipe"], record["seed"], record["fingerprint"], record["metrics"]["free/exact"]
+        record["trained_positions"], record["diagnosis"]["verdict"]["name"], record["learning_curve"], record["n"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"no run: {error!r}") from error
     return record
@@ -90,17 +92,20 @@ def steps_to_solve(
     return found
 
 
-def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarise(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
-    Of a recipe that was changed on the way, only the runs of its last form count.
+    Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
+    if there are any, else of the last. A seed that stands there twice counts once.
     """
-    last = {record["recipe"]: record["fingerprint"] for record in records}
-    groups: dict[str, list[Mapping[str, Any]]] = {recipe: [] for recipe in last}
+    chosen = {record["recipe"]: record["fingerprint"] for record in records}
+    present = {(record["recipe"], record["fingerprint"]) for record in records}
+    chosen |= {recipe: form for recipe, form in (forms or {}).items() if (recipe, form) in present}
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {recipe: {} for recipe in chosen}
     for record in records:
-        if record["fingerprint"] == last[record["recipe"]]:
-            groups[record["recipe"]].append(record)
-    return [_summarise(name, groups[name]) for name in sorted(groups)]
+        if record["fingerprint"] == chosen[record["recipe"]]:
+            groups[record["recipe"]].setdefault(record["seed"], record)
+    return [_summarise(name, list(groups[name].values())) for name in sorted(groups)]
 
 
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -126,8 +131,8 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "exact_interval": mean_interval(values),
         "decision": statistics.fmean(run["metrics"]["decision"] for run in runs),
         "others": min(others) if measure(runs[0]) == "free/exact" else None,
-        "follow_rate": statistics.fmean(follow) if follow else None,
-        "train_decision": statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs),
+        "follow_rates": follow,
+        "train_decision": _train_decision(runs),
         "solved": solved,
         "solve_interval": wilson(solved, len(runs)),
         "steps_to_solve": statistics.median(times) if times else None,
@@ -135,6 +140,13 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seconds": statistics.median(run["train_seconds"] for run in runs),
         "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}),
     }
+
+
+def _train_decision(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """The decision on training graphs; None where not every run has seen all of its training graphs."""
+    if not all(seen_all(run["examples"], run["arguments"]["data"]["num_train"]) for run in runs):
+        return None
+    return statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -165,8 +177,8 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"n = {counts} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of decision-only training is the decision alone. `decision`: forced "
         "accuracy at the decision (a model that decodes in parallel: its own). `others`: the worst other position of any "
-        "seed. `on train`: the decision on 2,000 training graphs. `follows wrong arm`: share that goes on along a wrong arm "
-        "once put on it. `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
+        "seed. `on train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
+        "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
         "solve`: median over solved seeds; > N: none within N steps.",
     ]
     return "\n".join(lines) + "\n"
@@ -175,17 +187,23 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
 def _cells(group: Mapping[str, Any]) -> tuple[str, ...]:
     interval = group["exact_interval"]
     low, high = group["solve_interval"]
-    spread = "" if interval is None else f" [{interval[0]:.1%}, {interval[1]:.1%}]"
+    spread = "" if interval is None else f" [{share(interval[0])}, {share(interval[1])}]"
     time = group["steps_to_solve"]
     return (
         group["name"],
         f"{group['chance']:.0%}",
-        f"{group['exact']:.1%}{spread}",
-        f"{group['decision']:.1%}",
-        "-" if group["others"] is None else f"{group['others']:.1%}",
-        f"{group['train_decision']:.1%}",
-        "-" if group["follow_rate"] is None else f"{group['follow_rate']:.1%}",
+        f"{share(group['exact'])}{spread}",
+        share(group["decision"]),
+        "-" if group["others"] is None else share(group["others"]),
+        "-" if group["train_decision"] is None else share(group["train_decision"]),
+        _range(group["follow_rates"]),
         f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
         f"> {group['steps']:,}" if time is None else f"{time:,.0f}",
         ", ".join(group["verdicts"]),
     )
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{share(statistics.fmean(values))} ({share(min(values))} to {share(max(values))})"

@@ -29,7 +29,7 @@ PAD = "[PAD]"
 def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     """Word-level fast tokenizer of a task: ids in the order of `task.symbols`, then `[PAD]`; commas carry no token.
 
-    A symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads
+    `[PAD]` is the end token, too, for tools that ask for one; the library's own targets carry none, as in the paper. A symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads
     with `AutoTokenizer`, without this package.
     """
     vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
@@ -45,6 +45,7 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
+        eos_token=PAD,  # no answer of ours ends with it, but TRL and lm-evaluation-harness stop without an end token
         padding_side="left",
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,

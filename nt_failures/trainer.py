@@ -7,22 +7,23 @@ It adds three things to the Trainer and nothing else: the loss is the objective'
 import contextlib
 import dataclasses
 import functools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainingArguments
+from huggingface_hub import CommitInfo
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
-from nt_failures import attached, finder, scoring
+from nt_failures import attached, hub, run_card
+from nt_failures.evaluation import collate_answers, objective_metrics, predict
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
+from nt_failures.records import save_run
 from nt_failures.tasks.base import Task
-
-RUN_FILE = "nt_failures.json"
-"""Saved beside the weights: which objective and task the model was trained with."""
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -51,6 +52,11 @@ class ObjectiveTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
+        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "
+                "every_save (the weights of every checkpoint) or end."
+            )
 
 
 class ObjectiveTrainer(Trainer):
@@ -84,6 +90,7 @@ class ObjectiveTrainer(Trainer):
         objective.attach(model)
         self.objective = objective
         self.task = task
+        self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         kwargs.setdefault("data_collator", objective.collate)
         super().__init__(model, args, **kwargs)
@@ -148,7 +155,7 @@ class ObjectiveTrainer(Trainer):
     @contextlib.contextmanager
     def _collating_answers(self) -> Iterator[None]:
         collate = self.data_collator
-        self.data_collator = functools.partial(_collate_answers, objective=self.objective)
+        self.data_collator = functools.partial(collate_answers, objective=self.objective)
         try:
             yield
         finally:
@@ -181,12 +188,6 @@ class ObjectiveTrainer(Trainer):
             self._parts, self._items = {}, torch.zeros(())
         super().log(logs, start_time)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
-        super()._save(output_dir, attached.save(state, folder))
-        save_run(folder, self.objective, self.task)
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_modules(resume_from_checkpoint)
@@ -199,47 +200,49 @@ class ObjectiveTrainer(Trainer):
         if attached.has_modules(self.model):
             attached.load(self.model, Path(folder) / attached.MODULES_FILE)
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As in `transformers.Trainer`; remembers how many rows the metrics stand on."""
+        output = super().evaluation_loop(*args, **kwargs)
+        self.eval_rows = output.num_samples
+        return output
 
-def predict(
-    model: PreTrainedModel, objective: Objective, batch: Mapping[str, torch.Tensor], full_decode: bool = False
-) -> dict[str, torch.Tensor]:
-    """Predicted ids (B, T) in the task's own order, by way: `forced`, `free` and `parallel` as they apply.
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        super()._save(output_dir, attached.save(state, folder))
+        save_run(folder, self.objective, self.task)
+        # A pickle that nothing reads, and that holds the token of `hub_token`.
+        (folder / "training_args.bin").unlink(missing_ok=True)
 
-    Args:
-        batch: `prefix_ids`, `prefix_mask`, `target_ids` as `Objective.layout` makes them (the objective's order).
-        full_decode: decode autoregressive objectives token by token; otherwise their `free` is left out.
-    """
-    prefix, mask, target = batch["prefix_ids"], batch["prefix_mask"], batch["target_ids"]
-    lengths = target.ne(scoring.IGNORE).sum(dim=1)
-    predictions = {"forced": objective.decode(model, prefix, lengths, mask, shown=target)}
-    first = objective.decodings[0]
-    if first != "autoregressive" or full_decode:
-        predictions["free"] = objective.decode(model, prefix, lengths, mask)
-    if first != "parallel" and "parallel" in objective.decodings:
-        predictions["parallel"] = objective.decode(model, prefix, lengths, mask, way="parallel")
-    return predictions
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
+        if self.is_world_process_zero():
+            with hub.explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
+                hub.create_repo_of(self, token, private)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`."""
+        if self.is_world_process_zero():
+            run_card.card_of_trainer(self, *args, **kwargs)
 
-def objective_metrics(output: EvalPrediction, objective: Objective, task: Task | None) -> dict[str, float]:
-    """The metrics of `ObjectiveTrainer.evaluate` from gathered predictions."""
-    target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
-    metrics = scoring.path_metrics(output.predictions, target, positions)
-    metrics.setdefault("free/exact", metrics["forced/exact"])
-    if task is not None:
-        # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
-        way = "forced" if objective.decodings[0] == "autoregressive" else "free"
-        metrics["decision"] = metrics[f"{way}/position_{task.decision_position(objective.order)}"]
-        metrics["chance"] = task.chance
-    return metrics
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> CommitInfo | Future | None:
+        """Save, write the card and push. Arguments: as in `transformers.Trainer`.
 
+        Pushed are weights, tokenizer, description, results, recipe, card and figures; no pickles, no optimizer states.
 
-def _collate_answers(examples: Sequence[Mapping[str, Any]], objective: Objective) -> dict[str, torch.Tensor]:
-    return {**objective.layout(examples), **objective.collate(examples)}
+        Raises:
+            OSError: the push failed; the run is whole on disk, and the message says how to push it again.
+        """
+        return hub.push_trainer(self, commit_message, blocking, token, revision, private, **kwargs)
 
-
-def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
-    """Write objective and task beside the weights."""
-    described = {"objective": objective.to_dict()}
-    if task is not None:
-        described["task"] = {"task": finder.name_of(type(task)), **task.to_dict()}
-    (folder / RUN_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.is_world_process_zero() and self.args.hub_strategy == HubStrategy.EVERY_SAVE:
+            hub.push_checkpoint(self, Path(checkpoint_folder))

@@ -1,6 +1,9 @@
 """Shared by all tests: no network, one thread, and the smallest task, tokenizer, rows and models."""
 
+import functools
 import os
+import runpy
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from hub_server import Hub
 
 from nt_failures.models import load_model
 from nt_failures.tasks.path_star import PathStar
@@ -85,3 +89,44 @@ def tiny_model(tokenizer):
         return model.eval()
 
     return make
+
+
+@pytest.fixture
+def hub():
+    """A stand-in Hub without repos (hub_server.py); mark its tests `hub`."""
+    with Hub() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """`finished(objective, order)`: the folder of a run of examples/train.py, four steps of the smallest model."""
+    root = tmp_path_factory.mktemp("finished")
+    main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "train.py"), run_name="train")["main"]
+
+    @functools.cache
+    def make(objective, order):
+        folder = root / f"{objective}-{order}"
+        flags = f"--objective {objective} --order {order} --output_dir {folder} --model gpt2-1x16 --max_steps 4"
+        flags += " --degree 2 --path_length 4 --num_nodes 10 --num_train 32 --num_validation 16 --num_test 40"
+        flags += " --eval_steps 2 --use_cpu true --per_device_train_batch_size 8 --sample_rows 0 --disable_tqdm true"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(root / "cache"))
+            main(flags.split())
+        return folder
+
+    return lambda objective="next_token", order="forward": make(objective, order)
+
+
+@pytest.fixture
+def online(hub, monkeypatch, tmp_path):
+    """This process talks to the stand-in Hub, with its token and an empty cache."""
+    address = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between tries
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return hub

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers.integrations import integration_utils
 
 from nt_failures import arguments, finder
 from nt_failures.arguments import parse
@@ -227,3 +228,39 @@ def test_sample_rows_in_range(rows):
     """Catches: thousands of rows written over the terminal."""
     with pytest.raises(ValueError, match=r"is not in 0\.\.100"):
         parse(["--sample_rows", rows])
+
+
+def test_several_trackers(recipe, monkeypatch):
+    """Catches: all but one tracker refused, the words `none` and `all` read as trackers, a list in a recipe refused."""
+    for name in ("trackio", "tensorboard"):
+        monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, name, object)  # installed or not
+    assert parse(["--report_to", "trackio", "tensorboard", "--seed", "1"]).training.report_to == [
+        "trackio",
+        "tensorboard",
+    ]
+    assert parse(["--report_to", "trackio"]).training.report_to == ["trackio"]
+    assert parse([recipe("report_to: [trackio, tensorboard]")]).training.report_to == ["trackio", "tensorboard"]
+    assert parse([recipe("report_to: trackio")]).training.report_to == ["trackio"]
+    assert parse([recipe("report_to: trackio"), "--report_to", "none"]).training.report_to == []
+    assert parse([]).training.report_to == []
+
+
+@pytest.mark.parametrize(
+    ("name", "available", "reason"),
+    [
+        ("wandb", "is_wandb_available", r"report_to=wandb: WandbCallback requires wandb .* `pip install wandb`"),
+        ("trackio", "is_trackio_available", "report_to=trackio: TrackioCallback requires trackio"),
+        ("tensorboard", "is_tensorboard_available", "report_to=tensorboard: TensorBoardCallback requires tensorboard"),
+    ],
+)
+def test_a_tracker_that_is_not_installed(monkeypatch, name, available, reason):
+    """Catches: a traceback of the Trainer, after the data are built, for a package that is missing."""
+    monkeypatch.setattr(integration_utils, available, lambda: False)
+    with pytest.raises(ValueError, match=reason):
+        parse(["--report_to", name])
+
+
+def test_a_tracker_that_does_not_exist():
+    """Catches: a typo that the Trainer finds after the data are built."""
+    with pytest.raises(ValueError, match=r"report_to=tensorbord: tensorbord is not supported, only .*tensorboard"):
+        parse(["--report_to", "tensorbord"])

@@ -110,33 +110,37 @@ def test_long_cells_keep_their_end():
 
 
 def test_table_for_wandb(table, monkeypatch):
-    """Catches: another name than `samples`, rows that wandb cannot take (it wants lists)."""
+    """Catches: another name than `samples`, rows that wandb cannot take (it wants lists), a table without its step."""
     logged = []
     module = types.SimpleNamespace(Table=lambda columns, data: (columns, data), log=logged.append)
     monkeypatch.setitem(sys.modules, "wandb", module)
     table(["tensorboard", "wandb"])
-    assert logged == [{"samples": (list(SampleTableCallback.HEAD), [list(row) for row in ROWS])}]
+    samples = (list(SampleTableCallback.HEAD), [list(row) for row in ROWS])
+    assert logged == [{"samples": samples, "train/global_step": 40}]
 
 
 def test_table_for_trackio(table, monkeypatch):
-    """Catches: another name than `samples`, columns without their names."""
+    """Catches: another name than `samples`, columns without their names, a table without its step."""
     logged = []
     module = types.SimpleNamespace(Table=lambda dataframe: dataframe, log=logged.append)
     monkeypatch.setitem(sys.modules, "trackio", module)
     table(["trackio"])
-    ((name, frame),) = logged[0].items()
-    assert (name, list(frame.columns)) == ("samples", list(SampleTableCallback.HEAD))
+    frame = logged[0].pop("samples")
+    assert logged == [{"train/global_step": 40}]
+    assert list(frame.columns) == list(SampleTableCallback.HEAD)
     assert [tuple(row) for row in frame.to_numpy().tolist()] == ROWS
 
 
 def test_table_for_tensorboard(table):
-    """Catches: bars of the prompt that part a Markdown cell; a writer that is not there yet; a text without its step."""
+    """Catches: bars of the prompt that part a Markdown cell; a writer that is not there yet; a text without its step,
+    or one that is lost when the run ends after it."""
     written = []
-    writer = types.SimpleNamespace(add_text=lambda *args: written.append(args))
+    writer = types.SimpleNamespace(add_text=lambda *args: written.append(args), flush=lambda: written.append("flushed"))
     board, not_begun = (object.__new__(TensorBoardCallback) for _ in range(2))  # its __init__ asks for tensorboard
     board.tb_writer, not_begun.tb_writer = writer, None
     table(["tensorboard"], others=[ProgressCallback(), not_begun, board])
-    ((name, text, step),) = written
+    (name, text, step), flushed = written
+    assert flushed == "flushed"
     assert (name, step) == ("samples", 40)
     lines = text.splitlines()
     assert lines[:2] == ["| graph | target | prediction | first wrong position |", "| --- | --- | --- | --- |"]

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import torch
 from planted import byte_bpe
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import RUN_FILE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -23,7 +24,7 @@ task: path_star
 degree: 2
 path_length: 4
 num_nodes: 12
-num_train: 64
+num_train: 24
 num_validation: 16
 num_test: 40
 dataset_seed: 5
@@ -95,7 +96,7 @@ def test_on_a_run_of_ours(run, diagnose, tmp_path, capsys):
     for claim in ("forced_vs_free", "clever_hans", "learning_order"):
         assert as_json(found[claim]) == results["diagnosis"][claim]
     assert found["decision_token"]["accuracy"] == results["diagnosis"]["decision_token"]["accuracy"]
-    assert found["decision_token"]["train_n"] == 40
+    assert found["decision_token"]["train_n"] == 24
     assert "after 3 steps (24 examples" in found["verdict"]["text"]
     names = ["diagnosis.json", "diagnosis.md", "forced_vs_free.png", "graph.png", "learning.png"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
@@ -127,7 +128,7 @@ def test_on_a_stock_model(diagnose, tmp_path, monkeypatch):
     (tmp_path / "somebody" / "their-gpt2" / "results.json").write_text('{"accuracy": 1.0}')  # of another tool
     flags = ["--degree", "2", "--path_length", "4", "--num_nodes", "20", "--num_test", "30", "--batch_size", "8"]
     found = diagnose([name, *flags])
-    folder = tmp_path / "outputs" / "diagnosis" / "their-gpt2"
+    folder = tmp_path / "outputs" / "diagnosis" / "their-gpt2-deg2-path4-nodes20"
     assert as_json(found) == strict(folder / "diagnosis.json")
     assert not (folder / "learning.png").exists()
     page = (folder / "diagnosis.md").read_text()
@@ -193,6 +194,54 @@ def test_a_model_that_is_not_there(name, reason, monkeypatch, tmp_path):
     said = message([name], monkeypatch, tmp_path)
     assert said.startswith(f"error: {reason}")
     assert "\n" not in said
+
+
+def test_nothing_is_overwritten_unasked(run, diagnose, tmp_path, monkeypatch):
+    """Catches: a diagnosis of other knobs written over the last one; a report among a model's own files."""
+    monkeypatch.chdir(tmp_path)
+    folder, _ = run
+    diagnose([str(folder), "--num_test", "10"])
+    diagnose([str(folder), "--num_test", "10", "--num_nodes", "11"])
+    assert sorted(path.name for path in Path("outputs/diagnosis").iterdir()) == [
+        f"{folder.name}-deg2-path4-nodes11",
+        f"{folder.name}-deg2-path4-nodes12",
+    ]
+    with pytest.raises(ValueError, match="is not empty; add --overwrite_output_dir to replace that diagnosis, or give"):
+        diagnose([str(folder), "--num_test", "10"])
+    diagnose([str(folder), "--num_test", "10", "--overwrite_output_dir"])
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(ValueError, match="is not empty; give --output_dir with another folder"):
+        diagnose([str(folder), "--num_test", "10", "--output_dir", str(folder), "--overwrite_output_dir"])
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_tokenizers_that_do_not_fit(diagnose, tmp_path):
+    """Catches: an index error deep in the model; an empty tokenizer that is blamed on the rows."""
+    name = stock(tmp_path / "larger", word_level_tokenizer(PathStar(2, 4, 20)))
+    word_level_tokenizer(PathStar(2, 4, 30)).save_pretrained(name)
+    with pytest.raises(ValueError, match="the tokenizer has 35 tokens and the model's embedding 25"):
+        diagnose([name, "--path_length", "4", "--num_nodes", "20", "--output_dir", str(tmp_path / "out")])
+    for path in (tmp_path / "larger").glob("*token*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="holds no tokenizer that reads '0'; save one"):
+        diagnose([name, "--path_length", "4", "--num_nodes", "20", "--output_dir", str(tmp_path / "out")])
+
+
+def test_torn_results(run, diagnose, tmp_path):
+    """Catches: a JSON error that does not say which file."""
+    copied = shutil.copytree(run[0], tmp_path / "copy")
+    (copied / "results.json").write_text('{"steps": ')
+    with pytest.raises(ValueError, match=r"results\.json is damaged .*; remove it to diagnose the model"):
+        diagnose([str(copied), "--output_dir", str(tmp_path / "out")])
+
+
+def test_training_rows_count_where_all_were_seen(run, diagnose, tmp_path):
+    """Catches: a memorisation gap on rows of which most were never trained on."""
+    copied = shutil.copytree(run[0], tmp_path / "copy")
+    results = json.loads((copied / "results.json").read_text())
+    (copied / "results.json").write_text(json.dumps(results | {"examples": 23}))
+    found = diagnose([str(copied), "--num_test", "10", "--output_dir", str(tmp_path / "out")])
+    assert "train_accuracy" not in found["decision_token"]
 
 
 def test_a_damaged_description(monkeypatch, tmp_path):

@@ -51,6 +51,20 @@ def train():
     return {name: column[:N] for name, column in TASK.block(0, "train", 0).items()}
 
 
+@pytest.mark.parametrize("claim", [forced_vs_free, decision_token, clever_hans], ids=lambda claim: claim.__name__)
+def test_instances_of_another_task_or_none(claim, held_out):
+    """Catches: shares of nothing, nan or a division by zero; a verdict on graphs of another size."""
+    none = {name: column[:0] for name, column in held_out.items()}
+    with pytest.raises(
+        ValueError, match=r"'edges' has the shape \(0, 12, 2\), and PathStar.* needs \(n, 12, 2\) with n >= 1"
+    ):
+        claim(Planner(TASK), TASK, none)
+    with pytest.raises(ValueError, match=r"needs \(n, 12, 2\) with n >= 1; give instances of this very task"):
+        claim(Planner(TASK), TASK, FOUR)
+    with pytest.raises(ValueError, match="'goal' has the shape None"):
+        claim(Planner(TASK), TASK, {name: column for name, column in held_out.items() if name != "goal"})
+
+
 # ---------------------------------------------------------------- forced_vs_free
 
 
@@ -365,3 +379,23 @@ def test_the_smallest_sizes(degree, length, planted):
     found = diagnose(planted(task), task, columns)
     assert found["verdict"]["name"] == ("undertrained" if planted is Undertrained else "solved")
     assert (found["clever_hans"] is None) == (length < 4 or degree == 1)
+
+
+@pytest.mark.parametrize(
+    ("curve", "threshold", "message"),
+    [
+        ([{"step": 1, "free/position_1": 0.5}], 95, "threshold=95 is no accuracy"),
+        ([{"step": 1, "free/position_1": 0.5}], -1, "threshold=-1 is no accuracy"),
+        ([{"step": 1, "free/position_1": 0.5}, {"step": 2, "free/position_2": 0.5}], 0.9, "lacks some of"),
+    ],
+)
+def test_curves_that_say_nothing(curve, threshold, message):
+    """Catches: every position learnt at once, or never, because of a slip; a KeyError."""
+    with pytest.raises(ValueError, match=message):
+        learning_order(curve, way="free", threshold=threshold)
+
+
+def test_a_curve_out_of_order():
+    """Catches: a position that was learnt called never learnt, because an early entry stands last."""
+    curve = [{"step": 200, "free/position_1": 1.0}, {"step": 100, "free/position_1": 0.1}]
+    assert learning_order(curve, way="free") == {"threshold": 0.95, "step": {1: 200}, "order": [1], "last_step": 200}

@@ -11,9 +11,10 @@ from nt_failures import finder
 from nt_failures.loading import load, read_task
 from nt_failures.models import load_model
 from nt_failures.objectives import NextToken
+from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import RUN_FILE, ObjectiveTrainer, ObjectiveTrainingArguments, save_run
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 
 TASK = PathStar(3, 4, 17)
 OPTIONS = {"next_token": {"positions": (2, 3)}, "hybrid": {"share": 0.25}, "masked_teacher": {"rate": 0.3}}

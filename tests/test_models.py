@@ -37,7 +37,7 @@ def test_sizes_by_name(tokenizer, family):
     fields = model.config.to_dict()
     assert {name: fields[name] for name in SHAPES[family]} == SHAPES[family]
     assert model.get_input_embeddings().num_embeddings == len(tokenizer) == 15
-    assert (model.config.pad_token_id, model.config.eos_token_id) == (14, None)
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (14, 14)
 
 
 def test_the_papers_model(tokenizer):
@@ -173,7 +173,11 @@ def test_models_without_logits_to_keep():
 def test_pipelines_answer_with_the_length_of_a_path(tiny_model, tokenizer, tmp_path, family):
     """Catches: transformers' 20 or 256 new tokens, an early stop, or sampling, once the model is saved and loaded."""
     model = tiny_model(family, spread=0.5)
-    set_answer_length(model, tokens=3, pad_token_id=tokenizer.pad_token_id)
+    ids = tokenizer("0,1|1,2|0,3|3,4/0,2=", return_tensors="pt").input_ids
+    set_answer_length(model, 3, tokenizer.pad_token_id)
+    liked = int(model.generate(ids)[0, -3])  # as an end token it would cut this answer
+    set_answer_length(model, 3, tokenizer.pad_token_id, eos_token_id=liked)
+    assert model.generate(ids).shape == (1, ids.shape[1] + 3)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     answer = pipeline("text-generation", model=str(tmp_path), device="cpu")

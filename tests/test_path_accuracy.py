@@ -1,8 +1,11 @@
 """The path metric: by hand, against the task's judge, and through the three doors of `evaluate`."""
 
+import doctest
+import re
 from pathlib import Path
 
 import evaluate
+import huggingface_hub
 import numpy as np
 import pytest
 
@@ -146,3 +149,36 @@ def test_bad_inputs(metric, inputs, reason):
     """Catches: an IndexError, a TypeError or a wrong share where the inputs make no sense."""
     with pytest.raises(ValueError, match=reason):
         metric.compute(**inputs)
+
+
+# ---------------------------------------------------------------- the folder as a Space
+
+
+def test_examples_of_the_card(tmp_path, monkeypatch):
+    """Catches: a card whose examples do not run, or give other figures than it says."""
+    monkeypatch.chdir(Path(metrics.__file__).parents[2])
+    modules = tmp_path / "modules"
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(modules))
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path))
+    text = (FOLDER / "README.md").read_text(encoding="utf-8").replace("```", "\n")
+    card = doctest.DocTestParser().get_doctest(text, {}, "card", None, 0)
+    results = doctest.DocTestRunner().run(card)
+    assert (results.failed, results.attempted) == (0, 8)
+
+
+def test_card_as_the_hub_reads_it():
+    """Catches: front matter that a Space refuses, an app file or a requirement that is not there."""
+    card = huggingface_hub.SpaceCard.load(FOLDER / "README.md").data
+    assert (card.title, card.sdk, card.app_file, card.license) == ("Path Accuracy", "gradio", "app.py", "apache-2.0")
+    assert card.tags == ["evaluate", "metric"]
+    assert len(card.to_dict()["short_description"]) <= 60
+    assert (FOLDER / card.app_file).exists()
+    assert (FOLDER / "requirements.txt").read_text(encoding="utf-8").split() == ["nt_failures"]
+
+
+def test_card_names_every_result(metric):
+    """Catches: a result that the card does not explain."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    scores = metric.compute(predictions=["0,1"], references=["0,1"], prompts=["0,1/0,1="])
+    assert {re.sub(r"_\d+$", "_k", name) for name in scores} <= set(re.findall(r"`(\w+)`", text))

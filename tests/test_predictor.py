@@ -188,6 +188,39 @@ def test_continued_by_hand(family, kind, order, make, columns):
     assert np.array_equal(found[:, kept], answers[:, kept])
 
 
+@every_way
+@every_kind
+@every_family
+@torch.no_grad()
+def test_candidates_by_hand(family, kind, order, make, columns):
+    """Catches: probabilities of the step before or after, of a symbol's second token, of the other end, unsorted."""
+    predictor = make(family, kind, order=order)
+    answers = columns["path"][:, [0, 2, 1, 3]]
+    found = predictor.candidates(columns, answers, top=3)
+    assert [len(row) for row in found] == [LENGTH] * ROWS
+    tokenizer = predictor.tokenizer
+    for row, (prompt, completion) in zip(found, texts(columns, answers), strict=True):
+        prefix, target = (tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, completion))
+        written = turned(target, order)
+        starts = [group[0] for group in groups(tokenizer, written)]
+        for pairs, start in zip(turned(row, order), starts, strict=True):
+            shares = predictor.model(torch.tensor([prefix + written[:start]])).logits[0, -1].softmax(dim=-1)
+            best = shares.sort(descending=True)
+            assert [text for text, _ in pairs] == [tokenizer.decode([i]) for i in best.indices[:3].tolist()]
+            assert [share for _, share in pairs] == pytest.approx(best.values[:3].tolist(), abs=1e-5)
+
+
+@torch.no_grad()
+def test_candidates_of_parallel_models_see_dummies(make, columns):
+    """Catches: the answer shown to a model that decodes all positions at once; more tokens asked for than there are."""
+    predictor = make("gpt2", "words", Teacherless)
+    found = predictor.candidates(columns, columns["path"], top=1000)
+    assert found == predictor.candidates(columns, columns["path"][:, ::-1], top=1000)
+    assert {len(pairs) for row in found for pairs in row} == {len(predictor.tokenizer)}
+    firsts = [[label(pairs[0][0]) for pairs in row] for row in found]
+    assert firsts == predictor.free(columns).tolist()
+
+
 # ---------------------------------------------------------------- what a prediction may depend on
 
 

@@ -1,5 +1,7 @@
 """What a person reads: tables and sentences, whole, against text written by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from planted import CleverHans, Parallel, Planner
@@ -102,7 +104,7 @@ def test_findings_say_what_was_measured(found):
         "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right arm in 0.0%"
     )
     assert lines[3].endswith("the last symbol, a copy from the prompt, is then right in 100.0%")
-    assert lines[4] == ("positions reached 95%: 1 at step 100, 3 at step 200, 4 at step 200, 2 not by step 200")
+    assert lines[4] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
     assert len(lines) == 5
 
 
@@ -130,7 +132,7 @@ def test_markdown_page(found):
     """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a table."""
     page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False)
     assert page.startswith(
-        "# Diagnosis of a b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
+        "# Diagnosis of a\\|b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
     )
     assert f"\n**{found['verdict']['name']}** (rule: {found['verdict']['rule']})\n" in page
     assert [line for line in page.splitlines() if line.startswith("![")] == [
@@ -144,3 +146,9 @@ def test_markdown_page(found):
     assert "![" not in plain
     without_curve = diagnose(Planner(TASK), TASK, TASK.sample(np.random.default_rng(1), 20))
     assert "learning.png" not in report.diagnosis_markdown(without_curve, TASK, "m", NextToken(), described=True)
+
+
+def test_findings_read_from_disk_are_the_same(found):
+    """Catches: positions as numbers alone, while a results.json has them as text."""
+    assert found["learning_order"]["order"]
+    assert report.findings(json.loads(json.dumps(found))) == report.findings(found)

@@ -110,6 +110,16 @@ def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
     assert (tmp_path / args.training.output_dir / "arguments.json").exists()
 
 
+def test_trackers_get_one_name(tmp_path):
+    """Catches: a run without a name, whose final test trackio files under another; a name given that is replaced."""
+    first, named = arguments(tmp_path / "first"), arguments(tmp_path / "second", "--run_name", "mine")
+    for args in (first, named):
+        claim(args)
+    assert first.training.run_name.startswith("first-20")
+    assert named.training.run_name == "mine"
+    assert "run_name" not in content(tmp_path / "first")["arguments.json"]
+
+
 def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
     """Catches: a second process that clears the folder the first has just claimed."""
     monkeypatch.setattr(RunArguments, "process_index", 1)

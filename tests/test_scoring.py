@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nt_failures.scoring import exact, path_metrics, right_positions, wilson
+from nt_failures.scoring import exact, path_metrics, right_positions, share, wilson
 
 X = -100
 
@@ -81,3 +81,12 @@ def test_path_metrics():
         "free/position_2": 0.5,
     }
     assert {type(value) for value in metrics.values()} == {float}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "50.0%"), (0.9984, "99.8%"), (0.9995, "99.95%"), (0.9999, "99.99%"), (1.0, "100.0%"), (0.0, "0.0%")],
+)
+def test_shares_in_words(value, text):
+    """Catches: 100 % for a model that still errs."""
+    assert share(value) == text

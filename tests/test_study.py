@@ -34,9 +34,10 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=(), *
         "decision_position": 2,
         "trained_positions": None,
         "steps": 2000,
+        "examples": 128_000,
         "train_seconds": 60.0 + seed,
         "learning_curve": [{"step": step, "free/exact": share} for step, share in curve],
-        "arguments": {"objective": {"objective": objective}},
+        "arguments": {"objective": {"objective": objective}, "data": {"num_train": 100_000}},
         "diagnosis": {
             "clever_hans": {"follow_rate": 0.9 + seed / 100},
             "decision_token": {"train_accuracy": 0.55},
@@ -181,7 +182,7 @@ def test_groups_by_hand():
         "exact_interval": pytest.approx((0.51 - 0.12706, 0.51 + 0.12706)),
         "decision": 0.51,
         "others": 0.99,
-        "follow_rate": pytest.approx(0.905),
+        "follow_rates": [0.9, 0.91],
         "train_decision": 0.55,
         "solved": 0,
         "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
@@ -190,7 +191,7 @@ def test_groups_by_hand():
         "seconds": 60.5,
         "verdicts": ["clever-hans + indecipherable token"],
     }
-    assert (cure["solved"], cure["steps_to_solve"], cure["follow_rate"]) == (1, 1500, None)
+    assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
     assert cure["others"] == 0.6  # of its own, parallel decoding
     assert cure["verdicts"] == ["solved", "undertrained"]
 
@@ -217,11 +218,35 @@ def test_a_changed_recipe_is_not_averaged_with_what_it_was():
     assert (hans["values"], cure["values"]) == ([0.7], [0.99])
 
 
+def test_the_form_that_is_asked_for_counts():
+    """Catches: a table of the form a recipe had in between, after it was changed back."""
+    runs = [record(seed=0, exact=0.5), record(seed=1, exact=0.5), record(seed=0, exact=0.7, fingerprint="between")]
+    assert study.summarise(runs, {"hans": "0123456789ab"})[0]["values"] == [0.5, 0.5]
+    assert study.summarise(runs, {"hans": "never run"})[0]["values"] == [0.7]
+
+
+def test_a_seed_counts_once():
+    """Catches: a doubled line as one more seed, with an interval that is too narrow."""
+    runs = [record(seed=0, exact=0.5), record(seed=1, exact=0.6), record(seed=0, exact=0.9)]
+    assert study.summarise(runs)[0]["values"] == [0.5, 0.6]
+
+
+def test_training_graphs_count_where_all_were_seen():
+    """Catches: a decision said to be on training graphs, of which most were never trained on."""
+    half = record(examples=50_000)
+    assert study.summarise([record(), half | {"seed": 1}])[0]["train_decision"] is None
+    endless = copy.deepcopy(half) | {
+        "arguments": {"objective": half["arguments"]["objective"], "data": {"num_train": None}}
+    }
+    assert study.summarise([endless])[0]["train_decision"] is None
+    assert "| 99.0% | - | 90.0%" in study.markdown_table(study.summarise([half]))
+
+
 TABLE = """\
 | recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
-| hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% | 0 of 3 [0%, 56%] | > 2,000 | \
+| hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% (90.0% to 92.0%) | 0 of 3 [0%, 56%] | > 2,000 | \
 clever-hans + indecipherable token |
 
 n = 20,000 held-out graphs a run. """

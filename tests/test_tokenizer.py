@@ -62,10 +62,11 @@ def test_released_line_by_hand(words):
 
 
 def test_facts_of_the_word_level_tokenizer(words):
-    """Catches: an unknown-token that swallows typos, a padding id that is a label, padding on the wrong side."""
+    """Catches: an unknown-token that swallows typos, a padding id that is a label, padding on the wrong side, no end
+    token (TRL's trainers and lm-evaluation-harness then stop with a TypeError)."""
     assert len(words) == 55
     assert words.convert_tokens_to_ids(["0", "49", "|", "=", "/", "$", "[PAD]"]) == [0, 49, 50, 51, 52, 53, 54]
-    assert (words.pad_token_id, words.padding_side, words.unk_token_id, words.eos_token_id) == (54, "left", None, None)
+    assert (words.pad_token_id, words.padding_side, words.unk_token_id, words.eos_token_id) == (54, "left", None, 54)
     assert words(["1,2", "3"], padding=True)["input_ids"] == [[1, 2], [54, 3]]
     assert words.decode([32, 3, 50, 16, 12, 51]) == "32 3 | 16 12 ="
 

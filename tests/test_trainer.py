@@ -13,11 +13,12 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.integrations import integration_utils
 
+from nt_failures.evaluation import objective_metrics
 from nt_failures.models import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments, objective_metrics
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 
 PAD, DUMMY = 14, 13
 TOKENS = {"dummy_token_id": DUMMY, "pad_token_id": PAD}

@@ -51,8 +51,8 @@ GOLDEN = {
         evidence([1, 0.5, 0.999, 1, 1], 0.499, train_decision=0.52, follow_rate=0.973),
         "Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the true path "
         "is revealed (the worst at 99.9%); the one token that needs planning is guessed (decision 50.0% [46.9%, 53.1%], "
-        "chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: the errors "
-        "start at the decision. More steps may still solve it.",
+        "chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: errors at the "
+        "look-ups alone would leave 99.9% of the paths. More steps may still solve it.",
         "others >= 0.95, decision within 0.9 to 1.1 x chance",
     ),
     "memorised": (
@@ -102,7 +102,12 @@ EDGES = {
     "a weak decision among small errors": (evidence([0.9, 0.52, 0.9, 0.9, 0.9], 0.35), "undertrained"),
     "just at chance": (evidence([1, 0.58, 1, 1, 1], 0.58), HANS),
     "just above chance": (evidence([1, 0.59, 1, 1, 1], 0.59), "undertrained"),
-    "few instances prove little": (evidence([1, 0.7, 1, 1, 1], 0.7, n=20), HANS),
+    "few instances prove nothing": (evidence([1, 0.7, 1, 1, 1], 0.7, n=20), "undertrained"),
+    "one instance": (evidence([1, 0, 1, 1, 1], 0, n=1, chance=1 / 3), "undertrained"),
+    "twenty arms": (evidence([1, 0.05, 1, 1, 1], 0.05, n=2000, chance=0.05), HANS),
+    "jumps to the right arm": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.02), "undertrained"),
+    "follows more often than not": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.6), HANS),
+    "look-ups that err a little each": (evidence([1, 0.5, 0.96, 0.96, 0.96], 0.45), "undertrained"),
     "a third of three arms": (evidence([1, 0.34, 1, 1, 1], 0.34, chance=1 / 3), HANS),
     "half of three arms": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1 / 3), "undertrained"),
     "remembers the half, too": (evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.9), HANS),
@@ -147,6 +152,9 @@ def test_edges(case):
             evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"),
             "in reversed order a look-up like every other, is at chance",
         ),
+        (evidence([1, 0.7, 1, 1, 1], 0.7, n=20), "too few instances to tell the decision from chance (decision 70.0%"),
+        (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.02), "it goes on along it in 2.0% only"),
+        (evidence([1, 0.5, 0.96, 0.96, 0.96], 0.45), "together leave only 88.5% of the paths"),
         (evidence([1, 0.5, 0.9, 0.9, 1], 0, trained=(2,)), "trained alone so that no earlier token helps to cheat"),
     ],
 )
@@ -296,3 +304,22 @@ def test_far_below_chance_is_not_at_chance():
     found = verdict(Evidence(n=1000, exact=0.01, chance=0.5, decision=2, forced=shares, free=shares))
     assert found.name == "undertrained"
     assert "the decision is below chance" in found.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n must be at least 1"),
+        ({"exact": 50.0}, r"every share lie in 0\.\.1"),
+        ({"exact": float("nan")}, r"every share lie in 0\.\.1"),
+        ({"follow_rate": -0.1}, r"every share lie in 0\.\.1"),
+        ({"decision": 9}, "the decision 9 among them"),
+        ({"order": "backwards"}, "order='backwards' is not a choice"),
+        ({"trained": []}, r"trained=\[\] names no position"),
+        ({"trained": [7]}, r"trained=\[7\] names no position"),
+    ],
+)
+def test_evidence_that_nobody_measured(changes, message):
+    """Catches: a verdict on nonsense, `solved: 5000 %` among them."""
+    with pytest.raises(ValueError, match=message):
+        evidence([1, 0.5, 1, 1, 1], **{"exact": 0.5, **changes})

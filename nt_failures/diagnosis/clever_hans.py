@@ -39,7 +39,7 @@ def clever_hans(predictor: Predictor, task: Task, columns: Columns, seed: int = 
             f"an answer of {task.answer_length} symbols has no position between the decision and the last; the "
             "cheat shows from 4 on (path_length >= 4)."
         )
-    answers = task.answers(columns)
+    answers = task.checked_answers(columns)
     wrong = task.detours(columns, np.random.default_rng(seed))
     last = task.answer_length if predictor.order == "forward" else 1
     if predictor.order == "reversed":  # the goal comes first and is given; the detour starts behind it

@@ -45,7 +45,7 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
 
 
 def _right(predictor: Predictor, task: Task, columns: Columns, position: int) -> tuple[int, int]:
-    answers = task.answers(columns)
+    answers = task.checked_answers(columns)
     given = predictor.forced(columns, answers) if predictor.autoregressive else predictor.free(columns)
     right = given[:, position - 1] == answers[:, position - 1]
     return int(right.sum()), len(right)

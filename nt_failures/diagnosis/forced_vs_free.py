@@ -27,7 +27,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the decision (both None without errors).
     """
-    answers = task.answers(columns)
+    answers = task.checked_answers(columns)
     forced = predictor.forced(columns, answers) == answers
     free = predictor.free(columns) == answers
     exact = free.all(axis=1)

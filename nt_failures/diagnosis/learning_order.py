@@ -13,7 +13,7 @@ def learning_order(
     teacherless training learns from the end backwards.
 
     Args:
-        curve: evaluations in order, each with `step` and `{way}/position_k`; `runs.learning_curve` or the
+        curve: evaluations, each with `step` and `{way}/position_k`; `runs.learning_curve` or the
             Trainer's `log_history` (there with the prefix `eval_`).
         way: `"forced"`, `"free"` or `"parallel"`.
         threshold: accuracy in 0..1.
@@ -23,8 +23,10 @@ def learning_order(
         learnt left out; `last_step`: the step of the last evaluation, up to which "never" holds.
 
     Raises:
-        ValueError: no evaluation with positions of this way.
+        ValueError: no evaluation with positions of this way, one that lacks some, or a threshold out of range.
     """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold} is no accuracy; give a share above 0 and at most 1, such as 0.95.")
     plain = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in curve]
     start = f"{way}/position_"
     points = [entry for entry in plain if any(name.startswith(start) for name in entry)]
@@ -32,6 +34,10 @@ def learning_order(
         raise ValueError(
             f"the curve has no {start}k; evaluate during training (eval_strategy='steps'), or name another way."
         )
+    points = sorted(points, key=lambda entry: entry["step"])
+    names = {name for name in points[0] if name.startswith(start)}
+    if any(not names <= set(entry) for entry in points):
+        raise ValueError(f"an evaluation of the curve lacks some of {sorted(names)}; give those of one run.")
     positions = sorted(int(name.removeprefix(start)) for name in points[0] if name.startswith(start))
     steps: dict[int, int | None] = {}
     for k in positions:

@@ -14,6 +14,8 @@ SOLVED_AT = 0.95
 """Exact accuracy from which a run counts as solved."""
 LEARNT_AT = 0.95
 """Accuracy from which a single position counts as learnt."""
+LOOK_UPS_AT = 0.9
+"""Product of all positions but the decision from which errors there cannot explain a failure."""
 
 VERDICTS = ("solved", "clever-hans + indecipherable token", "memorised", "snowballing", "undertrained")
 
@@ -55,6 +57,7 @@ class Evidence:
     trained: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
+        self._check()
         if self.trained is None or set(self.forced) <= set(self.trained):
             object.__setattr__(self, "trained", None)
             return
@@ -63,6 +66,21 @@ class Evidence:
         for name in ("forced", "free"):
             shares = {k: share for k, share in vars(self)[name].items() if k in (*self.trained, self.decision)}
             object.__setattr__(self, name, shares)
+
+    def _check(self) -> None:
+        """Raise ValueError for evidence that no measurement gives."""
+        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values()]
+        shares += [x for x in (self.train_decision, self.follow_rate) if x is not None]
+        if self.n < 1 or not all(0 <= x <= 1 for x in shares):
+            raise ValueError(f"{self}: n must be at least 1 and every share lie in 0..1.")
+        if self.decision not in self.forced or set(self.forced) != set(self.free):
+            raise ValueError(
+                f"forced and free accuracies must be of the same positions, the decision {self.decision} among them."
+            )
+        if self.order not in ("forward", "reversed"):
+            raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
+        if self.trained is not None and not set(self.trained) & set(self.forced):
+            raise ValueError(f"trained={self.trained} names no position of the answer; give None for all.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,13 +104,16 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
        forced accuracies within 0.05 of exact, and the errors at the other positions together outweigh those at the
        decision: nothing is unlearnt, small errors multiply.
     3. memorised: the decision is >= 0.95 on training instances and not above chance on held-out ones.
-    4. undertrained: a position other than the decision is below 0.95.
-    5. clever-hans + indecipherable token: the model decodes token by token from the start of the path on, the other
-       positions are >= 0.95, and the decision is at chance.
+    4. undertrained: a position other than the decision is below 0.95, or, with the decision at chance, all of them together
+       below 0.9 (their product).
+    5. clever-hans + indecipherable token: the model decodes token by token from the start of the path on, the decision
+       is at chance, and put on a wrong arm the model goes on along it in at least half of the cases (where that was
+       measured).
     6. undertrained: anything else.
 
-    "At chance" means that the 95 % interval of the decision's accuracy meets 0.9 to 1.1 times chance. Where there is
-    only one way to go (chance 1), the decision is a position like the others.
+    "At chance" means that the 95 % interval of the decision's accuracy meets 0.9 to 1.1 times chance and lies within 0.5 to
+    1.5 times chance; too few instances prove nothing. Where there is only one way to go (chance 1), the decision is a
+    position like the others.
     """
     facts = _Facts(evidence, "" if budget is None else f" after {budget}")
     if evidence.exact >= SOLVED_AT:
@@ -108,7 +129,9 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     if facts.lowest < LEARNT_AT:
         return Verdict("undertrained", facts.undertrained(), "a position other than the decision < 0.95")
     plans = evidence.autoregressive and evidence.order == "forward"
-    if facts.at_chance and plans and facts.others:
+    if facts.at_chance and plans and facts.look_ups < LOOK_UPS_AT:
+        return Verdict("undertrained", facts.leaky(), "the product of the positions other than the decision < 0.9")
+    if facts.at_chance and plans and facts.others and not facts.jumps:
         return Verdict(VERDICTS[1], facts.clever_hans(), "others >= 0.95, decision within 0.9 to 1.1 x chance")
     return Verdict("undertrained", facts.unfinished(), "exact < 0.95 and no other rule fits")
 
@@ -124,10 +147,14 @@ class _Facts:
         self.decision = shares[evidence.decision]
         low, high = wilson(self.decision * evidence.n, evidence.n)
         self.above_chance = low > 1.1 * evidence.chance or evidence.chance >= 1
-        self.at_chance = not self.above_chance and high >= 0.9 * evidence.chance
+        near = not self.above_chance and high >= 0.9 * evidence.chance
+        self.at_chance = near and low >= 0.5 * evidence.chance and high <= 1.5 * evidence.chance
+        self.too_few = near and not self.at_chance
+        self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
+        self.look_ups = math.prod(self.others.values())
         self.product = math.prod(evidence.forced.values())
         mild = min(evidence.forced.values()) >= 0.8 and self.above_chance
-        spread = math.prod(self.others.values()) <= self.decision
+        spread = self.look_ups <= self.decision
         self.snowballs = evidence.autoregressive and mild and spread and abs(self.product - evidence.exact) <= 0.05
         self.seen = (
             f"decision {self.decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
@@ -156,8 +183,16 @@ class _Facts:
             f"decision is still to be learnt ({self.seen})."
         )
 
+    def leaky(self) -> str:
+        return (
+            f"Undertrained{self.after}: the positions other than the decision err a little each (the worst at {self.lowest:.1%}), "
+            f"and together leave only {self.look_ups:.1%} of the paths, so more than the decision is still to be learnt ({self.seen})."
+        )
+
     def unfinished(self) -> str:
         start = f"Undertrained{self.after}:"
+        if self.too_few:
+            return f"{start} too few instances to tell the decision from chance ({self.seen}); measure more."
         if self.decision >= LEARNT_AT:
             return f"{start} every position is learnt, but only {self.evidence.exact:.1%} of paths are exact ({self.seen})."
         if self.above_chance:
@@ -165,7 +200,12 @@ class _Facts:
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
         if self.evidence.order == "reversed":
             alone = ", in reversed order a look-up like every other,"
-        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen})."
+        cheat = (
+            f" But put on a wrong arm, it goes on along it in {self.evidence.follow_rate:.1%} only."
+            if self.jumps
+            else ""
+        )
+        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}"
 
     def memorised(self) -> str:
         return (
@@ -179,5 +219,6 @@ class _Facts:
         return (
             f"Clever Hans + indecipherable token{self.after}: stuck at chance. Every other position is a look-up once the "
             f"true path is revealed (the worst at {self.lowest:.1%}); the one token that needs planning is guessed "
-            f"({self.seen}).{cheat} This is no snowballing: the errors start at the decision. More steps may still solve it."
+            f"({self.seen}).{cheat} This is no snowballing: errors at the look-ups alone would leave {self.look_ups:.1%} of the "
+            "paths. More steps may still solve it."
         )

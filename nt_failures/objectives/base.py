@@ -98,6 +98,11 @@ class Objective(abc.ABC):
         """Positions of the answer, from 1, that the loss covers; None for all."""
         return None
 
+    @property
+    def stock(self) -> bool:
+        """Whether stock `generate`, without this package, decodes the model as trained."""
+        return self.decodings[0] == "autoregressive"
+
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 

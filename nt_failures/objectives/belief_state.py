@@ -46,6 +46,10 @@ class BeliefState(Objective):
         if not 0 < self.pair_fraction <= 1:
             raise ValueError(f"pair_fraction={self.pair_fraction} is not above 0 and at most 1; 1 trains on every gap.")
 
+    @property
+    def stock(self) -> bool:
+        return False
+
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
         attached.attach(

@@ -130,6 +130,18 @@ class Task(abc.ABC):
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The right answers of the given instances, (n, answer_length)."""
 
+    def checked_answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """`answers`, (n, answer_length); ValueError if there are no instances, or they are of another task or size."""
+        for name, one in self.sample(np.random.default_rng(0), 1).items():
+            given = np.shape(columns[name]) if name in columns else None
+            if given is None or given[1:] != one.shape[1:] or given[0] == 0:
+                wanted = f"({', '.join(['n', *map(str, one.shape[1:])])})"
+                raise ValueError(
+                    f"{name!r} has the shape {given}, and {self} needs {wanted} with n >= 1; give instances of this very task, "
+                    "such as task.block(seed, 'test', 0)."
+                )
+        return self.answers(columns)
+
     @abc.abstractmethod
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         """The same instances with other answers, right or wrong, in the place of the right ones; `render` shows them."""

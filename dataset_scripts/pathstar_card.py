@@ -1,0 +1,215 @@
+"""The dataset card, README.md: YAML for the Hub, then what the rows are, how they were made and how to read them."""
+
+import dataclasses
+import json
+
+from datasets import DatasetInfo
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
+from pathstar_publication import Publication
+
+from nt_failures.builder import PathStarBuilder
+
+FIGURE = "graph.png"
+
+MARK = "<!-- Written by dataset_scripts/publish_pathstar.py of nt_failures: edit that, not this. -->"
+"""By this the script knows a card of its own on the Hub; it overwrites no other."""
+
+SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
+SIZES |= {10**7: "1M<n<10M", 10**8: "10M<n<100M", 10**9: "100M<n<1B", 10**10: "1B<n<10B"}
+"""The Hub's names, by the bound above; all configs together count."""
+
+PAPER = """@inproceedings{bachmann2024pitfalls,
+  title     = {The Pitfalls of Next-Token Prediction},
+  author    = {Bachmann, Gregor and Nagarajan, Vaishnavh},
+  booktitle = {International Conference on Machine Learning (ICML)},
+  year      = {2024},
+  url       = {https://arxiv.org/abs/2403.06963}
+}"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One config as it was written: its builder (prepared), bytes of its Parquet, and its first rows."""
+
+    builder: PathStarBuilder
+    size: int
+    samples: list[dict]
+
+    @property
+    def name(self) -> str:
+        """Its name, and its folder's."""
+        return self.builder.config.name
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each split."""
+        return {split: info.num_examples for split, info in self.builder.info.splits.items()}
+
+
+def default_of(configs: list[Config]) -> Config:
+    """The config that `load_dataset` takes unasked: the builder's default where it is published, else the first."""
+    return next((config for config in configs if config.name == PathStarBuilder.DEFAULT_CONFIG_NAME), configs[0])
+
+
+def text(publication: Publication, configs: list[Config]) -> str:
+    """The whole card."""
+    default = default_of(configs)
+    parts = [
+        f"---\n{metadata(configs)}\n---\n{MARK}",
+        _what(default),
+        _configs(configs),
+        _usage(publication, default),
+        _making(publication, configs[0].builder),
+        _limits(),
+        f"## Citation\n\n```bibtex\n{PAPER}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def metadata(configs: list[Config]) -> str:
+    """The YAML: which files are which split of which config, their features and sizes."""
+    total = sum(sum(config.rows.values()) for config in configs)
+    data = DatasetCardData(
+        license="apache-2.0",
+        pretty_name="Path-star graphs",
+        task_categories=["text-generation"],
+        size_categories=[next(name for bound, name in SIZES.items() if total < bound)],
+        annotations_creators=["machine-generated"],
+        tags=["next-token-prediction", "path-star", "graph", "planning", "synthetic", "nt_failures"],
+    )
+    data["configs"] = [
+        {
+            "config_name": config.name,
+            "data_files": [{"split": split, "path": f"{config.name}/{split}-*"} for split in config.rows],
+        }
+        | ({"default": True} if config is default_of(configs) else {})
+        for config in configs
+    ]
+    DatasetInfosDict({config.name: _info(config) for config in configs}).to_dataset_card_data(data)
+    return data.to_yaml()
+
+
+def _info(config: Config) -> DatasetInfo:
+    known = config.builder.info
+    size = sum(split.num_bytes for split in known.splits.values())
+    return DatasetInfo(features=known.features, splits=known.splits, download_size=config.size, dataset_size=size)
+
+
+def _what(config: Config) -> str:
+    row, task = config.samples[0], config.builder.config.task
+    more = "\n".join(f"{sample['prompt']}{sample['completion']}" for sample in config.samples[1:])
+    return f"""# Path-star graphs
+
+A star of paths: all start at one source, and the end of one of them is the goal. The model sees the edges in random order,
+the source and the goal, and is to write the path. Every step but the first is a look-up; which path to enter shows only
+when it is followed back from the goal. In [*The Pitfalls of Next-Token Prediction*](https://arxiv.org/abs/2403.06963),
+next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups are learnt,
+and the first step stays a guess (right in 1 of {task.degree} cases on `{config.name}`).
+
+![A graph with its source, its goal and the path between them]({FIGURE})
+
+This is the first row of `{config.name}`:
+
+```
+prompt      {row["prompt"]}
+completion  {row["completion"]}
+```
+
+`a,b` is an edge from a to b, `|` stands between edges, `/source,goal` asks for the path, and `=` ends the prompt. As stored:
+
+```json
+{json.dumps(row)}
+```
+
+The next two rows, prompt and completion in one line:
+
+```
+{more}
+```
+
+| column | type | meaning |
+|---|---|---|
+| `edges` | list of pairs of int32 | (parent, child), in the order of the prompt |
+| `source`, `goal` | int32 | where the path starts and ends |
+| `path` | list of int32 | the right nodes, source and goal included |
+| `prompt`, `completion` | string | the same as text, for trainers that take prompt and completion |"""
+
+
+def megabytes(size: int) -> str:
+    """Bytes for a reader."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+
+
+def _configs(configs: list[Config]) -> str:
+    splits = list(configs[0].rows)
+    head = ["config", "arms", "nodes of an arm", "labels", *(f"{split} rows" for split in splits), "Parquet", "chance"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for config in configs:
+        task = config.builder.config.task
+        sizes = [f"{task.degree}", f"{task.path_length}", f"{task.num_nodes}"]
+        rows = [f"{config.rows[split]:,}" for split in splits]
+        name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
+        lines.append([name, *sizes, *rows, megabytes(config.size), f"{task.chance:.0%}"])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"""## Configs
+
+{table}
+
+The nodes of an arm include the source. `chance` is the accuracy of a guess at the first step, and so that of a model that
+knows everything else."""
+
+
+def _usage(publication: Publication, config: Config) -> str:
+    own = "".join(f", {name}={count}" for name, count in publication.rows.items())
+    return f"""## Use
+
+```python
+from datasets import load_dataset
+
+data = load_dataset("{publication.repo_id}", "{config.name}")
+```
+
+needs nothing but `datasets`. With the library `nt_failures` installed, the same rows are drawn on your machine, at any size, and nothing
+is downloaded:
+
+```python
+import nt_failures
+from datasets import load_dataset
+
+data = load_dataset("{PathStarBuilder.REPO_ID}", "{config.name}"{own})
+more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_train=1000, num_test=100)
+```
+
+The library also brings the training objectives that solve the task, and a diagnosis that says why a model does not."""
+
+
+def _making(publication: Publication, builder: PathStarBuilder) -> str:
+    facts = publication.made_with()
+    command = facts.pop("command")
+    facts |= {"seed": str(builder.config.seed), "overlap": builder.config.overlap}
+    table = "\n".join(f"| {name} | `{value}` |" for name, value in facts.items())
+    return f"""## How it was made
+
+```bash
+{command}
+```
+
+| made with | |
+|---|---|
+{table}
+
+Labels are drawn without replacement, edges are shuffled, rows come from `numpy.random.default_rng([seed, split, block])` in
+blocks of 4,096. `overlap="forbid"`: a hash of the graph (its edges as a set, source and goal) assigns it to one split, so that no graph of
+test is in train, in whatever order its edges are written. The released code of the paper draws the splits independently.
+With the versions above, every build gives the same bytes."""
+
+
+def _limits() -> str:
+    return """## Limits
+
+Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about reasoning in language.
+The smallest configs have few different graphs (`deg2-path3-nodes10`: 10 x 9 x 8 x 7 x 6 = 30,240, `deg2-path2-nodes50`:
+50 x 49 x 48 = 117,600, each with its goal), so that a large train split shows most of them several times, with the edges in
+another order; the splits still share none. With two nodes to an arm, as in `deg2-path2-nodes50`, there is nothing to plan: the answer is
+copied from the prompt. Licence: Apache-2.0. No personal data."""

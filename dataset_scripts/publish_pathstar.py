@@ -1,0 +1,185 @@
+"""Publish nt_failures/pathstar on the Hub: Parquet of the named configs, a card and a figure.
+
+    python dataset_scripts/publish_pathstar.py --dry_run                     # write the folder, look at its README.md
+    python dataset_scripts/publish_pathstar.py                               # write it if need be, and push
+    python dataset_scripts/publish_pathstar.py --configs deg2-path5-nodes50 --repo_id YOU/pathstar --private
+
+Afterwards `load_dataset("nt_failures/pathstar", "deg2-path5-nodes50")` gives the same rows without this package as with it. The
+folder and the push are each made whole or not at all; what is there already is not made again.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets import disable_progress_bars
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from pathstar_card import MARK, megabytes
+from pathstar_folder import Folder, prepare
+from pathstar_publication import Publication
+
+
+class PublishError(Exception):
+    """What went wrong with the Hub, and what to type."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Its errors repeat what was typed, which may be a token."""
+
+    def error(self, message: str) -> None:
+        super().error(redact(message))
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Options of the command line."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--configs", nargs="+", default=[], metavar="CONFIG", help="default: every named config")
+    for split in ("train", "validation", "test"):
+        parser.add_argument(f"--num_{split}", type=int, help="rows of each config; default: the config's own number")
+    parser.add_argument("--max_shard_size", default=Publication.max_shard_size, help="of a file (%(default)s)")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs/pathstar"), help="(%(default)s)")
+    parser.add_argument("--repo_id", default=Publication.repo_id, help="(%(default)s)")
+    parser.add_argument("--private", action="store_true", help="make the repo private if it is new")
+    parser.add_argument("--dry_run", action="store_true", help="write the folder and push nothing")
+    return parser.parse_args(argv)
+
+
+def run(argv: list[str]) -> None:
+    """`main`, whose expected errors end the process with one line and status 1."""
+    try:
+        main(argv)
+    except (ValueError, OSError, PublishError) as error:
+        sys.exit(redact(f"error: {error}"))
+    except KeyboardInterrupt:
+        sys.exit("stopped. The same command goes on.")
+
+
+def main(argv: list[str]) -> None:
+    """Parse, check the Hub, build, push."""
+    args = parse(argv)
+    names = ("num_train", "num_validation", "num_test", "max_shard_size", "repo_id")
+    publication = Publication(tuple(args.configs), **{name: vars(args)[name] for name in names})
+    disable_progress_bars()  # of each file; that of the configs stays
+    api = HfApi()
+    if not args.dry_run:
+        with_advice(args, check_hub, api, publication, args.private)
+    folder = prepare(publication, args.output_dir)
+    parquet = sum(name.endswith(".parquet") for name in folder.files)
+    written = "is complete from an earlier run" if folder.reused else "written"
+    print(f"{args.output_dir} {written}: {parquet} Parquet files, README.md and a figure, {megabytes(folder.size)}")
+    if args.dry_run:
+        print(
+            f"nothing pushed (--dry_run). Read {args.output_dir / 'README.md'}, then run the same command without --dry_run."
+        )
+    else:
+        print(with_advice(args, push, api, publication.repo_id, folder, args.private))
+
+
+def check_hub(api: HfApi, publication: Publication, private: bool) -> None:
+    """Find out before the long build whether this push may go there."""
+    if get_token() is None:
+        raise PublishError(
+            "no token for the Hub was found. Type `hf auth login` (or set HF_TOKEN), then the same command; "
+            "or add --dry_run to write the folder only."
+        )
+    repo_id = publication.repo_id
+    try:
+        info = api.dataset_info(repo_id)
+    except RepositoryNotFoundError:
+        return
+    if private and not info.private:
+        raise PublishError(f"{repo_id} exists and is public; leave --private out, or give another --repo_id.")
+    if "README.md" not in {file.rfilename for file in info.siblings}:
+        return
+    card = DatasetCard.load(api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=info.sha))
+    if MARK not in card.content:
+        raise PublishError(
+            f"{repo_id} exists, and its card was not written by this script; it is left alone. Give another --repo_id, or delete "
+            "README.md there first."
+        )
+    own = {builder.config.name for builder in publication.builders()}
+    if others := sorted({config["config_name"] for config in card.data.to_dict().get("configs", [])} - own):
+        raise PublishError(
+            f"{repo_id} also has {', '.join(others)}, which this push would take out of its card. Name them in --configs, too "
+            "(or leave --configs out for all), or give another --repo_id."
+        )
+
+
+def push(api: HfApi, repo_id: str, folder: Folder, private: bool) -> str:
+    """One commit with all files: readers see all of it or nothing. Returns what to tell.
+
+    Not `upload_folder`, which may make several commits, with half of the files visible in between.
+    """
+    api.create_repo(repo_id, repo_type="dataset", private=private or None, exist_ok=True)
+    before = api.dataset_info(repo_id)
+    configs = {name.split("/")[0] for name in folder.files if "/" in name}
+    stale = [  # else a split cut into fewer files would keep some of the old ones
+        CommitOperationDelete(file.rfilename)
+        for file in before.siblings
+        if file.rfilename.split("/")[0] in configs and file.rfilename not in folder.files
+    ]
+    additions = [CommitOperationAdd(name, folder.path / name) for name in folder.files]
+    message = "Publish the named configs with dataset_scripts/publish_pathstar.py"
+    commit = api.create_commit(repo_id, [*additions, *stale], commit_message=message, repo_type="dataset")
+    url = f"{api.endpoint}/datasets/{repo_id}"
+    if commit.oid == before.sha:
+        return f"{url} has all of this already: nothing pushed"
+    return f"pushed to {url} (commit {commit.oid[:8]})"
+
+
+def with_advice(args: argparse.Namespace, step: Callable, *given: object) -> str | None:
+    """Run a step that talks to the Hub; what fails there becomes a `PublishError` that says what to type."""
+    try:
+        return step(*given)
+    except Exception as error:
+        chain = [error]
+        while chain[-1].__cause__ or chain[-1].__context__:
+            chain.append(chain[-1].__cause__ or chain[-1].__context__)
+        advice = explain(chain, args.repo_id)
+        if advice is None:
+            raise
+        raise PublishError(f"{advice} {kept(args.output_dir)}") from error
+
+
+def explain(chain: list[BaseException], repo_id: str) -> str | None:
+    """Cause and repair of a failed request; None if it was none."""
+    if any(isinstance(error, OfflineModeIsEnabled) for error in chain):
+        return "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it, or add --dry_run."
+    responses = [error.response for error in chain if isinstance(error, HfHubHTTPError)]
+    status = responses[0].status_code if responses else None
+    said = responses[0].headers.get("X-Error-Message", "") if responses else ""
+    if status == 401:
+        return f"the Hub does not accept the token (401: {said}). Type `hf auth login --force` for another (HF_TOKEN goes before it)."
+    if status == 403:
+        return (
+            f"this token may not write to {repo_id} (403: {said}). Give --repo_id YOUR_NAME/{repo_id.split('/')[-1]}, or type "
+            "`hf auth login --force` with a token that has write access to it."
+        )
+    if status is not None:
+        return f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same command again."
+    # httpx, httpx2 or xet, as the version of huggingface_hub will have it
+    broken = isinstance(chain[0], OSError) and chain[0].filename is None  # else it is a file of ours
+    if broken or any(type(error).__module__.startswith("httpx") for error in chain):
+        return (
+            f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at all; run the "
+            "same command again, it goes on from here."
+        )
+    return None
+
+
+def kept(output_dir: Path) -> str:
+    """Where the work is that was done so far."""
+    return f"{output_dir} is kept." if output_dir.exists() else "Nothing was written."
+
+
+def redact(text: str) -> str:
+    """Without tokens: the one in use, and whatever looks like one."""
+    token = get_token()
+    return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_***", text.replace(token, "hf_***") if token else text)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,114 @@
+"""Reward functions for reinforcement learning on path-star graphs, with the signature that TRL's `GRPOTrainer` calls.
+
+    trainer = GRPOTrainer(model, reward_funcs=[reward_exact_path, reward_valid_prefix], train_dataset=rows, ...)
+
+The graph is read from the prompt, so one function serves every degree and length, and a mixture of sizes. Prompts and
+completions are text, or conversations (lists of messages), of which the last user message and the last message count.
+TRL itself is not needed here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nt_failures.tasks.path_star import PathStar
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+def reward_exact_path(prompts: Sequence[str | Messages], completions: Sequence[Any], **columns: Any) -> list[float]:
+    """1.0 where the completion is the whole path to the goal, no more and no less, else 0.0.
+
+    The verdict is `exact` of `PathStar.judge`, as in `free/exact` and the `path_accuracy` metric.
+
+    Args:
+        prompts: path-star prompts, `"32,3|16,12|.../32,12="`, or conversations whose last user message is one.
+        completions: answers, `"32,34,6,16,12"` with commas or blanks, or lists of messages. Anything else scores 0.
+        columns: the other columns of the dataset and what else TRL passes; not used.
+
+    Raises:
+        ValueError: a prompt is no path-star graph, or there are more of one than of the other.
+
+    Example:
+        >>> reward_exact_path(["0,1|1,2|0,3|3,4/0,2="] * 2, ["0,1,2", "0,3,4"])
+        [1.0, 0.0]
+    """
+    del columns
+    return [float(_judged_exact(task, row, answer)) for task, row, answer in _read(prompts, completions)]
+
+
+def reward_valid_prefix(prompts: Sequence[str | Messages], completions: Sequence[Any], **columns: Any) -> list[float]:
+    """Share of the path's length that the completion walks along edges before its first false step, from 0 to 1.
+
+    A step is valid if the first node is the source, and every later one a child of the node before it. With v leading
+    valid nodes the reward is v / path_length; what stands behind them does not count. It says nothing about the
+    choice of the arm: a walk to a wrong leaf earns all of it. So it teaches the form, the look-ups of the Clever Hans
+    cheat, and belongs beside `reward_exact_path`, which alone rewards the decision.
+
+    Args and errors: as in `reward_exact_path`.
+
+    Example:
+        >>> reward_valid_prefix(["0,1|1,2|0,3|3,4/0,2="] * 3, ["0,1,2", "0,3,4", "0,1,4"])
+        [1.0, 1.0, 0.6666666666666666]
+    """
+    del columns
+    return [_valid_nodes(row, answer) / task.path_length for task, row, answer in _read(prompts, completions)]
+
+
+def _read(prompts: Sequence, completions: Sequence) -> list[tuple[PathStar, dict[str, Any], list[int]]]:
+    """For each pair the task of the prompt's size, its row with the true path, and the answer as labels."""
+    if len(prompts) != len(completions):
+        raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions; give one completion for each.")
+    found = []
+    for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
+        task, row = _graph(prompt, number)
+        found.append((task, row, task.read_answer(_completion_text(completion))))
+    return found
+
+
+def _graph(prompt: str | Messages, number: int) -> tuple[PathStar, dict[str, Any]]:
+    text = prompt if isinstance(prompt, str) else _last_user_message(prompt, number)
+    line = text.strip()
+    try:
+        edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
+        source = line.split("/")[-1].split(",")[0]
+        degree = max(sum(edge[0] == source for edge in edges), 1)
+        # Reading and judging do not depend on the number of labels.
+        task = PathStar(degree, max(len(edges) // degree, 1) + 1, num_nodes=2**16)
+        row = task.parse(line)
+    except ValueError as error:
+        raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
+    parent_of = {child: parent for parent, child in row["edges"]}
+    path = [row["goal"]]
+    while path[0] != row["source"]:
+        path.insert(0, parent_of[path[0]])
+    if row["path"] is not None:
+        raise ValueError(f"prompt {number} holds the path already, {row['path']}; a prompt ends with '='.")
+    return task, {**row, "path": path}
+
+
+def _last_user_message(prompt: Messages, number: int) -> str:
+    said = [message["content"] for message in prompt if message.get("role") == "user"]
+    if not said or not isinstance(said[-1], str):
+        raise ValueError(f"prompt {number} is a conversation without a text from the user; its last one is the graph.")
+    return said[-1]
+
+
+def _completion_text(completion: Any) -> str:
+    """The text of a completion; empty, which no judge takes for a path, where there is none."""
+    if isinstance(completion, (list, tuple)) and completion and isinstance(completion[-1], Mapping):
+        completion = completion[-1].get("content")
+    return completion if isinstance(completion, str) else ""
+
+
+def _judged_exact(task: PathStar, row: dict[str, Any], answer: list[int]) -> bool:
+    columns = {name: np.array([row[name]]) for name in ("edges", "source", "goal", "path")}
+    return bool(task.judge(columns, [answer])["exact"][0])
+
+
+def _valid_nodes(row: dict[str, Any], answer: list[int]) -> int:
+    steps = {(None, row["source"]), *row["edges"]}
+    before = [None, *answer]
+    valid = [step in steps for step in zip(before, answer, strict=False)]
+    return [*valid, False].index(False)

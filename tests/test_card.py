@@ -1,0 +1,211 @@
+"""The card: what a reader sees, what a machine reads, and that its snippet does what it says."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from transformers import pipeline
+
+import nt_failures
+from nt_failures import arguments, card, report, runs, snippet
+from nt_failures.card_data import Run, base_model, metadata
+from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import encode_rows
+
+TASK = PathStar(2, 4, 10)
+KNOWN = {"versions": {"nt_failures": "1"}, "hardware": {"device": "CPU", "machine": "m", "threads": 1}}
+
+
+def blocks(text, language):
+    return [t.content for t in MarkdownIt().parse(text) if t.type == "fence" and t.info == language]
+
+
+@pytest.fixture
+def read(finished):
+    """`read(objective, order)`: folder, card and results of a finished run."""
+
+    def make(*kind):
+        folder = finished(*kind)
+        return folder, ModelCard.load(folder / "README.md"), json.loads((folder / "results.json").read_text())
+
+    return make
+
+
+KINDS = [("next_token", "forward"), ("next_token", "reversed"), ("teacherless", "forward"), ("hybrid", "forward")]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+def test_every_metric_comes_back_from_the_card(read, kind):
+    """Catches: a metric left out, rounded or renamed; a model-index that huggingface_hub reads as something else."""
+    _, page, results = read(*kind)
+    found = {(r.dataset_split, r.metric_name): r for r in page.data.eval_results}
+    left_out = {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
+    assert {name for split, name in found if split == "test" and not name.startswith("cheat/")} == (
+        set(results["metrics"]) - left_out
+    )
+    for (split, name), result in found.items():
+        if split == "test" and name in results["metrics"]:
+            assert result.metric_value == results["metrics"][name]
+        assert result.dataset_type == "nt_failures/pathstar"
+        assert result.dataset_config == "deg2-path4-nodes10"
+        assert result.dataset_args == {"degree": 2, "path_length": 4, "num_nodes": 10, "seed": 0, "overlap": "forbid"}
+    assert found["test", "free/exact"].metric_type == "exact_match"
+    assert found["test", "free/exact"].metric_args["n"] == 40
+    assert found["test", "forced/position_2"].metric_type == "accuracy"
+    decision = results["diagnosis"]["decision_token"]
+    assert found["train", "decision"].metric_value == decision["train_accuracy"]
+    cheat = results["diagnosis"]["clever_hans"]
+    assert (("test", "cheat/follow_rate") in found) == (cheat is not None)
+
+
+def test_the_head_says_what_the_model_is(read):
+    """Catches: a pipeline promised that does not decode the model; tags or data that are missing."""
+    _, stock, _ = read("next_token", "forward")
+    _, own, _ = read("teacherless", "forward")
+    assert (stock.data.pipeline_tag, stock.data.library_name, stock.data.license) == (
+        "text-generation",
+        "transformers",
+        "apache-2.0",
+    )
+    assert {"nt_failures", "path-star", "next_token", "forward-order"} <= set(stock.data.tags)
+    assert stock.data.datasets == ["nt_failures/pathstar"]
+    assert (own.data.pipeline_tag, own.data.library_name) == (None, "nt_failures")
+    assert "teacherless" in own.data.tags
+
+
+def test_the_page_shows_what_was_found(read):
+    """Catches: a card without verdict, rule, intervals, findings, budget or one of its figures."""
+    folder, page, results = read("next_token", "forward")
+    shown = "".join(re.findall(r">([^<]+)<", MarkdownIt("commonmark").enable("table").render(page.text)))
+    verdict = results["diagnosis"]["verdict"]
+    assert f"Verdict: {verdict['name']}" in shown
+    table, caption = report.position_table(results["metrics"], 40, 2, 0.5).rsplit("\n", 1)
+    assert blocks(page.text, "")[0].rstrip() == table
+    assert caption in shown
+    assert caption.startswith("n = 40 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %")
+    assert "4 steps, 32 examples" in shown
+    assert f"torch {torch.__version__}" in shown
+    for name in ("forced_vs_free.png", "graph.png", "learning.png"):
+        assert f"]({name})" in page.text
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert page.text.count("\n- ") >= 5
+
+
+def test_the_recipe_repeats_the_run(read, tmp_path):
+    """Catches: a recipe that the script refuses, or that is another run."""
+    folder, page, results = read("teacherless", "forward")
+    (shown,) = blocks(page.text, "yaml")
+    assert yaml.safe_load(shown) == yaml.safe_load((folder / "recipe.yaml").read_text())
+    again = arguments.parse([str(folder / "recipe.yaml"), "--disable_tqdm", "true"]).to_dict()
+    assert json.loads(json.dumps(again)) == results["arguments"]
+
+
+def expected(folder):
+    """What our own decoding answers to the prompt of the snippet."""
+    loaded = nt_failures.load(str(folder))
+    prompt, completion = snippet.instance(TASK)
+    ids = torch.tensor(encode_rows(loaded.tokenizer, [prompt], [completion])["prefix_ids"])
+    return loaded.tokenizer.decode(loaded.objective.decode(loaded.model, ids, 4)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, capsys, tmp_path):
+    """Catches: a snippet with an error, another prompt, a reversed answer, or too many tokens."""
+    folder, page, _ = read(*kind)
+    (code,) = blocks(page.text, "python")
+    (tmp_path / "snippet.py").write_text(code)
+    monkeypatch.chdir(folder)
+    runpy.run_path(str(tmp_path / "snippet.py"))
+    assert capsys.readouterr().out == expected(folder) + "\n"
+    assert f"# the right answer: {snippet.instance(TASK)[1]}" in code
+    assert ("import nt_failures" in code) == (kind[0] == "teacherless")
+
+
+def test_a_next_token_model_needs_no_package_of_ours(read):
+    """Catches: a checkpoint or a snippet that works only where nt_failures can be imported."""
+    folder, page, _ = read("next_token", "forward")
+    (code,) = blocks(page.text, "python")
+    blocked = "import sys; sys.modules['nt_failures'] = None\n" + code
+    done = subprocess.run([sys.executable, "-c", blocked], cwd=folder, capture_output=True, text=True)
+    assert done.stdout == expected(folder) + "\n", done.stderr
+
+
+def test_a_pipeline_answers_every_prompt_as_we_decode(read):
+    """Catches: generation settings that stop late, stop early, or sample."""
+    folder, _, _ = read("next_token", "forward")
+    columns = runs.first_rows(TASK, "test", 30, 0, "forbid")
+    texts = {name: text.to_list() for name, text in TASK.render(columns).items()}
+    loaded = nt_failures.load(str(folder))
+    generate = pipeline("text-generation", model=str(folder))
+    answers = [a[0]["generated_text"] for a in generate(texts["prompt"], return_full_text=False, batch_size=8)]
+    ids = torch.tensor(encode_rows(loaded.tokenizer, texts["prompt"], texts["completion"])["prefix_ids"])
+    assert answers == loaded.tokenizer.batch_decode(loaded.objective.decode(loaded.model, ids, 4))
+
+
+NASTY = 'a|b](javascript:x) <script>alert(1)</script> "q": #- ---\n---\nlicense: mit\n```'
+
+
+def test_names_are_shown_and_never_interpreted():
+    """Catches: a name that makes a link, a tag, a heading of its own or a field of the YAML head."""
+    results = KNOWN | {
+        "metrics": {"free/exact": 0.5, "loss": float("nan")},
+        "n": 10,
+        "training_arguments": {"run_name": NASTY},
+    }
+    page = card.model_card(Run(NASTY, "GPT2LMHeadModel", NextToken(), TASK, results), tags=[NASTY])
+    again = ModelCard(str(page))
+    assert again.data.license == "apache-2.0"
+    assert again.data.model_name == " ".join(NASTY.split())
+    assert again.data.tags[-1] == NASTY
+    assert [r.metric_value for r in again.data.eval_results] == [0.5, "nan"]
+    shown = MarkdownIt("commonmark", {"html": True}).render(again.text)
+    assert "<script" not in shown
+    assert 'href="javascript' not in shown
+    (settings,) = blocks(again.text, "yaml")
+    assert yaml.safe_load(settings)["training"]["run_name"] == NASTY
+
+
+def test_nothing_is_said_that_is_not_known():
+    """Catches: a crash without results, or a number, verdict, budget or file that nobody measured or wrote."""
+    page = card.model_card(Run("m", "GPT2LMHeadModel", Teacherless(dummy_token_id=1), None, KNOWN))
+    assert page.data.eval_results is None
+    assert page.data.datasets is None
+    for word in ("Verdict", "Accuracy", "budget", "recipe.yaml", ".png", "%"):
+        assert word not in page.text
+    assert 'prompt = input("prompt: ")' in page.text
+
+
+def test_decision_only_training_is_not_sold_as_a_solver():
+    """Catches: a model trained at one position whose card lets expect whole answers."""
+    text = card.introduction(Run("m", "GPT2LMHeadModel", NextToken(positions=(2,)), TASK, KNOWN))
+    assert "Only position 2 of the answer was trained" in text
+
+
+def test_base_models(tmp_path, monkeypatch):
+    """Catches: a size or a local folder published as the id of a base model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs" / "run").mkdir(parents=True)
+    given = ["EleutherAI/pythia-70m", "gpt2", "gpt2-4x64", "outputs/run", str(tmp_path), "/not/here", "a/b/c", None, ""]
+    assert [base_model(name) for name in given] == ["EleutherAI/pythia-70m", "gpt2", *[None] * 7]
+    results = KNOWN | {"arguments": {"data": {"dataset_seed": 0, "overlap": "forbid"}, "model": {"model": "gpt2"}}}
+    data = metadata(Run("m", "GPT2LMHeadModel", NextToken(), TASK, results))
+    assert (data.base_model, data.license) == ("gpt2", None)
+
+
+def test_a_long_curve_is_cut_evenly():
+    """Catches: a table of a thousand rows, or one without the last evaluation."""
+    curve = [{"step": 10 * i, "loss": 1.0, "free/exact": 0.5} for i in range(1, 101)]
+    text = card.curve_table(curve)
+    steps = [int(s.replace(",", "")) for s in re.findall(r"^\| ([\d,]+) \|", text, re.M)]
+    assert (len(steps), steps[0], steps[-1]) == (12, 10, 1000)
+    assert "12 of 100 evaluations are shown" in text
+    assert len(re.findall(r"^\| \d", card.curve_table(curve[:3]), re.M)) == 3
+    assert len(re.findall(r"^\| \d", card.curve_table(curve[:1]), re.M)) == 1

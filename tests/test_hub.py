@@ -1,0 +1,275 @@
+"""Pushing over HTTP to a stand-in Hub: what arrives, what never leaves, and what a failed push says and leaves."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import TOKEN
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM
+
+import nt_failures
+from nt_failures import hub as to_hub
+from nt_failures.objectives import NextToken
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+
+pytestmark = pytest.mark.hub
+
+ARRIVES = {
+    *(".gitattributes", "README.md", "arguments.json", "config.json", "forced_vs_free.png", "generation_config.json"),
+    *("graph.png", "learning.png", "model.safetensors", "nt_failures.json", "recipe.yaml", "results.json"),
+    *("tokenizer.json", "tokenizer_config.json"),
+}
+REPO = "tester/path-star"
+PLANTED = "hf_" + "planted" * 5
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A finished run of the test's own, with what a training may leave in its folder beside the model."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished(), folder)
+    for name in ("checkpoint-2/optimizer.pt", "checkpoint-2/model.safetensors", "runs/events.out", "training_args.bin"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"local")
+    return folder
+
+
+@pytest.fixture
+def trainer(tiny_model, tokenized, tokenizer, task, tmp_path):
+    """`trainer(**arguments)`: a Trainer used as a library, in `tmp_path/library`."""
+
+    def make(**options):
+        defaults = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True}
+        args = ObjectiveTrainingArguments(str(tmp_path / "library"), **(defaults | {"report_to": []} | options))
+        return ObjectiveTrainer(
+            tiny_model("gpt2", spread=0.5),
+            args,
+            objective=NextToken(pad_token_id=tokenizer.pad_token_id),
+            task=task,
+            train_dataset=tokenized,
+            eval_dataset=tokenized,
+            processing_class=tokenizer,
+        )
+
+    return make
+
+
+def test_a_finished_run_arrives_and_nothing_else(online, run):
+    """Catches: pickles, optimizer states or logs that are pushed; files of the model that are not."""
+    to_hub.push_run(run, REPO)
+    assert set(online.files(REPO)) == ARRIVES
+    page = online.files(REPO)["README.md"].decode()
+    assert f'name = "{REPO}"' in page
+    assert ModelCard(page).data.eval_results
+
+
+def test_a_second_push_changes_nothing(online, run):
+    """Catches: a commit for every push, or a card that loses what its author wrote into it."""
+    to_hub.push_run(run, REPO)
+    before = online.commits(REPO)
+    to_hub.push_run(run, REPO)
+    assert online.commits(REPO) == before
+    with (run / "README.md").open("a") as page:
+        page.write("\nWritten by hand.\n")
+    to_hub.push_run(run, REPO)
+    assert online.files(REPO)["README.md"].endswith(b"Written by hand.\n")
+
+
+def test_a_missing_card_is_made_from_the_folder(online, run):
+    """Catches: a run from before there were cards that cannot be pushed, or goes without its results."""
+    (run / "README.md").unlink()
+    to_hub.push_run(run, REPO)
+    page = ModelCard(online.files(REPO)["README.md"].decode())
+    results = json.loads((run / "results.json").read_text())
+    shares = {r.metric_name: r.metric_value for r in page.data.eval_results if r.dataset_split == "test"}
+    assert shares["free/exact"] == results["metrics"]["free/exact"]
+    assert "# path-star\n" in page.text
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "nt_failures.json", "tokenizer_config.json"])
+def test_half_a_run_is_not_pushed(online, run, name):
+    """Catches: a repository with a model that nobody can load."""
+    (run / name).unlink()
+    with pytest.raises(ValueError, match=f"holds no whole run: {name} missing; finish it"):
+        to_hub.push_run(run, REPO)
+    assert online.requests == []
+    with pytest.raises(ValueError, match="is no folder"):
+        to_hub.push_run(run / "nowhere", REPO)
+
+
+def content(folder):
+    return {str(p): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+REFUSALS = {
+    "no token": "log in with `hf auth login`, or set HF_TOKEN",
+    "not mine": "403, the token may not write to 'somebody/model'; take a token with write access",
+    "no network": "is out of reach .*look at the network",
+    "offline": "HF_HUB_OFFLINE is set; unset it",
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_refused_push_says_what_to_do_and_loses_nothing(online, run, monkeypatch, case):
+    """Catches: a bare HTTP error, a push that leaves the folder changed, a message without the next command."""
+    repo = REPO
+    if case == "no token":
+        monkeypatch.delenv("HF_TOKEN")
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(run / "none"))
+    elif case == "not mine":
+        repo = "somebody/model"
+    elif case == "no network":
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    else:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = content(run)
+    with pytest.raises(OSError, match=REFUSALS[case]) as refused:
+        to_hub.push_run(run, repo)
+    assert f"the run is whole in {run}; push it with: python examples/push.py {run} --repo_id {repo}" in str(
+        refused.value
+    )
+    assert TOKEN not in str(refused.value)
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("where", [("PUT", "/lfs/", "drop"), ("POST", "/commit/", 500), ("POST", "/preupload/", 503)])
+def test_a_push_that_breaks_off_is_finished_by_the_next(online, run, where):
+    """Catches: half a model that shows on the Hub, and a second push that does not complete the first."""
+    online.fail_next(*where, times=100)
+    with pytest.raises(OSError, match=r"cannot push to 'tester/path-star': .*examples/push\.py"):
+        to_hub.push_run(run, REPO)
+    assert set(online.files(REPO)) == {".gitattributes"}
+    online.failures.clear()
+    to_hub.push_run(run, REPO)
+    assert set(online.files(REPO)) == ARRIVES
+
+
+def test_no_path_and_no_token_is_written_or_pushed(online, trainer, tmp_path, monkeypatch):
+    """Catches: a token in a pickle of the arguments, in the card or in a config; an absolute path of this machine."""
+    monkeypatch.setenv("HF_TOKEN", PLANTED)
+    used = trainer(hub_token=TOKEN, push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=1)
+    used.train()
+    used.evaluate()
+    used.push_to_hub()
+    files = online.files(REPO)
+    for name, data in [*files.items(), *content(tmp_path).items()]:
+        for secret in (TOKEN, PLANTED):
+            assert secret.encode() not in data, name
+    for name, data in files.items():
+        assert str(tmp_path).encode() not in data, name
+    assert not any(name.endswith((".bin", ".pt", ".pkl", ".pth")) for name in files)
+    assert "training_args.bin" not in " ".join(content(tmp_path))
+
+
+def test_the_trainer_used_as_a_library(online, trainer, tmp_path):
+    """Catches: a crash without results.json; a number on the card that was not measured; transformers' arguments ignored."""
+    used = trainer(eval_strategy="steps", eval_steps=1)
+    used.train()
+    metrics = used.evaluate()
+    done = used.push_to_hub(
+        commit_message="mine", token=TOKEN, language="en", tags="extra", model_name="A name", private=True
+    )
+    assert done.oid == next(reversed(online.repos["tester/library"].history))
+    assert online.repos["tester/library"].private
+    assert online.commits("tester/library")[-1] == "mine"
+    page = ModelCard(online.files("tester/library")["README.md"].decode())
+    assert (page.data.language, page.data.model_name) == ("en", "A name")
+    assert "extra" in page.data.tags
+    shares = {r.metric_name: r for r in page.data.eval_results}
+    assert shares["free/exact"].metric_value == metrics["eval_free/exact"]
+    assert shares["free/exact"].metric_args["n"] == 32
+    assert shares["free/exact"].dataset_split is None
+    assert "Verdict" not in page.text
+    assert "# A name" in page.text
+    assert "max_new_tokens=3" in page.text
+    assert "2 steps, 8 examples" in page.text
+    assert "learning.png" in online.files("tester/library")
+
+
+def test_a_card_before_any_training(trainer, tmp_path):
+    """Catches: a crash without log history, or a budget of zero steps shown as one; results of another run taken over."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "results.json").write_text(
+        json.dumps({"steps": 7, "parameters": 1, "metrics": {"free/exact": 1.0}})
+    )
+    trainer().create_model_card()
+    page = ModelCard.load(tmp_path / "library" / "README.md")
+    assert page.data.eval_results is None
+    assert "budget" not in page.text
+    assert "Accuracy" not in page.text
+
+
+def test_no_training_starts_without_a_repository(online, trainer):
+    """Catches: hours of training before the first word about a missing permission."""
+    with pytest.raises(OSError, match=r"403, the token may not write to 'somebody/x'.*; nothing was started"):
+        trainer(push_to_hub=True, hub_model_id="somebody/x")
+
+
+def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):
+    """Catches: an end without weights or card on disk because the network was gone."""
+    used = trainer(push_to_hub=True, hub_model_id=REPO)
+    used.train()
+    online.fail_next("POST", "/commit/", 503, times=20)
+    with pytest.raises(OSError, match=r"the run is whole in .*library; push it with: python examples/push\.py"):
+        used.push_to_hub()
+    online.failures.clear()
+    to_hub.push_run(tmp_path / "library", REPO)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "library")
+    assert torch.equal(loaded.lm_head.weight, used.model.lm_head.weight)
+    assert "model.safetensors" in online.files(REPO)
+
+
+def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, trainer, caplog):
+    """Catches: optimizer states pushed with checkpoints; a training that ends, or a failure unseen, as the network goes."""
+    online.fail_next("POST", "/commit/", 500, times=1)
+    used = trainer(push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=1, hub_always_push=True)
+    used.train()
+    used._finish_current_push()
+    assert "a push during training failed, training goes on" in caplog.text
+    assert "Training in progress, step 2" in online.commits(REPO)
+    assert {"model.safetensors", "nt_failures.json", "tokenizer.json"} <= set(online.files(REPO))
+    assert not any(name.endswith((".pt", ".bin", ".pth")) or "state" in name for name in online.files(REPO))
+
+
+@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+def test_optimizer_states_are_never_published(strategy, tmp_path):
+    """Catches: pickles of the optimizer on the Hub."""
+    with pytest.raises(ValueError, match=f"hub_strategy='{strategy}' would publish optimizer states.*give every_save"):
+        ObjectiveTrainingArguments(str(tmp_path), hub_strategy=strategy)
+
+
+def test_what_was_pushed_comes_back(online, run):
+    """Catches: weights, objective, task or revision that do not survive the Hub."""
+    to_hub.push_run(run, REPO)
+    first = next(reversed(online.repos[REPO].history))
+    reversed_order = {"objective": {"objective": "next_token", "order": "reversed", "pad_token_id": 14}}
+    (run / "nt_failures.json").write_text(json.dumps(reversed_order))
+    to_hub.push_run(run, REPO)
+    new, old = nt_failures.load(REPO), nt_failures.load(REPO, revision=first)
+    assert (new.objective, new.task) == (NextToken(order="reversed", pad_token_id=14), None)
+    assert (old.objective.order, old.task) == ("forward", PathStar(2, 4, 10))
+    on_disk = nt_failures.load(str(run)).model
+    assert torch.equal(new.model.lm_head.weight, on_disk.lm_head.weight)
+
+
+def test_a_repository_that_cannot_be_read_is_named(online, monkeypatch):
+    """Catches: a missing or closed repository, or a missing revision, that ends in an error which names nothing."""
+    online.create("tester/locked", private=True)
+    monkeypatch.delenv("HF_TOKEN")
+    for repo in ("tester/nowhere", "tester/locked"):
+        with pytest.raises(OSError, match=repo):
+            nt_failures.load(repo)
+
+
+def test_pickled_weights_are_refused(finished, tmp_path):
+    """Catches: code of a stranger that runs because weights came as a pickle."""
+    shutil.copytree(finished(), tmp_path / "pickled")
+    model = AutoModelForCausalLM.from_pretrained(finished())
+    torch.save(model.state_dict(), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no safetensors weights, and pickled ones are not read; .*save_pretrained"):
+        nt_failures.load(str(tmp_path / "pickled"))

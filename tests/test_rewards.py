@@ -1,0 +1,121 @@
+"""Rewards for GRPO: by hand, against the judge, for every form in which TRL passes prompts and completions."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from nt_failures import rewards
+from nt_failures.rewards import reward_exact_path, reward_valid_prefix
+from nt_failures.tasks.path_star import PathStar
+
+# G(2, 5): arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
+PROMPT = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12="
+BOTH = pytest.mark.parametrize("reward", [reward_exact_path, reward_valid_prefix])
+
+
+@pytest.mark.parametrize(
+    ("completion", "exact", "prefix"),
+    [
+        ("32,34,6,16,12", 1.0, 1.0),
+        (" 32 34 6 16 12\n", 1.0, 1.0),
+        ("32,3,19,47,28", 0.0, 1.0),  # a wrong arm, to its leaf
+        ("32,3,19,47,12", 0.0, 0.8),  # a wrong arm, then the leap to the goal
+        ("32,34,6,16,12,28", 0.0, 1.0),  # the path, and more
+        ("32,34", 0.0, 0.4),
+        ("32,6,34,16,12", 0.0, 0.2),
+        ("34,6,16,12", 0.0, 0.0),  # along edges, but not from the source
+        ("12,16,6,34,32", 0.0, 0.0),  # reversed
+        ("32,$,6,16,12", 0.0, 0.2),
+        ("32,-3,19", 0.0, 0.2),
+        ("32;34;6;16;12", 0.0, 0.0),
+        ("", 0.0, 0.0),
+        ("the path is 32,34", 0.0, 0.0),
+        ("9" * 5000, 0.0, 0.0),
+        ("³²", 0.0, 0.0),
+    ],
+)
+def test_rewards_by_hand(completion, exact, prefix):
+    """Catches: a wrong arm or a longer answer that counts as exact, nodes counted behind the first false step."""
+    assert reward_exact_path([PROMPT], [completion]) == [exact]
+    assert reward_valid_prefix([PROMPT], [completion]) == [prefix]
+
+
+@pytest.mark.parametrize("completion", [None, [], [None], ["32"], 7, {"content": "32"}, [{"content": None}], [{}]])
+@BOTH
+def test_strange_completions_score_nothing(reward, completion):
+    """Catches: a training run of hours that dies on one odd completion, such as a tool call without content."""
+    assert reward([PROMPT, PROMPT], [completion, "32,34,6,16,12"]) == [0.0, 1.0]
+
+
+@BOTH
+def test_conversations(reward):
+    """Catches: conversations refused, the system's text read as the graph, an earlier turn read as the answer."""
+    prompt = [{"role": "system", "content": "Find the path."}, {"role": "user", "content": PROMPT}]
+    earlier = [{"role": "user", "content": "0,1/0,1="}, {"role": "assistant", "content": "0,1"}, *prompt]
+    right = [{"role": "assistant", "content": "32,34,6,16,12"}]
+    wrong = [{"role": "assistant", "content": "32,34,6,16,12"}, {"role": "assistant", "content": "no"}]
+    assert reward([prompt, earlier, prompt], [right, right, wrong]) == [1.0, 1.0, 0.0]
+
+
+@BOTH
+def test_other_columns_are_let_through(reward):
+    """Catches: a TypeError for the columns and callables that the trainer passes beside prompts and completions."""
+    more = {"edges": [[]], "completion_ids": [[1]], "trainer_state": None, "log_extra": print, "log_metric": print}
+    assert reward(prompts=[PROMPT], completions=["32,34,6,16,12"], **more) == [1.0]
+
+
+def test_sizes_are_read_from_the_prompt_and_the_judge_agrees():
+    """Catches: rewards fixed to one degree or length, to ordered edges, or with their own idea of what is right."""
+    prompts, completions, exact, whole = [], [], [], []
+    for seed, task in enumerate([PathStar(1, 2, 5), PathStar(2, 2, 50), PathStar(5, 3, 50), PathStar(3, 6, 65536)]):
+        columns = task.sample(np.random.default_rng(seed), 12)
+        rng = np.random.default_rng(seed + 10)
+        answers = columns["path"].tolist()
+        if task.degree > 1:
+            answers[4:8] = task.detours(columns, rng)[4:8].tolist()
+        answers[8:] = rng.integers(0, task.num_nodes, (4, task.path_length)).tolist()
+        judged = task.judge(columns, answers)
+        prompts += task.render(columns)["prompt"].to_list()
+        completions += [",".join(map(str, answer)) for answer in answers]
+        exact += judged["exact"].tolist()
+        whole += judged["valid_path"].tolist()
+    assert reward_exact_path(prompts, completions) == [float(x) for x in exact]
+    assert [reward == 1.0 for reward in reward_valid_prefix(prompts, completions)] == whole
+    assert 0 < sum(exact) < sum(whole) < len(whole)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reason"),
+    [
+        ("", "prompt 2 is no path-star prompt: not a path-star line: ''"),
+        ("find the path", "prompt 2 is no path-star prompt: not a path-star line: 'find the path'"),
+        ("0,1|1,2/0,2=0,1,2", r"prompt 2 holds the path already, \[0, 1, 2\]"),
+        ("0,1|1,2/0,1=", "goal 1 in '0,1|1,2/0,1=' is no leaf"),
+        ("0,1|1,2/5,2=", "is not a graph of 1 arms"),
+        ("0,1|1,2|0,3/0,3=", "is not a graph of 2 arms"),
+        ("0,1|1,0/0,1=", "is not a graph"),
+        ("0,70000/0,70000=", "label 70000"),
+        ([], "prompt 2 is a conversation without a text from the user"),
+        ([{"role": "assistant", "content": "0,1/0,1="}], "prompt 2 is a conversation without a text from the user"),
+        ([{"role": "user", "content": None}], "prompt 2 is a conversation without a text from the user"),
+    ],
+)
+@BOTH
+def test_bad_prompts(reward, prompt, reason):
+    """Catches: a reward of 0, an endless loop or a KeyError where the dataset is not what the reward was made for."""
+    with pytest.raises(ValueError, match=reason.replace("|", r"\|")):
+        reward([PROMPT, prompt], ["32,34,6,16,12"] * 2)
+
+
+@BOTH
+def test_as_many_completions_as_prompts(reward):
+    """Catches: rewards that silently belong to other rows."""
+    with pytest.raises(ValueError, match="2 prompts for 1 completions"):
+        reward([PROMPT] * 2, ["32"])
+
+
+def test_examples_of_the_docstrings():
+    """Catches: documented rewards that are not those given."""
+    results = doctest.testmod(rewards)
+    assert (results.failed, results.attempted) == (0, 2)
