@@ -9,6 +9,7 @@ Stop it at any time: finished runs are kept, and the same command goes on where 
 
 import argparse
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{args.recipes} is neither a recipe nor a folder with *.yaml recipes; see examples/recipes.")
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
     results = folder / "results.jsonl"
+    wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
     if args.only_report and not results.exists():
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +52,8 @@ def main(argv: list[str]) -> None:
                 arguments.parse(args.extra)  # a wrong flag fails here, not in the first run
                 for left in folder.glob(f"{ATTEMPT}*"):  # of a killed study
                     shutil.rmtree(left)
-                run_missing(recipes, range(args.seeds), results, folder, args)
-            forms = {recipe.stem: fingerprint(recipe, args.extra) for recipe in recipes}
+                run_missing(wanted, results, folder, args.jobs, args.keep_models)
+            forms = {job.recipe.stem: job.fingerprint for job in wanted}
             report(results, folder, args.title or args.recipes.stem, forms)
     except filelock.Timeout:
         raise ValueError(
@@ -79,23 +82,37 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, args: argparse.Namespace) -> None:
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run that is to be made: a recipe, a seed, and flags for examples/train.py."""
+
+    recipe: Path
+    seed: int
+    extra: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
+        values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_missing(wanted: Sequence[Job], results: Path, folder: Path, at_once: int, keep_models: bool = False) -> None:
     """Every run that results.jsonl does not hold yet. A recipe that fails is given up, the others go on; then it is said."""
     done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in study.read_results(results)}
-    wanted = [(recipe, seed) for seed in seeds for recipe in recipes]
-    todo = [(r, s) for r, s in wanted if (r.stem, s, fingerprint(r, args.extra)) not in done]
+    todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
     failures: dict[Path, Exception] = {}
 
-    def attempt(recipe: Path, seed: int) -> dict | None:
+    def attempt(job: Job) -> dict | None:
         try:
-            return None if recipe in failures else run_one(recipe, seed, folder, args)
+            return None if job.recipe in failures else run_one(job, folder, keep_models)
         except Exception as error:  # said below, once the other runs are finished and written
-            failures.setdefault(recipe, error)
+            failures.setdefault(job.recipe, error)
             return None
 
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(attempt, recipe, seed) for recipe, seed in todo]
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(attempt, job) for job in todo]
         try:
             for future in concurrent.futures.as_completed(futures):
                 record = future.result()
@@ -114,40 +131,28 @@ def run_missing(recipes: list[Path], seeds: range, results: Path, folder: Path, 
         raise RuntimeError("; ".join(str(error) for error in failures.values()))
 
 
-def run_one(recipe: Path, seed: int, folder: Path, args: argparse.Namespace) -> dict:
+def run_one(job: Job, folder: Path, keep_models: bool) -> dict:
     """One run in a process of its own, in a folder of its own; a killed attempt leaves nothing in another's way."""
-    work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{recipe.stem}-seed{seed}-", dir=folder))
-    recipe = Path(shutil.copy(recipe, work))  # what is recorded is what is trained, even if it is edited meanwhile
-    form = fingerprint(recipe, args.extra)
-    command = [
-        sys.executable,
-        str(TRAIN),
-        str(recipe),
-        "--seed",
-        str(seed),
-        "--output_dir",
-        str(work / "run"),
-        *args.extra,
-    ]
+    name = job.recipe.stem
+    work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{name}-seed{job.seed}-", dir=folder))
+    # What is recorded is what is trained, even if the recipe is edited meanwhile.
+    job = dataclasses.replace(job, recipe=Path(shutil.copy(job.recipe, work)))
+    command = [sys.executable, str(TRAIN), str(job.recipe), "--seed", str(job.seed)]
+    command += ["--output_dir", str(work / "run"), *job.extra]
     environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
     log = work / "log.txt"
     with open(log, "w", encoding="utf-8") as file:
         code = CHILDREN.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
     if code != 0:
         tail = log.read_text(encoding="utf-8").splitlines()[-1:]
-        raise RuntimeError(f"{recipe.stem}, seed {seed} failed with exit code {code}: {' '.join(tail)} (log: {log})")
+        raise RuntimeError(f"{name}, seed {job.seed} failed with exit code {code}: {' '.join(tail)} (log: {log})")
     found = json.loads((work / "run" / "results.json").read_text(encoding="utf-8"))
-    if args.keep_models:
-        work.rename(folder / f"{recipe.stem}-seed{seed}-{form}")
+    form = job.fingerprint
+    if keep_models:
+        work.rename(folder / f"{name}-seed{job.seed}-{form}")
     else:
         shutil.rmtree(work)
-    return {"recipe": recipe.stem, "seed": seed, "fingerprint": form, **found}
-
-
-def fingerprint(recipe: Path, extra: list[str]) -> str:
-    """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    return hashlib.sha256(json.dumps([values, extra], sort_keys=True).encode()).hexdigest()[:12]
+    return {"recipe": name, "seed": job.seed, "fingerprint": form, **found}
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:

@@ -344,11 +344,11 @@ def test_runs_beside_a_failing_one_are_kept(small):
     small.recipe("b", gate=small.gate, gate_of_seed=0)
     failing = small.module.run_one
 
-    def opens_the_gate(recipe, seed, folder, args):
+    def opens_the_gate(job, folder, keep_models):
         try:
-            return failing(recipe, seed, folder, args)
+            return failing(job, folder, keep_models)
         finally:
-            if recipe.stem == "a":
+            if job.recipe.stem == "a":
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
