@@ -50,8 +50,7 @@ def main(argv: list[str]) -> None:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
                 arguments.parse(args.extra)  # a wrong flag fails here, not in the first run
-                for left in folder.glob(f"{ATTEMPT}*"):  # of a killed study
-                    shutil.rmtree(left)
+                clear_attempts(folder)
                 run_missing(wanted, results, folder, args.jobs, args.keep_models)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
             report(results, folder, args.title or args.recipes.stem, forms)
@@ -77,9 +76,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, args.extra = parser.parse_known_args(argv)
     if args.seeds < 1 or args.jobs < 1:
         raise ValueError(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1.")
-    if any(flag.split("=")[0] in ("--seed", "--output_dir") for flag in args.extra):
-        raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
+    check_extra(args.extra)
     return args
+
+
+def check_extra(extra: Sequence[str]) -> None:
+    """Refuse flags that would make every run the same one."""
+    if any(flag.split("=")[0] in ("--seed", "--output_dir") for flag in extra):
+        raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
+
+
+def clear_attempts(folder: Path) -> None:
+    """Remove what a killed study left behind."""
+    for left in folder.glob(f"{ATTEMPT}*"):
+        shutil.rmtree(left)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,6 +154,39 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     return figure
 
 
+def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
+    """When each seed of several recipes solves the task: a dot at its step, an open triangle at the end if it never did.
+
+    Args:
+        groups: each with `name`, `times` (a step per seed, None for never), `steps` (the budget), `solved`, `seeds`.
+    """
+    order = sorted(groups, key=lambda g: (-g["solved"] / g["seeds"], g["steps_to_solve"] or np.inf, g["name"]))
+    figure, axes = _axes(7.2, 0.42 * len(order) + 1.3)
+    rows = np.arange(len(order))[::-1]
+    budget = max(group["steps"] for group in order)
+    for row, group in zip(rows, order, strict=True):
+        spread = row + np.linspace(-0.2, 0.2, len(group["times"]))
+        for y, step in zip(spread, group["times"], strict=True):
+            solved = step is not None
+            look = (
+                {"marker": "o", "color": BLUE}
+                if solved
+                else {"marker": ">", "color": VERMILION, "markerfacecolor": "white"}
+            )
+            axes.plot(step if solved else group["steps"], y, markersize=6, clip_on=False, zorder=3, **look)
+        axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
+    axes.set_yticks(rows, [group["name"] for group in order], fontsize=9.5)
+    axes.set_xlim(0, budget)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_xlabel(
+        "training steps until exact >= 95 % on validation graphs\ndots: seeds, triangles: not solved", fontsize=10
+    )
+    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
 def path_star(
     edges: Sequence, source: int, goal: int, path: Sequence[int], answer: Sequence[int], title: str = ""
 ) -> Figure:

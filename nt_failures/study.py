@@ -136,6 +136,8 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "solved": solved,
         "solve_interval": wilson(solved, len(runs)),
         "steps_to_solve": statistics.median(times) if times else None,
+        "times": [steps_to_solve(run["learning_curve"], metric=measure(run)) for run in runs],
+        "flops_to_solve": _flops_to_solve(runs),
         "steps": max(run["steps"] for run in runs),
         "seconds": statistics.median(run["train_seconds"] for run in runs),
         "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}),
@@ -166,11 +168,15 @@ def _t975(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
+COLUMNS = (
+    *("recipe", "chance", "exact, mean [95 %]", "decision", "others", "on train", "follows wrong arm", "solved"),
+    *("steps to solve", "verdict"),
+)
+
+
 def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """The study as a Markdown table."""
-    head = ("recipe", "chance", "exact, mean [95 %]", "decision", "others", "on train", "follows wrong arm")
-    head += ("solved", "steps to solve", "verdict")
-    rows = [head, ("---",) * len(head), *(_cells(group) for group in groups)]
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *(cells(group) for group in groups)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lines += [
@@ -184,7 +190,8 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(group: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """A group as text, one entry for each of `COLUMNS`."""
     interval = group["exact_interval"]
     low, high = group["solve_interval"]
     spread = "" if interval is None else f" [{share(interval[0])}, {share(interval[1])}]"
@@ -201,6 +208,16 @@ def _cells(group: Mapping[str, Any]) -> tuple[str, ...]:
         f"> {group['steps']:,}" if time is None else f"{time:,.0f}",
         ", ".join(group["verdicts"]),
     )
+
+
+def _flops_to_solve(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Median over solved runs of the training FLOPs up to the step that solved; None if none did."""
+    spent = [
+        run["flops"] * step / run["steps"]
+        for run in runs
+        if (step := steps_to_solve(run["learning_curve"], metric=measure(run))) is not None
+    ]
+    return statistics.median(spent) if spent else None
 
 
 def _range(values: Sequence[float]) -> str:

@@ -34,6 +34,7 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=(), *
         "decision_position": 2,
         "trained_positions": None,
         "steps": 2000,
+        "flops": 1e12,
         "examples": 128_000,
         "train_seconds": 60.0 + seed,
         "learning_curve": [{"step": step, "free/exact": share} for step, share in curve],
@@ -187,11 +188,14 @@ def test_groups_by_hand():
         "solved": 0,
         "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
         "steps_to_solve": None,
+        "times": [None, None],
+        "flops_to_solve": None,
         "steps": 2000,
         "seconds": 60.5,
         "verdicts": ["clever-hans + indecipherable token"],
     }
     assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
+    assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
     assert cure["others"] == 0.6  # of its own, parallel decoding
     assert cure["verdicts"] == ["solved", "undertrained"]
 

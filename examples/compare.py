@@ -1,0 +1,145 @@
+"""Compare objectives under one protocol: choose each one's learning rate on validation graphs, then run its seeds.
+
+    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10            # five seeds of each, or what is missing
+    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10 --only_report
+
+Every recipe of the folder gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
+choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.
+Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import reproduce
+import torch
+import yaml
+from reproduce import Job
+
+from nt_failures import arguments, comparison, figures, study
+
+FIRST_TUNING_SEED = 1000
+"""Tuning seeds are no seeds that are reported."""
+
+
+def main(argv: list[str]) -> None:
+    """Tune, run, report."""
+    args = parse(argv)
+    recipes = sorted(args.recipes.glob("*.yaml"))
+    if not recipes:
+        raise ValueError(f"{args.recipes} is no folder with *.yaml recipes; see examples/recipes/compare.")
+    folder = args.output_dir or Path("outputs") / "compare" / args.recipes.name
+    if args.only_report and not (folder / "results.jsonl").exists():
+        raise ValueError(f"{folder / 'results.jsonl'} holds no finished run yet; run without --only_report.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            if not args.only_report:
+                arguments.parse(args.extra)
+                reproduce.clear_attempts(folder)
+                tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
+                reproduce.run_missing(tuning, folder / "tuning.jsonl", folder, args.jobs)
+            chosen = choose(recipes, study.read_results(folder / "tuning.jsonl"), args)
+            wanted = [
+                Job(recipe, seed, flags(recipe, rate, args))
+                for seed in range(args.seeds)
+                for recipe, rate in chosen.items()
+            ]
+            if not args.only_report:
+                reproduce.run_missing(wanted, folder / "results.jsonl", folder, args.jobs)
+            report(folder, chosen, wanted, args.title or args.recipes.name)
+    except filelock.Timeout:
+        raise ValueError(f"another process is working on {folder}; wait, or give another --output_dir.") from None
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line; unknown flags go to examples/train.py in every run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("recipes", type=Path, help="a folder of recipes, one for each objective")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="times the recipe's learning rates"
+    )
+    parser.add_argument("--tuning_seeds", type=int, default=1, help="runs of each learning rate (%(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="default: outputs/compare/NAME")
+    at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
+    parser.add_argument("--jobs", type=int, default=at_once, help="runs at a time (%(default)s)")
+    parser.add_argument("--title", help="title of the figure")
+    parser.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
+    args, args.extra = parser.parse_known_args(argv)
+    if min(args.seeds, args.jobs, args.tuning_seeds) < 1 or min(args.rates) <= 0:
+        raise ValueError("--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates above 0.")
+    reproduce.check_extra(args.extra)
+    return args
+
+
+def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...]:
+    """The recipe's learning rates times `rate`; a grid of one needs none."""
+    if args.rates == [1.0]:
+        return tuple(args.extra)
+    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    names = ["learning_rate"] + (["muon_learning_rate"] if values.get("optimizer") == "muon" else [])
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"{recipe} gives no {missing[0]}, which the grid is a multiple of; write it into the recipe.")
+    scaled = [part for name in names for part in (f"--{name}", f"{values[name] * rate:.6g}")]
+    return (*scaled, *args.extra)
+
+
+def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
+    """The grid of one recipe."""
+    if len(args.rates) == 1:
+        return []
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + args.tuning_seeds)
+    return [Job(recipe, seed, flags(recipe, rate, args)) for rate in args.rates for seed in seeds]
+
+
+def choose(recipes: Sequence[Path], tuning: Sequence[Mapping[str, Any]], args: argparse.Namespace) -> dict[Path, float]:
+    """The multiple of the learning rates that serves each recipe best on validation graphs."""
+    found = {(run["recipe"], run["seed"], run["fingerprint"]): run for run in tuning}
+    chosen = {}
+    for recipe in recipes:
+        scores = {}
+        for rate in args.rates:
+            jobs = [job for job in tuning_jobs(recipe, args) if job.extra == flags(recipe, rate, args)]
+            runs = [found.get((recipe.stem, job.seed, job.fingerprint)) for job in jobs]
+            scores[rate] = _score([run for run in runs if run is not None])
+        chosen[recipe] = max(args.rates, key=lambda rate: scores[rate])
+    return chosen
+
+
+def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
+    steps = [study.steps_to_solve(run["learning_curve"], metric=study.measure(run)) for run in runs]
+    solved = [step for step in steps if step is not None]
+    last = [run["learning_curve"][-1][study.measure(run)] for run in runs]
+    return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / max(len(last), 1)
+
+
+def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], title: str) -> None:
+    """comparison.md and comparison.png: who solves the task how often, how soon, at what cost."""
+    forms = {job.recipe.stem: job.fingerprint for job in wanted}
+    groups = study.summarise(study.read_results(folder / "results.jsonl"), forms)
+    rates = {recipe.stem: rate for recipe, rate in chosen.items()}
+    table = comparison.table([{**group, "rate": rates.get(group["name"])} for group in groups])
+    (folder / "comparison.md").write_text(table, encoding="utf-8")
+    figures.save(figures.time_to_solve(groups, title), folder / "comparison.png")
+    print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, reproduce.interrupt)
+    try:
+        main(sys.argv[1:])
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; finished runs are kept, the same command goes on from there")

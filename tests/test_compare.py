@@ -1,0 +1,146 @@
+"""examples/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from test_study import record
+
+from nt_failures import comparison, figures, study
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TRAIN = """
+import json, pathlib, sys
+recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
+rate = float(sys.argv[sys.argv.index("--learning_rate") + 1]) if "--learning_rate" in sys.argv else None
+marks = pathlib.Path(__file__).parent / "marks"
+(marks / f"{recipe.stem} {seed} {rate}").touch()
+made = json.loads((pathlib.Path(__file__).parent / f"{recipe.stem}.json").read_text())
+folder.mkdir()
+(folder / "results.json").write_text(json.dumps(made[str(rate)]))
+"""
+
+
+def results(curve, exact):
+    """A run of 400 steps with 1e12 FLOPs and this validation curve."""
+    made = {k: v for k, v in record(exact=exact, curve=curve).items() if k not in ("recipe", "seed", "fingerprint")}
+    return made | {"steps": 400, "flops": 1e12}
+
+
+NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 0.5), (200, 0.97), (400, 0.99)]
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch):
+    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py beside a stand-in."""
+    for name in ("recipes", "marks"):
+        (tmp_path / name).mkdir()
+    for name in ("reproduce.py", "compare.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "train.py").write_text(TRAIN)
+    for name, by_rate in {
+        "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
+        "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(by_rate))
+        (tmp_path / "recipes" / f"{name}.yaml").write_text(f"objective: {name}\nlearning_rate: 0.002\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("reproduce", "compare"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    spec = importlib.util.spec_from_file_location("compare", tmp_path / "compare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield tmp_path, module.main
+    sys.modules.pop("reproduce", None)
+
+
+def run(setting, *flags):
+    folder, main = setting
+    main([str(folder / "recipes"), "--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags])
+
+
+def marks(setting):
+    return sorted(mark.name for mark in (setting[0] / "marks").iterdir())
+
+
+TUNING = [f"{name} 1000 {rate}" for name in ("cure", "hans") for rate in (0.001, 0.002, 0.004)]
+SEEDS = [f"{name} {seed} {rate}" for name, rate in (("cure", 0.004), ("hans", 0.001)) for seed in (0, 1)]
+
+
+def test_the_best_rate_is_chosen_and_reported_apart_from_the_tuning(setting):
+    """Catches: a rate chosen on reported seeds, the same rate for all, the last one instead of the best."""
+    run(setting)
+    assert marks(setting) == sorted(TUNING + SEEDS)
+    reported = study.read_results(setting[0] / "out" / "results.jsonl")
+    assert sorted((r["recipe"], r["seed"]) for r in reported) == [("cure", 0), ("cure", 1), ("hans", 0), ("hans", 1)]
+    lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
+    assert lines[2].startswith("| cure | x 2 | 2 of 2 [34%, 100%] | 200 | 5.0e+11 | 99.0% [99.0%, 99.0%] |")
+    assert lines[3].startswith("| hans | x 0.5 | 0 of 2 [0%, 66%] | > 400 | - | 60.0% [60.0%, 60.0%] |")
+    assert (setting[0] / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_run_twice(setting):
+    """Catches: tuning done again at every call, seeds lost when more are asked for."""
+    run(setting)
+    for mark in (setting[0] / "marks").iterdir():
+        mark.unlink()
+    run(setting)
+    run(setting, "--only_report")
+    assert marks(setting) == []
+    run(setting, "--seeds", "3")
+    assert marks(setting) == ["cure 2 0.004", "hans 2 0.001"]
+
+
+def test_a_grid_of_one_needs_no_tuning(setting):
+    """Catches: runs whose figures decide nothing."""
+    run(setting, "--rates", "2")
+    assert marks(setting) == [f"{name} {seed} 0.004" for name in ("cure", "hans") for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0"], "must be at least 1"),
+        (["--rates", "0"], "every one of --rates above 0"),
+        (["--seed", "3"], "--seed is set for each run"),
+        (["--only_report"], "holds no finished run yet"),
+    ],
+)
+def test_bad_arguments(flags, message, setting):
+    """Catches: a comparison of nothing, or of one seed with itself."""
+    with pytest.raises(ValueError, match=message):
+        run(setting, *flags)
+    assert marks(setting) == []
+
+
+def test_a_recipe_without_the_rate(setting):
+    """Catches: a grid that is the same rate three times."""
+    (setting[0] / "recipes" / "hans.yaml").write_text("objective: hans\n")
+    with pytest.raises(ValueError, match="gives no learning_rate, which the grid is a multiple of"):
+        run(setting)
+
+
+def group(name, times, **changes):
+    solved = [t for t in times if t is not None]
+    made = {"name": name, "times": times, "steps": 400, "solved": len(solved), "seeds": len(times)}
+    return made | {"steps_to_solve": solved[0] if solved else None} | changes
+
+
+def test_censored_runs_are_shown_as_such():
+    """Catches: seeds that never solved left out, or drawn as solved at the last step."""
+    (axes,) = figures.time_to_solve([group("hans", [None, None]), group("cure", [200, None])], "a study").axes
+    shown = [(line.get_marker(), float(line.get_xdata()[0]), round(float(line.get_ydata()[0]))) for line in axes.lines]
+    assert shown == [("o", 200.0, 1), (">", 400.0, 1), (">", 400.0, 0), (">", 400.0, 0)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cure", "hans"]
+    assert [text.get_text() for text in axes.texts] == ["1 of 2", "0 of 2"]
+
+
+def test_the_most_often_solved_stands_first():
+    """Catches: an order by name, or by a mean that hides the lottery."""
+    runs = [record("a", seed, exact) | {"flops": 1e12} for seed, exact in enumerate([0.94, 0.94])]
+    runs += [record("b", seed, exact, curve=[(9, exact)]) | {"flops": 1e12} for seed, exact in enumerate([0.99, 0.1])]
+    table = comparison.table([{**g, "rate": None} for g in study.summarise(runs)])
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["b", "a"]
