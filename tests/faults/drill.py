@@ -86,13 +86,16 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
 def _install(fault: Fault | None, steps: Path) -> None:
     """Note every step, and plant the fault."""
     training_step, file = steady.SteadyTrainer.training_step, steps.open("w", encoding="utf-8")
+    seen = set()
 
     def noted(self, *args, **kwargs):
         step = self.state.global_step + 1
+        first = step not in seen  # of the accumulated batches
+        seen.add(step)
         file.write(f"{step},")
         file.flush()
         loss = training_step(self, *args, **kwargs)
-        if fault is not None and (fault.spot, fault.step) == ("step", step):
+        if first and fault is not None and (fault.spot, fault.step) == ("step", step):
             _strike(fault)
         return loss
 
