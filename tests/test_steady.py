@@ -67,7 +67,7 @@ def test_a_nan_loss_stops_the_run(trainer):
 def test_no_checkpoint_holds_a_nan(trainer):
     """Catches: NaN weights saved because the loss before them was still finite."""
     run = trainer(Poison(4, before=False), save_total_limit=1)
-    with pytest.raises(FloatingPointError, match="a weight became NaN or infinite at step 4, .*checkpoint-2"):
+    with pytest.raises(FloatingPointError, match=r"a weight became NaN or infinite at step 4, .*checkpoint-2"):
         run.train()
     assert steps(run) == ["checkpoint-2"]
     kept = load_file(Path(run.args.output_dir) / "checkpoint-2" / "model.safetensors")

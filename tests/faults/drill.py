@@ -24,6 +24,9 @@ MID_SAVE = ("weights", "optimizer.pt", "scheduler.pt", "rng_state", "state", "ma
 """Places in a save at which it can die, each with half of that file written."""
 SPOTS = ("step", *MID_SAVE, "rotation")
 
+LONGEST = 120
+"""Seconds after which a run counts as hanging."""
+
 
 class Fault(NamedTuple):
     """What happens, once: signals at `spot` of a step. SIGKILL also cuts the file that is just being written in half."""
@@ -59,7 +62,9 @@ def start(flags: str, folder: Path, cache: Path, fault: Fault | None = None, ran
 
 
 def finish(process, notes: Path) -> Ended:
-    """Wait for a run."""
+    """Wait for a run, which takes a few seconds; one that hangs is killed, which its exit code then shows."""
+    process.join(timeout=LONGEST)
+    process.kill()
     process.join()
     steps = json.loads(f"[{notes.with_suffix('.steps').read_text(encoding='utf-8').rstrip(',')}]")
     return Ended(process.exitcode, notes.with_suffix(".out").read_text(encoding="utf-8"), sorted(set(steps)))
