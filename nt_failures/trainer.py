@@ -216,6 +216,9 @@ class ObjectiveTrainer(SteadyTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        if not self.args.should_save:  # the other processes only take part in gathering what is sharded
+            super()._save(output_dir, state)
+            return
         super()._save(output_dir, attached.save(state, folder))
         save_run(folder, self.objective, self.task)
         # A pickle that nothing reads, and that holds the token of `hub_token`.
