@@ -150,3 +150,11 @@ def test_nothing_whole_to_resume(trainer):
     """Catches: training from the start that was asked to go on."""
     with pytest.raises(ValueError, match="holds no whole checkpoint to resume"):
         trainer().train(True)
+
+
+def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
+    """Catches: a second process that writes into a checkpoint which the first has not made yet, and dies of it."""
+    run = trainer()
+    monkeypatch.setattr(ObjectiveTrainingArguments, "should_save", False)
+    run.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
+    assert not (tmp_path / "checkpoint-1").exists()
