@@ -3,18 +3,23 @@
 accelerate launch examples/train.py                                   # the quickstart recipe
 accelerate launch examples/train.py --order reversed                  # one change to it
 accelerate launch examples/train.py examples/recipes/hybrid.yaml --seed 1
+
+Ctrl-C and SIGTERM save a checkpoint; the same command with --resume goes on from it.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, finder, models, report, runs
+from nt_failures import arguments, checkpoints, finder, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
+from nt_failures.stopping import StopOnSignal
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
@@ -59,9 +64,14 @@ def main(argv: list[str]) -> dict:
         print(runs.headline(args, model))
 
     start = time.monotonic()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with StopOnSignal() as stop:
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.signal is None:
+            trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     seconds = time.monotonic() - start
-    trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
+    if stop.signal is not None:
+        stopped(trainer, stop.signal)
 
     asked, training.full_decode = training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -77,6 +87,15 @@ def main(argv: list[str]) -> dict:
     return results
 
 
+def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
+    """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
+    if trainer.is_world_process_zero():
+        checkpoint = checkpoints.newest_whole(Path(trainer.args.output_dir))
+        print(f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}", file=sys.stderr)
+        print("the same command with --resume goes on from there", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> PreTrainedTokenizerBase:
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; knows `extra_tokens`."""
     if args.model.tokenizer or not models.from_scratch(args.model.model):
@@ -90,5 +109,8 @@ def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; what was saved before stays, and --resume goes on from it", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -66,13 +66,16 @@ class RunArguments(ObjectiveTrainingArguments):
 
     sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
+    resume: bool = _help("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.sample_rows <= 100:
             raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
-        if self.overwrite_output_dir and self.resume_from_checkpoint is not None:
-            raise ValueError("overwrite_output_dir and resume_from_checkpoint exclude each other; give one of them.")
+        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
+        both = [name for name in exclusive if vars(self)[name]]
+        if len(both) > 1:
+            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
         _check_trackers(self.report_to)
 
 

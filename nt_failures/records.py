@@ -49,7 +49,15 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 def recipe(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The recipe that repeats a run, from its `Arguments.to_dict()`: flat, without how it was resumed or published."""
-    once = ("resume_from_checkpoint", "overwrite_output_dir", "push_to_hub", "disable_tqdm", "run_name", "project")
+    once = (
+        "resume",
+        "resume_from_checkpoint",
+        "overwrite_output_dir",
+        "push_to_hub",
+        "disable_tqdm",
+        "run_name",
+        "project",
+    )
     flat = {
         name: value for part in ("data", "task", "model", "objective", "training") for name, value in run[part].items()
     }

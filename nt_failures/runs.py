@@ -10,9 +10,8 @@ import datasets
 import numpy as np
 import yaml
 from transformers import PreTrainedModel
-from transformers.trainer_utils import get_last_checkpoint
 
-from nt_failures import report
+from nt_failures import checkpoints, report
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.models import parameter_count
@@ -41,8 +40,9 @@ def check_output_dir(args: Arguments) -> str | None:
     """Refuse an output folder that must not be written, changing nothing; returns the checkpoint to resume, if any.
 
     Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
-    (`--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even then
-    only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it began.
+    (`--resume`, `--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even
+    then only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it began.
+    `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
     """
     training = args.training
     if "output_dir" not in args.given:
@@ -58,14 +58,18 @@ def check_output_dir(args: Arguments) -> str | None:
         _check_same_run(args, folder)
         return _checkpoint(training.resume_from_checkpoint, folder, training.max_steps)
     if folder.exists() and any(folder.iterdir()):
-        if not training.overwrite_output_dir:
+        if training.resume and (folder / ARGUMENTS_FILE).exists():
+            _check_same_run(args, folder)
+            newest = checkpoints.newest_whole(folder)
+            return None if newest is None else _checkpoint(str(newest), folder, training.max_steps)
+        if not (training.overwrite_output_dir or training.resume):
             raise ValueError(
-                f"output_dir {str(folder)!r} is not empty; add --resume_from_checkpoint last to go on with it, "
+                f"output_dir {str(folder)!r} is not empty; add --resume to go on with it, "
                 "--overwrite_output_dir to replace it, or --output_dir with another folder."
             )
         if not (folder / ARGUMENTS_FILE).exists():
             raise ValueError(
-                f"output_dir {str(folder)!r} holds no earlier run ({ARGUMENTS_FILE} is missing), so it is not cleared; "
+                f"output_dir {str(folder)!r} holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone; "
                 "give --output_dir with another folder."
             )
         for source in filter(None, (args.model.model, args.model.tokenizer)):
@@ -104,22 +108,31 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
 
 
 def _checkpoint(asked: str | bool, folder: Path, max_steps: int) -> str:
-    checkpoint = str(asked)
-    if checkpoint.lower() in ("last", "true"):
-        checkpoint = get_last_checkpoint(str(folder)) if folder.exists() else None
+    checkpoint = Path(str(asked))
+    if str(asked).lower() in ("last", "true"):
+        checkpoint = checkpoints.newest_whole(folder)
         if checkpoint is None:
             raise ValueError(
-                f"output_dir {str(folder)!r} holds no checkpoint to resume; train with --save_strategy steps."
+                f"output_dir {str(folder)!r} holds no whole checkpoint to resume; train with --save_strategy steps."
             )
-    state = Path(checkpoint) / "trainer_state.json"
+    state = checkpoint / checkpoints.STATE_FILE
     if not state.exists():
-        raise ValueError(f"{checkpoint!r} is no checkpoint of a Trainer ({state.name} is missing).")
+        raise ValueError(f"{str(checkpoint)!r} is no checkpoint of a Trainer ({state.name} is missing).")
+    damage = checkpoints.damage(checkpoint)
+    if damage is not None:
+        raise ValueError(f"{str(checkpoint)!r} is half-written ({damage}); --resume takes the newest whole one.")
     step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
-    if 0 < max_steps <= step:
+    if 0 < max_steps <= step and _tested_after(folder, step):
         raise ValueError(
-            f"{checkpoint!r} is at step {step} of {max_steps} already; give a larger --max_steps to go on."
+            f"{str(checkpoint)!r} is at step {step} of {max_steps} already; give a larger --max_steps to go on."
         )
-    return checkpoint
+    return str(checkpoint)
+
+
+def _tested_after(folder: Path, step: int) -> bool:
+    """Whether the final test of a run of that many steps is done; a run that was stopped before it goes on to it."""
+    path = folder / RESULTS_FILE
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["steps"] >= step
 
 
 def longest_sequence(rows: datasets.Dataset) -> int:

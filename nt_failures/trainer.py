@@ -1,7 +1,7 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-It adds three things to the Trainer and nothing else: the loss is the objective's, the metrics come from predictions
-(forced, free, parallel), and the objective and task are saved beside the model.
+It adds three things to the Trainer (steady.py: one that loses nothing): the loss is the objective's, the metrics come from
+predictions (forced, free, parallel), and the objective and task are saved beside the model.
 """
 
 import contextlib
@@ -14,15 +14,17 @@ from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
 from nt_failures import attached, hub, run_card
+from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, objective_metrics, predict
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
+from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
 
 OPTIMIZERS = ("adamw", "muon")
@@ -37,6 +39,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
     )
     dataloader_pin_memory: bool = dataclasses.field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
+    )
+    logging_nan_inf_filter: bool = dataclasses.field(
+        default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
     )
     optimizer: str = dataclasses.field(
         default="adamw",
@@ -59,7 +64,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
             )
 
 
-class ObjectiveTrainer(Trainer):
+class ObjectiveTrainer(SteadyTrainer):
     """Train a stock causal LM under an objective.
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
@@ -92,8 +97,10 @@ class ObjectiveTrainer(Trainer):
         self.task = task
         self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
-        kwargs.setdefault("data_collator", objective.collate)
+        collate = RepeatableCollate(objective.collate, args.seed)
+        kwargs.setdefault("data_collator", collate)
         super().__init__(model, args, **kwargs)
+        self.add_callback(collate)
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
@@ -209,6 +216,9 @@ class ObjectiveTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        if not self.args.should_save:  # the other processes only take part in gathering what is sharded
+            super()._save(output_dir, state)
+            return
         super()._save(output_dir, attached.save(state, folder))
         save_run(folder, self.objective, self.task)
         # A pickle that nothing reads, and that holds the token of `hub_token`.

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from nt_failures import runs
+from nt_failures import checkpoints, runs
 from nt_failures.arguments import RunArguments, parse
 from nt_failures.objectives import NextToken
 from nt_failures.tokenizer import tokenize
@@ -34,13 +34,13 @@ def content(folder):
 def earlier(tmp_path):
     """The folder of an earlier run, with two checkpoints."""
     folder = tmp_path / "run"
-    for name in ("checkpoint-9/model", "checkpoint-10/model", "results.json"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name, encoding="utf-8")
     for step in (9, 10):
-        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(
-            f'{{"global_step": {step}}}', encoding="utf-8"
-        )
+        checkpoint = folder / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model").write_text("weights", encoding="utf-8")
+        (checkpoint / "trainer_state.json").write_text(f'{{"global_step": {step}}}', encoding="utf-8")
+        checkpoints.seal(checkpoint)
+    (folder / "results.json").write_text('{"steps": 10}', encoding="utf-8")
     (folder / "arguments.json").write_text(json.dumps(arguments(folder).to_dict()), encoding="utf-8")
     return folder
 
@@ -60,7 +60,7 @@ def test_a_new_folder(tmp_path, exists):
 def test_an_earlier_run_is_refused(earlier):
     """Catches: results overwritten by a command typed twice."""
     before = content(earlier)
-    with pytest.raises(ValueError, match=r"is not empty; add --resume_from_checkpoint last .*--overwrite_output_dir"):
+    with pytest.raises(ValueError, match=r"is not empty; add --resume to go on .*--overwrite_output_dir"):
         claim(arguments(earlier))
     assert content(earlier) == before
 
@@ -74,7 +74,7 @@ def test_an_earlier_run_is_replaced_whole(earlier):
 def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
     """Catches: `--overwrite_output_dir --output_dir ~`."""
     (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"holds no earlier run .*so it is not cleared"):
+    with pytest.raises(ValueError, match=r"holds no earlier run .*so it is left alone"):
         claim(arguments(tmp_path, "--overwrite_output_dir"))
     assert content(tmp_path) == {"thesis.tex": "years"}
 
@@ -96,7 +96,7 @@ def test_resuming_from_a_chosen_checkpoint(earlier):
 
 def test_nothing_to_resume(tmp_path):
     """Catches: a training from the start that was asked to go on; a folder claimed by a run that never began."""
-    with pytest.raises(ValueError, match=r"holds no checkpoint to resume; train with --save_strategy steps"):
+    with pytest.raises(ValueError, match=r"holds no whole checkpoint to resume; train with --save_strategy steps"):
         claim(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
     assert not (tmp_path / "run").exists()
 
@@ -172,10 +172,44 @@ def test_a_finished_run_is_not_resumed(earlier):
         claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "10"))
 
 
+def test_a_finished_training_goes_on_to_its_test(earlier):
+    """Catches: a run killed between its last step and its test that can neither be resumed nor finished."""
+    (earlier / "results.json").unlink()
+    assert claim(arguments(earlier, "--resume", "--max_steps", "10")) == str(earlier / "checkpoint-10")
+
+
+def test_resume_passes_over_half_written_checkpoints(earlier, caplog):
+    """Catches: training that goes on from half a checkpoint, or falls back without a word."""
+    (earlier / "checkpoint-10" / "model").write_text("weig", encoding="utf-8")
+    assert claim(arguments(earlier, "--resume")) == str(earlier / "checkpoint-9")
+    assert f"{earlier / 'checkpoint-10'} is half-written (model has 4 bytes, not 7)" in caplog.text
+    with pytest.raises(ValueError, match=r"checkpoint-10' is half-written .*--resume takes the newest whole one"):
+        claim(arguments(earlier, "--resume_from_checkpoint", str(earlier / "checkpoint-10")))
+
+
+def test_resume_begins_where_there_is_nothing_whole(earlier, tmp_path):
+    """Catches: a job that was killed before its first checkpoint, and that a cluster can never start again."""
+    for step in (9, 10):
+        (earlier / f"checkpoint-{step}" / "manifest.json").unlink()
+    assert claim(arguments(earlier, "--resume")) is None
+    assert claim(arguments(tmp_path / "new", "--resume")) is None
+
+
+def test_resume_leaves_other_folders_and_other_runs_alone(earlier, tmp_path):
+    """Catches: `--resume` that trains into a folder of something else, or goes on as another objective."""
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no earlier run"):
+        claim(arguments(tmp_path, "--resume"))
+    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
+        claim(arguments(earlier, "--resume", "--objective", "teacherless"))
+
+
 def test_overwriting_and_resuming_exclude_each_other(earlier):
     """Catches: one of the two flags ignored in silence."""
     with pytest.raises(ValueError, match="exclude each other"):
         arguments(earlier, "--resume_from_checkpoint", "last", "--overwrite_output_dir")
+    with pytest.raises(ValueError, match="overwrite_output_dir and resume exclude each other"):
+        arguments(earlier, "--resume", "--overwrite_output_dir")
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

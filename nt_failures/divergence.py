@@ -1,0 +1,54 @@
+"""Divergence: notice a loss or weights that are not finite without stalling the device, and say what to do."""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+class LossWatch:
+    """The first step whose loss was NaN or infinite, kept on the device until somebody asks."""
+
+    def __init__(self) -> None:
+        self._first: torch.Tensor | None = None
+        self._rates: dict[int, float] = {}
+
+    def see(self, loss: torch.Tensor, step: int, learning_rate: float) -> None:
+        """Note the loss, a scalar, of (a part of) a step."""
+        found = torch.where(loss.detach().isfinite(), NEVER, step)
+        self._first = found if self._first is None else torch.minimum(self._first, found)
+        self._rates[step] = learning_rate
+
+    def first_bad(self, accelerator: Accelerator) -> tuple[int, float] | None:
+        """The step and its learning rate, over all processes, since the last call; all processes must call it alike."""
+        if self._first is None:
+            return None
+        step = int(accelerator.gather(self._first.reshape(1)).min())
+        rate = self._rates.get(step)
+        self._first, self._rates = None, {}
+        return None if step == NEVER else (step, rate)
+
+
+@torch.no_grad()
+def finite(model: torch.nn.Module) -> bool:
+    """Whether every weight of the model is a finite number."""
+    return bool(torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all())
+
+
+def diverged(what: str, step: int, learning_rate: float, checkpoint: Path | None) -> FloatingPointError:
+    """The error that stops the run; `checkpoint` is the last whole one."""
+    lower = f"--learning_rate {learning_rate / 10:g}"
+    said = (
+        f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
+    )
+    if checkpoint is None:
+        return FloatingPointError(
+            said + f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
+        )
+    return FloatingPointError(
+        said
+        + f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same steps: start "
+        f"from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
+    )

@@ -1,0 +1,52 @@
+"""Random draws of a collator that can be repeated: they depend on the seed, the epoch and the batch, on nothing else."""
+
+import hashlib
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from nt_failures.layout import Example
+
+
+class RepeatableCollate(TrainerCallback):
+    """A collator whose draws from torch's generator are the same whenever it gets the same batch in the same epoch.
+
+    Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen: draws from the one
+    global generator would differ after every interruption. Here each batch sets it for itself, and puts back what dropout
+    goes on with. Processes that get different rows draw differently. As a callback of the Trainer it learns the epoch.
+
+    Args:
+        collate: rows of `tokenize` to tensors, such as `Objective.collate`.
+        seed: of the training.
+    """
+
+    def __init__(self, collate: Callable[[Sequence[Example]], dict[str, torch.Tensor]], seed: int):
+        self.collate = collate
+        self.seed = seed
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by the workers that load data, too
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Remember the epoch; a row that comes again in the next one is drawn for anew."""
+        self.epoch.fill_(int(state.epoch or 0))
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        generator = torch.random.default_generator
+        before = generator.get_state()
+        generator.manual_seed(self.batch_seed(examples))
+        try:
+            return self.collate(examples)
+        finally:
+            generator.set_state(before)
+
+    def batch_seed(self, examples: Sequence[Example]) -> int:
+        """63 bits of a hash over seed, epoch and all ids of the batch."""
+        digest = hashlib.blake2b(array("q", [self.seed, int(self.epoch)]).tobytes(), digest_size=8)
+        for row in examples:
+            for name in ("prefix_ids", "target_ids"):
+                digest.update(array("q", [len(row[name]), *row[name]]).tobytes())
+        return int.from_bytes(digest.digest(), "big") >> 1

@@ -1,0 +1,105 @@
+"""SteadyTrainer: a `transformers.Trainer` whose checkpoints are whole or not counted, and that stops when it diverges.
+
+It changes when things are written and checked, not how it trains.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+
+from nt_failures import checkpoints, divergence
+
+
+class SteadyTrainer(Trainer):
+    """As `transformers.Trainer`, with checkpoints that say whether they are whole, and a watch over the loss.
+
+    Raises, while training:
+        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; elsewhere,
+            where a check waits for the device, at each log, evaluation and checkpoint. Weights are checked before each
+            checkpoint and at the end, so none is written that holds a NaN.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._watch = divergence.LossWatch()
+        self._sealed: Path | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
+
+        A checkpoint at `max_steps` is loaded and nothing is trained (the Trainer would take one more step); the training
+        loss returned is then NaN.
+
+        Raises:
+            ValueError: there is no whole checkpoint to resume.
+        """
+        self._sealed = None
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = checkpoints.newest_whole(Path(self.args.output_dir))
+            if resume_from_checkpoint is None:
+                raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
+        if resume_from_checkpoint:
+            folder = Path(resume_from_checkpoint)
+            state = TrainerState.load_from_json(str(folder / checkpoints.STATE_FILE))
+            if 0 < self.args.max_steps <= state.global_step:
+                return self._load_finished(folder, state)
+            resume_from_checkpoint = str(folder)
+        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._check_finite(weights=True)
+        return output
+
+    def _load_finished(self, folder: Path, state: TrainerState) -> TrainOutput:
+        self._load_from_checkpoint(str(folder))
+        state.is_local_process_zero, state.is_world_process_zero = (
+            self.is_local_process_zero(),
+            self.is_world_process_zero(),
+        )
+        self.state = state
+        if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self._load_best_model()
+        return TrainOutput(state.global_step, math.nan, {})
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `transformers.Trainer`; notes a loss that is not finite."""
+        loss = super().training_step(*args, **kwargs)
+        self._watch.see(loss, self.state.global_step + 1, self._get_learning_rate())
+        return loss
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        control = self.control
+        looked_at = control.should_log or control.should_evaluate or control.should_save
+        if looked_at or self.args.device.type == "cpu":
+            self._check_finite(weights=control.should_save)
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _check_finite(self, weights: bool) -> None:
+        bad = self._watch.first_bad(self.accelerator)
+        what = "the loss"
+        if bad is None and weights and not divergence.finite(self.model):
+            what, bad = "a weight", (self.state.global_step, self._get_learning_rate())
+        if bad is not None:
+            raise divergence.diverged(what, *bad, checkpoints.newest_whole(Path(self.args.output_dir), warn=False))
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """As in `transformers.Trainer`, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
+        run = Path(self._get_output_dir(trial))
+        folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if folder == self._sealed:  # the end of an epoch on the step of a save: the same weights
+            return
+        if self.args.should_save:
+            checkpoints.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
+        self.accelerator.wait_for_everyone()
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.seal(folder)
+            checkpoints.rotate(run, limit, self.state.best_model_checkpoint)
+        self._sealed = folder

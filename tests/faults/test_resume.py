@@ -1,0 +1,68 @@
+"""Training that is killed, 20 times in all, ends with the weights of training that never was, bit for bit."""
+
+import itertools
+import random
+
+import drill
+import pytest
+from drill import Fault
+
+from nt_failures import checkpoints
+
+STEPS, EVERY = 12, 2
+TINY = (
+    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
+    f"--max_steps {STEPS} --eval_strategy no --save_strategy steps --save_steps {EVERY} --save_total_limit 1 "
+    "--per_device_train_batch_size 4 --gradient_accumulation_steps 2 --per_device_eval_batch_size 8 --disable_tqdm true "
+)
+MAMBA = '--model mamba-1x16 --config_overrides {"state_size":4} '
+GPT2 = '--model gpt2-1x16 --config_overrides {"resid_pdrop":0.1,"embd_pdrop":0.1} '
+RUNS = {
+    "gpt2-next_token-fixed-adamw": GPT2 + "--objective next_token",
+    "gpt2-teacherless-stream-muon": GPT2 + "--objective teacherless --streaming --optimizer muon",
+    "mamba-next_token-stream-adamw": MAMBA + "--objective next_token --streaming",
+    "mamba-teacherless-fixed-muon": MAMBA + "--objective teacherless --optimizer muon",
+    "gpt2-masked_teacher-fixed-adamw": GPT2 + "--objective masked_teacher",
+}
+"""80 rows in updates of 8: ten updates are an epoch, and the last two steps fall into the next one."""
+KILLS = 4
+
+
+def draw_faults():
+    """For each run four places to die, drawn by a fixed seed: the steps rise, so each is reached; every second one saves."""
+    rng = random.Random(0)
+    spots = itertools.cycle(rng.sample(drill.SPOTS[1:], len(drill.SPOTS) - 1))
+    steps = {name: sorted(rng.sample(range(1, STEPS + 1), KILLS)) for name in RUNS}
+    return {name: [Fault(at, "step" if at % EVERY else next(spots)) for at in steps[name]] for name in RUNS}
+
+
+FAULTS = draw_faults()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_and_resumed_is_never_killed(name, tmp_path):
+    """Catches: batches seen twice or never, another dropout or mask, a lost optimizer state, half a checkpoint loaded,
+    the last whole checkpoint rotated away."""
+    flags = TINY + RUNS[name] + " --resume"
+    assert drill.run(flags, tmp_path / "whole", tmp_path).code == 0
+    folder, at, passed = tmp_path / "killed", 0, None
+    for fault in [*FAULTS[name], None]:
+        ended = drill.run(flags, folder, tmp_path, fault)
+        assert ended.code == (0 if fault is None else -9), ended.text
+        assert ended.steps == list(range(at + 1, (STEPS if fault is None else fault.step) + 1))
+        assert (passed is None) or f"{passed} is half-written" in ended.text
+        if fault is None:
+            break
+        newest = checkpoints.newest_whole(folder)
+        at = 0 if newest is None else int(newest.name.removeprefix("checkpoint-"))
+        assert at == (fault.step if fault.spot == "rotation" else (fault.step - 1) // EVERY * EVERY)
+        passed = folder / f"checkpoint-{fault.step}" if fault.spot in drill.MID_SAVE else None
+    assert (folder / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+def test_the_drill_kills_everywhere():
+    """Catches: a draw of kills that leaves out the middle of a save or the middle of an epoch."""
+    drawn = [fault for name in RUNS for fault in FAULTS[name]]
+    assert len(drawn) == 20
+    assert {fault.spot for fault in drawn} == set(drill.SPOTS)

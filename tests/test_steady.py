@@ -1,0 +1,160 @@
+"""Checkpoints that are whole or not counted, and training that stops at a NaN."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from nt_failures import checkpoints
+from nt_failures.divergence import LossWatch
+from nt_failures.objectives import NextToken
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+
+
+class Poison(TrainerCallback):
+    """Puts a NaN into the model, before or after the update of a step."""
+
+    def __init__(self, step, before):
+        self.step, self.before = step, before
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        if self.before and state.global_step + 1 == self.step:
+            model.get_input_embeddings().weight.data.fill_(torch.nan)
+
+    def on_optimizer_step(self, args, state, control, model, **kwargs):
+        if not self.before and state.global_step + 1 == self.step:
+            model.get_input_embeddings().weight.data[0, 0] = torch.nan
+
+
+@pytest.fixture
+def trainer(tmp_path, tiny_model, tokenized, tokenizer):
+    """`trainer(*callbacks, **arguments)`: 8 steps of 4 rows, a checkpoint at every second."""
+
+    def make(*callbacks, **given):
+        args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, "learning_rate": 1e-3, "use_cpu": True}
+        args |= {"lr_scheduler_type": "constant", "per_device_train_batch_size": 4, "disable_tqdm": True, **given}
+        objective = NextToken(pad_token_id=tokenizer.pad_token_id)
+        training = ObjectiveTrainingArguments(str(tmp_path / "run"), **args)
+        made = ObjectiveTrainer(tiny_model("gpt2"), training, objective=objective, train_dataset=tokenized)
+        for callback in callbacks:
+            made.add_callback(callback)
+        return made
+
+    return make
+
+
+def steps(trainer):
+    return [path.name for path in checkpoints.in_order(Path(trainer.args.output_dir))]
+
+
+def test_a_nan_loss_stops_the_run(trainer):
+    """Catches: a run that goes on with a loss of NaN, which the Trainer's log hides, and saves what it trained."""
+    run = trainer(Poison(5, before=True))
+    said = (
+        r"the loss became NaN or infinite at step 5, at learning rate 0.001; .*checkpoint-4; .*--learning_rate 0.0001 "
+    )
+    with pytest.raises(FloatingPointError, match=said):
+        run.train()
+    assert steps(run) == ["checkpoint-2", "checkpoint-4"]
+    assert run.state.global_step == 5
+
+
+def test_no_checkpoint_holds_a_nan(trainer):
+    """Catches: NaN weights saved because the loss before them was still finite."""
+    run = trainer(Poison(4, before=False), save_total_limit=1)
+    with pytest.raises(FloatingPointError, match=r"a weight became NaN or infinite at step 4, .*checkpoint-2"):
+        run.train()
+    assert steps(run) == ["checkpoint-2"]
+    kept = load_file(Path(run.args.output_dir) / "checkpoint-2" / "model.safetensors")
+    assert all(weight.isfinite().all() for weight in kept.values())
+
+
+def test_the_last_step_is_checked(trainer):
+    """Catches: training that ends well, with a model of NaN."""
+    run = trainer(Poison(8, before=False), save_strategy="no")
+    with pytest.raises(FloatingPointError, match="There is no checkpoint before it; begin again with a lower rate"):
+        run.train()
+
+
+def test_the_first_bad_step_is_named(trainer):
+    """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
+    watch, accelerator = LossWatch(), trainer().accelerator
+    assert watch.first_bad(accelerator) is None
+    for step, loss in enumerate((2.0, 1.0, torch.inf, 1.0, torch.nan), start=1):
+        watch.see(torch.tensor(loss), step, step / 10)
+    assert watch.first_bad(accelerator) == (3, 0.3)
+    assert watch.first_bad(accelerator) is None
+
+
+def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch):
+    """Catches: a traceback, an exit code of 0, or a model of NaN in the folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    script = Path(__file__).parent.parent / "examples" / "train.py"
+    flags = "--degree 2 --path_length 3 --num_nodes 10 --num_train 64 --num_validation 8 --num_test 8 --use_cpu true "
+    flags += (
+        "--model gpt2-1x16 --max_steps 9 --learning_rate 1e38 --eval_strategy no --save_strategy no --sample_rows 0"
+    )
+    monkeypatch.setattr(sys, "argv", [str(script), *flags.split(), "--output_dir", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code.startswith("error: the loss became NaN or infinite at step ")
+    assert "\n" not in stop.value.code
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["arguments.json"]
+
+
+def test_rotation_counts_whole_checkpoints_alone(tmp_path):
+    """Catches: the last whole checkpoint, or the best, deleted in favour of half-written ones."""
+    for step in (2, 4, 6, 8, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model").write_text("weights", encoding="utf-8")
+        if step < 8:
+            checkpoints.seal(tmp_path / f"checkpoint-{step}")
+    checkpoints.rotate(tmp_path, None, None)
+    assert len(checkpoints.in_order(tmp_path)) == 5
+    checkpoints.rotate(tmp_path, 2, None)
+    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoints.rotate(tmp_path, 1, str(tmp_path / "checkpoint-4"))
+    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoints.rotate(tmp_path, 1, None)
+    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', "{"])
+def test_a_damaged_manifest_is_damage(tmp_path, text):
+    """Catches: a crash, or a checkpoint that counts as whole, for a manifest that is cut or not ours."""
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    assert checkpoints.damage(tmp_path) == "manifest.json cannot be read"
+
+
+def test_true_resumes_the_newest_whole_one(trainer):
+    """Catches: `train(True)` of the Trainer, which takes half a checkpoint; a best model lost on the way."""
+    assert trainer().train().global_step == 8
+    run = trainer(max_steps=10)
+    folder = Path(run.args.output_dir)
+    (folder / "checkpoint-8" / "optimizer.pt").unlink()
+    assert checkpoints.newest_whole(folder) == folder / "checkpoint-6"
+    run.train(True)
+    assert steps(run) == [f"checkpoint-{step}" for step in (2, 4, 6, 8, 10)]
+    assert checkpoints.damage(folder / "checkpoint-8") is None
+    again = trainer(max_steps=10)
+    assert again.train(True).global_step == 10  # nothing left to train
+    assert torch.equal(again.model.transformer.wte.weight, run.model.transformer.wte.weight)
+
+
+def test_nothing_whole_to_resume(trainer):
+    """Catches: training from the start that was asked to go on."""
+    with pytest.raises(ValueError, match="holds no whole checkpoint to resume"):
+        trainer().train(True)
+
+
+def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
+    """Catches: a second process that writes into a checkpoint which the first has not made yet, and dies of it."""
+    run = trainer()
+    monkeypatch.setattr(ObjectiveTrainingArguments, "should_save", False)
+    run.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
+    assert not (tmp_path / "checkpoint-1").exists()
