@@ -44,13 +44,18 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def _read(line: bytes) -> dict[str, Any]:
-    """One run; ValueError for anything else."""
+    """One run, of which a row of the table can be made; ValueError for anything else."""
     try:
         record = json.loads(line)
-        record["recipe"], record["seed"], record["fingerprint"], record["metrics"]["free/exact"]
-        record["trained_positions"], record["diagnosis"]["verdict"]["name"], record["learning_curve"], record["n"]
-    except (KeyError, TypeError) as error:
+        names = record["recipe"], record["fingerprint"], record["seed"]
+        _cells(_summarise(record["recipe"], [record]))
+        shares = [v for k, v in record["metrics"].items() if k == "decision" or "/" in k] + [record["chance"]]
+        shares += [record["diagnosis"]["clever_hans"]["follow_rate"]] if record["diagnosis"]["clever_hans"] else []
+        sound = all(0 <= share <= 1 for share in shares)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"no run: {error!r}") from error
+    if not (sound and [type(name) for name in names] == [str, str, int]):
+        raise ValueError(f"no run: {names} must be recipe, fingerprint and seed, and every accuracy lie in 0..1")
     return record
 
 
@@ -65,7 +70,7 @@ def append_result(path: Path, record: Mapping[str, Any]) -> None:
         file.seek(0)
         before, newline, last = file.read().rpartition(b"\n")
         try:
-            _read(last)
+            json.loads(last)  # of a torn line only; no part of an object is JSON
             line = b"\n" + line
         except ValueError:
             file.truncate(len(before) + len(newline))
@@ -85,7 +90,7 @@ def steps_to_solve(
     """First evaluation from which the metric stays at or above the threshold; None if it never does."""
     found = None
     for entry in curve:
-        if entry[metric] < threshold:
+        if not entry[metric] >= threshold:  # nor is nan
             found = None
         elif found is None:
             found = int(entry["step"])
