@@ -112,7 +112,7 @@ def test_odd_description(part, key, value, whole, tmp_path_factory):
         shutil.copy(whole[0] / name, folder)
     (folder / "nt_failures.json").write_text(json.dumps(described))
     with pytest.raises(
-        ValueError, match="damaged|safetensors|unknown|option|no "
+        ValueError, match=r"damaged|safetensors|unknown|option|no "
     ):  # none has weights here: only the description is read
         load(folder)
 
