@@ -117,6 +117,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     argv = list(argv)
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
     recipe = {} if recipe_path is None else read_recipe(recipe_path)
+    where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
     task_name = _peek(argv, "task") or recipe.get("task", "path_star")
     task_class = finder.find("tasks", str(task_name))
     parser = _Parser(
@@ -138,7 +139,13 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
         if {choice, options} & set(_flags(argv)) == {choice}:
             values[options] = {}  # the recipe's options are for the recipe's objective or model
     given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
-    parts = parser.parse_dict(values, allow_extra_keys=True)
+    try:
+        parts = parser.parse_dict(values, allow_extra_keys=True)
+    except ValueError:
+        raise
+    except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
+        short = {name: repr(value)[:80] for name, value in given.items()}
+        raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
     return Arguments(*parts, given=given)
 
 
@@ -160,12 +167,15 @@ def _check_trackers(names: Sequence[str]) -> None:
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"recipe {path} is no text file that can be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError, as text that is no UTF-8
+        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
+        raise ValueError(f"recipe {shown} is no text file that can be read: {type(error).__name__}") from error
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
         raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ValueError(f"recipe {path} must be a mapping of flag names to values, such as 'learning_rate: 0.001'.")
@@ -181,12 +191,13 @@ def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str],
 
 
 def _peek(argv: Sequence[str], flag: str) -> str | None:
+    found = None  # the last one counts, as for argparse
     for i, word in enumerate(argv):
         if word == f"--{flag}" and i + 1 < len(argv):
-            return argv[i + 1]
+            found = argv[i + 1]
         if word.startswith(f"--{flag}="):
-            return word.partition("=")[2]
-    return None
+            found = word.partition("=")[2]
+    return found
 
 
 def _flags(argv: Sequence[str]) -> list[str]:
@@ -197,8 +208,8 @@ def _flags(argv: Sequence[str]) -> list[str]:
 def _json_object(name: str, value: dict | str) -> dict[str, Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name}={value!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
     if not isinstance(parsed, dict):
         raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
     return parsed

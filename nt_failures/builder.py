@@ -134,7 +134,7 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             raise ValueError(f"features= is not a knob of {self.REPO_ID}; build it, then call its `cast(features)`.")
         if config_name is None:
             config = TaskConfig(task=self.task_class())
-        elif config_name in self.builder_configs:
+        elif isinstance(config_name, str) and config_name in self.builder_configs:
             config = self.builder_configs[config_name]
         else:
             raise ValueError(_unknown("config", config_name, self.REPO_ID, self.builder_configs))

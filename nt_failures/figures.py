@@ -49,6 +49,10 @@ def forced_vs_free(
     forced: Mapping[int, float], free: Mapping[int, float], n: int, decision: int, chance: float, title: str = ""
 ) -> Figure:
     """Accuracy by position, with the true path revealed (forced) and on the model's own (free), with 95 % intervals."""
+    if not forced or set(forced) != set(free):
+        raise ValueError(
+            f"forced and free must be of the same positions, at least one; given {[*forced]} and {[*free]}."
+        )
     figure, axes = _axes(6.4, 3.4)
     _accuracy_axis(axes, chance)
     for shares, colour, marker, shift, label in (
@@ -76,7 +80,7 @@ def forced_vs_free(
     axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
     axes.set_xlabel("position in the path", fontsize=11)
     axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
-    axes.set_title(title or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
+    axes.set_title(_literal(title) or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
@@ -85,12 +89,15 @@ def learning_curves(
     curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float, title: str = ""
 ) -> Figure:
     """Accuracy of every position over training, the decision in vermilion, each line named at its end."""
-    figure, axes = _axes(6.4, 3.6)
-    _accuracy_axis(axes, chance)
     start = f"{way}/position_"
     points = [entry for entry in curve if any(name.startswith(start) for name in entry)]
+    positions = sorted(int(name[len(start) :]) for name in points[0] if name.startswith(start)) if points else []
+    needed = ["step", *(f"{start}{k}" for k in positions)]
+    if not points or any(name not in entry for entry in points for name in needed):
+        raise ValueError(f"the curve needs evaluations that each have 'step' and {start}k for the same positions k.")
+    figure, axes = _axes(6.4, 3.6)
+    _accuracy_axis(axes, chance)
     steps = np.array([entry["step"] for entry in points])
-    positions = sorted(int(name[len(start) :]) for name in points[0] if name.startswith(start))
     others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
     markers = iter("svD^P" * len(positions))
     for k in positions:
@@ -100,10 +107,10 @@ def learning_curves(
         colour, marker, width = (VERMILION, "o", 2.6) if k == decision else (next(others), next(markers), wide)
         name = f"{k}, the decision" if k == decision else f"{k}"
         axes.plot(steps, values, color=colour, marker=marker, markersize=4.5, linewidth=width, label=f"position {name}")
-    axes.set_xlim(0, steps[-1] * 1.02)
+    axes.set_xlim(0, max(steps.max() * 1.02, 1))
     axes.set_xlabel("training step", fontsize=11)
     axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
-    axes.set_title(title or f"What is learnt when ({way} accuracy)", fontsize=11, loc="left")
+    axes.set_title(_literal(title) or f"What is learnt when ({way} accuracy)", fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -115,6 +122,8 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of the
             mean) and `decision_only` (the values are of the decision), in the order to draw.
     """
+    if not groups or not all(len(group["values"]) for group in groups):
+        raise ValueError(f"{len(groups)} groups, some without values; each needs one accuracy per seed.")
     figure, axes = _axes(7.2, 0.42 * len(groups) + 1.3)
     rows = np.arange(len(groups))[::-1]
     for row, group in zip(rows, groups, strict=True):
@@ -139,7 +148,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
             [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
         )
         axes.text(1.05, row, share(mean), va="center", ha="left", fontsize=9.5)
-    names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
+    names = [_literal(group["name"]) + ("*" if group.get("decision_only") else "") for group in groups]
     axes.set_yticks(rows, names, fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
@@ -150,7 +159,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title(_literal(title), fontsize=11, loc="left")
     return figure
 
 
@@ -175,7 +184,7 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
             )
             axes.plot(step if solved else group["steps"], y, markersize=6, clip_on=False, zorder=3, **look)
         axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
-    axes.set_yticks(rows, [group["name"] for group in order], fontsize=9.5)
+    axes.set_yticks(rows, [_literal(group["name"]) for group in order], fontsize=9.5)
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel(
@@ -185,6 +194,11 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=11, loc="left")
     return figure
+
+
+def _literal(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar opens no formula, a line break no line."""
+    return " ".join(text.replace("$", r"\$").split())
 
 
 def path_star(
@@ -197,7 +211,7 @@ def path_star(
         source, goal, path: of the instance.
         answer: the model's nodes; steps that are no edge are drawn as dashed leaps, unknown nodes are left out.
     """
-    places = _places(edges, source, path)
+    places = _places(edges, source, goal)
     rows = sorted({y for _, y in places.values()})
     figure, axes = _axes(6.4, 0.75 * len(rows) + 0.9)
     axes.axis("off")
@@ -222,7 +236,7 @@ def path_star(
         )
     verdict = "right" if list(answer) == list(path) else "wrong"
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
-    axes.set_title(title or f"model's answer: {written}  ({verdict})", fontsize=11, loc="left")
+    axes.set_title(_literal(title) or f"model's answer: {written}  ({verdict})", fontsize=11, loc="left")
     axes.set_xlim(-0.8, max(x for x, _ in places.values()) + 0.7)
     axes.set_ylim(min(rows) - 0.5, max(rows) + 0.5)
     return figure
@@ -252,17 +266,22 @@ def _draw_answer(axes: Axes, edges: Sequence, path: Sequence[int], answer: Seque
             )
 
 
-def _places(edges: Sequence, source: int, path: Sequence[int]) -> dict[int, tuple[float, float]]:
+def _places(edges: Sequence, source: int, goal: int) -> dict[int, tuple[float, float]]:
     """Source at the left, each arm a row; the arm of the goal is at its place among the others, by label."""
     child = {int(a): int(b) for a, b in edges if int(a) != source}
     starts = sorted(int(b) for a, b in edges if int(a) == source)
-    places = {int(source): (0.0, 0.0)}
+    places, loops = {int(source): (0.0, 0.0)}, False
     for row, node in enumerate(starts):
         y = (len(starts) - 1) / 2 - row
         x = 1.0
-        while True:
+        while node is not None and node not in places:  # each node once, so cycles end, too
             places[node] = (x, y)
-            if node not in child:
-                break
-            node, x = child[node], x + 1.0
+            node, x = child.get(node), x + 1.0
+        loops = loops or node is not None
+    nodes = {int(node) for edge in edges for node in edge} | {int(goal)}
+    if loops or not starts or nodes != set(places):
+        raise ValueError(
+            f"the edges are no arms from source {source} that end apart, or goal {goal} is on none of them; give the "
+            "columns of one instance of PathStar."
+        )
     return places

@@ -35,8 +35,8 @@ def find(package: str, name: str) -> type:
             found = vars(importlib.import_module(module_name)).get(class_name)
         except ImportError as error:
             raise ValueError(f"{package}: cannot import {module_name!r} ({error}); is it on PYTHONPATH?") from error
-        if not (inspect.isclass(found) and issubclass(found, base)):
-            raise ValueError(f"{package}: {name!r} is not a class derived from {base.__module__}.{base.__name__}.")
+        if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
+            raise ValueError(f"{package}: {name!r} is no whole class derived from {base.__module__}.{base.__name__}.")
         return found
     known = names(package)
     if name not in known:

@@ -73,7 +73,11 @@ def check_whole(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     weights = ["model.safetensors"]
     if index.exists():
-        weights = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            weights = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            missing += [name for name in weights if Path(name).name != name]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{index} is damaged ({error!r}); save the model again.") from error
     missing += [name for name in weights if not (folder / name).exists()]
     if missing:
         raise ValueError(

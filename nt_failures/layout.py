@@ -32,16 +32,19 @@ def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False
     """
     if not examples:
         raise ValueError("a batch needs at least one example.")
+    _check_columns(examples)
     missing = {"prefix_ids", "target_ids"} - set(examples[0])
     if missing:
         raise ValueError(
             f"examples have no {sorted(missing)} but {sorted(examples[0])}; pass the dataset through "
             "nt_failures.tokenize(dataset, tokenizer), and set remove_unused_columns=False in a stock Trainer."
         )
-    prefix, prefix_mask = _pad([e["prefix_ids"] for e in examples], pad_token_id, left=True)
-    target, target_mask = _pad([e["target_ids"] for e in examples], IGNORE, left=False)
+    prefix, prefix_mask = _pad(examples, "prefix_ids", pad_token_id, left=True)
+    target, target_mask = _pad(examples, "target_ids", IGNORE, left=False)
     if "target_positions" in examples[0]:
-        positions, _ = _pad([e["target_positions"] for e in examples], IGNORE, left=False)
+        positions, positions_mask = _pad(examples, "target_positions", IGNORE, left=False)
+        if not torch.equal(positions_mask, target_mask):
+            raise ValueError("target_positions and target_ids differ in length; an example needs one position per id.")
     else:
         positions = torch.where(target_mask.bool(), torch.arange(1, target.shape[1] + 1), IGNORE)
     for name, mask in (("prefix_ids", prefix_mask), ("target_ids", target_mask)):
@@ -97,16 +100,38 @@ def reverse_rows(ids_BT: torch.Tensor) -> torch.Tensor:
     return ids_BT.gather(1, source_BT)
 
 
-def _pad(rows: Sequence[Sequence[int]], fill: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    lengths = {len(row) for row in rows}
+def _check_columns(examples: Sequence[Example]) -> None:
+    if not all(isinstance(example, Mapping) for example in examples):
+        raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
+    names = set(examples[0])
+    for number, example in enumerate(examples, start=1):
+        if differing := sorted(map(str, names ^ set(example))):
+            raise ValueError(
+                f"example {number} and the first differ in the columns {differing}; all must have the same."
+            )
+
+
+def _pad(examples: Sequence[Example], column: str, fill: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = [example[column] for example in examples]
+    try:
+        lengths = {len(row) for row in rows}
+        arrays = [np.array(rows)] if len(lengths) == 1 else [np.array(row) for row in rows]
+    except (TypeError, ValueError):  # no lists, or lists of lists
+        arrays = [np.array(None)]
+    rank = 2 if len(arrays) == 1 < len(rows) or arrays[0].ndim == 2 else 1
+    for array in arrays:
+        if array.ndim != rank or (array.size and (array.dtype.kind not in "iu" or array.min() < 0)):
+            raise ValueError(
+                f"{column} must be a list of whole numbers from 0 in every example; given {repr(rows)[:200]}."
+            )
     if len(lengths) == 1:
-        ids = torch.from_numpy(np.array(rows, dtype=np.int64))
+        ids = torch.from_numpy(arrays[0].astype(np.int64))
         return ids, torch.ones_like(ids)
     width = max(lengths)
     ids = torch.full((len(rows), width), fill, dtype=torch.int64)
     mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
+    for i, row in enumerate(arrays):
         where = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, where] = torch.as_tensor(row, dtype=torch.int64)
+        ids[i, where] = torch.from_numpy(row.astype(np.int64))
         mask[i, where] = 1
     return ids, mask

@@ -1,7 +1,9 @@
 """Load a trained model with what it was trained for: `nt_failures.load(folder_or_repo)`."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     folder = Path(name_or_path)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+    with _damage_named(name_or_path, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
     described = _described(name_or_path, revision)
     try:
         objective = (
@@ -55,17 +58,32 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         task = read_task(described["task"]) if "task" in described else None
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
-    model = _model(name_or_path, revision, kwargs)
+    with _damage_named(name_or_path, "config.json or the weights"):
+        model = _model(name_or_path, revision, kwargs)
     objective.attach(model)
     if attached.has_modules(model):
         attached.load(model, _modules_file(name_or_path, revision))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
 
 
+@contextlib.contextmanager
+def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
+    """Damaged files end in whatever the reader breaks on, Rust's bare Exception among it: one error for all of them."""
+    try:
+        yield
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{name_or_path}: {what} is damaged ({reason[:300]}); save the model again.") from error
+
+
 def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
     """Weights from safetensors alone: a pickle runs whatever code its author put there."""
     try:
-        return AutoModelForCausalLM.from_pretrained(name_or_path, revision=revision, use_safetensors=True, **options)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name_or_path, revision=revision, use_safetensors=True, output_loading_info=True, **options
+        )
     except OSError as error:
         if "safetensors" not in str(error):
             raise
@@ -73,6 +91,12 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
             f"{name_or_path} has no safetensors weights, and pickled ones are not read; load them where you trust them "
             "and save them again with model.save_pretrained(folder)."
         ) from error
+    if missing := sorted(found["missing_keys"]):  # transformers draws them at random
+        raise ValueError(
+            f"{name_or_path} is damaged: its weights lack {len(missing)} tensors that config.json asks for, such as "
+            f"{missing[0]}; save the model again."
+        )
+    return model
 
 
 def read_task(values: dict[str, Any]) -> Task:

@@ -70,7 +70,7 @@ FAMILIES: dict[str, Callable[[int, int, int], dict[str, Any]]] = {
 }
 """Model types of transformers and how layers, width and positions are called there."""
 
-_SIZE = re.compile(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)")
+_SIZE = re.compile(rf"({'|'.join(FAMILIES)})-([1-9]\d{{0,2}})x([1-9]\d{{0,4}})", re.ASCII)
 _LIKE_A_SIZE = re.compile(r"\w+-\d+x\d+")
 
 
@@ -82,7 +82,7 @@ def from_scratch(name: str) -> bool:
     if _SIZE.fullmatch(name) is None and _LIKE_A_SIZE.fullmatch(name) and not Path(name).exists():
         raise ValueError(
             f"model {name!r} is no size that can be built; write FAMILY-LAYERSxWIDTH with a family of "
-            f"{', '.join(FAMILIES)} and numbers from 1, such as gpt2-12x384."
+            f"{', '.join(FAMILIES)} and numbers from 1, at most 999 layers and width 99999, such as gpt2-12x384."
         )
     return _SIZE.fullmatch(name) is not None
 

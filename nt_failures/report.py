@@ -22,7 +22,9 @@ def markdown(text: object) -> str:
 def positions(metrics: Mapping[str, float], way: str) -> dict[int, float]:
     """`{way}/position_k` of unprefixed metrics as a mapping from k to share."""
     start = f"{way}/position_"
-    return {int(name[len(start) :]): share for name, share in metrics.items() if name.startswith(start)}
+    return {
+        int(k): v for name, v in metrics.items() if name.startswith(start) and (k := name[len(start) :]).isdecimal()
+    }
 
 
 def percent(share: float, n: int) -> str:

@@ -89,7 +89,9 @@ def _graph(prompt: str | Messages, number: int) -> tuple[PathStar, dict[str, Any
 
 
 def _last_user_message(prompt: Messages, number: int) -> str:
-    said = [message["content"] for message in prompt if message.get("role") == "user"]
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(message, Mapping) for message in prompt):
+        raise ValueError(f"prompt {number} is of type {type(prompt).__name__}, neither text nor a list of messages.")
+    said = [message.get("content") for message in prompt if message.get("role") == "user"]
     if not said or not isinstance(said[-1], str):
         raise ValueError(f"prompt {number} is a conversation without a text from the user; its last one is the graph.")
     return said[-1]

@@ -66,7 +66,15 @@ def card_of_trainer(
 def read_results(folder: Path) -> dict[str, Any]:
     """results.json of a folder, empty where there is none."""
     path = folder / RESULTS_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it, or evaluate the run again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no JSON object; remove it, or evaluate the run again.")
+    return found
 
 
 def _is_of(results: Mapping[str, Any], trainer: "ObjectiveTrainer") -> bool:

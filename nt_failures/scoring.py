@@ -11,7 +11,12 @@ IGNORE = -100
 
 
 def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22). (0, 1) for n = 0."""
+    """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22). (0, 1) for n = 0.
+
+    ValueError unless `successes` lies in 0..n.
+    """
+    if not 0 <= successes <= n < math.inf:
+        raise ValueError(f"{successes} successes of {n} are no share; successes must lie in 0..n.")
     if n == 0:
         return 0.0, 1.0
     share = successes / n

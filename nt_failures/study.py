@@ -1,5 +1,6 @@
 """Many runs as one study: an append-only results.jsonl, and the table it becomes. One line per finished run."""
 
+import html
 import json
 import logging
 import math
@@ -36,21 +37,35 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(_read(line))
         except ValueError as error:
-            if number == len(lines):
+            if number == len(lines) and _torn(line):
                 logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
                 break
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     return records
 
 
+def _torn(line: bytes) -> bool:
+    """Whether a line is none or a part of one: no part of a JSON object is JSON."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 def _read(line: bytes) -> dict[str, Any]:
-    """One run; ValueError for anything else."""
+    """One run, of which a row of the table can be made; ValueError for anything else."""
     try:
         record = json.loads(line)
-        record["recipe"], record["seed"], record["fingerprint"], record["metrics"]["free/exact"]
-        record["trained_positions"], record["diagnosis"]["verdict"]["name"], record["learning_curve"], record["n"]
-    except (KeyError, TypeError) as error:
+        names = record["recipe"], record["fingerprint"], record["seed"], record["n"]
+        markdown_table([_summarise(record["recipe"], [record])])
+        shares = [v for k, v in record["metrics"].items() if k == "decision" or "/" in k] + [record["chance"]]
+        shares += [record["diagnosis"]["clever_hans"]["follow_rate"]] if record["diagnosis"]["clever_hans"] else []
+        sound = all(0 <= share <= 1 for share in shares)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"no run: {error!r}") from error
+    if not (sound and [type(name) for name in names] == [str, str, int, int]):
+        raise ValueError(f"no run: {names} must be recipe, fingerprint, seed and n, and every accuracy lie in 0..1")
     return record
 
 
@@ -64,11 +79,10 @@ def append_result(path: Path, record: Mapping[str, Any]) -> None:
     with open(path, "ab+") as file:
         file.seek(0)
         before, newline, last = file.read().rpartition(b"\n")
-        try:
-            _read(last)
-            line = b"\n" + line
-        except ValueError:
+        if _torn(last):
             file.truncate(len(before) + len(newline))
+        else:
+            line = b"\n" + line
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
@@ -85,7 +99,7 @@ def steps_to_solve(
     """First evaluation from which the metric stays at or above the threshold; None if it never does."""
     found = None
     for entry in curve:
-        if entry[metric] < threshold:
+        if not entry[metric] >= threshold:  # nor is nan
             found = None
         elif found is None:
             found = int(entry["step"])
@@ -197,7 +211,7 @@ def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
     spread = "" if interval is None else f" [{share(interval[0])}, {share(interval[1])}]"
     time = group["steps_to_solve"]
     return (
-        group["name"],
+        _cell(group["name"]),
         f"{group['chance']:.0%}",
         f"{share(group['exact'])}{spread}",
         share(group["decision"]),
@@ -206,7 +220,7 @@ def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
         _range(group["follow_rates"]),
         f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
         f"> {group['steps']:,}" if time is None else f"{time:,.0f}",
-        ", ".join(group["verdicts"]),
+        _cell(", ".join(group["verdicts"])),
     )
 
 
@@ -218,6 +232,11 @@ def _flops_to_solve(runs: Sequence[Mapping[str, Any]]) -> float | None:
         if (step := steps_to_solve(run["learning_curve"], metric=measure(run))) is not None
     ]
     return statistics.median(spent) if spent else None
+
+
+def _cell(text: str) -> str:
+    """Text that closes neither its cell nor its row, and opens no HTML."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", r"\|")
 
 
 def _range(values: Sequence[float]) -> str:

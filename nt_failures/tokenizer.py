@@ -91,7 +91,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
             "AutoTokenizer.from_pretrained(...)."
         )
-    columns = list(dataset.column_names or next(iter(dataset)))
+    columns = list(dataset.column_names or next(iter(dataset), ()))
     missing = {"prompt", "completion"} - set(columns)
     if missing:
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
@@ -134,19 +134,19 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
 
 
 def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
-    """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators alone."""
+    """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators, commas and blanks, alone."""
     positions = []
-    symbol = 1
-    seen = 0
+    symbol_at, symbol = [0] * len(text), 0  # of each character
+    for i, character in enumerate(text):
+        if character != "," and not character.isspace():
+            symbol += i == 0 or not symbol_at[i - 1]
+            symbol_at[i] = symbol
     for start, end in offsets:
-        symbol += text.count(",", seen, start)
-        piece = text[start:end]
-        inner = [i for i, part in enumerate(piece.split(",")) if part.strip()]
-        if len(inner) > 1:
+        covered = {*symbol_at[start:end]} - {0}
+        if len(covered) > 1:
             raise ValueError(
-                f"one token covers {piece!r}, more than one symbol of the answer {text!r}; use a tokenizer that splits "
+                f"one token covers {text[start:end]!r}, more than one symbol of the answer {text!r}; use a tokenizer that splits "
                 "numbers from punctuation (pre-tokenizer ByteLevel(use_regex=True), Digits or Punctuation)."
             )
-        positions.append(symbol + inner[0] if inner else 0)
-        seen = start
+        positions.append(covered.pop() if covered else 0)
     return positions

@@ -1,5 +1,7 @@
 """Claim: which positions are learnt first. When each crosses a threshold, read from the evaluations during training."""
 
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,23 +31,29 @@ def learning_order(
         raise ValueError(f"threshold={threshold} is no accuracy; give a share above 0 and at most 1, such as 0.95.")
     plain = [{name.removeprefix("eval_"): value for name, value in entry.items()} for entry in curve]
     start = f"{way}/position_"
-    points = [entry for entry in plain if any(name.startswith(start) for name in entry)]
+    points = [entry for entry in plain if _positions(entry, start)]
     if not points:
         raise ValueError(
             f"the curve has no {start}k; evaluate during training (eval_strategy='steps'), or name another way."
         )
+    positions = _positions(points[0], start)
+    needed = ["step", *(f"{start}{k}" for k in positions)]
+    for entry in points:
+        if any(not isinstance(entry.get(name), numbers.Real) for name in needed) or not math.isfinite(entry["step"]):
+            raise ValueError(f"an evaluation of the curve lacks a number for some of {needed}; give those of one run.")
     points = sorted(points, key=lambda entry: entry["step"])
-    names = {name for name in points[0] if name.startswith(start)}
-    if any(not names <= set(entry) for entry in points):
-        raise ValueError(f"an evaluation of the curve lacks some of {sorted(names)}; give those of one run.")
-    positions = sorted(int(name.removeprefix(start)) for name in points[0] if name.startswith(start))
     steps: dict[int, int | None] = {}
     for k in positions:
         steps[k] = None
         for entry in points:
-            if entry[f"{start}{k}"] < threshold:
+            if not entry[f"{start}{k}"] >= threshold:  # nor is nan
                 steps[k] = None
             elif steps[k] is None:
                 steps[k] = int(entry["step"])
     order = sorted((k for k in positions if steps[k] is not None), key=lambda k: steps[k])
     return {"threshold": threshold, "step": steps, "order": order, "last_step": int(points[-1]["step"])}
+
+
+def _positions(entry: Mapping[str, float], start: str) -> list[int]:
+    """The positions k of an evaluation's `{start}k`."""
+    return sorted(int(k) for name in entry if name.startswith(start) and (k := name.removeprefix(start)).isdecimal())

@@ -6,6 +6,7 @@ not: on tiny graphs next-token training solves the task late.
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 
 from nt_failures.scoring import wilson
@@ -27,6 +28,11 @@ class Budget:
     steps: int
     examples: int
     flops: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (name == "flops" and value is None) and not (isinstance(value, numbers.Real) and value >= 0):
+                raise ValueError(f"{name}={value!r} is no number of what was spent; give one of at least 0.")
 
     def __str__(self) -> str:
         flops = "" if self.flops is None else f", {self.flops:.1e} FLOPs"
@@ -69,18 +75,25 @@ class Evidence:
 
     def _check(self) -> None:
         """Raise ValueError for evidence that no measurement gives."""
+        if not (isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)):
+            raise ValueError(f"{self}: forced and free must map positions, from 1, to shares.")
         shares = [self.exact, self.chance, *self.forced.values(), *self.free.values()]
         shares += [x for x in (self.train_decision, self.follow_rate) if x is not None]
-        if self.n < 1 or not all(0 <= x <= 1 for x in shares):
+        if not all(isinstance(x, numbers.Real) for x in (self.n, *shares)):
+            raise ValueError(f"{self}: n and every share must be a number.")
+        if not 1 <= self.n < math.inf or not all(0 <= x <= 1 for x in shares):
             raise ValueError(f"{self}: n must be at least 1 and every share lie in 0..1.")
-        if self.decision not in self.forced or set(self.forced) != set(self.free):
+        if self.decision not in list(self.forced) or set(self.forced) != set(self.free):
             raise ValueError(
                 f"forced and free accuracies must be of the same positions, the decision {self.decision} among them."
             )
         if self.order not in ("forward", "reversed"):
             raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
-        if self.trained is not None and not set(self.trained) & set(self.forced):
-            raise ValueError(f"trained={self.trained} names no position of the answer; give None for all.")
+        if self.trained is None:
+            return
+        whole = isinstance(self.trained, Sequence) and all(isinstance(k, int) for k in self.trained)
+        if not whole or not set(self.trained) & set(self.forced):
+            raise ValueError(f"trained={self.trained!r} names no position of the answer; give None for all.")
 
 
 @dataclasses.dataclass(frozen=True)

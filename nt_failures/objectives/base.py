@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import decoding, finder
 from nt_failures.layout import IGNORE, Example, layout, predicting, reverse_rows
+from nt_failures.models import check_length
 from nt_failures.tokenizer import token_id
 
 ORDERS = ("forward", "reversed")
@@ -56,6 +57,9 @@ class Objective(abc.ABC):
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
+        for name, token in (("pad_token_id", self.pad_token_id), ("dummy_token_id", self.dummy_token_id)):
+            if not (name == "dummy_token_id" and token is None) and not (type(token) is int and token >= 0):
+                raise ValueError(f"{name}={token!r} is no token's id; give a whole number >= 0.")
         if self.extra_tokens and self.dummy_token_id is None:
             raise ValueError(
                 f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r} and was given no "
@@ -149,12 +153,11 @@ class Objective(abc.ABC):
 
         Returns:
             (B, T) ids in the task's own order, -100 behind each row's length.
+
+        Raises:
+            ValueError: another way, a length below 1, or more tokens than the model has positions for.
         """
-        way = way or self.decodings[0]
-        if way not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
-        lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
-        mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
+        way, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
         if shown is not None:
             ids_BT = decoding.one_pass(model, prefix_ids, mask, shown)
         elif way == "parallel":
@@ -162,6 +165,25 @@ class Objective(abc.ABC):
         else:
             ids_BT = decoding.autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
         return self.reorder(ids_BT)
+
+    def asked(
+        self,
+        model: PreTrainedModel,
+        prefix_ids: torch.Tensor,
+        length: int | torch.Tensor,
+        prefix_mask: torch.Tensor | None,
+        way: str | None,
+    ) -> tuple[str, torch.Tensor, torch.Tensor]:
+        """What `decode` is asked for, checked: the way, lengths (B,) and prefix mask (B, P)."""
+        way = way or self.decodings[0]
+        if way not in self.decodings:
+            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
+        lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
+        if not bool((lengths_B >= 1).all()):
+            raise ValueError(f"length={length} must be at least 1 token for every row.")
+        mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
+        check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
+        return way, lengths_B, mask
 
     def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Target ids between the task's order and the objective's; its own inverse."""

@@ -104,11 +104,7 @@ class BeliefState(Objective):
         way: str | None = None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        way = way or self.decodings[0]
-        if way not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
-        lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
-        mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
+        _, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
         steps = int(lengths_B.max())
         if shown is not None:
             real_BT = shown.ne(IGNORE)

@@ -1,6 +1,7 @@
 """Future bag: beside the next token, predict which tokens come later, as a set."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -45,8 +46,8 @@ class FutureBag(Objective):
             raise ValueError(
                 f"window={self.window!r} must be a whole number from 2; leave it out for the whole target."
             )
-        if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must not be negative; 1.0 weighs the bag like the next token.")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the bag like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
         attached.attach(

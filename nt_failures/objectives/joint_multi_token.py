@@ -1,6 +1,7 @@
 """Joint multi-token prediction: the next tokens are decoded jointly from one hidden state, the bottleneck."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -42,8 +43,8 @@ class JointMultiToken(Objective):
         super().__post_init__()
         if not (isinstance(self.window, int) and self.window >= 2):
             raise ValueError(f"window={self.window!r} must be a whole number from 2; 4 predicts the next four tokens.")
-        if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must not be negative; 1.0 weighs the window like the next token.")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the window like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
@@ -70,5 +71,6 @@ class JointMultiToken(Objective):
 
     def windows(self, labels_BT: torch.Tensor) -> torch.Tensor:
         """The labels (B, T, window) that follow each state, -100 behind the target's end."""
-        padded = torch.nn.functional.pad(labels_BT, (0, self.window - 1), value=IGNORE)
-        return padded.unfold(1, self.window, 1)
+        window = min(self.window, labels_BT.shape[1] + 1)  # what lies further on is empty
+        padded = torch.nn.functional.pad(labels_BT, (0, window - 1), value=IGNORE)
+        return padded.unfold(1, window, 1)

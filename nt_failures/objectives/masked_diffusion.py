@@ -1,6 +1,7 @@
 """Masked diffusion: hidden target tokens are predicted from all others, and decoded step by step, surest first."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -51,8 +52,8 @@ class MaskedDiffusion(Objective):
         super().__post_init__()
         if self.steps is not None and not (isinstance(self.steps, int) and self.steps >= 1):
             raise ValueError(f"steps={self.steps!r} must be a whole number from 1; leave it out for one token a pass.")
-        if self.alpha <= 0 or self.gamma < 0:
-            raise ValueError(f"alpha={self.alpha} must be positive and gamma={self.gamma} not negative.")
+        if not (0 < self.alpha < math.inf and 0 <= self.gamma < math.inf):
+            raise ValueError(f"alpha={self.alpha} must be a number > 0 and gamma={self.gamma} one >= 0.")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         parts = self.layout(examples)
@@ -81,11 +82,7 @@ class MaskedDiffusion(Objective):
         way: str | None = None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        way = way or self.decodings[0]
-        if way not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
-        mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
-        lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
+        way, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
         columns_T = torch.arange(int(lengths_B.max()), device=prefix_ids.device)
         real_BT = columns_T < lengths_B[:, None]
         given = _Given(prefix_ids, mask, real_BT, self.dummy_token_id)

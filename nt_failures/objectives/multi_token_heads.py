@@ -41,8 +41,10 @@ class MultiTokenHeads(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.heads, int) and self.heads >= 1):
-            raise ValueError(f"heads={self.heads!r} must be a whole number from 1; 4 predicts the next four tokens.")
+        if not (isinstance(self.heads, int) and 1 <= self.heads <= 64):
+            raise ValueError(
+                f"heads={self.heads!r} must be a whole number of 1..64, each a layer; 4 predicts the next four tokens."
+            )
 
     def attach(self, model: PreTrainedModel) -> None:
         attached.attach(

@@ -1,6 +1,7 @@
 """Next latent: beside the next token, predict the next hidden state from this one and the next token."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -48,8 +49,8 @@ class NextLatent(Objective):
         super().__post_init__()
         if self.horizon is not None and not (isinstance(self.horizon, int) and self.horizon >= 1):
             raise ValueError(f"horizon={self.horizon!r} must be a whole number from 1; leave it out for length - 2.")
-        if self.smooth_weight < 0 or self.kl_weight < 0:
-            raise ValueError(f"smooth_weight={self.smooth_weight}, kl_weight={self.kl_weight} must not be negative.")
+        if not (0 <= self.smooth_weight < math.inf and 0 <= self.kl_weight < math.inf):
+            raise ValueError(f"smooth_weight={self.smooth_weight}, kl_weight={self.kl_weight} must be numbers >= 0.")
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
@@ -73,7 +74,8 @@ class NextLatent(Objective):
         real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
         rolled = seen.states_BSD
-        for i in range(1, (self.horizon or max(seen.labels_BT.shape[1] - 2, 1)) + 1):
+        steps = min(self.horizon or max(seen.labels_BT.shape[1] - 2, 1), max(seen.states_BSD.shape[1] - 1, 1))
+        for i in range(1, steps + 1):
             rolled = self._roll(model, rolled[:, :-1], batch["input_ids"][:, i:-1])
             smooth_BS, kl_BS = _distances(model, rolled, seen.states_BSD[:, i:].detach())
             smooth.append(smooth_BS)

@@ -1,6 +1,7 @@
 """Token order: beside the next token, rank all tokens by how soon they come."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -45,8 +46,8 @@ class TokenOrder(Objective):
             raise ValueError(
                 f"window={self.window!r} must be a whole number from 1; leave it out for the whole target."
             )
-        if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must not be negative; 1.0 weighs the ranking like the next token.")
+        if not 0 <= self.weight < math.inf:
+            raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the ranking like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
         embeddings = model.get_input_embeddings()
@@ -70,7 +71,7 @@ class TokenOrder(Objective):
     def scores(self, labels_BT: torch.Tensor, vocabulary: int) -> torch.Tensor:
         """y (B, T, V): window - distance to the next occurrence, -inf where a token does not come within the window."""
         length = labels_BT.shape[1]
-        window = self.window or length
+        window = min(self.window or length, length)  # a wider one moves all scores alike, and loses digits
         steps_T = torch.arange(length, device=labels_BT.device)
         distance_TT = (
             steps_T[None, :] - steps_T[:, None] + 1

@@ -27,6 +27,9 @@ SPLITS = {"train": 0, "validation": 1, "test": 2}
 _EIGHTHS = {"train": range(0, 6), "validation": range(6, 7), "test": range(7, 8)}
 """Which eighths of the hash space belong to a split: 3/4 train, 1/8 validation, 1/8 test."""
 
+MAX_TEXT = 2**31 - 1
+"""Characters that a column of text can hold: Arrow counts them in int32, which would wrap around."""
+
 _MAX_ROUNDS = 2000
 """Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
 
@@ -47,8 +50,15 @@ class Text(NamedTuple):
 
 
 def join_numbers(nodes: np.ndarray, separators: str) -> Text:
-    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1)."""
+    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
+
+    ValueError for more text than int32 offsets can count.
+    """
     n, k = nodes.shape
+    if (bound := n * k * (len(str(nodes.max(initial=0))) + 1)) > MAX_TEXT:
+        raise ValueError(
+            f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
+        )
     words = np.char.encode(np.arange(int(nodes.max(initial=0)) + 1).astype(str), "ascii")
     width = words.dtype.itemsize
     table = words.view(np.uint8).reshape(-1, width)
@@ -184,14 +194,16 @@ class Task(abc.ABC):
                 `"allow"` draws every split from all instances, as the paper's released code does.
 
         Raises:
-            ValueError: an unknown split or overlap, a negative seed, or a task so small that the split is empty.
+            ValueError: an unknown split or overlap, a negative seed or index, or a task so small that the split is empty.
         """
-        if split not in SPLITS:
+        if not isinstance(split, str) or split not in SPLITS:
             raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
         if overlap not in ("forbid", "allow"):
             raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
             raise ValueError(f"seed={seed!r} is not an integer >= 0.")
+        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or index < 0:
+            raise ValueError(f"index={index!r} is no number of a block; give an integer >= 0.")
         rng = np.random.default_rng([seed, SPLITS[split], index])
         if overlap == "allow":
             return self.sample(rng, BLOCK_ROWS)

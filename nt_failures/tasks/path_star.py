@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.tasks.base import Columns, Task, Text, check_integers, join_numbers
+from nt_failures.tasks.base import BLOCK_ROWS, MAX_TEXT, Columns, Task, Text, check_integers, join_numbers
 
 # Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
+
+_MAX_EDGES = MAX_TEXT // (BLOCK_ROWS * len("65535,65535|")) - 1
+"""Edges of which one block of rows can be written as text; the query takes the place of one more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,11 @@ class PathStar(Task):
         if self.num_nodes > 2**16:
             raise ValueError(
                 f"num_nodes={self.num_nodes} is above the 65536 labels supported; give num_nodes <= 65536."
+            )
+        if self.num_edges > _MAX_EDGES:
+            raise ValueError(
+                f"degree={self.degree}, path_length={self.path_length} makes {self.num_edges:,} edges, above the "
+                f"{_MAX_EDGES:,} that can be written as text; give a smaller degree or path_length."
             )
 
     @property
@@ -144,11 +152,11 @@ class PathStar(Task):
         if max(labels) >= self.num_nodes:
             raise ValueError(f"label {max(labels)} in {_shorten(line)!r} is not below num_nodes={self.num_nodes}.")
         leaves = set(parent_of) - set(parent_of.values())
-        paths = {leaf: [leaf] for leaf in leaves}
+        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
+        paths = {leaf: [leaf] for leaf in leaves if right_size}  # else they could be many, and long
         for path in paths.values():
             while path[-1] in parent_of and len(path) <= self.path_length:
                 path.append(parent_of[path[-1]])
-        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
         on_arms = {node for path in paths.values() for node in path}  # fewer where two arms share a node
         star = len(on_arms) == self.nodes_used and all(
             len(path) == self.path_length and path[-1] == source for path in paths.values()
@@ -175,15 +183,20 @@ class PathStar(Task):
             `correct` (n, L): right at that position, as answered. `exact` (n,): the whole path, no more and no less.
             `first_error` (n,): first wrong position from 1, 0 where exact. `decision` (n,): right at position 2.
             `valid_path` (n,): the answer is a path from the source to a leaf, the right one or a wrong one.
+
+        Raises:
+            ValueError: not one answer for each instance, or one that is no list of whole numbers.
         """
         path, edges = np.asarray(columns["path"]), np.asarray(columns["edges"])
         n, length = len(path), self.path_length
         if len(answers) != n:
             raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
         given = np.full((n, length), -1, dtype=np.int64)
+        sizes = np.zeros(n, dtype=np.int64)
         for row, answer in enumerate(answers):
-            given[row, : len(answer)] = np.asarray(answer[:length], dtype=np.int64)
-        sizes = np.fromiter(map(len, answers), dtype=np.int64, count=n)
+            labels = _labels(answer, row + 1)
+            given[row, : len(labels)] = labels[:length]
+            sizes[row] = len(labels)
         correct = given == path
         exact = correct.all(axis=1) & (sizes == length)
         too_long = np.where(sizes > length, length + 1, 0)
@@ -250,8 +263,22 @@ def _mix64(x: np.ndarray) -> np.ndarray:
 
 def _label(word: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) < 10):
-        raise ValueError(f"{word!r} is not a node label")
+        raise ValueError(f"{_shorten(word)!r} is not a node label")
     return int(word)
+
+
+def _labels(answer: Sequence[int], number: int) -> np.ndarray:
+    """An answer as an array, never rounded."""
+    try:
+        labels = np.asarray(answer)
+    except ValueError:  # lists of different lengths
+        labels = np.array(None)
+    if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
+        raise ValueError(
+            f"answer {number}, {_shorten(repr(answer))}, is no list of node labels; give whole numbers, with -1 for "
+            "anything that is no label."
+        )
+    return labels
 
 
 def _shorten(line: str) -> str:

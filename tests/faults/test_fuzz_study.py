@@ -1,0 +1,97 @@
+"""Damaged results.jsonl: a run that is read can be shown, what cannot be read is named, and nothing is lost by appending."""
+
+import json
+
+from fuzzing import ODD, accepted, fuzz
+from hypothesis import strategies as st
+from test_study import record
+
+from nt_failures import study
+
+LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
+PLACES = [
+    *[(key,) for key in record()],
+    *[("metrics", name) for name in record()["metrics"]],
+    *[("diagnosis", "clever_hans"), ("diagnosis", "clever_hans", "follow_rate"), ("diagnosis", "verdict", "name")],
+    *[
+        ("diagnosis", "decision_token", "train_accuracy"),
+        ("arguments", "data"),
+        ("arguments", "objective", "objective"),
+    ],
+]
+VALUES = st.one_of(ODD, st.sampled_from([0.5, 1, {}, [], float("nan"), "next_token", None]))
+
+
+@st.composite
+def damaged(draw):
+    """One or two runs with bytes flipped, cut out or put in."""
+    data = bytearray("\n".join(LINES[: draw(st.integers(1, 2))]).encode() + draw(st.sampled_from([b"", b"\n"])))
+    for _ in range(draw(st.integers(0, 3))):
+        i = draw(st.integers(0, len(data) - 1))
+        match draw(st.integers(0, 3)):
+            case 0:
+                data[i] ^= 1 << draw(st.integers(0, 7))
+            case 1:
+                del data[i : i + draw(st.integers(1, 300))]
+            case 2:
+                data[i:i] = draw(st.sampled_from([b"[" * 5_000, b"\n", b"\0", b"null", b"NaN", b"\xff"]))
+            case _:
+                del data[i:]
+        if not data:
+            break
+    return bytes(data)
+
+
+def shown(records):
+    """All that is made of runs which were read: groups, and the table."""
+    groups = study.summarise(records)
+    assert all(0 <= value <= 1 for group in groups for value in group["values"])
+    assert len(study.markdown_table(groups).splitlines()) == len(groups) + 4
+
+
+@fuzz(600, data=damaged())
+def test_damaged_bytes(data, tmp_path_factory):
+    """Catches: a file that cannot be read for another reason than a named line, or a run that is read and cannot be shown."""
+    path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
+    path.write_bytes(data)
+    records = accepted(lambda: study.read_results(path), "line 1", "line 2", "line 3", "line 4", "line 5")
+    if records:
+        shown(records)
+        study.append_result(path, record("new", 7))
+        assert study.read_results(path)[-1]["recipe"] == "new"
+        assert study.read_results(path)[:-1] == records
+
+
+@fuzz(1200, place=st.sampled_from(PLACES), value=VALUES)
+def test_odd_values(place, value, tmp_path_factory):
+    """Catches: a field of a wrong kind that is read as a run and breaks, or falsifies, the table."""
+    path = tmp_path_factory.getbasetemp() / "odd.jsonl"
+    run = record(curve=[(500, 0.5)])
+    inner = run
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(run) + "\n" + LINES[1] + "\n")
+    records = accepted(lambda: study.read_results(path), "line 1 is damaged")
+    if records is not None:
+        shown(records)
+
+
+@fuzz(800, values=st.lists(st.floats(0, 1), max_size=6), threshold=st.floats(0, 1), odd=st.integers(-1, 5))
+def test_steps_to_solve(values, threshold, odd):
+    """Catches: another step than the first of the unbroken run at the end; nan that counts as solved."""
+    if 0 <= odd < len(values):
+        values[odd] = float("nan")
+    curve = [{"step": i, "free/exact": value} for i, value in enumerate(values)]
+    tails = [i for i in range(len(values)) if all(value >= threshold for value in values[i:])]
+    assert study.steps_to_solve(curve, threshold) == (tails[0] if tails else None)
+
+
+@fuzz(500, values=st.lists(st.floats(0, 1), max_size=40))
+def test_mean_interval(values):
+    """Catches: an interval without its mean, or outside of 0..1."""
+    found = study.mean_interval(values)
+    assert (found is None) == (len(values) < 2)
+    if found:
+        assert 0 <= found[0] <= sum(values) / len(values) + 1e-9
+        assert sum(values) / len(values) - 1e-9 <= found[1] <= 1

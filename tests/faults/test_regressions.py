@@ -1,0 +1,64 @@
+"""One test for each thing that the fuzz tests found and that no other test names."""
+
+import numpy as np
+import pytest
+import torch
+
+from nt_failures import figures, study
+from nt_failures.diagnosis import Evidence, learning_order
+from nt_failures.layout import layout
+from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
+from nt_failures.rewards import reward_exact_path
+from nt_failures.scoring import wilson
+from nt_failures.tasks.base import join_numbers
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import encode_rows, word_level_tokenizer
+
+TASK = PathStar(2, 3, 10)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: PathStar(1, 60_000, 65_536), "59,999 edges, above"),
+        (lambda: join_numbers(np.broadcast_to(np.array(99_999), (400_000, 1_000)), ","), "render fewer rows"),
+        (lambda: TASK.judge(TASK.sample(np.random.default_rng(0), 1), [[1.5, 2, 3]]), "answer 1"),
+        (lambda: TASK.block(0, [], 0), "split="),
+        (lambda: TASK.block(0, "train", -1), "index=-1"),
+        (lambda: reward_exact_path([None], ["1"]), "prompt 1 is of type NoneType"),
+        (lambda: reward_exact_path([[{"role": "user"}]], ["1"]), "prompt 1 is a conversation"),
+        (lambda: wilson(3, 2), "3 successes of 2"),
+        (lambda: Evidence(10, "1", 0.5, 1, {1: 1.0}, {1: 1.0}), "must be a number"),
+        (lambda: figures._places([(0, 1), (1, 1)], 0, 1), "no arms"),
+        (lambda: layout([{"prefix_ids": [1.5], "target_ids": [2]}], 0), "prefix_ids must be"),
+        (lambda: layout([{"prefix_ids": [1], "target_ids": [-100, 2]}], 0), "target_ids must be"),
+        (lambda: layout([{"prefix_ids": [1], "target_ids": [2], "target_positions": [1, 2]}], 0), "differ in length"),
+        (lambda: TokenOrder(weight=NAN), "weight=nan"),
+        (lambda: MultiTokenHeads(heads=10**9), "heads=1000000000"),
+    ],
+)
+def test_refused(call, reason):
+    """Catches: what hung, filled the memory, counted wrongly or broke in Python's words."""
+    with pytest.raises(ValueError, match=reason):
+        call()
+
+
+def test_nan_is_never_learnt():
+    """Catches: `nan < 0.95`, which is false, taken for "reached"."""
+    curve = [{"step": 1, "forced/position_1": NAN, "free/exact": NAN}]
+    assert learning_order(curve)["step"] == {1: None}
+    assert study.steps_to_solve(curve) is None
+
+
+def test_blanks_between_symbols_count_as_commas():
+    """Catches: `32 34 6` of which every token belongs to position 1."""
+    rows = encode_rows(word_level_tokenizer(TASK), ["1"], ["3 4 6"])
+    assert rows["target_positions"] == [[1, 2, 3]]
+
+
+def test_huge_windows():
+    """Catches: a window of 10**9 that is padded to its length, or whose scores differ by less than float32 holds."""
+    labels = torch.tensor([[3, 1, 2]])
+    assert JointMultiToken(window=10**9).windows(labels).shape == (1, 3, 4)
+    assert torch.equal(TokenOrder(window=10**9).scores(labels, 5), TokenOrder().scores(labels, 5))
