@@ -16,6 +16,7 @@ from typing import ClassVar
 import datasets
 import numpy as np
 import pyarrow as pa
+from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
 from nt_failures import cache
@@ -182,7 +183,8 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             yield from super()._prepare_split_single(*args, **kwargs)
 
     def _as_dataset(self, split: object = datasets.Split.TRAIN, in_memory: bool = False) -> datasets.Dataset:
-        expected = self.info.splits[split].num_examples
+        parts = (self.dataset_name, list(self.info.splits.values()), split)
+        expected = make_file_instructions(*parts, prefix_path=self._output_dir).num_examples
         with cache.undamaged(self._output_dir):
             rows = super()._as_dataset(split, in_memory)
         cache.check_rows(rows, expected, self._output_dir)

@@ -51,15 +51,20 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 def kill_once(process: subprocess.Popen, ready: Callable[[], bool]) -> None:
     """SIGKILL as soon as `ready()` holds; the process must still be at work then. Its own workers are left alone."""
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline, "it never came to what it was to be killed in"
-        time.sleep(0.005)
+    until(lambda: process.poll() is not None or ready())
+    assert process.poll() is None, process.communicate()[1]
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     process.stderr.close()
+
+
+def until(ready: Callable[[], bool]) -> None:
+    """Wait for something that is sure to come."""
+    deadline = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.005)
 
 
 def sweep(process: subprocess.Popen) -> None:
