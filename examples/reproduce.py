@@ -26,7 +26,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from nt_failures import arguments, figures, study
+from nt_failures import arguments, figures, finder, study
 
 TRAIN = Path(__file__).parent / "train.py"
 ATTEMPT = "attempt-"
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     results = folder / "results.jsonl"
     if args.only_report and not results.exists():
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    import_named(recipes, args.extra)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
@@ -148,6 +149,15 @@ def fingerprint(recipe: Path, extra: list[str]) -> str:
     """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     return hashlib.sha256(json.dumps([values, extra], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def import_named(recipes: list[Path], extra: list[str]) -> None:
+    """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
+    asked = arguments.peek(extra, "objective")
+    for recipe in recipes:
+        name = asked or arguments.read_recipe(recipe).get("objective")
+        if "." in str(name):
+            finder.find("objectives", str(name))
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
