@@ -74,7 +74,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("model", help="folder or Hub id of a causal LM")
     for field in dataclasses.fields(ntf.PathStar):
         parser.add_argument(f"--{field.name}", type=int, help=f"default: the model's own, else {field.default}")
-    parser.add_argument("--import_module", help="module of your own objective or task, which a model's file cannot import")
+    parser.add_argument(
+        "--import_module", help="module of your own objective or task, which a model's file cannot import"
+    )
     parser.add_argument("--num_test", type=int, default=2000, help="held-out graphs (%(default)s, at most 4096)")
     parser.add_argument("--batch_size", type=int, default=200, help="graphs per forward pass (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/diagnosis/MODEL-TASK")

@@ -127,7 +127,9 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             try:
                 super().__init__(cache_dir, **(defaults | options))
             except json.JSONDecodeError as error:
-                raise ValueError(cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")) from error
+                raise ValueError(
+                    cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")
+                ) from error
 
     def _create_builder_config(
         self,

@@ -113,9 +113,7 @@ def load_model(
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
         _check_fields(config, overrides)
         config.update(overrides)
-        model = AutoModelForCausalLM.from_pretrained(
-            name_or_path, config=config, trust_remote_code=False, **kwargs
-        )
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, config=config, trust_remote_code=False, **kwargs)
     else:
         family, layers, width = size[1], int(size[2]), int(size[3])
         config = AutoConfig.for_model(family)

@@ -213,7 +213,12 @@ def test_parts_of_splits_are_whole(tmp_path):
     prepared(tmp_path, 5000)
     builder = PathStarBuilder(cache_dir=str(tmp_path), num_train=5000, num_test=10)
     instruction = datasets.ReadInstruction("train", from_=10, to=20, unit="%")
-    assert [len(builder.as_dataset(s)) for s in ("train[:7]", "train[:7]+test", instruction, "all")] == [7, 17, 500, 5010]
+    assert [len(builder.as_dataset(s)) for s in ("train[:7]", "train[:7]+test", instruction, "all")] == [
+        7,
+        17,
+        500,
+        5010,
+    ]
     with pytest.raises(ValueError, match="Unknown split"):
         builder.as_dataset("dev")
 
@@ -224,7 +229,9 @@ def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
     first = prepared(tmp_path, 100)
     old = tokenize(first, tokenizer)
     sample, read, changed = PathStar.sample, inspect.getsource, [PathStar.__module__]
-    monkeypatch.setattr(PathStar, "sample", lambda self, rng, n: sample(self, np.random.default_rng(rng.integers(999)), n))
+    monkeypatch.setattr(
+        PathStar, "sample", lambda self, rng, n: sample(self, np.random.default_rng(rng.integers(999)), n)
+    )
     monkeypatch.setattr(inspect, "getsource", lambda module: read(module) + "#" * (module.__name__ in changed))
     second = prepared(tmp_path, 100)
     assert not set(first["prompt"]) & set(second["prompt"])
@@ -234,4 +241,3 @@ def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
     assert tokenize(first, tokenizer)["prefix_ids"][:] == [[7]] * 100
     monkeypatch.undo()
     assert tokenize(prepared(tmp_path, 100), tokenizer).to_list() == old.to_list()
-

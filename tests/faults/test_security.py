@@ -24,7 +24,9 @@ from nt_failures.tasks.path_star import PathStar
 
 pytestmark = pytest.mark.slow
 
-SOURCES = sorted(f for part in ("nt_failures", "examples", "dataset_scripts") for f in (drill.ROOT / part).rglob("*.py"))
+SOURCES = sorted(
+    f for part in ("nt_failures", "examples", "dataset_scripts") for f in (drill.ROOT / part).rglob("*.py")
+)
 TOKEN = "hf_" + "planted" * 5
 
 FORBIDDEN = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load"}
@@ -114,12 +116,20 @@ def test_a_models_file_imports_nothing(folder, tmp_path, monkeypatch, kind):
     assert f"planted_{kind}" not in sys.modules
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["os.system", "subprocess.Popen", "antigravity.x", "this.s", "nt_failures.metrics.path_accuracy.app.launch", "..x"]
-    + ["../../x", "/etc/passwd", "next_token\0", "a b.C", "nt_failures.objectives.base.Objective.__init__", "x" * 9999],
-)
-def test_odd_names_in_a_models_file(folder, name, monkeypatch):
+ODD = ["os.system", "subprocess.Popen", "antigravity.x", "this.s", "nt_failures.metrics.path_accuracy.app.launch"]
+ODD += [
+    "../../x",
+    "/etc/passwd",
+    "next_token\0",
+    "a b.C",
+    "..x",
+    "nt_failures.objectives.base.Objective.__init__",
+    "x" * 9999,
+]
+
+
+@pytest.mark.parametrize("name", ODD, ids=lambda name: repr(name[:30]))
+def test_odd_names_in_a_models_file(folder, name):
     """Catches: a module imported, a file opened or another error than ValueError for a name that is no class of ours."""
     before = set(sys.modules)
     rename(folder, "objective", name)
@@ -255,11 +265,12 @@ def test_tokens_are_written_nowhere(tmp_path, monkeypatch, caplog, capfd):
     assert TOKEN not in caplog.text + shown.out + shown.err
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--hub_tokn", TOKEN], [f"--hub_tokn={TOKEN}"], ["--hub_token", TOKEN, "--degree", "0"]]
-    + [["--hub_token", TOKEN, "--max_steps", "x"], ["--hub_token", TOKEN, "--hub_strategy", "checkpoint"]],
-)
+GIVEN = ["--hub_token", TOKEN]
+SLIPS = [["--hub_tokn", TOKEN], [f"--hub_tokn={TOKEN}"], [*GIVEN, "--degree", "0"], [*GIVEN, "--max_steps", "x"]]
+SLIPS += [[*GIVEN, "--hub_strategy", "checkpoint"]]
+
+
+@pytest.mark.parametrize("words", SLIPS, ids=lambda words: words[-2][:12])
 def test_tokens_are_in_no_error(words):
     """Catches: a message that repeats the whole command line."""
     with pytest.raises(ValueError) as error:
