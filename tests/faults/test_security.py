@@ -270,7 +270,7 @@ SLIPS = [["--hub_tokn", TOKEN], [f"--hub_tokn={TOKEN}"], [*GIVEN, "--degree", "0
 SLIPS += [[*GIVEN, "--hub_strategy", "checkpoint"]]
 
 
-@pytest.mark.parametrize("words", SLIPS, ids=lambda words: words[-2][:12])
+@pytest.mark.parametrize("words", SLIPS)
 def test_tokens_are_in_no_error(words):
     """Catches: a message that repeats the whole command line."""
     with pytest.raises(ValueError) as error:
