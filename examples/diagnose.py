@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import report, runs
+from nt_failures import finder, report, runs
 from nt_failures.diagnosis import Budget, diagnose
 from nt_failures.loading import Loaded
 from nt_failures.models import check_length
@@ -30,6 +30,8 @@ REPORT_FILE = "diagnosis.json"
 def main(argv: list[str]) -> dict:
     """One model: load, diagnose, write. Returns the diagnosis."""
     args = parse(argv)
+    if args.import_module is not None:
+        finder.import_own(args.import_module)
     try:
         loaded = ntf.load(args.model)
     except OSError as error:
@@ -72,6 +74,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("model", help="folder or Hub id of a causal LM")
     for field in dataclasses.fields(ntf.PathStar):
         parser.add_argument(f"--{field.name}", type=int, help=f"default: the model's own, else {field.default}")
+    parser.add_argument(
+        "--import_module", help="module of your own objective or task, which a model's file cannot import"
+    )
     parser.add_argument("--num_test", type=int, default=2000, help="held-out graphs (%(default)s, at most 4096)")
     parser.add_argument("--batch_size", type=int, default=200, help="graphs per forward pass (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/diagnosis/MODEL-TASK")

@@ -28,7 +28,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from nt_failures import arguments, figures, study
+from nt_failures import arguments, figures, finder, study
 
 TRAIN = Path(__file__).parent / "train.py"
 ATTEMPT = "attempt-"
@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
     if args.only_report and not results.exists():
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    import_named(recipes, args.extra)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
@@ -163,6 +164,15 @@ def run_one(job: Job, folder: Path, keep_models: bool) -> dict:
     else:
         shutil.rmtree(work)
     return {"recipe": name, "seed": job.seed, "fingerprint": form, **found}
+
+
+def import_named(recipes: list[Path], extra: list[str]) -> None:
+    """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
+    asked = arguments.peek(extra, "objective")
+    for recipe in recipes:
+        name = asked or arguments.read_recipe(recipe).get("objective")
+        if "." in str(name):
+            finder.find("objectives", str(name))
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:

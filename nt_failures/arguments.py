@@ -118,7 +118,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
     recipe = {} if recipe_path is None else read_recipe(recipe_path)
     where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
-    task_name = _peek(argv, "task") or recipe.get("task", "path_star")
+    task_name = peek(argv, "task") or recipe.get("task", "path_star")
     task_class = finder.find("tasks", str(task_name))
     parser = _Parser(
         [task_class, DataArguments, ModelArguments, ObjectiveArguments, RunArguments], prog=prog, allow_abbrev=False
@@ -175,6 +175,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ValueError(f"recipe {shown} is no text file that can be read: {type(error).__name__}") from error
     try:
         values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token
+        where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        raise ValueError(f"recipe {path} is not valid YAML: {error.problem}, {where}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
         raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -190,7 +193,8 @@ def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str],
             raise ValueError(f"{where}: unknown name {name!r}; {hint}")
 
 
-def _peek(argv: Sequence[str], flag: str) -> str | None:
+def peek(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag on a command line that is not parsed yet."""
     found = None  # the last one counts, as for argparse
     for i, word in enumerate(argv):
         if word == f"--{flag}" and i + 1 < len(argv):

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from typing import ClassVar
@@ -15,8 +16,10 @@ from typing import ClassVar
 import datasets
 import numpy as np
 import pyarrow as pa
+from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
+from nt_failures import cache
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integers
 from nt_failures.tasks.path_star import PathStar
 
@@ -120,7 +123,13 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
 
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
-        super().__init__(cache_dir, **(defaults | options))
+        with cache.explained(cache_dir or datasets.config.HF_DATASETS_CACHE):
+            try:
+                super().__init__(cache_dir, **(defaults | options))
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")
+                ) from error
 
     def _create_builder_config(
         self,
@@ -157,13 +166,31 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
 
         Raises:
             ValueError: an endless split (`num_train=None`), or a split that the task has no instances for.
+            OSError: the disk is full or read-only; what was written is removed.
         """
         if self.config.num_train is None:
             raise ValueError(
                 "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
                 f"load_dataset({self.REPO_ID!r}, num_train=None, streaming=True)."
             )
-        super().download_and_prepare(*args, **kwargs)
+        with cache.explained(self._output_dir):
+            super().download_and_prepare(*args, **kwargs)
+
+    def _download_and_prepare(self, *args: object, **kwargs: object) -> None:
+        cache.clear_leftovers(self._output_dir)
+        super()._download_and_prepare(*args, **kwargs)
+
+    def _prepare_split_single(self, *args: object, **kwargs: object) -> Iterator[tuple]:
+        with cache.in_worker():
+            yield from super()._prepare_split_single(*args, **kwargs)
+
+    def _as_dataset(self, split: object = datasets.Split.TRAIN, in_memory: bool = False) -> datasets.Dataset:
+        parts = (self.dataset_name, list(self.info.splits.values()), split)
+        expected = make_file_instructions(*parts, prefix_path=self._output_dir).num_examples
+        with cache.undamaged(self._output_dir):
+            rows = super()._as_dataset(split, in_memory)
+        cache.check_rows(rows, expected, self._output_dir)
+        return rows
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         generators = []

@@ -2,12 +2,17 @@
 
 A task, an objective or a diagnosis is one file; the file's name is its command-line name. A name with a dot is a
 path to the user's own class, so nothing of ours has to be edited to add one.
+
+To import a module is to run it. So a dotted path is imported where the user typed it, and never because a file says so
+that may come from anybody: `find(..., from_file=True)` takes our own names, and classes the user has imported already.
 """
 
 import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
+from types import ModuleType
 
 
 def names(package: str) -> list[str]:
@@ -16,25 +21,29 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(module.__path__) if m.name != "base" and m.name[0] != "_")
 
 
-def find(package: str, name: str) -> type:
+def find(package: str, name: str, from_file: bool = False) -> type:
     """The class behind `name`.
 
     Args:
         package: `"tasks"` or `"objectives"`; its `base.py` holds the base class that the answer derives from.
         name: the file's name (`"teacherless"`), or a dotted path to a class (`"my_package.my_module.MyObjective"`).
+        from_file: the name was read from a file, so no module of the user's is imported for it.
 
     Raises:
-        ValueError: no such file (the nearest names are listed), or the dotted path is not a class of this kind.
+        ValueError: no such file (the nearest names are listed), or the dotted path is not a class of this kind, or a
+            file names one whose module is not imported.
     """
     base = importlib.import_module(f"nt_failures.{package}.base").BASE
     if "." in name:
         module_name, _, class_name = name.rpartition(".")
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"{package}: {name!r} is no dotted path; write it as my_package.my_module.MyClass.")
-        try:
-            found = vars(importlib.import_module(module_name)).get(class_name)
-        except ImportError as error:
-            raise ValueError(f"{package}: cannot import {module_name!r} ({error}); is it on PYTHONPATH?") from error
+        if from_file and module_name not in sys.modules:
+            raise ValueError(
+                f"{package}: a file names {name!r}, whose module is not imported, and no file may have it run; if you "
+                f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
+            )
+        found = vars(import_own(module_name)).get(class_name)
         if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
             raise ValueError(f"{package}: {name!r} is no whole class derived from {base.__module__}.{base.__name__}.")
         return found
@@ -52,6 +61,14 @@ def find(package: str, name: str) -> type:
         if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__ and c.__name__[0] != "_"
     }
     return found
+
+
+def import_own(module: str) -> ModuleType:
+    """A module that the user named; ValueError if there is none."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module!r} ({error}); is it on PYTHONPATH?") from error
 
 
 def name_of(cls: type) -> str:

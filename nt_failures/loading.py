@@ -33,21 +33,23 @@ class Loaded:
 def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loaded:
     """Load model, tokenizer, objective and task from a folder or Hub repository.
 
-    A stock model that says nothing about an objective loads as next-token in forward order.
+    A stock model that says nothing about an objective loads as next-token in forward order. An objective or task of your
+    own must be imported before: no file of a model runs a module of yours, or any code at all.
 
     Args:
         revision: branch, tag or commit of a Hub repository; its main branch if not given.
         kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: a folder without a model, pickled weights, or a damaged description.
+        ValueError: a folder without a model, pickled weights, a damaged description, code of the model's own, or a class
+            that is not imported.
         OSError: no such repository, or none that this token may read.
     """
     folder = Path(name_or_path)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
     with _damage_named(name_or_path, "the tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
     described = _described(name_or_path, revision)
     try:
         objective = (
@@ -79,10 +81,15 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
 
 
 def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
-    """Weights from safetensors alone: a pickle runs whatever code its author put there."""
+    """Weights from safetensors alone, and no code: a pickle, or a model's own code, runs whatever its author put there."""
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            name_or_path, revision=revision, use_safetensors=True, output_loading_info=True, **options
+            name_or_path,
+            revision=revision,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
         )
     except OSError as error:
         if "safetensors" not in str(error):
@@ -100,9 +107,9 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
 
 
 def read_task(values: dict[str, Any]) -> Task:
-    """Rebuild a task from `{"task": name, **knobs}`."""
+    """Rebuild a task from `{"task": name, **knobs}`; a class of the user's own must be imported already."""
     knobs = dict(values)
-    return finder.find("tasks", knobs.pop("task"))(**knobs)
+    return finder.find("tasks", knobs.pop("task"), from_file=True)(**knobs)
 
 
 def _modules_file(name_or_path: str, revision: str | None) -> Path:

@@ -110,10 +110,10 @@ def load_model(
     overrides = dict(config_overrides or {})
     size = _SIZE.fullmatch(name_or_path)
     if size is None:
-        config = AutoConfig.from_pretrained(name_or_path)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
         _check_fields(config, overrides)
         config.update(overrides)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, config=config, **kwargs)
+        model = AutoModelForCausalLM.from_pretrained(name_or_path, config=config, trust_remote_code=False, **kwargs)
     else:
         family, layers, width = size[1], int(size[2]), int(size[3])
         config = AutoConfig.for_model(family)

@@ -125,7 +125,7 @@ def summarise(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | N
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = [run["metrics"][measure(run)] for run in runs]
     decision = runs[0]["decision_position"]
-    objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"])
+    objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"], from_file=True)
     way = "forced" if objective.decodings[0] == "autoregressive" else "free"
     others = [
         min(v for k, v in run["metrics"].items() if k.startswith(f"{way}/position_") and not k.endswith(f"_{decision}"))

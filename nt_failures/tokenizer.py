@@ -9,6 +9,9 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
     target_positions  1  1  0  2  0  3
 """
 
+import hashlib
+import inspect
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -95,7 +98,9 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     missing = {"prompt", "completion"} - set(columns)
     if missing:
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
-    options = {"batched": True, "remove_columns": columns, "fn_kwargs": {"tokenizer": tokenizer}}
+    # The cache of `map` knows a function of an installed module by its name alone: changed code must look changed.
+    code = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()
+    options = {"batched": True, "remove_columns": columns, "fn_kwargs": {"tokenizer": tokenizer, "code": code}}
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(_tokenize_batch, **options)
     return dataset.map(_tokenize_batch, num_proc=num_proc, desc="Tokenizing", **options)
@@ -111,7 +116,8 @@ def encode_rows(
     return {"prefix_ids": prefix["input_ids"], "target_ids": target["input_ids"], "target_positions": positions}
 
 
-def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase) -> dict[str, list]:
+def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, code: str) -> dict[str, list]:
+    del code
     return encode_rows(tokenizer, batch["prompt"], batch["completion"])
 
 

@@ -21,6 +21,7 @@ import page
 import steps
 
 import nt_failures as ntf
+from nt_failures import finder
 from nt_failures.models import check_length
 
 
@@ -39,6 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("model", nargs="?", default=os.environ.get("MODEL"), help="folder or Hub id; default: $MODEL")
     for field in dataclasses.fields(ntf.PathStar):
         parser.add_argument(f"--{field.name}", type=int, help="default: as the model was trained")
+    parser.add_argument("--import_module", help="module of your own objective, which a model's file cannot import")
     args = parser.parse_args(argv)
     if not args.model:
         raise ValueError(
@@ -50,6 +52,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def load(args: argparse.Namespace) -> tuple[ntf.ModelPredictor, ntf.PathStar]:
     """The model and its task, checked on one graph."""
+    if args.import_module is not None:
+        finder.import_own(args.import_module)
     try:
         loaded = ntf.load(args.model)
     except OSError as error:

@@ -91,9 +91,9 @@ class Objective(abc.ABC):
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Objective":
-        """Rebuild what `to_dict` wrote."""
+        """Rebuild what `to_dict` wrote; a class of the user's own must be imported already."""
         options = dict(values)
-        cls = finder.find("objectives", options.pop("objective"))
+        cls = finder.find("objectives", options.pop("objective"), from_file=True)
         tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         return cls(**tuples)
 

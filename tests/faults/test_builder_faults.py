@@ -1,0 +1,243 @@
+"""The builder on a bad day: killed, starved of disk, run twice at once, and found with damaged files."""
+
+import builtins
+import errno
+import inspect
+import os
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+import processes
+import psutil
+import pyarrow as pa
+import pytest
+from datasets import load_dataset
+
+from nt_failures import tokenizer as tokenizer_module
+from nt_failures.builder import PathStarBuilder, generate_rows, to_table
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import tokenize, word_level_tokenizer
+
+pytestmark = pytest.mark.slow
+
+
+def prepared(cache, rows, num_proc=1):
+    builder = PathStarBuilder(cache_dir=str(cache), num_train=rows, num_test=10)
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset("train")
+
+
+def truth(rows):
+    """The digest of the rows as the task draws them, without any builder."""
+    task = PathStar()
+    blocks = [to_table(task, task.block(0, "train", b)) for b in range(-(-rows // 4096))]
+    whole = datasets.concatenate_datasets([datasets.Dataset(table) for table in blocks])
+    return processes.digest(whole.select(range(rows)))
+
+
+def test_two_processes_prepare_the_same_config(tmp_path):
+    """Catches: two writers of one file; a second process that reads what the first has not finished."""
+    processes = [processes.build(tmp_path, 100_000) for _ in range(2)]
+    assert [processes.finish(p)[:2] for p in processes] == [(0, "100000\n")] * 2
+    assert processes.digest(prepared(tmp_path, 100_000)) == truth(100_000)
+    assert len(list(tmp_path.rglob("*.arrow"))) == 2, "train and test, once"
+    assert processes.unfinished(tmp_path) == []
+
+
+def test_killed_in_the_middle(tmp_path):
+    """Catches: half a data set that the next call takes for whole; what a killed call left, kept for ever."""
+    process = processes.build(tmp_path, 300_000)
+    processes.kill_once(process, lambda: written(tmp_path) > 10_000_000)
+    assert processes.unfinished(tmp_path), "it was killed too late to matter"
+    assert processes.digest(prepared(tmp_path, 300_000)) == truth(300_000)
+    assert len(list(tmp_path.rglob("*.arrow"))) == 2
+    assert processes.unfinished(tmp_path) == []
+
+
+def test_workers_of_a_killed_call(tmp_path):
+    """Catches: workers that outlive their call and write on into files of the next one, which divides the rows in
+    another way. They are stalled until the next call is done: the worst case, made certain."""
+    process = processes.build(tmp_path, 400_000, num_proc=2)
+    workers = []
+
+    def stalled():
+        if written(tmp_path) > 10_000_000:
+            workers.extend(psutil.Process(process.pid).children())
+            for worker in workers:
+                worker.suspend()
+        return bool(workers)
+
+    try:
+        processes.kill_once(process, stalled)
+        rows = prepared(tmp_path, 400_000, num_proc=3)
+        for worker in workers:
+            worker.resume()
+        processes.until(lambda: sum(map(alive, workers)) <= 1)  # the queue server of datasets, which writes nothing
+        assert processes.digest(rows) == truth(400_000)
+        assert len(list(tmp_path.rglob("*.arrow"))) == 4
+    finally:
+        processes.sweep(process)
+
+
+def written(cache):
+    return sum(arrow.stat().st_size for arrow in cache.rglob("*.arrow"))
+
+
+def alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_full_disk(tmp_path, num_proc):
+    """Catches: half a data set kept; 'Cannot find data file' or 'An error occurred' for a disk that is full."""
+    status, _, errors = processes.finish(processes.build(tmp_path, 100_000, num_proc, most_bytes=2_000_000))
+    last = errors.strip().splitlines()[-1]
+    assert status == 1
+    assert last.startswith(f"OSError: the data set cannot be written below {tmp_path}")
+    assert "File too large" in last
+    assert "another cache_dir" in last
+    assert processes.unfinished(tmp_path) == []
+    assert processes.digest(prepared(tmp_path, 100_000)) == truth(100_000)
+
+
+def test_full_disk_at_the_last_file(tmp_path, monkeypatch):
+    """Catches: rows without their description, found and read by the next call."""
+    write = datasets.DatasetInfo.write_to_directory
+
+    def full(self, *args, **kwargs):
+        write(self, *args, **kwargs)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datasets.DatasetInfo, "write_to_directory", full)
+    with pytest.raises(OSError, match=r"cannot be written below .*No space left on device.*another cache_dir"):
+        prepared(tmp_path, 5000)
+    assert list(tmp_path.rglob("*.arrow")) == []
+    monkeypatch.setattr(datasets.DatasetInfo, "write_to_directory", write)
+    assert processes.digest(prepared(tmp_path, 5000)) == truth(5000)
+
+
+@pytest.mark.parametrize("finished_before", [False, True])
+def test_read_only_cache(tmp_path, monkeypatch, finished_before):
+    """Catches: a traceback of a lock file; a read-only cache that is changed all the same."""
+    if finished_before:
+        prepared(tmp_path, 5000)
+    real = {"open": os.open, "mkdir": os.mkdir}
+
+    def refuse(path):
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    def open_(path, flags, *args, **kwargs):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            refuse(path)
+        return real["open"](path, flags, *args, **kwargs)
+
+    def mkdir(path, *args, **kwargs):
+        if not os.path.isdir(path):
+            refuse(path)
+        return real["mkdir"](path, *args, **kwargs)
+
+    def write(path, mode="r", *args, opened=builtins.open, **kwargs):
+        if set(mode) & set("wax+"):
+            refuse(path)
+        return opened(path, mode, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_)
+        patch.setattr(os, "mkdir", mkdir)
+        patch.setattr(builtins, "open", write)
+        with pytest.raises(OSError, match=r"cannot be written below .*Read-only file system.*another cache_dir"):
+            prepared(tmp_path, 5000)
+    assert processes.digest(prepared(tmp_path, 5000)) == truth(5000)
+
+
+def test_a_cache_below_a_file(tmp_path):
+    """Catches: a message that does not name the folder or what to give in its place."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot be written below .*file/cache: .*another cache_dir"):
+        prepared(tmp_path / "file" / "cache", 10)
+    assert len(prepared(tmp_path / "cache", 10)) == 10
+
+
+def cut(path, keep):
+    content = path.read_bytes()
+    path.write_bytes(content[: keep(len(content))])
+
+
+DAMAGE = {
+    "cut in the middle": lambda arrow: cut(arrow, lambda size: size // 2),
+    "cut between two batches": lambda arrow: cut(arrow, lambda size: end_of_batches(arrow, 3)),
+    "empty": lambda arrow: arrow.write_bytes(b""),
+    "missing": lambda arrow: arrow.unlink(),
+    "something else": lambda arrow: arrow.write_bytes(b"PAR1" * 1000),
+    "a description cut short": lambda arrow: cut(arrow.parent / "dataset_info.json", lambda size: size // 2),
+    "an empty description": lambda arrow: (arrow.parent / "dataset_info.json").write_bytes(b""),
+}
+
+
+def end_of_batches(arrow, count):
+    """Where the message of the given batch ends: cut there, the file is a valid stream of fewer rows."""
+    with pa.OSFile(str(arrow)) as file:
+        reader = pa.ipc.MessageReader.open_stream(file)
+        for _ in range(count + 1):  # the schema is a message, too
+            reader.read_next_message()
+        return file.tell()
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_files_are_never_read(tmp_path, case):
+    """Catches: an Arrow file cut between two batches, which reads as a shorter data set without a word."""
+    rows = prepared(tmp_path, 20_000)
+    (arrow,) = tmp_path.rglob("*train.arrow")
+    del rows
+    DAMAGE[case](arrow)
+    for read in (lambda: prepared(tmp_path, 20_000), lambda: _load(tmp_path)):
+        with pytest.raises(ValueError, match=r"is damaged \(.*remove that folder") as error:
+            read()
+    named = Path(re.search(r"the data set in (.*) is damaged", str(error.value))[1])
+    assert named == arrow.parent
+    for left in named.iterdir():
+        left.unlink()
+    named.rmdir()
+    assert processes.digest(prepared(tmp_path, 20_000)) == truth(20_000)
+
+
+def _load(cache):
+    return load_dataset("nt_failures/pathstar", cache_dir=str(cache), num_train=20_000, num_test=10)
+
+
+def test_parts_of_splits_are_whole(tmp_path):
+    """Catches: a check of completeness that refuses a part of a split, or that renames an unknown split to damage."""
+    prepared(tmp_path, 5000)
+    builder = PathStarBuilder(cache_dir=str(tmp_path), num_train=5000, num_test=10)
+    instruction = datasets.ReadInstruction("train", from_=10, to=20, unit="%")
+    assert [len(builder.as_dataset(s)) for s in ("train[:7]", "train[:7]+test", instruction, "all")] == [
+        7,
+        17,
+        500,
+        5010,
+    ]
+    with pytest.raises(ValueError, match="Unknown split"):
+        builder.as_dataset("dev")
+
+
+def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
+    """Catches: rows, or ids of them, that were made by other code and come back from the same cache."""
+    tokenizer = word_level_tokenizer(PathStar())
+    first = prepared(tmp_path, 100)
+    old = tokenize(first, tokenizer)
+    sample, read, changed = PathStar.sample, inspect.getsource, [PathStar.__module__]
+    monkeypatch.setattr(
+        PathStar, "sample", lambda self, rng, n: sample(self, np.random.default_rng(rng.integers(999)), n)
+    )
+    monkeypatch.setattr(inspect, "getsource", lambda module: read(module) + "#" * (module.__name__ in changed))
+    second = prepared(tmp_path, 100)
+    assert not set(first["prompt"]) & set(second["prompt"])
+    assert second.to_list() == list(generate_rows(PathStar(), num_rows=100))
+    changed.append(tokenizer_module.__name__)
+    monkeypatch.setattr(tokenizer_module, "encode_rows", lambda t, prompts, _: {"prefix_ids": [[7]] * len(prompts)})
+    assert tokenize(first, tokenizer)["prefix_ids"][:] == [[7]] * 100
+    monkeypatch.undo()
+    assert tokenize(prepared(tmp_path, 100), tokenizer).to_list() == old.to_list()
