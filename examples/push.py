@@ -18,7 +18,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("folder", type=Path, help="output folder of a run")
     parser.add_argument("--repo_id", required=True, help="NAMESPACE/NAME on the Hub")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--revision", help="branch to push to (default: main)")
+    parser.add_argument("--revision", help="branch to push to, made if it is missing (default: main)")
     args = parser.parse_args(argv)
     print(push_run(args.folder, args.repo_id, private=args.private, revision=args.revision).repo_url)
 

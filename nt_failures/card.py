@@ -10,8 +10,8 @@ from huggingface_hub import ModelCard
 
 from nt_failures import finder, report
 from nt_failures.card_data import NO_SCORE, Run, metadata
-from nt_failures.records import recipe
-from nt_failures.snippet import snippet
+from nt_failures.records import recipe_text
+from nt_failures.snippet import other_ways, snippet
 from nt_failures.tasks.base import Task
 
 PAPER = "[The Pitfalls of Next-Token Prediction](https://arxiv.org/abs/2403.06963) (Bachmann and Nagarajan, 2024)"
@@ -46,6 +46,8 @@ def introduction(run: Run) -> str:
     objective, results = run.objective, run.results
     size = f" with {results['parameters']:,} parameters" if "parameters" in results else ""
     base = f", fine-tuned from [{run.base_model}](https://huggingface.co/{run.base_model})" if run.base_model else ""
+    if "model" in run.local:
+        base = ", continued from a local model that is not published (these steps come on top of its own)"
     kind = report.markdown(finder.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
     on = ""
     if run.task is not None:
@@ -98,40 +100,56 @@ def _verdict(run: Run) -> list[str]:
 
 def _use(run: Run) -> list[str]:
     package = "stock `transformers`" if run.autoregressive else "`nt_failures`, which knows how the model decodes"
-    return ["## Use", f"With {package}:", fenced(snippet(run), "python")]
+    return [
+        "## Use",
+        f"With {package}:",
+        fenced(snippet(run), "python"),
+        *filter(None, [" ".join(run.notes)]),
+        *other_ways(run),
+    ]
 
 
 def _training(run: Run) -> list[str]:
-    results = run.results
-    parts = ["## Training", "\n".join(["| | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in facts(results))])]
+    results, parts = run.results, []
+    if known := facts(run):
+        parts += ["\n".join(["| | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in known)])]
     if "learning.png" in run.figures:
         parts += ["![What is learnt when](learning.png)"]
     if curve := results.get("learning_curve"):
         parts += [curve_table(curve)]
     if "arguments" in results:
-        text = "All arguments; the same file, `recipe.yaml`, stands beside this card and repeats the run:"
-        command = fenced("accelerate launch examples/train.py recipe.yaml", "bash")
-        parts += [text, command, fenced(yaml_text(recipe(results["arguments"])), "yaml")]
+        if run.local:
+            names = " and ".join(f"`{name}`" for name in run.local)
+            parts += [
+                f"All arguments, as in `recipe.yaml` beside this card. They do not give this model again: {names} was read "
+                "from a local folder that is not published."
+            ]
+        else:
+            parts += ["All arguments; the same file, `recipe.yaml`, stands beside this card and repeats the run:"]
+            parts += [fenced("accelerate launch examples/train.py recipe.yaml", "bash")]
+        parts += [fenced(recipe_text(results["arguments"], run.local).rstrip(), "yaml")]
     elif "training_arguments" in results:
         parts += ["Objective, task and the training arguments that differ from their defaults:"]
         known = {"objective": run.objective.to_dict(), "task": run.task.to_dict() if run.task else None}
         parts += [fenced(yaml_text(known | {"training": results["training_arguments"]}), "yaml")]
-    return parts
+    return ["## Training", *parts] if parts else []
 
 
-def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Budget, hardware and versions as rows of a table."""
-    rows = []
+def facts(run: Run) -> list[tuple[str, str]]:
+    """Budget, hardware and versions as rows of a table, those that are known."""
+    results, rows = run.results, []
     if results.get("steps"):
         flops = f", {results['flops']:.2g} FLOPs" if results.get("flops") else ""
+        on_top = ", on top of the local model's own" if "model" in run.local else ""
         seconds = f", {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
-        rows.append(("budget", f"{results['steps']:,} steps, {results['examples']:,} examples{flops}{seconds}"))
-    hardware = results["hardware"]
-    threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""
-    rows.append(("hardware", f"{hardware['device']} ({hardware['machine']}{threads})"))
-    versions = dict(results["versions"])
+        rows.append(("budget", f"{results['steps']:,} steps, {results['examples']:,} examples{flops}{seconds}{on_top}"))
+    if hardware := results.get("hardware"):
+        threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""
+        rows.append(("hardware", f"{hardware['device']} ({hardware['machine']}{threads})"))
+    versions = dict(results.get("versions", {}))
     commit = versions.pop("commit", None)
-    rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    if versions:
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
     if commit:
         rows.append(("commit", f"{commit} of nt_failures"))
     return [(name, report.markdown(text)) for name, text in rows]

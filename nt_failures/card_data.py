@@ -39,6 +39,8 @@ class Run:
     """whether the model's own generation settings ask for as many"""
     figures: Sequence[str] = ()
     """file names of figures that stand beside the card"""
+    notes: Sequence[str] = ()
+    """Markdown sentences on how prompts and answers are written"""
 
     @property
     def autoregressive(self) -> bool:
@@ -46,8 +48,15 @@ class Run:
         return self.objective.stock
 
     @property
+    def local(self) -> Sequence[str]:
+        """Which of "model" and "tokenizer" came from a folder of the machine that trained."""
+        return self.results.get("local", ())
+
+    @property
     def base_model(self) -> str | None:
         """Hub id of the model it was fine-tuned from; None for a new one, or one from a folder."""
+        if "model" in self.local:
+            return None
         return base_model(self.results.get("arguments", {}).get("model", {}).get("model"))
 
 
@@ -74,7 +83,7 @@ def metadata(run: Run, **given: Any) -> ModelCardData:
     if run.task is not None:
         tags.insert(1, finder.name_of(type(run.task)).rpartition(".")[2].replace("_", "-"))
     fields = {
-        "license": "apache-2.0" if run.base_model is None else None,
+        "license": "apache-2.0" if run.base_model is None and "model" not in run.local else None,
         "library_name": "transformers" if run.autoregressive else "nt_failures",
         "pipeline_tag": "text-generation" if run.autoregressive else None,
         "datasets": None if dataset is None else [dataset],

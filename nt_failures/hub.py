@@ -1,7 +1,7 @@
 """To the Hub: what of a run is pushed, when, and what to type when a push fails."""
 
 import contextlib
-import json
+import dataclasses
 import logging
 import shlex
 import shutil
@@ -11,12 +11,20 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitInfo, HfApi, constants
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from transformers.utils import PushInProgress
 
-from nt_failures.records import RUN_FILE
-from nt_failures.run_card import CARD, card_of_folder, name_the_repo
+from nt_failures.records import RESULTS_FILE
+from nt_failures.run_card import CARD, card_of_folder, published_card, read_results
+from nt_failures.whole import check_whole
 
 if TYPE_CHECKING:
     from nt_failures.trainer import ObjectiveTrainer
@@ -45,45 +53,33 @@ def push_run(
     token: str | None = None,
     private: bool | None = None,
     revision: str | None = None,
-    commit_message: str = "Push of a finished run",
+    commit_message: str = "Push of a run",
 ) -> CommitInfo:
     """Push the folder of a finished run, also again: what the Hub has already is not sent twice.
 
-    A card that is there is kept, with the repository's name put into its snippet; a missing one is made.
+    A card that is there is kept, with the repository's name in the snippet of its pushed copy; a missing one is made.
+
+    Args:
+        private: of a new repository; that of an old one stays as it is.
+        revision: branch to push to, made where it is missing; the main branch if not given.
 
     Raises:
-        ValueError: the folder holds no whole run.
-        OSError: the push failed; nothing on disk has changed, and the message says what to do.
+        ValueError: the folder holds no whole run, or `repo_id` is no name for a repository.
+        OSError: the push failed; nothing of the run has changed, and the message says what to do.
     """
     folder = Path(folder)
     check_whole(folder)
+    again = Again(folder, revision, private)
+    with explained(repo_id, again):
+        validate_repo_id(repo_id)
+    if "diagnosis" not in read_results(folder):
+        logger.warning("%s has no verdict in %s: model and card are pushed without results", folder, RESULTS_FILE)
     if not (folder / CARD).exists():
         card_of_folder(folder, repo_id.split("/")[-1])
-    with explained(repo_id, folder):
+    with explained(repo_id, again):
         repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
-        name_the_repo(folder, repo_id)
+        _make_branch(repo_id, revision, token)
         return _upload(folder, repo_id, commit_message, token, revision)
-
-
-def check_whole(folder: Path) -> None:
-    """Raise ValueError unless the folder holds a run with its weights, config, tokenizer and description."""
-    if not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is no folder; give the output folder of a run.")
-    missing = [name for name in ("config.json", "tokenizer_config.json", RUN_FILE) if not (folder / name).exists()]
-    index = folder / "model.safetensors.index.json"
-    weights = ["model.safetensors"]
-    if index.exists():
-        try:
-            weights = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            missing += [name for name in weights if Path(name).name != name]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{index} is damaged ({error!r}); save the model again.") from error
-    missing += [name for name in weights if not (folder / name).exists()]
-    if missing:
-        raise ValueError(
-            f"{str(folder)!r} holds no whole run: {', '.join(missing)} missing; finish it with --resume_from_checkpoint "
-            "last, or train it again, or give the folder of another run."
-        )
 
 
 def push_trainer(
@@ -104,12 +100,12 @@ def push_trainer(
         return None
     name = (args.hub_model_id or folder.resolve().name).split("/")[-1]
     trainer.create_model_card(**{"model_name": name, **card_options})
-    with explained(args.hub_model_id or name, folder):
+    pushed_revision = args.hub_revision if revision is None else revision
+    with explained(args.hub_model_id or name, Again(folder, pushed_revision, private or args.hub_private_repo)):
         if trainer.hub_model_id is None:
             create_repo_of(trainer, token, private)
-        name_the_repo(folder, trainer.hub_model_id)
+        _make_branch(trainer.hub_model_id, pushed_revision, token)
         trainer._finish_current_push()
-        pushed_revision = args.hub_revision if revision is None else revision
         return _upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
 
 
@@ -120,6 +116,7 @@ def create_repo_of(trainer: "ObjectiveTrainer", token: str | None, private: bool
     token = token if token is not None else args.hub_token
     private = private if private is not None else args.hub_private_repo
     trainer.hub_model_id = _api().create_repo(name, token=token, private=private, exist_ok=True).repo_id
+    _make_branch(trainer.hub_model_id, args.hub_revision, token)
     trainer.push_in_progress = None
 
 
@@ -148,30 +145,58 @@ def push_checkpoint(trainer: "ObjectiveTrainer", checkpoint: Path) -> None:
     trainer.push_in_progress = PushInProgress([*running, job])
 
 
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """A run that is whole on disk, and how it was to be pushed."""
+
+    folder: Path
+    revision: str | None = None
+    private: bool | None = None
+
+    def command(self, repo_id: str) -> str:
+        """What to type to push it."""
+        words = ["python", "examples/push.py", str(self.folder), "--repo_id", repo_id]
+        words += [] if self.revision is None else ["--revision", self.revision]
+        return shlex.join([*words, "--private"] if self.private else words)
+
+
 @contextlib.contextmanager
-def explained(repo_id: str, folder: Path | None = None) -> Iterator[None]:
-    """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type."""
+def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
+    """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type.
+
+    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository can have.
+    """
+    flag = "--hub_model_id" if again is None else "--repo_id"
     try:
         yield
+    except HFValidationError as error:
+        raise ValueError(
+            f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
+        ) from error
     except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
-        if folder is not None:
-            command = shlex.join(["python", "examples/push.py", str(folder), "--repo_id", repo_id])
-            safe = f"the run is whole in {folder}; push it with: {command}"
-        raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id)}; {safe}") from error
+        if again is not None:
+            # The same command would be refused again.
+            target = f"YOUR_NAME/{repo_id.split('/')[-1]}" if _status(error) == 403 else repo_id
+            safe = f"the run is whole in {again.folder}; push it with: {again.command(target)}"
+        raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id, flag)}; {safe}") from error
 
 
-def reason(error: BaseException, repo_id: str) -> str:
-    """What is wrong and how to repair it, in one line without any secret."""
+def _status(error: BaseException) -> int | None:
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
+def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> str:
+    """What is wrong and how to repair it, in one line without any secret; `flag` is the one that names the repository."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError):
         error = error.__cause__
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    status = _status(error)
     if status == 401 or isinstance(error, LocalTokenNotFoundError):
         return "the Hub knows no valid token; log in with `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
-        return f"403, the token may not write to {repo_id!r}; take a token with write access, or another --hub_model_id"
+        return f"403, the token may not write to {repo_id!r}; take a token with write access, or another {flag}"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, HTTPError) and status is None:
         return f"{constants.ENDPOINT} is out of reach ({first}); look at the network"
@@ -182,6 +207,11 @@ def _api() -> HfApi:
     return HfApi(library_name="nt_failures")
 
 
+def _make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
+    if revision is not None and not revision.startswith("refs/"):  # a pull request is there already
+        _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+
+
 def _upload(
     folder: Path,
     repo_id: str,
@@ -190,13 +220,17 @@ def _upload(
     revision: str | None,
     run_as_future: bool = False,
 ) -> CommitInfo | Future:
-    return _api().upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        commit_message=message,
+    """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    operations = []
+    for name in filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED):
+        content = published_card(folder, repo_id) if name == CARD else folder / name
+        operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
+    return _api().create_commit(
+        repo_id,
+        operations,
+        commit_message=message or "Push of a run",
         token=token,
         revision=revision,
         run_as_future=run_as_future,
-        allow_patterns=PUSHED,
-        ignore_patterns=NOT_PUSHED,
     )

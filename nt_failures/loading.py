@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder
+from nt_failures import attached, finder, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -41,15 +43,12 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: a folder without a model, pickled weights, a damaged description, code of the model's own, or a class
-            that is not imported.
+        ValueError: no folder and no name of a repository, a folder without a model, pickled weights, a damaged file, code of the
+            model's own, or a class that is not imported.
         OSError: no such repository, or none that this token may read.
     """
-    folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-    with _damage_named(name_or_path, "the tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    _check_name(name_or_path)
+    tokenizer = _tokenizer(name_or_path, revision)
     described = _described(name_or_path, revision)
     try:
         objective = (
@@ -66,6 +65,41 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     if attached.has_modules(model):
         attached.load(model, _modules_file(name_or_path, revision))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
+
+
+def _check_name(name_or_path: str) -> None:
+    """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
+        whole.check_readable(folder)
+        return
+    if folder.is_file():
+        raise ValueError(f"{name_or_path!r} is a file; give the folder it lies in.")
+    try:
+        validate_repo_id(name_or_path)
+    except HFValidationError as error:
+        raise ValueError(
+            f"{name_or_path!r} is no folder, and no repository can have that name; give the folder of a run, or "
+            "NAMESPACE/NAME of one on the Hub."
+        ) from error
+
+
+def _tokenizer(name_or_path: str, revision: str | None) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+    except OSError:
+        raise
+    except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
+        file = Path(name_or_path) / "tokenizer.json"
+        gone = file.parent.is_dir() and not file.exists()
+        what = f"{file.name} is missing" if gone else f"the tokenizer is damaged ({_first_line(error)})"
+        raise ValueError(f"{name_or_path}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -91,6 +125,10 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
             output_loading_info=True,
             **options,
         )
+    except SafetensorError as error:
+        raise ValueError(
+            f"{name_or_path}: the weights are cut off or damaged ({error}); push or save the model again."
+        ) from error
     except OSError as error:
         if "safetensors" not in str(error):
             raise

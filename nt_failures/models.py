@@ -87,6 +87,11 @@ def from_scratch(name: str) -> bool:
     return _SIZE.fullmatch(name) is not None
 
 
+def from_folder(name: str | None) -> bool:
+    """Whether `name`, of a model or tokenizer, is read from a folder of this machine."""
+    return bool(name) and Path(name).is_dir() and not from_scratch(name)
+
+
 def load_model(
     name_or_path: str,
     tokenizer: PreTrainedTokenizerBase,

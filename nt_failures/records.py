@@ -5,13 +5,14 @@ import functools
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from transformers import Trainer, TrainerState, TrainingArguments
 
 from nt_failures import finder
@@ -62,6 +63,18 @@ def recipe(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         name: value for part in ("data", "task", "model", "objective", "training") for name, value in run[part].items()
     }
     return {k: v for k, v in flat.items() if v is not None and k not in once and not k.startswith("hub_")}
+
+
+def recipe_text(run: Mapping[str, Mapping[str, Any]], local: Sequence[str] = ()) -> str:
+    """`recipe` as YAML; a comment stands above each name of `local`, whose value was a folder and is no Hub id."""
+    lines = []
+    for name, value in recipe(run).items():
+        if name in local:
+            lines.append(
+                f"# {name}: a folder on the machine of the run, not published and no Hub id; name your own copy.\n"
+            )
+        lines.append(yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True))
+    return "".join(lines)
 
 
 def portable(value: Any) -> Any:

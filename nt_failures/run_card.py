@@ -1,22 +1,22 @@
 """Write the card of a run into its folder, with the figures: from a trainer, or from a folder on disk."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import report, snippet
+from nt_failures import attached, report, snippet
 from nt_failures.card import model_card
 from nt_failures.card_data import Run, base_model
 from nt_failures.loading import load
-from nt_failures.models import parameter_count
+from nt_failures.models import from_folder, parameter_count
 from nt_failures.objectives.base import Objective
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import RESULTS_FILE, budget_of, changed_arguments, hardware, learning_curve, versions
 from nt_failures.tasks.base import Task
 from nt_failures.tokenizer import encode_rows
+from nt_failures.whole import read_object
 
 if TYPE_CHECKING:
     from nt_failures.trainer import ObjectiveTrainer
@@ -66,15 +66,7 @@ def card_of_trainer(
 def read_results(folder: Path) -> dict[str, Any]:
     """results.json of a folder, empty where there is none."""
     path = folder / RESULTS_FILE
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); remove it, or evaluate the run again.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is no JSON object; remove it, or evaluate the run again.")
-    return found
+    return read_object(path) if path.is_file() else {}
 
 
 def _is_of(results: Mapping[str, Any], trainer: "ObjectiveTrainer") -> bool:
@@ -88,6 +80,8 @@ def known_results(trainer: "ObjectiveTrainer") -> dict[str, Any]:
     task, known = trainer.task, {"training_arguments": changed_arguments(trainer.args)}
     known |= {"parameters": parameter_count(trainer.model), "versions": versions(), "hardware": hardware()}
     known["learning_curve"] = learning_curve(trainer.state)
+    if from_folder(attached.plain(trainer.model).name_or_path):
+        known["local"] = ["model"]
     evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
     if evaluated:
         last = {name.removeprefix("eval_"): value for name, value in evaluated[-1].items() if name.startswith("eval_")}
@@ -113,10 +107,11 @@ def write_card(
     **given: Any,
 ) -> None:
     """Write README.md and the figures that the results allow. `given`: see `card.metadata`."""
-    settings, tokens = model.generation_config.max_new_tokens, None
+    settings, tokens, notes = model.generation_config.max_new_tokens, None, ()
     if task is not None and tokenizer is not None:
         prompt, answer = snippet.instance(task)
         tokens = len(encode_rows(tokenizer, [prompt], [answer])["target_ids"][0])
+        notes = snippet.notes(task, tokenizer)
         draw(folder, ModelPredictor(model, tokenizer, objective, task), task, results)
     run = Run(
         name=name,
@@ -127,6 +122,7 @@ def write_card(
         answer_tokens=settings if tokens is None else tokens,
         settled=settings is not None and settings == (tokens or settings),
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
+        notes=notes,
     )
     model_card(run, **given).save(folder / CARD)
 
@@ -148,13 +144,12 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: Mapping[s
 
 
 def card_of_folder(folder: Path, name: str) -> None:
-    """Write the card of a finished run from its folder alone."""
+    """Write the card of a finished run from its folder alone; where and with what it ran stays unsaid if no file says it."""
     loaded = load(str(folder))
-    results = {"versions": versions(), "hardware": hardware()} | read_results(folder)
+    results = {"parameters": parameter_count(loaded.model)} | read_results(folder)
     write_card(folder, loaded.model, loaded.tokenizer, loaded.objective, loaded.task, results, name)
 
 
-def name_the_repo(folder: Path, repo_id: str) -> None:
-    """Put the name of its repository into the snippet of a card; every other word of it stays."""
-    card = (folder / CARD).read_text(encoding="utf-8")
-    (folder / CARD).write_text(card.replace(snippet.HERE, snippet.name_line(repo_id)), encoding="utf-8")
+def published_card(folder: Path, repo_id: str) -> bytes:
+    """The card as it is pushed: with the name of its repository in the snippet. The one in the folder means the folder."""
+    return snippet.named((folder / CARD).read_text(encoding="utf-8"), repo_id).encode()

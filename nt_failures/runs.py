@@ -1,5 +1,6 @@
 """One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -8,13 +9,12 @@ from typing import Any
 
 import datasets
 import numpy as np
-import yaml
 from transformers import PreTrainedModel
 
 from nt_failures import checkpoints, report
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
-from nt_failures.models import parameter_count
+from nt_failures.models import from_folder, parameter_count
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import (
     ARGUMENTS_FILE,
@@ -24,7 +24,7 @@ from nt_failures.records import (
     hardware,
     learning_curve,
     plain,
-    recipe,
+    recipe_text,
     seen_all,
     versions,
     write_json,
@@ -176,6 +176,7 @@ def results(
         "parameters": parameter_count(trainer.model),
         "learning_curve": curve,
         "arguments": args.to_dict(),
+        "local": [name for name in ("model", "tokenizer") if from_folder(dataclasses.asdict(args.model)[name])],
         "versions": versions(),
         "hardware": hardware(),
     }
@@ -223,8 +224,7 @@ def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> d
 
 
 def write(results_: dict[str, Any], args: Arguments) -> None:
-    """Write results.json and recipe.yaml, which repeats the run, into the output folder."""
+    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder, into the output folder."""
     folder = Path(args.training.output_dir)
     write_json(folder / RESULTS_FILE, results_)
-    text = yaml.safe_dump(recipe(args.to_dict()), sort_keys=False, allow_unicode=True)
-    (folder / RECIPE_FILE).write_text(text, encoding="utf-8")
+    (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results_["local"]), encoding="utf-8")

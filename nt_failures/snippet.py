@@ -1,10 +1,19 @@
 """The usage snippet of a card: Python that runs as it stands, on the saved folder or from the Hub."""
 
+import re
+
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase
+
 from nt_failures.card_data import Run
 from nt_failures.tasks.base import Task
+from nt_failures.tokenizer import encode_rows
 
 HERE = 'name = "."  # this folder'
-"""The line that says where the model is; replaced once the model has a place on the Hub."""
+"""The line that says where the model is; the pushed copy of a card names the repository instead."""
+
+_NAME = re.compile(r'^name = "[^"\n]*"(?:  # this folder)?(?=\n(?:tokenizer = |run = nt_failures\.load))', re.MULTILINE)
+"""The same line in any card of ours, also in one that came from a repository."""
 
 _PIPELINE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
@@ -39,9 +48,42 @@ answer = run.objective.decode(run.model, inputs["input_ids"], length={length})
 print(run.tokenizer.decode(answer[0])){right}"""
 
 
-def name_line(repo_id: str) -> str:
-    """The line of a snippet that says where the model is."""
-    return f'name = "{repo_id}"'
+def named(card: str, repo_id: str) -> str:
+    """A card whose snippet loads the model from this repository; every other word of it stays."""
+    return _NAME.sub(lambda _: f'name = "{repo_id}"', card)
+
+
+def notes(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Markdown sentences: which labels a prompt may have, and how the printed answer differs from the right one."""
+    labels = [symbol for symbol in task.symbols if symbol.isalnum()]
+    numbered = len(labels) > 2 and labels == [str(i) for i in range(len(labels))]
+    shown = f"{code(labels[0])} to {code(labels[-1])}" if numbered else ", ".join(map(code, labels))
+    text = [f"Labels of a prompt are {shown}; the model was trained on no others."]
+    if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
+        text.append("With any other the tokenizer raises `Missing [UNK] token`.")
+    answer = instance(task)[1]
+    printed = tokenizer.decode(encode_rows(tokenizer, [answer], [answer])["target_ids"][0])
+    if printed != answer:
+        text.append(f"Printed answers look a little different: {code(printed)} is the same answer as {code(answer)}.")
+    return text
+
+
+def other_ways(run: Run) -> list[str]:
+    """Markdown sentences on the decodings that the snippet does not show."""
+    ways = {"parallel": "All at once, in one pass (`parallel`)", "autoregressive": "Token by token"}
+    length = "LENGTH" if run.answer_tokens is None else run.answer_tokens
+    ids = 'run.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]'
+    return [
+        f"{ways[way]}, with `nt_failures`: `run = nt_failures.load(name)`, then "
+        f'`run.tokenizer.decode(run.objective.decode(run.model, {ids}, length={length}, way="{way}")[0])`.'
+        for way in run.objective.decodings[1:]
+    ]
+
+
+def code(text: str) -> str:
+    """A code span of Markdown that nothing in the text can close."""
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{ticks}{text}{ticks}" if "`" not in text else f"{ticks} {text} {ticks}"
 
 
 def snippet(run: Run) -> str:

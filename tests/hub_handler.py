@@ -161,7 +161,9 @@ class Handler(BaseHTTPRequestHandler):
         """All lines or none."""
         if not self.authorised() or (repo := self.repo(kind, id)) is None:
             return
-        files, message = dict(repo.files), ""
+        if revision not in repo.heads:
+            return self.error(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        files, message = dict(repo.at(revision)[1]), ""
         for line in map(json.loads, self.body.splitlines()):
             value, key = line["value"], line["key"]
             if key == "header":
@@ -175,9 +177,17 @@ class Handler(BaseHTTPRequestHandler):
                 files = {name: data for name, data in files.items() if name != path and not name.startswith(inside)}
             else:
                 return self.error(400, f"cannot commit {key} {value.get('path')}: unknown, or its content is missing")
-        commit_id = repo.commit(files, message)
+        commit_id = repo.commit(files, message, revision)
         url = f"{self.hub.url}/{key_of(kind, id)}/commit/{commit_id}"
         self.json({"success": True, "commitOid": commit_id, "commitUrl": url, "hookOutput": ""})
+
+    def branch(self, kind: str, id: str, branch: str) -> None:
+        if not self.authorised() or (repo := self.repo(kind, id)) is None:
+            return
+        if branch in repo.heads:
+            return self.error(409, f"Reference already exists: refs/heads/{branch}")
+        repo.heads[branch] = repo.heads["main"]
+        self.json({})
 
     def info(self, kind: str, id: str, revision: str = "main") -> None:
         if not (found := self.version(kind, id, revision)):
@@ -235,6 +245,7 @@ class Handler(BaseHTTPRequestHandler):
         ("POST", FILES + r"\.git/info/lfs/objects/batch", lfs_batch),
         ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", put_blob),
         ("POST", REPO + r"/commit/(?P<revision>[^/]+)", commit),
+        ("POST", REPO + r"/branch/(?P<branch>[^/]+)", branch),
         ("GET", REPO, info),
         ("GET", REPO + r"/revision/(?P<revision>[^/]+)", info),
         ("GET", REPO + r"/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", tree_of),

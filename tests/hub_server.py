@@ -6,7 +6,7 @@
         hub.files("datasets/nt_failures/pathstar"), hub.commits("datasets/nt_failures/pathstar"), hub.requests
 
 A repo's key is its id, with `datasets/` or `spaces/` in front where it is no model. Uploads show only once a commit names
-them. Left out: branches, pull requests, tags, multi-part uploads, xet.
+them. Left out: pull requests, tags, multi-part uploads, xet.
 """
 
 import dataclasses
@@ -30,26 +30,31 @@ TOKEN = "hf_" + "standin" * 5
 
 @dataclasses.dataclass
 class Repo:
-    """One repo: its files now, and every commit with the files as they were."""
+    """One repo: its files on `main` now, every commit with the files as they were, and the commit of each branch."""
 
     private: bool
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     history: dict[str, dict[str, bytes]] = dataclasses.field(default_factory=dict)
     messages: list[str] = dataclasses.field(default_factory=list)
 
-    def commit(self, files: dict[str, bytes], message: str) -> str:
-        """Make `files` the repo's files; the id is a hash of them, the message and the parent, as in git."""
-        parent = next(reversed(self.history), "")
+    heads: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def commit(self, files: dict[str, bytes], message: str, branch: str = "main") -> str:
+        """Make `files` the branch's files; the id is a hash of them, the message and the parent, as in git."""
+        parent = self.heads.get(branch, "")
         content = json.dumps([parent, message, {name: git_oid(data) for name, data in sorted(files.items())}])
         commit_id = hashlib.sha1(content.encode()).hexdigest()
-        self.files, self.history[commit_id] = files, files
-        self.messages.append(message)
+        self.heads[branch], self.history[commit_id] = commit_id, files
+        if branch == "main":
+            self.files = files
+            self.messages.append(message)
         return commit_id
 
     def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """Commit id and files of a revision: `main`, a commit id or the start of one."""
-        if revision in ("main", "HEAD", "refs/heads/main"):
-            return next(reversed(self.history)), self.files
+        """Commit id and files of a revision: a branch, a commit id or the start of one."""
+        branch = "main" if revision == "HEAD" else revision.removeprefix("refs/heads/")
+        if branch in self.heads:
+            return self.heads[branch], self.history[self.heads[branch]]
         found = [commit_id for commit_id in self.history if len(revision) >= 7 and commit_id.startswith(revision)]
         return (found[0], self.history[found[0]]) if found else None
 

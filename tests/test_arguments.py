@@ -112,7 +112,7 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
     assert (type(args.task).__name__, args.task.twist, args.task.degree) == ("Twisted", 4, 3)
     assert finder.find("objectives", args.objective.objective).__name__ == "Own"
     assert parse([recipe("task: somebodys.Twisted\ntwist: 6")]).task.twist == 6
-    with pytest.raises(ValueError, match=r"'somebodys\.Own' is not a class derived from nt_failures\.tasks"):
+    with pytest.raises(ValueError, match=r"'somebodys\.Own' is no whole class derived from nt_failures\.tasks"):
         parse(["--task=somebodys.Own"])
 
 

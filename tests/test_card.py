@@ -129,6 +129,36 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
     assert ("import nt_failures" in code) == (kind[0] == "teacherless")
 
 
+def test_the_card_says_how_to_ask_and_how_to_read(read):
+    """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed in another way."""
+    _, page, _ = read("next_token", "forward")
+    use = page.text[page.text.index("## Use") : page.text.index("## Training")]
+    right = snippet.instance(TASK)[1]
+    assert "Labels of a prompt are `0` to `9`" in use
+    assert "raises `Missing [UNK] token`" in use
+    assert f"`{right.replace(',', ' ')}` is the same answer as `{right}`" in use
+    assert "parallel" not in use
+
+
+def test_the_parallel_decoding_runs_as_the_card_says(read, monkeypatch, tmp_path):
+    """Catches: a hybrid card with `parallel` figures and no way to get at such an answer, or one with an error."""
+    folder, page, _ = read("hybrid", "forward")
+    load, decode = re.search(r"`(run = .*?)`, then `(.*)`\.", page.text).groups()
+    monkeypatch.chdir(folder)
+    names = {"nt_failures": nt_failures, "name": "."}
+    (names["prompt"], right), run = snippet.instance(TASK), nt_failures.load(str(folder))
+    ids = torch.tensor(encode_rows(run.tokenizer, [names["prompt"]], [right])["prefix_ids"])
+    (tmp_path / "typed.py").write_text(f"{load}\nanswer = {decode}\n")
+    answer = runpy.run_path(str(tmp_path / "typed.py"), init_globals=names)["answer"]
+    assert answer == run.tokenizer.decode(run.objective.decode(run.model, ids, 4, way="parallel")[0])
+
+
+def test_code_spans_cannot_be_closed():
+    """Catches: a label with backticks that ends the code span and becomes Markdown."""
+    assert snippet.code("a`<b>``") == "``` a`<b>`` ```"
+    assert MarkdownIt().render(snippet.code("a`<b>``")) == "<p><code>a`&lt;b&gt;``</code></p>\n"
+
+
 def test_a_next_token_model_needs_no_package_of_ours(read):
     """Catches: a checkpoint or a snippet that works only where nt_failures can be imported."""
     folder, page, _ = read("next_token", "forward")

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import nt_failures
 from nt_failures import hub as to_hub
+from nt_failures import snippet
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
@@ -82,15 +83,99 @@ def test_a_second_push_changes_nothing(online, run):
 def test_a_missing_card_is_made_from_the_folder(online, run):
     """Catches: a run from before there were cards that cannot be pushed, or goes without its results."""
     (run / "README.md").unlink()
-    to_hub.push_run(run, REPO)
-    page = ModelCard(online.files(REPO)["README.md"].decode())
     results = json.loads((run / "results.json").read_text())
+    results["hardware"]["machine"] = "elsewhere"
+    (run / "results.json").write_text(json.dumps(results))
+    to_hub.push_run(run, REPO)
+    assert "elsewhere" in (run / "README.md").read_text()
+    page = ModelCard(online.files(REPO)["README.md"].decode())
     shares = {r.metric_name: r.metric_value for r in page.data.eval_results if r.dataset_split == "test"}
     assert shares["free/exact"] == results["metrics"]["free/exact"]
     assert "# path-star\n" in page.text
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "nt_failures.json", "tokenizer_config.json"])
+def test_each_repository_is_named_on_its_own_card(online, run):
+    """Catches: a card that loads the model of another repository; a local card that downloads what lies beside it."""
+    local = (run / "README.md").read_text()
+    for repo in (REPO, "tester/second"):
+        to_hub.push_run(run, repo)
+        assert online.files(repo)["README.md"].decode() == local.replace(snippet.HERE, f'name = "{repo}"')
+    assert (run / "README.md").read_text() == local
+    (run / "README.md").write_bytes(online.files(REPO)["README.md"])  # a run that was downloaded
+    to_hub.push_run(run, "tester/third")
+    assert f'name = "{REPO}"' not in online.files("tester/third")["README.md"].decode()
+
+
+@pytest.mark.parametrize("results", [None, "{}"])
+def test_a_run_without_results_says_nothing_of_them(online, run, results, caplog):
+    """Catches: the pushing machine's hardware and versions as those of the training; silence about a missing verdict."""
+    (run / "README.md").unlink()
+    (run / "results.json").unlink()
+    if results is not None:
+        (run / "results.json").write_text(results)
+    to_hub.push_run(run, REPO)
+    page = online.files(REPO)["README.md"].decode()
+    for word in ("hardware", "versions", "commit", "Training", "Verdict"):
+        assert word not in page
+    assert "has no verdict in results.json" in caplog.text
+    assert "finished" not in online.commits(REPO)[-1]
+
+
+DAMAGED = {
+    "empty weights": ("model.safetensors", "", "is cut off or damaged"),
+    "half the weights": ("model.safetensors", None, "is cut off or damaged"),
+    "half a config": ("config.json", None, "is not JSON"),
+    "half a description": ("nt_failures.json", None, "is not JSON"),
+    "a description of nothing": ("nt_failures.json", "{}", "names no objective"),
+    "half a tokenizer": ("tokenizer.json", None, "is not JSON"),
+    "half of the results": ("results.json", None, "is not JSON"),
+    "results that are no object": ("results.json", "NaN", "is no JSON object"),
+    "a share that is no number": (
+        "results.json",
+        '{"metrics": {"free/exact": NaN}}',
+        "has no number at metrics.free/exact",
+    ),
+    "half of other modules": ("objective_modules.safetensors", "junk", "is cut off or damaged"),
+    "an index of nothing": ("model.safetensors.index.json", "{}", "names no weights"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_run_is_not_pushed(online, run, case):
+    """Catches: half-written files on the Hub, and a success reported for them."""
+    name, content, fault = DAMAGED[case]
+    file = run / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content.encode())
+    with pytest.raises(ValueError, match=f"holds no whole run: {name} {fault}"):
+        to_hub.push_run(run, REPO)
+    assert online.requests == []
+
+
+def test_shards_are_looked_into(online, run):
+    """Catches: a check of the one-file form only; an index that names a shard which is not there."""
+    AutoModelForCausalLM.from_pretrained(run).save_pretrained(run, max_shard_size="8KB")
+    (run / "model.safetensors").unlink()
+    last = sorted(run.glob("model-*.safetensors"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{last.name} is cut off or damaged"):
+        to_hub.push_run(run, REPO)
+    last.unlink()
+    with pytest.raises(ValueError, match=f"{last.name} missing"):
+        to_hub.push_run(run, REPO)
+
+
+def test_a_diverged_run_is_a_run(online, run):
+    """Catches: a loss that is NaN taken for a damaged file."""
+    results = json.loads((run / "results.json").read_text())
+    results["metrics"]["loss"] = float("nan")
+    (run / "results.json").write_text(json.dumps(results))
+    to_hub.push_run(run, REPO)
+    assert "results.json" in online.files(REPO)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "nt_failures.json", "tokenizer.json", "tokenizer_config.json"]
+)
 def test_half_a_run_is_not_pushed(online, run, name):
     """Catches: a repository with a model that nobody can load."""
     (run / name).unlink()
@@ -129,7 +214,8 @@ def test_a_refused_push_says_what_to_do_and_loses_nothing(online, run, monkeypat
     before = content(run)
     with pytest.raises(OSError, match=REFUSALS[case]) as refused:
         to_hub.push_run(run, repo)
-    assert f"the run is whole in {run}; push it with: python examples/push.py {run} --repo_id {repo}" in str(
+    again = "YOUR_NAME/model" if case == "not mine" else repo
+    assert f"the run is whole in {run}; push it with: python examples/push.py {run} --repo_id {again}" in str(
         refused.value
     )
     assert TOKEN not in str(refused.value)
@@ -207,6 +293,23 @@ def test_no_training_starts_without_a_repository(online, trainer):
     """Catches: hours of training before the first word about a missing permission."""
     with pytest.raises(OSError, match=r"403, the token may not write to 'somebody/x'.*; nothing was started"):
         trainer(push_to_hub=True, hub_model_id="somebody/x")
+
+
+def test_a_library_model_from_a_folder_says_so(trainer, finished, tmp_path):
+    """Catches: a model continued from a folder whose card shows it as trained from scratch."""
+    used = trainer()
+    used.model.config._name_or_path = used.model.name_or_path = str(finished())
+    used.create_model_card()
+    assert "continued from a local model that is not published" in (tmp_path / "library" / "README.md").read_text()
+
+
+def test_a_push_to_a_branch(online, trainer):
+    """Catches: a 404 at the end of a training for a branch that nobody had made."""
+    used = trainer(push_to_hub=True, hub_model_id=REPO, hub_revision="dev")
+    used.train()
+    used.push_to_hub()
+    assert "model.safetensors" in online.repos[REPO].at("dev")[1]
+    assert set(online.files(REPO)) == {".gitattributes"}
 
 
 def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):

@@ -127,6 +127,45 @@ def test_damage_names_the_folder_and_the_repair(case, stock):
         load(str(stock))
 
 
+HALF = ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"]
+
+
+@pytest.mark.parametrize("kept", [0, 0.5], ids=["empty", "half"])
+@pytest.mark.parametrize("name", HALF)
+def test_a_file_that_is_cut_off_is_named(name, kept, stock):
+    """Catches: an error of another library that names no file, or half of the generation settings ignored in silence."""
+    file = stock / name
+    file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    with pytest.raises(ValueError, match=rf"stock: {name} is .*(not JSON|cut off).*save the model again"):
+        load(str(stock))
+
+
+def test_other_tokenizer_files_that_nobody_can_read(stock):
+    """Catches: advice to install sentencepiece for a missing file; a KeyError for JSON that is no tokenizer."""
+    (stock / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"stock: the tokenizer is damaged .*; write it again with tokenizer\.save"):
+        load(str(stock))
+    (stock / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"stock: tokenizer\.json is missing; write it again with tokenizer\.save"):
+        load(str(stock))
+
+
+@pytest.mark.parametrize("name", ["./nothere", "~/nothere", "outputs/a/b"])
+def test_a_folder_that_is_not_there(name, tmp_path, monkeypatch):
+    """Catches: the spelling rules of the Hub as the answer to a mistyped folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"'{name}' is no folder, and no repository can have that name; give the folder"
+    ):
+        load(name)
+
+
+def test_a_file_is_no_folder(stock):
+    """Catches: advice about tokenizers for the path of a file."""
+    with pytest.raises(ValueError, match=r"config\.json' is a file; give the folder it lies in"):
+        load(str(stock / "config.json"))
+
+
 def test_a_task_alone_leaves_the_objective_assumed(stock):
     """Catches: an objective reported as the model's own because the file says something, but nothing of it."""
     (stock / RUN_FILE).write_text('{"task": {"task": "path_star", "degree": 3, "path_length": 4, "num_nodes": 17}}')
