@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import nt_failures as ntf
+from nt_failures.prompts import path_to_goal
 
 Row = Mapping[str, Any]
 """One instance: `edges`, `source`, `goal`, `path`, plain Python numbers."""
@@ -192,11 +193,7 @@ def own_line(task: ntf.PathStar, line: str) -> Row:
         raise ValueError(f"paste a line first, for example {prompt(task, held_out(task, 0))}")
     row = dict(task.parse(line))
     if row["path"] is None:
-        parent = {b: a for a, b in row["edges"]}
-        path = [row["goal"]]
-        while path[-1] in parent:
-            path.append(parent[path[-1]])
-        row["path"] = path[::-1]
+        row["path"] = path_to_goal(row)
     return row
 
 
