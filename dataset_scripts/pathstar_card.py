@@ -220,7 +220,7 @@ def _splits(names: list[str]) -> str:
     if len(names) == 1:
         return f"{how}; only `{names[0]}` is published."
     listed = " and ".join(f"`{name}`" for name in names)
-    return f"{how}, so that no graph is in two of {listed}, in whatever order its edges are written."
+    return f"{how}, so that no graph is in more than one of {listed}, in whatever order its edges are written."
 
 
 def _limits(configs: list[Config]) -> str:

@@ -199,7 +199,7 @@ def test_card_says_what_holds_for_this_publication(publish, tmp_path):
         publish, tmp_path / "many", "--num_train", "30241", "--num_test", "10", configs=["deg2-path3-nodes10"]
     )
     assert "fewer different graphs than rows in `train` (`deg2-path3-nodes10` 30,240, over all splits)" in many
-    assert "no graph is in two of `train` and `test`" in many
+    assert "no graph is in more than one of `train` and `test`" in many
 
 
 def test_card_names_what_the_bytes_depend_on(publish, tmp_path):
