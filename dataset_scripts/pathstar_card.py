@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 from datasets import DatasetInfo
 from datasets.info import DatasetInfosDict
@@ -60,8 +61,8 @@ def text(publication: Publication, configs: list[Config]) -> str:
         _what(default),
         _configs(configs),
         _usage(publication, default),
-        _making(publication, configs[0].builder),
-        _limits(),
+        _making(publication, configs[0]),
+        _limits(configs),
         f"## Citation\n\n```bibtex\n{PAPER}\n```",
     ]
     return "\n\n".join(parts) + "\n"
@@ -97,15 +98,13 @@ def _info(config: Config) -> DatasetInfo:
 
 
 def _what(config: Config) -> str:
-    row, task = config.samples[0], config.builder.config.task
-    more = "\n".join(f"{sample['prompt']}{sample['completion']}" for sample in config.samples[1:])
+    row = config.samples[0]
+    more = "".join(f"{sample['prompt']}{sample['completion']}\n" for sample in config.samples[1:])
+    more = more and f"The next rows, prompt and completion in one line:\n\n```\n{more}```\n\n"
     return f"""# Path-star graphs
 
 A star of paths: all start at one source, and the end of one of them is the goal. The model sees the edges in random order,
-the source and the goal, and is to write the path. Every step but the first is a look-up; which path to enter shows only
-when it is followed back from the goal. In [*The Pitfalls of Next-Token Prediction*](https://arxiv.org/abs/2403.06963),
-next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups are learnt,
-and the first step stays a guess (right in 1 of {task.degree} cases on `{config.name}`).
+the source and the goal, and is to write the path. {_difficulty(config)}
 
 ![A graph with its source, its goal and the path between them]({FIGURE})
 
@@ -122,18 +121,29 @@ completion  {row["completion"]}
 {json.dumps(row)}
 ```
 
-The next two rows, prompt and completion in one line:
-
-```
-{more}
-```
-
-| column | type | meaning |
+{more}| column | type | meaning |
 |---|---|---|
 | `edges` | list of pairs of int32 | (parent, child), in the order of the prompt |
 | `source`, `goal` | int32 | where the path starts and ends |
 | `path` | list of int32 | the right nodes, source and goal included |
 | `prompt`, `completion` | string | the same as text, for trainers that take prompt and completion |"""
+
+
+def _plans(config: Config) -> bool:
+    """Whether the first step needs a plan; with two nodes to an arm it leads to the goal, which the prompt names."""
+    return config.builder.config.task.path_length > 2
+
+
+def _difficulty(config: Config) -> str:
+    paper = "[*The Pitfalls of Next-Token Prediction*](https://arxiv.org/abs/2403.06963)"
+    if not _plans(config):
+        return f"""The task is that of
+{paper}. On `{config.name}` there is nothing to plan: the path
+is the source and the goal, a copy from the prompt. Longer arms make it hard."""
+    return f"""Every step but the first is a look-up; which path to enter shows only
+when it is followed back from the goal. In {paper},
+next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups are learnt,
+and the first step stays a guess (right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
 
 
 def megabytes(size: int) -> str:
@@ -150,14 +160,15 @@ def _configs(configs: list[Config]) -> str:
         sizes = [f"{task.degree}", f"{task.path_length}", f"{task.num_nodes}"]
         rows = [f"{config.rows[split]:,}" for split in splits]
         name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
-        lines.append([name, *sizes, *rows, megabytes(config.size), f"{task.chance:.0%}"])
+        lines.append([name, *sizes, *rows, megabytes(config.size), f"{task.chance:.0%}" if _plans(config) else "-"])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    copied = "" if all(map(_plans, configs)) else " `-`: nothing to guess, the answer is a copy from the prompt."
     return f"""## Configs
 
 {table}
 
 The nodes of an arm include the source. `chance` is the accuracy of a guess at the first step, and so that of a model that
-knows everything else."""
+knows everything else.{copied}"""
 
 
 def _usage(publication: Publication, config: Config) -> str:
@@ -184,10 +195,10 @@ more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_tr
 The library also brings the training objectives that solve the task, and a diagnosis that says why a model does not."""
 
 
-def _making(publication: Publication, builder: PathStarBuilder) -> str:
+def _making(publication: Publication, config: Config) -> str:
     facts = publication.made_with()
     command = facts.pop("command")
-    facts |= {"seed": str(builder.config.seed), "overlap": builder.config.overlap}
+    facts |= {"seed": str(config.builder.config.seed), "overlap": config.builder.config.overlap}
     table = "\n".join(f"| {name} | `{value}` |" for name, value in facts.items())
     return f"""## How it was made
 
@@ -200,16 +211,38 @@ def _making(publication: Publication, builder: PathStarBuilder) -> str:
 {table}
 
 Labels are drawn without replacement, edges are shuffled, rows come from `numpy.random.default_rng([seed, split, block])` in
-blocks of 4,096. `overlap="forbid"`: a hash of the graph (its edges as a set, source and goal) assigns it to one split, so that no graph of
-test is in train, in whatever order its edges are written. The released code of the paper draws the splits independently.
-With the versions above, every build gives the same bytes."""
+blocks of 4,096. {_splits(list(config.rows))} The released code of the paper draws the splits independently.
+With the versions above, every build gives the same rows and the same Parquet files, byte for byte."""
 
 
-def _limits() -> str:
-    return """## Limits
+def _splits(names: list[str]) -> str:
+    how = '`overlap="forbid"`: a hash of the graph (its edges as a set, source and goal) assigns it to one split'
+    if len(names) == 1:
+        return f"{how}; only `{names[0]}` is published."
+    listed = " and ".join(f"`{name}`" for name in names)
+    return f"{how}, so that no graph is in more than one of {listed}, in whatever order its edges are written."
 
-Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about reasoning in language.
-The smallest configs have few different graphs (`deg2-path3-nodes10`: 10 x 9 x 8 x 7 x 6 = 30,240, `deg2-path2-nodes50`:
-50 x 49 x 48 = 117,600, each with its goal), so that a large train split shows most of them several times, with the edges in
-another order; the splits still share none. With two nodes to an arm, as in `deg2-path2-nodes50`, there is nothing to plan: the answer is
-copied from the prompt. Licence: Apache-2.0. No personal data."""
+
+def _limits(configs: list[Config]) -> str:
+    parts = [
+        "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about reasoning in "
+        "language."
+    ]
+    if repeated := [config for config in configs if config.rows.get("train", 0) > different_graphs(config)]:
+        listed = ", ".join(f"`{config.name}` {different_graphs(config):,}" for config in repeated)
+        own = " The splits still share none." if len(configs[0].rows) > 1 else ""
+        parts.append(
+            f"Some configs have fewer different graphs than rows in `train` ({listed}, over all splits), which shows some of "
+            f"them several times, with the edges in another order.{own}"
+        )
+    if copied := [f"`{config.name}`" for config in configs if not _plans(config)]:
+        parts.append(
+            f"In {', '.join(copied)} an arm has two nodes, and there is nothing to plan: the answer is copied from the prompt."
+        )
+    return "## Limits\n\n" + "\n".join([*parts, "Licence: Apache-2.0. No personal data."])
+
+
+def different_graphs(config: Config) -> int:
+    """Graphs that differ in more than the order of their edges: labels in order, over the orders of the wrong arms."""
+    task = config.builder.config.task
+    return math.perm(task.num_nodes, task.nodes_used) // math.factorial(task.degree - 1)

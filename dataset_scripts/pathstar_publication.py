@@ -6,6 +6,7 @@ import re
 import shlex
 
 import datasets
+import matplotlib
 import numpy as np
 import pyarrow as pa
 from datasets.utils.py_utils import convert_file_size_to_int
@@ -70,7 +71,7 @@ class Publication:
         return shlex.join(words)
 
     def made_with(self) -> dict[str, str]:
-        """What the bytes depend on. The libraries are in it because another pyarrow writes other Parquet."""
+        """What the bytes depend on. Another pyarrow writes other Parquet, another matplotlib draws another figure."""
         return {
             "command": self.command,
             "nt_failures": importlib.metadata.version("nt_failures"),
@@ -79,4 +80,5 @@ class Publication:
             "datasets": datasets.__version__,
             "numpy": np.__version__,
             "pyarrow": pa.__version__,
+            "matplotlib": matplotlib.__version__,
         }

@@ -41,8 +41,8 @@ def _accuracy_axis(axes: Axes, chance: float | None, label: str = "accuracy") ->
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure; the suffix says the format."""
-    figure.savefig(path)
+    """Write a figure to a `.png` file, without the version of matplotlib that would make its bytes differ."""
+    figure.savefig(path, metadata={"Software": None})
 
 
 def forced_vs_free(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nt_failures.prompts import read_prompt
 from nt_failures.tasks.path_star import PathStar
 
 Messages = Sequence[Mapping[str, Any]]
@@ -69,28 +70,18 @@ def _read(prompts: Sequence, completions: Sequence) -> list[tuple[PathStar, dict
 
 def _graph(prompt: str | Messages, number: int) -> tuple[PathStar, dict[str, Any]]:
     text = prompt if isinstance(prompt, str) else _last_user_message(prompt, number)
-    line = text.strip()
     try:
-        edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
-        source = line.split("/")[-1].split(",")[0]
-        degree = max(sum(edge[0] == source for edge in edges), 1)
-        # Reading and judging do not depend on the number of labels.
-        task = PathStar(degree, max(len(edges) // degree, 1) + 1, num_nodes=2**16)
-        row = task.parse(line)
+        return read_prompt(text)
     except ValueError as error:
         raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
-    parent_of = {child: parent for parent, child in row["edges"]}
-    path = [row["goal"]]
-    while path[0] != row["source"]:
-        path.insert(0, parent_of[path[0]])
-    if row["path"] is not None:
-        raise ValueError(f"prompt {number} holds the path already, {row['path']}; a prompt ends with '='.")
-    return task, {**row, "path": path}
 
 
 def _last_user_message(prompt: Messages, number: int) -> str:
     if not isinstance(prompt, (list, tuple)) or not all(isinstance(message, Mapping) for message in prompt):
-        raise ValueError(f"prompt {number} is of type {type(prompt).__name__}, neither text nor a list of messages.")
+        raise ValueError(
+            f"prompt {number} is neither text nor a list of messages but {type(prompt).__name__}; give a path-star prompt, "
+            "or a conversation whose last user message is one."
+        )
     said = [message.get("content") for message in prompt if message.get("role") == "user"]
     if not said or not isinstance(said[-1], str):
         raise ValueError(f"prompt {number} is a conversation without a text from the user; its last one is the graph.")

@@ -57,7 +57,8 @@ def check_output_dir(args: Arguments) -> str | None:
     if training.resume_from_checkpoint is not None:
         _check_same_run(args, folder)
         return _checkpoint(training.resume_from_checkpoint, folder, training.max_steps)
-    if folder.exists() and any(folder.iterdir()):
+    # The arguments alone are left by a run that ended before anything was trained.
+    if folder.exists() and any(path.name != ARGUMENTS_FILE for path in folder.iterdir()):
         if training.resume and (folder / ARGUMENTS_FILE).exists():
             _check_same_run(args, folder)
             newest = checkpoints.newest_whole(folder)

@@ -53,12 +53,13 @@ def dashed(line):
 
 @pytest.mark.parametrize("name", ALL)
 def test_files_have_a_readable_size(name, tmp_path):
-    """Catches: a figure of no or of monstrous size, an empty one, text cut off at its edge."""
+    """Catches: a figure of no or of monstrous size, an empty one, text cut off at its edge, the version of matplotlib."""
     figure = ALL[name]()
     path = tmp_path / "figure.png"
     figures.save(figure, path)
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert b"atplotlib" not in data  # the same picture has the same bytes
     width, height = struct.unpack(">II", data[16:24])
     assert 900 <= width <= 1300
     assert 300 <= height <= 800

@@ -132,7 +132,7 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
         ({"predictions": ["1,2", "1,2"], "references": ["1,2"]}, "2 predictions for 1 references"),
         ({"predictions": ["1,2"], "references": None}, "1 predictions for 0 references"),
         ({"predictions": ["1,2"], "references": ["1,2"], "prompts": []}, "0 prompts for 1 predictions"),
-        ({"predictions": ["1,2"] * 2, "references": ["1,2"] * 2, "prompts": ["1,2/1,2=", "?"]}, "prompt 2 .*'\\?1,2'"),
+        ({"predictions": ["1,2"] * 2, "references": ["1,2"] * 2, "prompts": ["1,2/1,2=", "?"]}, "prompt 2 .*'\\?'"),
         (
             {"predictions": ["1,2"], "references": ["1,2"], "prompts": ["1,3/1,3="]},
             "not the path to the goal, \\[1, 3\\]",
@@ -142,6 +142,19 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
         ({"predictions": ["1,2", None], "references": ["1,2"] * 2}, "is None"),
         ({"predictions": ["1,2"], "references": ["1,2"], "decision_position": 3}, "decision_position=3 .* give 1 to 2"),
         ({"predictions": ["1,2"], "references": ["1,2"], "decision_position": 0}, "decision_position=0"),
+        ({"predictions": ["1,2"], "references": ["1,2"], "decision_position": 2.0}, "decision_position=2.0 .* 1 to 2"),
+        ({"predictions": ["1,2"], "references": ["1,2"], "decision_position": "2"}, "decision_position='2' .* 1 to 2"),
+        (
+            {"predictions": ["1,2"], "references": ["1,2"], "decision_position": True},
+            "decision_position=True .* 1 to 2",
+        ),
+        (
+            {"predictions": ["1,2"], "references": ["1,2"], "prompts": "1,2/1,2="},
+            "prompts is one text, '1,2/1,2='; give",
+        ),
+        ({"predictions": ["1,2"], "references": ["1,2"], "prompts": [None]}, "prompt 1 is no text but NoneType; give"),
+        ({"predictions": ["1,2"], "references": ["1,2"], "prompts": ["1,2/1,2=1,2"]}, "holds the path already"),
+        ({"predictions": "1,2", "references": "1,2"}, "predictions is one text, '1,2'; give a list"),
         ({"predictions": [1], "references": [1]}, "don't match the expected format"),
     ],
 )
@@ -149,6 +162,50 @@ def test_bad_inputs(metric, inputs, reason):
     """Catches: an IndexError, a TypeError or a wrong share where the inputs make no sense."""
     with pytest.raises(ValueError, match=reason):
         metric.compute(**inputs)
+
+
+@pytest.mark.parametrize("keep_in_memory", [True, False])
+def test_a_refused_call_leaves_nothing_behind(tmp_path, keep_in_memory):
+    """Catches: a metric that takes lists for good, or keeps a lock or rows, after one call that was refused."""
+    metric = PathAccuracy(cache_dir=str(tmp_path), keep_in_memory=keep_in_memory)
+    refused = [
+        {"predictions": [[1.0, 2.7]], "references": [[1, 2]]},
+        {"predictions": ["1,9"], "references": ["1,2"], "decision_position": 7},
+        {"predictions": ["1,9"], "references": ["1,2"], "prompts": ["?"]},
+    ]
+    for inputs in refused:
+        with pytest.raises(ValueError):
+            metric.compute(**inputs)
+        scores = metric.compute(predictions=["1,2"], references=["1,2"])
+        assert (scores["exact"], scores["n"]) == (1.0, 1)
+    with pytest.raises(ValueError):
+        metric.add_batch(predictions=[[1.0, 2.7]], references=[[1, 2]])
+    metric.add(prediction="1,2", reference="1,2")
+    with pytest.raises(ValueError):
+        metric.compute(decision_position=7)
+    metric.add(prediction=[1.0, 2.7], reference=[1, 2])  # buffered, so it is found out later
+    with pytest.raises(ValueError):
+        metric.compute()
+    metric.add(prediction="1,2", reference="1,2")
+    assert metric.compute()["n"] == 1
+
+
+def test_a_refused_batch_costs_no_earlier_one(metric):
+    """Catches: an hour of batches thrown away with one that was refused."""
+    metric.add_batch(predictions=["1,2"], references=["1,2"])
+    with pytest.raises(ValueError, match="don't match"):
+        metric.add_batch(predictions=[[1, 2]], references=[[1, 2]])
+    metric.add_batch(predictions=["1,3"], references=["1,2"])
+    scores = metric.compute()
+    assert (scores["n"], scores["exact"]) == (2, 0.5)
+
+
+def test_labels_have_no_limit(metric):
+    """Catches: a limit on labels that nobody gave, with prompts only."""
+    rows = {"predictions": ["70000,1,2", "70000,3,65536"], "references": ["70000,1,2"] * 2}
+    scores = metric.compute(**rows, prompts=["70000,1|1,2|70000,3|3,65536/70000,2="] * 2)
+    assert (scores["exact"], scores["valid_path"], scores["wrong_arm"]) == (0.5, 1.0, 0.5)
+    assert scores["exact"] == metric.compute(**rows)["exact"]
 
 
 # ---------------------------------------------------------------- the folder as a Space
@@ -164,7 +221,7 @@ def test_examples_of_the_card(tmp_path, monkeypatch):
     text = (FOLDER / "README.md").read_text(encoding="utf-8").replace("```", "\n")
     card = doctest.DocTestParser().get_doctest(text, {}, "card", None, 0)
     results = doctest.DocTestRunner().run(card)
-    assert (results.failed, results.attempted) == (0, 8)
+    assert (results.failed, results.attempted) == (0, 12)
 
 
 def test_card_as_the_hub_reads_it():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import matplotlib
 import pyarrow.parquet as pq
 import pytest
 from hub_server import TOKEN, run_python
@@ -161,6 +162,51 @@ def test_card(hub, publish, tmp_path):
     assert words[:2] == ["python", "dataset_scripts/publish_pathstar.py"]
     publish("--dry_run", to=tmp_path / "again", base=words[2:])
     assert contents(tmp_path / "again") == contents(tmp_path / "out")
+
+
+def card_of(publish, folder, *args, configs):
+    """The card of a small publication, lines joined."""
+    publish("--dry_run", "--configs", *configs, *args, to=folder, base=[])
+    return " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_card_of_configs_without_a_plan(publish, tmp_path):
+    """Catches: a guess, and its chance, where the answer is a copy from the prompt."""
+    rows = ("--num_train", "40", "--num_test", "10")
+    copied = card_of(publish, tmp_path / "copied", *rows, configs=["deg2-path2-nodes50"])
+    assert "On `deg2-path2-nodes50` there is nothing to plan" in copied
+    assert "stays a guess" not in copied
+    assert "| `deg2-path2-nodes50` (default) | 2 | 2 | 50 | 40 | 10 |" in copied
+    assert not re.search(r"\d%", copied)
+    assert "In `deg2-path2-nodes50` an arm has two nodes, and there is nothing to plan" in copied
+    both = card_of(publish, tmp_path / "both", *rows, configs=["deg2-path2-nodes50", DEFAULT])
+    assert f"the first step stays a guess (right in 1 of 2 cases on `{DEFAULT}`)" in both
+    assert "In `deg2-path2-nodes50` an arm has two nodes" in both
+    assert [line.count("50% |") for line in re.findall(r"\| `deg2-path[25]-nodes50`.*?B \| \S+ \|", both)] == [0, 1]
+
+
+def test_card_says_what_holds_for_this_publication(publish, tmp_path):
+    """Catches: limits of configs that are not published, repeated rows in a split of forty, splits that are not there."""
+    small = card_of(publish, tmp_path / "small", "--num_train", "40", "--num_test", "0", configs=[DEFAULT])
+    assert "nodes10" not in small
+    assert "deg2-path2" not in small
+    assert "several times" not in small
+    assert "test" not in small.split("## How it was made")[1].replace("--num_test 0", "")
+    assert "only `train` is published" in small
+    assert card_of(publish, tmp_path / "none", "--num_train", "0", "--num_test", "9", configs=[DEFAULT])
+    # 10 x 9 x 8 x 7 x 6 graphs
+    many = card_of(
+        publish, tmp_path / "many", "--num_train", "30241", "--num_test", "10", configs=["deg2-path3-nodes10"]
+    )
+    assert "fewer different graphs than rows in `train` (`deg2-path3-nodes10` 30,240, over all splits)" in many
+    assert "no graph is in more than one of `train` and `test`" in many
+
+
+def test_card_names_what_the_bytes_depend_on(publish, tmp_path):
+    """Catches: a figure drawn by another matplotlib, promised to be the same."""
+    card = card_of(publish, tmp_path / "out", "--num_train", "40", configs=[DEFAULT])
+    assert f"| matplotlib | `{matplotlib.__version__}` |" in card
+    assert "the same rows and the same Parquet files, byte for byte" in card
 
 
 def test_the_cards_code_runs(hub, publish, tmp_path):

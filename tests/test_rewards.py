@@ -90,12 +90,16 @@ def test_sizes_are_read_from_the_prompt_and_the_judge_agrees():
     [
         ("", "prompt 2 is no path-star prompt: not a path-star line: ''"),
         ("find the path", "prompt 2 is no path-star prompt: not a path-star line: 'find the path'"),
-        ("0,1|1,2/0,2=0,1,2", r"prompt 2 holds the path already, \[0, 1, 2\]"),
+        ("0,1|1,2/0,2=0,1,2", r"prompt 2 is no path-star prompt: it holds the path already, \[0, 1, 2\]"),
         ("0,1|1,2/0,1=", "goal 1 in '0,1|1,2/0,1=' is no leaf"),
         ("0,1|1,2/5,2=", "is not a graph of 1 arms"),
         ("0,1|1,2|0,3/0,3=", "is not a graph of 2 arms"),
         ("0,1|1,0/0,1=", "is not a graph"),
-        ("0,70000/0,70000=", "label 70000"),
+        (None, "prompt 2 is neither text nor a list of messages but NoneType; give"),
+        (7, "prompt 2 is neither text nor a list of messages but int; give"),
+        (["0,1/0,1="], "prompt 2 is neither text nor a list of messages but list; give"),
+        ({"role": "user", "content": "0,1/0,1="}, "prompt 2 is neither text nor a list of messages but dict; give"),
+        ([{"role": "user"}], "prompt 2 is a conversation without a text from the user"),
         ([], "prompt 2 is a conversation without a text from the user"),
         ([{"role": "assistant", "content": "0,1/0,1="}], "prompt 2 is a conversation without a text from the user"),
         ([{"role": "user", "content": None}], "prompt 2 is a conversation without a text from the user"),
@@ -106,6 +110,12 @@ def test_bad_prompts(reward, prompt, reason):
     """Catches: a reward of 0, an endless loop or a KeyError where the dataset is not what the reward was made for."""
     with pytest.raises(ValueError, match=reason.replace("|", r"\|")):
         reward([PROMPT, prompt], ["32,34,6,16,12"] * 2)
+
+
+@BOTH
+def test_labels_have_no_limit(reward):
+    """Catches: a limit on labels that nobody gave."""
+    assert reward(["70000,1|1,2|70000,3|3,65536/70000,65536="], ["70000,3,65536"]) == [1.0]
 
 
 @BOTH

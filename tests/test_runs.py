@@ -65,6 +65,14 @@ def test_an_earlier_run_is_refused(earlier):
     assert content(earlier) == before
 
 
+def test_a_run_that_never_began_blocks_no_other(tmp_path):
+    """Catches: a tracker without a key, or Ctrl-C, after which the same command is refused."""
+    claim(arguments(tmp_path / "run", "--seed", "1"))
+    again = arguments(tmp_path / "run", "--seed", "2")
+    assert claim(again) is None
+    assert json.loads(content(tmp_path / "run")["arguments.json"]) == again.to_dict()
+
+
 def test_an_earlier_run_is_replaced_whole(earlier):
     """Catches: checkpoints of the old run that the new one would resume from."""
     assert claim(arguments(earlier, "--overwrite_output_dir")) is None

@@ -88,14 +88,14 @@ def test_lines_that_do_not_fit(line, says):
         steps.own_line(TASK, line)
 
 
-def test_held_out_graphs_are_of_the_test_split():
-    """Catches: training graphs shown as held out, a number beyond the end that fails deep inside."""
-    rows = [steps.held_out(TASK, number) for number in (0, 4095)]
+def test_test_graphs_are_of_the_test_split():
+    """Catches: training graphs shown as test graphs, a number beyond the end that fails deep inside."""
+    rows = [steps.test_graph(TASK, number) for number in (0, 4095)]
     assert [TASK.split_of(steps.columns_of(row))[0] for row in rows] == ["test", "test"]
     assert rows[0] != rows[1]
     for bad in (-1, 4096, 1.5, None):
-        with pytest.raises(ValueError, match=f"no held-out graph {bad}; give a whole number from 0 to 4,095"):
-            steps.held_out(TASK, bad)
+        with pytest.raises(ValueError, match=f"no test graph {bad}; give a whole number from 0 to 4,095"):
+            steps.test_graph(TASK, bad)
 
 
 def test_forced_and_free_see_different_nodes():
@@ -251,6 +251,14 @@ def test_planted_markup_is_escaped():
     assert "&lt;img src=x" not in page.visible('"><img src=x onerror=1>')  # cut short
     assert "<" not in page.visible('"><img src=x onerror=1>')
     assert '"' not in page.visible('"><img src=x onerror=1>')
+
+
+def test_the_header_promises_nothing_of_the_model():
+    """Catches: an untrained model that 'looks as if it had learnt the task', a trained one's graphs held out unasked."""
+    shown = text(page.header("m", NextToken(), TASK))
+    assert "one that has learnt the look-ups alone seems to have learnt the task" in shown
+    assert "and it looks as if" not in shown
+    assert 'Graphs of the test split are held out if it was trained with overlap="forbid", the default.' in shown
 
 
 def test_picture_tells_what_it_shows():

@@ -61,7 +61,7 @@ def load(args: argparse.Namespace) -> tuple[ntf.ModelPredictor, ntf.PathStar]:
         raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     task = choose_task(args, loaded.task)
     predictor = ntf.ModelPredictor(loaded.model, loaded.tokenizer, loaded.objective, task)
-    check_length(loaded.model, predictor.longest(steps.columns_of(steps.held_out(task, 0))))
+    check_length(loaded.model, predictor.longest(steps.columns_of(steps.test_graph(task, 0))))
     return predictor, task
 
 
@@ -87,22 +87,24 @@ class Demo:
         self.name = Path(name).name if Path(name).is_dir() else name
         self.predictor, self.task = predictor, task
 
-    def held_out(self, number: float | None) -> list:
-        """Open a graph of the held-out split."""
+    def test_graph(self, number: float | None) -> list:
+        """Open a graph of the test split."""
         try:
-            row = steps.held_out(self.task, int(number) if number is not None and number == int(number) else number)
+            row = steps.test_graph(
+                self.task, int(number) if number is not None and float(number).is_integer() else number
+            )
         except ValueError as error:
             return self._refuse(error)
         return self._open(row, "")
 
     def another(self, number: float | None) -> list:
-        """The next held-out graph, from the first after the last."""
+        """The next test graph, from the first after the last."""
         following = 0 if number is None or number < 0 else int(number) + 1
         try:
-            steps.held_out(self.task, following)
+            steps.test_graph(self.task, following)
         except ValueError:
             following = 0
-        return [following, *self.held_out(following)]
+        return [following, *self.test_graph(following)]
 
     def own_line(self, line: str) -> list:
         """Open a pasted graph."""
@@ -112,8 +114,9 @@ class Demo:
         except ValueError as error:
             return self._refuse(error)
         split = self.task.split_of(steps.columns_of(row))[0]
-        seen = "; the model may have been trained on it" if split == "train" else ""
-        return self._open(row, f"Your own graph. It falls into the {split} split{seen}.")
+        unseen = 'a model trained with overlap="forbid" has not seen it'
+        seen = "the model may have been trained on it" if split == "train" else unseen
+        return self._open(row, f"Your own graph. It falls into the {split} split; {seen}.")
 
     def _refuse(self, error: ValueError) -> list:
         """Leave everything as it is and say why."""
@@ -183,9 +186,8 @@ def build(demo: Demo) -> gr.Blocks:
                 picture = gr.HTML(elem_id="picture")
                 message = gr.HTML(elem_id="message")
                 with gr.Row(elem_classes="nav"):
-                    number = gr.Number(
-                        0, label="Held-out graph", precision=0, minimum=0, min_width=110, elem_id="number"
-                    )
+                    # Not precision=0: that would open graph 2 for 2.5.
+                    number = gr.Number(0, label="Test graph", minimum=0, min_width=110, elem_id="number")
                     another = gr.Button("Another graph", min_width=110, elem_id="another")
                 line = gr.Textbox(label="The line that the model reads; or paste your own", lines=2, elem_id="line")
                 use = gr.Button("Use this line", size="sm", elem_id="use")
@@ -199,8 +201,8 @@ def build(demo: Demo) -> gr.Blocks:
                 table = gr.HTML(elem_id="steps")
         opened = [walk, wrong, step, arm, reveal, line, picture, table, message]
         views = [picture, table]
-        blocks.load(demo.held_out, number, opened, api_name=False, **one)
-        number.submit(demo.held_out, number, opened, api_name="graph", **one)
+        blocks.load(demo.test_graph, number, opened, api_name=False, **one)
+        number.submit(demo.test_graph, number, opened, api_name="graph", **one)
         another.click(demo.another, number, [number, *opened], api_name="another", **one)
         gr.on([use.click, line.submit], demo.own_line, line, opened, api_name="own_line", **one)
         step.input(demo.show, [walk, wrong, step], views, api_name="show", **one)

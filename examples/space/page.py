@@ -23,6 +23,9 @@ SEES = {
     "wrong arm": "its start was given",
 }
 
+HELD_OUT = 'Graphs of the test split are held out if it was trained with overlap="forbid", the default.'
+"""The demo cannot know: a model names its task, not its training rows."""
+
 CSS = f"""
 .nav {{ align-items: center; }} .nav button {{ min-height: 44px; font-size: 14px; padding: 0 6px; white-space: nowrap; }}
 .gradio-container {{ max-width: 1340px !important; padding: 8px 12px !important; }}
@@ -73,16 +76,16 @@ def header(name: str, objective: ntf.Objective, task: ntf.PathStar) -> str:
         )
     else:
         point = (
-            f"Under <b>teacher forcing</b> the model is shown the right nodes so far, so every step but one is a look-up, "
-            f"and it looks as if it had learnt the task. <b>On its own</b> it must choose one of {task.degree} arms at the "
-            "decision, and then goes on along whatever it chose."
+            "Under <b>teacher forcing</b> the model is shown the right nodes so far, so every step but one is a look-up, and "
+            "one that has learnt the look-ups alone seems to have learnt the task. <b>On its own</b> it must choose one of "
+            f"{task.degree} arms at the decision; a model of look-ups guesses, and goes on along its guess."
         )
     trained = objective.trained_positions
     alone = f" Trained on position {', '.join(map(str, trained))} alone; the others are junk." if trained else ""
     kind = f"{type(objective).__name__}, {objective.order} order"
     return (
         f'<div class="ntf"><h1>Find the way from the source to the goal: what teacher forcing hides</h1><p>{point}</p>'
-        f'<p class="dim">Model: {html.escape(name)} ({html.escape(kind)}), task {html.escape(task.config_name)}.{alone}</p></div>'
+        f'<p class="dim">Model: {html.escape(name)} ({html.escape(kind)}), task {html.escape(task.config_name)}.{alone} {HELD_OUT}</p></div>'
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import nt_failures as ntf
+from nt_failures.prompts import path_to_goal
 
 Row = Mapping[str, Any]
 """One instance: `edges`, `source`, `goal`, `path`, plain Python numbers."""
@@ -169,8 +170,8 @@ def fate(w: Walk, way: Way, arm: Sequence[int]) -> str:
     return "jump" if all(way.answer[i] == w.row["path"][i] for i in middle) else "neither"
 
 
-def held_out(task: ntf.PathStar, number: int) -> Row:
-    """Graph `number` of the held-out split, of the first block of seed 0. No seed's training rows contain it.
+def test_graph(task: ntf.PathStar, number: int) -> Row:
+    """Graph `number` of the test split, of the first block of seed 0; no seed's training rows with `overlap="forbid"` have it.
 
     Raises:
         ValueError: there is no such graph.
@@ -178,7 +179,7 @@ def held_out(task: ntf.PathStar, number: int) -> Row:
     columns = task.block(seed=0, split="test", index=0)
     count = len(columns["path"])
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count:
-        raise ValueError(f"there is no held-out graph {number!r}; give a whole number from 0 to {count - 1:,}.")
+        raise ValueError(f"there is no test graph {number!r}; give a whole number from 0 to {count - 1:,}.")
     return {name: column[number].tolist() for name, column in columns.items()}
 
 
@@ -189,14 +190,10 @@ def own_line(task: ntf.PathStar, line: str) -> Row:
         ValueError: the line is no graph of this task.
     """
     if not line.strip():
-        raise ValueError(f"paste a line first, for example {prompt(task, held_out(task, 0))}")
+        raise ValueError(f"paste a line first, for example {prompt(task, test_graph(task, 0))}")
     row = dict(task.parse(line))
     if row["path"] is None:
-        parent = {b: a for a, b in row["edges"]}
-        path = [row["goal"]]
-        while path[-1] in parent:
-            path.append(parent[path[-1]])
-        row["path"] = path[::-1]
+        row["path"] = path_to_goal(row)
     return row
 
 

@@ -119,8 +119,12 @@ class PathStar(Task):
             "completion": join_numbers(path, "," * (self.path_length - 1)),
         }
 
-    def parse(self, text: str) -> dict[str, object]:
+    def parse(self, text: str, any_label: bool = False) -> dict[str, object]:
         """Read `edges/source,goal=` or the released data's `edges/source,goal=path`.
+
+        Args:
+            text: one line.
+            any_label: take labels of `num_nodes` and above, too; judging does not depend on their number.
 
         Returns:
             `edges` (list of pairs), `source`, `goal`, and `path` (list, or None when the text ends with `=`).
@@ -141,6 +145,8 @@ class PathStar(Task):
                 f"not a path-star line: {_shorten(line)!r} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
                 "the path may be missing."
             ) from error
+        if not any_label and (label := max(source, *children, *children.values())) >= self.num_nodes:
+            raise ValueError(f"label {label} in {_shorten(line)!r} is not below num_nodes={self.num_nodes}.")
         true_path = self._check_graph(line, edges, children, source, goal)
         if path is not None and path != true_path:
             raise ValueError(f"the path {path} in {_shorten(line)!r} is not the path to the goal, {true_path}.")
@@ -148,9 +154,6 @@ class PathStar(Task):
 
     def _check_graph(self, line: str, edges: list, parent_of: dict, source: int, goal: int) -> list[int]:
         """The path to the goal, after checking that the edges are a path-star of this size."""
-        labels = {source} | {node for edge in edges for node in edge}
-        if max(labels) >= self.num_nodes:
-            raise ValueError(f"label {max(labels)} in {_shorten(line)!r} is not below num_nodes={self.num_nodes}.")
         leaves = set(parent_of) - set(parent_of.values())
         right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
         paths = {leaf: [leaf] for leaf in leaves if right_size}  # else they could be many, and long

@@ -102,7 +102,7 @@ def test_flags_override_the_trained_task():
 def test_app_answers(served, demo):
     """Catches: handlers wired to the wrong components, a step beyond the end, a refused line that changes the page."""
     client = Client(served, verbose=False)
-    row = steps.held_out(demo.task, 3)
+    row = steps.test_graph(demo.task, 3)
     w = steps.walk(demo.predictor, row)
     step, arm, line, picture, shown, message = client.predict(3, api_name="/graph")
     assert (step["value"], step["maximum"], line, message) == (2, 4, steps.prompt(demo.task, row), "")
@@ -139,10 +139,20 @@ def test_app_takes_own_lines_and_numbers(served, demo):
         assert opened[2] == line
         assert f"It falls into the {split} split" in opened[-1]
         assert ("may have been trained on it" in opened[-1]) == (split == "train")
+        assert ("overlap=&quot;forbid&quot; has not seen it" in opened[-1]) == (split != "train")
         splits.add(split)
     assert "train" in splits
     assert [client.predict(n, api_name="/another")[0] for n in (0, 41, 4095)] == [1, 42, 0]
-    assert "there is no held-out graph 5000" in client.predict(5000, api_name="/graph")[-1]
+    assert "there is no test graph 5000" in client.predict(5000, api_name="/graph")[-1]
+    assert "there is no test graph 2.5; give a whole number" in client.predict(2.5, api_name="/graph")[-1]
+
+
+def test_the_page_does_not_say_held_out(served):
+    """Catches: graphs called held out for a model that was trained with overlap="allow"."""
+    with urllib.request.urlopen(served + "config") as answer:
+        config = answer.read().decode()
+    assert "Test graph" in config
+    assert "Held-out" not in config
 
 
 def test_page_needs_no_other_host(served):

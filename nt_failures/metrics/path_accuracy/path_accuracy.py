@@ -13,6 +13,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from nt_failures.prompts import read_prompt
 from nt_failures.tasks.path_star import PathStar
 
 Path = str | Sequence[int]
@@ -60,16 +61,41 @@ class PathAccuracy(evaluate.Metric):
             reference_urls=["https://arxiv.org/abs/2403.06963"],
         )
 
+    def compute(self, **kwargs: Any) -> dict[str, float] | None:
+        """Score what was added and what is given here; afterwards, scored or refused, nothing is left of either."""
+        try:
+            return super().compute(**kwargs)
+        except BaseException:
+            self._forget()
+            raise
+
     def add_batch(
         self, *, predictions: Sequence | None = None, references: Sequence | None = None, **kwargs: Any
     ) -> None:
         """Add answers and their references; as many of one as of the other, and at least one."""
+        for name, rows in (("predictions", predictions), ("references", references)):
+            if isinstance(rows, str):
+                raise ValueError(f"{name} is one text, {rows[:40]!r}; give a list of texts.")
         if predictions is None or references is None or len(predictions) != len(references):
             counts = [0 if rows is None else len(rows) for rows in (predictions, references)]
             raise ValueError(f"{counts[0]} predictions for {counts[1]} references; give one reference for each.")
         if len(predictions) == 0:
             raise ValueError("no predictions to score; give at least one prediction and its reference.")
-        super().add_batch(predictions=predictions, references=references, **kwargs)
+        first = self.writer is None
+        try:
+            super().add_batch(predictions=predictions, references=references, **kwargs)
+        except BaseException:
+            if first:  # it decided between text and lists for all that follow, though it was refused
+                self._forget()
+            raise
+
+    def _forget(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        for lock in filter(None, [self.filelock, *(self.filelocks or ())]):
+            lock.release()
+        self.writer = self.buf_writer = self.data = self.selected_feature_format = None
+        self.cache_file_name = self.filelock = None
 
     def _compute(
         self,
@@ -78,13 +104,14 @@ class PathAccuracy(evaluate.Metric):
         prompts: Sequence[str] | None = None,
         decision_position: int = 2,
     ) -> dict[str, float]:
-        if prompts is not None and len(prompts) != len(predictions):
-            raise ValueError(f"{len(prompts)} prompts for {len(predictions)} predictions; give one prompt for each.")
+        _check_prompts(prompts, len(predictions))
         paths = [_reference(path, row) for row, path in enumerate(references, start=1)]
         shortest = min(map(len, paths))
-        if not 1 <= decision_position <= shortest:
+        whole = isinstance(decision_position, (int, np.integer)) and not isinstance(decision_position, bool)
+        if not whole or not 1 <= decision_position <= shortest:
             raise ValueError(
-                f"decision_position={decision_position} is no position of every reference; give 1 to {shortest}."
+                f"decision_position={decision_position!r} is no position of every reference; give 1 to {shortest}, "
+                "a whole number."
             )
         judged = _judge([_labels(answer) for answer in predictions], paths, prompts)
         longest = judged["correct"].shape[1]
@@ -97,6 +124,18 @@ class PathAccuracy(evaluate.Metric):
             scores["valid_path"] = judged["valid_path"].mean()
             scores["wrong_arm"] = (judged["valid_path"] & ~judged["exact"]).mean()
         return {**{name: float(share) for name, share in scores.items()}, "n": len(paths)}
+
+
+def _check_prompts(prompts: Sequence[str] | None, count: int) -> None:
+    if prompts is None:
+        return
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is one text, {prompts[:40]!r}; give a list with one prompt for each prediction.")
+    if len(prompts) != count:
+        raise ValueError(f"{len(prompts)} prompts for {count} predictions; give one prompt for each.")
+    for row, prompt in enumerate(prompts, start=1):
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt {row} is no text but {type(prompt).__name__}; give '32,34|34,6|.../32,6='.")
 
 
 def _labels(answer: Path) -> list[int]:
@@ -138,15 +177,12 @@ def _judge(answers: list, paths: list, prompts: Sequence[str] | None) -> dict[st
 def _instance(path: list[int], prompt: str | None, row: int) -> tuple[PathStar, dict[str, Any]]:
     """The task of this row's size and the row; without a prompt a graph of one arm, the path itself."""
     if prompt is None:
-        edges = list(itertools.pairwise(path))
-        return _size(1, len(path)), {"edges": edges, "source": path[0], "goal": path[-1], "path": path}
+        arm = {"edges": list(itertools.pairwise(path)), "source": path[0], "goal": path[-1], "path": path}
+        return PathStar(1, len(path), num_nodes=2**16), arm  # judging does not depend on the number of labels
     try:
-        degree = max((prompt.count("|") + 1) // (len(path) - 1), 1)
-        task = _size(degree, len(path))
-        return task, task.parse(f"{prompt.strip()}{','.join(map(str, path))}")
+        task, graph = read_prompt(prompt)
+        if graph["path"] != path:
+            raise ValueError(f"{path} is not the path to the goal, {graph['path']}.")
     except ValueError as error:
         raise ValueError(f"prompt {row} does not go with reference {row}: {error}") from error
-
-
-def _size(degree: int, path_length: int) -> PathStar:
-    return PathStar(degree, path_length, num_nodes=2**16)  # judging does not depend on the number of labels
+    return task, graph
