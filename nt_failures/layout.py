@@ -115,7 +115,7 @@ def _pad(examples: Sequence[Example], column: str, fill: int, left: bool) -> tup
     rows = [example[column] for example in examples]
     try:
         lengths = {len(row) for row in rows}
-        arrays = [np.array(rows)] if len(lengths) == 1 else [np.array(row) for row in rows]
+        arrays = [np.asarray(rows)] if len(lengths) == 1 else [np.asarray(row) for row in rows]
     except (TypeError, ValueError):  # no lists, or lists of lists
         arrays = [np.array(None)]
     rank = 2 if len(arrays) == 1 < len(rows) or arrays[0].ndim == 2 else 1

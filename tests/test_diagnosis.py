@@ -386,7 +386,7 @@ def test_the_smallest_sizes(degree, length, planted):
     [
         ([{"step": 1, "free/position_1": 0.5}], 95, "threshold=95 is no accuracy"),
         ([{"step": 1, "free/position_1": 0.5}], -1, "threshold=-1 is no accuracy"),
-        ([{"step": 1, "free/position_1": 0.5}, {"step": 2, "free/position_2": 0.5}], 0.9, "lacks some of"),
+        ([{"step": 1, "free/position_1": 0.5}, {"step": 2, "free/position_2": 0.5}], 0.9, "lacks a number for some of"),
     ],
 )
 def test_curves_that_say_nothing(curve, threshold, message):

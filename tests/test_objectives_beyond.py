@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import GPT2Config
 
 from nt_failures import attached
 from nt_failures.decoding import one_pass
@@ -323,6 +324,7 @@ class Surest(torch.nn.Module):
         super().__init__()
         self.shown = []
         self.dtype = torch.float32
+        self.config = GPT2Config(n_positions=8)
 
     def forward(self, input_ids, logits_to_keep, **kwargs):
         assert logits_to_keep == 3
@@ -391,18 +393,18 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiTokenHeads(heads=0), "heads=0 must be a whole number from 1"),
+        (lambda: MultiTokenHeads(heads=0), "heads=0 must be a whole number of 1..64"),
         (lambda: TokenOrder(window=0), "window=0 must be a whole number from 1"),
-        (lambda: TokenOrder(weight=-1), "weight=-1 must not be negative"),
+        (lambda: TokenOrder(weight=-1), "weight=-1 must be a number >= 0"),
         (lambda: FutureBag(window=1), "window=1 must be a whole number from 2"),
         (lambda: JointMultiToken(window=1), "window=1 must be a whole number from 2"),
         (lambda: NextLatent(horizon=0), "horizon=0 must be a whole number from 1"),
-        (lambda: NextLatent(kl_weight=-0.1), "must not be negative"),
+        (lambda: NextLatent(kl_weight=-0.1), "kl_weight=-0.1 must be numbers >= 0"),
         (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 must be a whole number from 2"),
         (lambda: Registers(share=2, **TOKENS), "share=2 is not in 0..1"),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 is not above 0"),
         (lambda: MaskedDiffusion(steps=0, **TOKENS), "steps=0 must be a whole number from 1"),
-        (lambda: MaskedDiffusion(alpha=0, **TOKENS), "alpha=0 must be positive"),
+        (lambda: MaskedDiffusion(alpha=0, **TOKENS), "alpha=0 must be a number > 0"),
     ],
 )
 def test_options_out_of_range(make, message):
