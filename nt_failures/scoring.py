@@ -54,5 +54,5 @@ def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, posi
 
 
 def share(value: float) -> str:
-    """Percent with one decimal, two where one would round a share below 1 to 100 %."""
-    return f"{value:.2%}" if 0.9985 <= value < 1 else f"{value:.1%}"
+    """Percent with one decimal, two close to 100 %."""
+    return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"
