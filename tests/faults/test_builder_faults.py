@@ -39,8 +39,8 @@ def truth(rows):
 
 def test_two_processes_prepare_the_same_config(tmp_path):
     """Catches: two writers of one file; a second process that reads what the first has not finished."""
-    processes = [processes.build(tmp_path, 100_000) for _ in range(2)]
-    assert [processes.finish(p)[:2] for p in processes] == [(0, "100000\n")] * 2
+    both = [processes.build(tmp_path, 100_000) for _ in range(2)]
+    assert [processes.finish(p)[:2] for p in both] == [(0, "100000\n")] * 2
     assert processes.digest(prepared(tmp_path, 100_000)) == truth(100_000)
     assert len(list(tmp_path.rglob("*.arrow"))) == 2, "train and test, once"
     assert processes.unfinished(tmp_path) == []

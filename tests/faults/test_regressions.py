@@ -26,7 +26,7 @@ NAN = float("nan")
         (lambda: TASK.judge(TASK.sample(np.random.default_rng(0), 1), [[1.5, 2, 3]]), "answer 1"),
         (lambda: TASK.block(0, [], 0), "split="),
         (lambda: TASK.block(0, "train", -1), "index=-1"),
-        (lambda: reward_exact_path([None], ["1"]), "prompt 1 is of type NoneType"),
+        (lambda: reward_exact_path([None], ["1"]), "prompt 1 is neither text nor a list of messages but NoneType"),
         (lambda: reward_exact_path([[{"role": "user"}]], ["1"]), "prompt 1 is a conversation"),
         (lambda: wilson(3, 2), "3 successes of 2"),
         (lambda: Evidence(10, "1", 0.5, 1, {1: 1.0}, {1: 1.0}), "must be a number"),
