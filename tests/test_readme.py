@@ -58,3 +58,17 @@ def test_linked_files_exist():
     named = re.findall(r"(?:examples|nt_failures)/[\w/.-]+\.(?:py|yaml|md|png|jsonl)", README)
     assert links
     assert [name for name in {*links, *named} if not (ROOT / name).exists()] == []
+
+
+def test_result_tables_are_the_committed_ones():
+    """Catches: a figure of the README that no committed study says, after a change of either."""
+    committed = {
+        line.split("|", 2)[2]
+        for path in (ROOT / "examples" / "results").glob("*/table.md")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    }
+    results = README.split("\n## Results on two CPU cores\n")[1].split("\n## ")[0]
+    rows = [line for line in results.splitlines() if line.startswith("| ")]
+    assert len(rows) >= 17
+    assert [row for row in rows if row.split("|", 2)[2] not in committed] == []
