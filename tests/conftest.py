@@ -13,19 +13,11 @@ import numpy as np
 import pytest
 import torch
 from hub_server import Hub
+from small_models import SMALL
 
 from nt_failures.models import load_model
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
-
-SMALL = {
-    "gpt2": {},
-    "gpt_neox": {},
-    "llama": {},
-    "mamba": {"state_size": 4},
-    "mamba2": {"state_size": 8, "chunk_size": 16},
-}
-"""Families, and what makes the smallest model of each cheap on a CPU."""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL
 from planted import byte_bpe
+from small_models import SMALL
 
 from nt_failures.models import load_model
 from nt_failures.objectives import Hybrid, NextToken, Teacherless
