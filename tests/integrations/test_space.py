@@ -33,7 +33,8 @@ def text(markup):
 
 
 def flags(model, **knobs):
-    return argparse.Namespace(**{"model": str(model), "degree": None, "path_length": None, "num_nodes": None, **knobs})
+    none = dict.fromkeys(("degree", "path_length", "num_nodes", "import_module"))
+    return argparse.Namespace(**{"model": str(model), **none, **knobs})
 
 
 @pytest.fixture(scope="module")
