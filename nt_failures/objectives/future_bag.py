@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -11,12 +11,13 @@ from transformers import PreTrainedModel
 
 from nt_failures import attached
 from nt_failures.attached import VocabularyHead
-from nt_failures.layout import IGNORE, Example, join
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.layout import IGNORE
+from nt_failures.objectives._extra_loss import ExtraLoss
+from nt_failures.objectives.base import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class FutureBag(Objective):
+class FutureBag(ExtraLoss):
     """Predict the next token, and with one linear head the set of the target tokens behind it.
 
     For the target `32 34 6 16 12`: the bag of the state behind `=` is {34, 6, 16, 12}, behind `32` {6, 16, 12}, behind `6`
@@ -35,7 +36,6 @@ class FutureBag(Objective):
     window: int | None = None
     weight: float = 1.0
 
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
     citation: ClassVar[str] = (
         "Mahajan et al., Beyond Multi-Token Prediction: Pretraining LLMs with Future Summaries, arXiv 2510.14751"
     )
@@ -53,10 +53,6 @@ class FutureBag(Objective):
         attached.attach(
             model, bag=VocabularyHead(model.config.hidden_size, model.get_input_embeddings().num_embeddings)
         )
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

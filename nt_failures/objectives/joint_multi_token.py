@@ -2,19 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, join
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.layout import IGNORE
+from nt_failures.objectives._extra_loss import ExtraLoss
+from nt_failures.objectives.base import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class JointMultiToken(Objective):
+class JointMultiToken(ExtraLoss):
     """Predict the next token; and from its hidden state alone, the window of tokens behind it, one after the other.
 
     For the target `32 34 6 16 12` and window 3, from the state h behind `=`:
@@ -36,7 +37,6 @@ class JointMultiToken(Objective):
     window: int = 4
     weight: float = 1.0
 
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
     citation: ClassVar[str] = "Ahn et al., Efficient Joint Prediction of Multiple Future Tokens, arXiv 2503.21801"
 
     def __post_init__(self) -> None:
@@ -49,10 +49,6 @@ class JointMultiToken(Objective):
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
         attached.attach(model, window=torch.nn.GRU(width, width, batch_first=True))
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

@@ -1,19 +1,20 @@
 """Multi-token heads: extra heads predict the tokens behind the next one."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, join
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.layout import IGNORE
+from nt_failures.objectives._extra_loss import ExtraLoss
+from nt_failures.objectives.base import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiTokenHeads(Objective):
+class MultiTokenHeads(ExtraLoss):
     """Predict the next `heads` tokens from each hidden state, each by a head of its own.
 
     For the target `32 34 6 16 12` and three heads (inputs and labels are those of `next_token`):
@@ -34,7 +35,6 @@ class MultiTokenHeads(Objective):
 
     heads: int = 4
 
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
     citation: ClassVar[str] = (
         "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
     )
@@ -50,10 +50,6 @@ class MultiTokenHeads(Objective):
         attached.attach(
             model, **{f"head_{j}": attached.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
         )
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, join
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.layout import IGNORE
+from nt_failures.objectives._extra_loss import ExtraLoss
+from nt_failures.objectives.base import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class NextLatent(Objective):
+class NextLatent(ExtraLoss):
     """Predict the next token, and roll the hidden state forward through the true tokens.
 
     For the prefix `.. 12 =` and the target `32 34 6 16 12`, horizon 2:
@@ -40,7 +41,6 @@ class NextLatent(Objective):
     smooth_weight: float = 1.0
     kl_weight: float = 1.0
 
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
     citation: ClassVar[str] = (
         "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
     )
@@ -62,10 +62,6 @@ class NextLatent(Objective):
             nn.Linear(2 * width, width),
         )
         attached.attach(model, norm=nn.LayerNorm(width), step=mlp)
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

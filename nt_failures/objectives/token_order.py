@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -10,12 +10,13 @@ from transformers import PreTrainedModel
 
 from nt_failures import attached
 from nt_failures.attached import VocabularyHead
-from nt_failures.layout import IGNORE, Example, join
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.layout import IGNORE
+from nt_failures.objectives._extra_loss import ExtraLoss
+from nt_failures.objectives.base import Loss
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenOrder(Objective):
+class TokenOrder(ExtraLoss):
     """Predict the next token, and with a second unembedding the order in which the later target tokens come.
 
     For the target `32 34 6 16 12` and the state behind `=` (window 5): scores 4 for 32, 3 for 34, 2 for 6, 1 for 16, 0 for
@@ -35,7 +36,6 @@ class TokenOrder(Objective):
     window: int | None = None
     weight: float = 1.0
 
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
     citation: ClassVar[str] = (
         "Zuhri et al., Predicting the Order of Upcoming Tokens Improves Language Modeling, arXiv 2508.19228"
     )
@@ -52,10 +52,6 @@ class TokenOrder(Objective):
     def attach(self, model: PreTrainedModel) -> None:
         embeddings = model.get_input_embeddings()
         attached.attach(model, order=VocabularyHead(model.config.hidden_size, embeddings.num_embeddings, bias=False))
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)
