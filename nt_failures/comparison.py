@@ -30,7 +30,7 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"n = {counts} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the "
         "Wilson interval of the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which validation "
-        "accuracy stays >= 95 %; > N: none within N steps. FLOPs as transformers counts them: 6 x tokens x parameters without embeddings. "
+        "accuracy stays >= 95 %; > N: none within N steps. FLOPs: those of the objective's own step, counted (nt_failures/flops.py). "
         f"`rate`: times the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}.",
     ]
     return "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, objective_metrics, predict
+from nt_failures.flops import StepFlops
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
@@ -106,6 +107,16 @@ class ObjectiveTrainer(SteadyTrainer):
         self.loss_is_scaled_for_ga = True
         self._parts: dict[str, torch.Tensor] = {}
         self._items = torch.zeros(())
+        self._flops = StepFlops()
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `transformers.Trainer`; counts the FLOPs of the first one."""
+        with self._flops.counting(len(inputs["input_ids"])):
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """FLOPs of a step on this batch, forward and backward, as counted on the first: of the objective, not of the model."""
+        return self._flops.of(len(inputs["input_ids"]))
 
     def compute_loss(
         self,

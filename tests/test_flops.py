@@ -1,0 +1,56 @@
+"""FLOPs of a step: would catch a count without the backward pass, without attention, or without an objective's own modules."""
+
+import pytest
+
+from nt_failures.flops import StepFlops
+from nt_failures.objectives import MultiTokenHeads, NextToken
+from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+
+ROWS, COLUMNS, ANSWER, WIDTH, VOCABULARY = 8, 17, 3, 16, 15
+"""The last of 18 columns predicts nothing, and only those before the answer's three tokens are unembedded."""
+BLOCK = WIDTH * (3 * WIDTH + WIDTH + 4 * WIDTH + 4 * WIDTH)
+"""Weights of the matrices of one block; each is multiplied and added with once forward and twice backward."""
+TRUNK = 6 * COLUMNS * BLOCK + 6 * 2 * COLUMNS * COLUMNS * WIDTH
+UNEMBEDDING = 6 * ANSWER * WIDTH * VOCABULARY
+
+
+def trained(model, objective, rows, folder, **options):
+    model.set_attn_implementation("eager")
+    arguments = ObjectiveTrainingArguments(
+        str(folder), use_cpu=True, per_device_train_batch_size=ROWS, save_strategy="no", disable_tqdm=True, **options
+    )
+    trainer = ObjectiveTrainer(model.train(), arguments, objective=objective, train_dataset=rows)
+    trainer.train()
+    return trainer.state.total_flos
+
+
+def test_count_by_hand(tiny_model, tokenized, tmp_path):
+    counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, max_steps=3)
+    assert counted == 3 * ROWS * (TRUNK + UNEMBEDDING)
+
+
+def test_accumulated_batches_count_too(tiny_model, tokenized, tmp_path):
+    options = {"max_steps": 2, "gradient_accumulation_steps": 2}
+    counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, **options)
+    assert counted == 4 * ROWS * (TRUNK + UNEMBEDDING)
+
+
+def test_own_modules_count(tiny_model, tokenized, tmp_path):
+    """A head is a whole block of the model, and a second unembedding."""
+    objective = MultiTokenHeads(heads=2, pad_token_id=14)
+    counted = trained(tiny_model("gpt2"), objective, tokenized, tmp_path, max_steps=1)
+    assert counted == ROWS * (2 * TRUNK + 2 * UNEMBEDDING)
+
+
+def test_evaluation_is_no_training(tiny_model, tokenized, tmp_path):
+    arguments = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True)
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2"), arguments, objective=NextToken(pad_token_id=14), eval_dataset=tokenized
+    )
+    trainer.evaluate()
+    assert trainer.state.total_flos == 0
+
+
+def test_nothing_counted_yet():
+    with pytest.raises(ValueError, match="run one training step"):
+        StepFlops().of(rows=8)
