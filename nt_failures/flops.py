@@ -48,7 +48,8 @@ class StepFlops:
         if self.per_row is not None:
             yield
             return
-        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
+        with eager, FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             yield
         self.per_row = counter.get_total_flops() / rows
 

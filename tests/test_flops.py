@@ -1,6 +1,7 @@
 """FLOPs of a step: would catch a count without the backward pass, without attention, or without an objective's own modules."""
 
 import pytest
+import torch
 
 from nt_failures.flops import StepFlops
 from nt_failures.objectives import MultiTokenHeads, NextToken
@@ -49,6 +50,16 @@ def test_evaluation_is_no_training(tiny_model, tokenized, tmp_path):
     )
     trainer.evaluate()
     assert trainer.state.total_flos == 0
+
+
+def test_counting_does_not_stop_compilation(tiny_model, tokenized, tmp_path):
+    """torch.compile gives a function up for good that it first meets under a dispatch mode, such as the counter."""
+    torch._dynamo.reset()
+    options = {"torch_compile": True, "torch_compile_backend": "eager", "max_steps": 2}
+    counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, **options)
+    assert counted == 2 * ROWS * (TRUNK + UNEMBEDDING)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    torch._dynamo.reset()
 
 
 def test_nothing_counted_yet():
