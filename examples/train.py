@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallbac
 
 import nt_failures as ntf
 from nt_failures import arguments, checkpoints, finder, models, report, runs
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
+from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
 
@@ -59,6 +59,9 @@ def main(argv: list[str]) -> dict:
         samples = runs.first_rows(task, "validation", training.sample_rows, args.data.dataset_seed, args.data.overlap)
         callbacks = trainer.callback_handler.callbacks
         trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
+    if training.stop_when_solved:
+        metric = "free/exact" if objective.trained_positions is None else "decision"
+        trainer.add_callback(StopWhenSolved(training.stop_when_solved, metric))
     runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
         print(runs.headline(args, model))
