@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
                 arguments.parse(args.extra)
                 reproduce.clear_attempts(args.output_dir)
                 reproduce.run_missing(jobs(cells, axes, args), results, args.output_dir, args.jobs)
-            report(args, cells)
+            report(args, cells, next(iter(axes["objectives"])))
     except filelock.Timeout:
         raise ValueError(f"another process is working on {args.output_dir}; wait, or give another folder.") from None
 
@@ -86,7 +86,7 @@ def jobs(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Nam
     ]
 
 
-def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path]) -> None:
+def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baseline: str) -> None:
     """delay.md and delay.png from the runs of the present map."""
     forms = {(path.stem, Job(path, 0, tuple(args.extra)).fingerprint): names for names, path in cells.items()}
     runs = [
@@ -96,9 +96,9 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path]) -> None
     ]
     if not runs:
         raise ValueError(f"{args.output_dir} holds no finished run of this map; run without --only_report.")
-    text = delay.markdown(runs)
+    text = delay.markdown(runs, baseline)
     (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
-    figures.save(figures.delays(runs), args.output_dir / "delay.png")
+    figures.save(figures.delays(runs, baseline), args.output_dir / "delay.png")
     print(f"\n{text}\n{args.output_dir / 'delay.md'}, {args.output_dir / 'delay.png'}")
 
 
