@@ -40,6 +40,7 @@ def main(argv: list[str]) -> None:
     try:
         with filelock.FileLock(args.output_dir / ".lock", timeout=0):
             cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
+            reproduce.import_named(list(cells.values()), args.extra)
             if not args.only_report:
                 arguments.parse(args.extra)
                 reproduce.clear_attempts(args.output_dir)
@@ -67,7 +68,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, args.extra = parser.parse_known_args(argv)
     if min(args.seeds, args.jobs) < 1:
         raise ValueError(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1.")
-    reproduce.check_extra(args.extra)
+    reproduce.check_extra(args.extra, also=[key for keys in AXES.values() for key in keys])
     return args
 
 

@@ -164,7 +164,7 @@ def growth_table(runs: Sequence[Run], baseline: str) -> str:
             rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
     note = (
         "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap intervals over "
-        "runs. `not identified`: too few values of the factor among the solved runs. The form (a factor for each node, so exponential "
+        "the seeds of each graph: what other graphs of the same size would give is not in them. `not identified`: too few values of the factor among the solved runs. The form (a factor for each node, so exponential "
         "growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
     return f"{_table(rows)}\n\n{note}"

@@ -8,6 +8,7 @@ Shapes: N observations, P columns of the design, R replicates.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def fit(
 
     Args:
         low_N, high_N: bounds of each time, low < T <= high; low may be 0, and high infinite for a censored run.
-        replicates: bootstrap samples of whole runs, drawn with replacement.
+        replicates: bootstrap samples. Runs are drawn with replacement among those of the same row of the design.
 
     Raises:
         ValueError: bounds that are no intervals.
@@ -56,19 +57,29 @@ def fit(
     solved_N = np.isfinite(high_N)
     if not identified(design_NP, solved_N):
         return None
-    rng = np.random.default_rng(seed)
-    weights_RN = np.vstack(
-        [np.ones(len(low_N)), rng.multinomial(len(low_N), np.full(len(low_N), 1 / len(low_N)), replicates)]
-    )
+    _, cell_N, runs_C = np.unique(design_NP, axis=0, return_inverse=True, return_counts=True)
+    weights_RN = _resample(cell_N.ravel(), replicates, np.random.default_rng(seed))
     usable_R = np.array([identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
+    usable_R[1:] &= len(design_NP) > len(runs_C)  # one run a cell: nothing to resample
     coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    all_RP[usable_R] = coefficients_RP
+    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones.
+    stretch = math.sqrt(len(design_NP) / max(len(design_NP) - len(runs_C), 1))
+    all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])
     return Fit(all_RP[0], float(scales_R[0]), all_RP[1:])
 
 
+def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each run counts (1 + R, N): once each, then in bootstrap samples within its cell."""
+    weights_RN = np.ones((1 + replicates, len(cell_N)))
+    for cell in np.unique(cell_N):
+        here = np.flatnonzero(cell_N == cell)
+        weights_RN[1:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), replicates)
+    return weights_RN
+
+
 def _maximise(
-    design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray, most: int = 5000
+    design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray, most: int = 2000
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients (R, P) and scales (R,) of each weighting of the runs."""
     with np.errstate(divide="ignore"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from nt_failures import delay
 from nt_failures.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
@@ -35,6 +36,10 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     panels[-1].set_title(f"how many times later {baseline} is, in steps", fontsize=11, loc="left")
     for axes in panels:
         axes.set_yscale("log")
+        axes.margins(y=0.14)  # room for the arrows
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.set_axisbelow(True)
