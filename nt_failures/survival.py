@@ -63,7 +63,7 @@ def fit(
     usable_R[1:] &= len(design_NP) > len(runs_C)  # one run a cell: nothing to resample
     coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones.
+    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones. Intervals of 95 % then cover 90 % at 3.
     stretch = math.sqrt(len(design_NP) / max(len(design_NP) - len(runs_C), 1))
     all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])
     return Fit(all_RP[0], float(scales_R[0]), all_RP[1:])
