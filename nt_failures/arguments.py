@@ -66,7 +66,7 @@ class RunArguments(ObjectiveTrainingArguments):
 
     sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
-    stop_when_solved: int = _help("End after so many evaluations in a row at 95 % or more; 0: never.", 0)
+    stop_when_solved: int = _help("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
     resume: bool = _help("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
 
     def __post_init__(self) -> None:

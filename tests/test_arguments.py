@@ -12,7 +12,10 @@ from nt_failures.models import from_scratch
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 
-RECIPES = sorted((Path(__file__).parent.parent / "examples" / "recipes").rglob("*.yaml"))
+GRIDS = ("objectives", "map")  # axes of recipes, see test_grid.py
+RECIPES = sorted(
+    path for path in (Path(__file__).parent.parent / "examples" / "recipes").rglob("*.yaml") if path.stem not in GRIDS
+)
 
 
 @pytest.fixture
@@ -228,6 +231,13 @@ def test_sample_rows_in_range(rows):
     """Catches: thousands of rows written over the terminal."""
     with pytest.raises(ValueError, match=r"is not in 0\.\.100"):
         parse(["--sample_rows", rows])
+
+
+def test_stop_when_solved_in_range():
+    """Catches: a run that is said to be solved after less than no evaluation."""
+    assert parse(["--stop_when_solved", "2"]).training.stop_when_solved == 2
+    with pytest.raises(ValueError, match="stop_when_solved=-1 must be a number of evaluations"):
+        parse(["--stop_when_solved", "-1"])
 
 
 def test_several_trackers(recipe, monkeypatch):

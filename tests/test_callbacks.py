@@ -1,4 +1,4 @@
-"""Callbacks: the sample table in the terminal and in the trackers, and the figures behind the progress bar."""
+"""Callbacks: the sample table in the terminal and in the trackers, the figures behind the progress bar, the early stop."""
 
 import sys
 import types
@@ -7,11 +7,11 @@ import datasets
 import numpy as np
 import pytest
 from planted import columns_of
-from transformers import ProgressCallback
+from transformers import ProgressCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 
 from nt_failures import callbacks
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, text_table
+from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
@@ -230,3 +230,44 @@ def test_both_in_a_training_run(tiny_model, tmp_path, capsys):
         assert {f"eval_forced/position_{k}" for k in (1, 2, 3, 4)} <= set(entry)
         assert entry["eval_decision"] == entry["eval_forced/position_2"]
         assert entry["eval_chance"] == 0.5
+
+
+# ---------------------------------------------------------------- stopping once solved
+
+
+@pytest.mark.parametrize(
+    ("shares", "stops"),
+    [
+        ([0.5, 0.96, 0.97], True),
+        ([0.96, 0.94, 0.97], False),  # not in a row
+        ([0.97], False),  # one is not two
+        ([0.95, 0.95], True),
+        ([0.5, 0.97, float("nan")], False),
+    ],
+)
+@pytest.mark.parametrize("metric", ["free/exact", "decision"])
+def test_a_solved_run_stops(shares, stops, metric):
+    """Catches: a run ended by one lucky evaluation, by an old one, or by another metric than it is judged by."""
+    callback, control, log = StopWhenSolved(2, metric), TrainerControl(), []
+    for step, share in enumerate(shares, start=1):
+        log += [
+            {"step": step, "eval_free/exact": 0.0, "eval_decision": 0.0, f"eval_{metric}": share},
+            {"step": step, "loss": 1.0},
+        ]
+        callback.on_evaluate(None, TrainerState(log_history=log), control)
+    assert control.should_training_stop == stops
+
+
+def test_training_ends_where_it_is_solved(tmp_path, tokenizer, tokenized, tiny_model):
+    """Catches: a callback that asks too early, before the evaluation is in the log, or is not heard."""
+    flags = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "disable_tqdm": True}
+    trainer = ObjectiveTrainer(
+        *(tiny_model("gpt2"), ObjectiveTrainingArguments(str(tmp_path), save_strategy="no", **flags)),
+        objective=NextToken.from_tokenizer(tokenizer),
+        train_dataset=tokenized,
+        eval_dataset=tokenized,
+        compute_metrics=lambda found: {"free/exact": 1.0},
+        callbacks=[StopWhenSolved(2)],
+    )
+    trainer.train()
+    assert trainer.state.global_step == 4

@@ -59,11 +59,8 @@ def setting(tmp_path, monkeypatch):
 
 def run(setting, *flags):
     folder, main = setting
-    main([str(folder / "graph.yaml"), "--objectives", str(folder / "objectives.yaml"), *flags_of(folder, flags)])
-
-
-def flags_of(folder, flags):
-    return ["--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags]
+    files = [str(folder / "graph.yaml"), "--objectives", str(folder / "objectives.yaml")]
+    main([*files, "--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags])
 
 
 def marks(setting):
@@ -127,6 +124,14 @@ def test_a_recipe_without_the_rate(setting):
     (setting[0] / "graph.yaml").write_text("task: path_star\n")
     with pytest.raises(ValueError, match="gives no learning_rate, which the grid is a multiple of"):
         run(setting)
+
+
+def test_an_own_objective_is_imported_before_anything_runs(setting):
+    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their objective."""
+    (setting[0] / "objectives.yaml").write_text("objectives: {mine: {objective: nobodys_module.Mine}}\n")
+    with pytest.raises(ValueError, match="cannot import 'nobodys_module'"):
+        run(setting)
+    assert marks(setting) == []
 
 
 def group(name, times, **changes):
