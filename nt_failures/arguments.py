@@ -14,7 +14,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from nt_failures import finder
 from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.trainer import ObjectiveTrainingArguments
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
 def _help(text: str, default: Any) -> Any:

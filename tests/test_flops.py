@@ -5,7 +5,8 @@ import torch
 
 from nt_failures.flops import StepFlops
 from nt_failures.objectives import MultiTokenHeads, NextToken
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 ROWS, COLUMNS, ANSWER, WIDTH, VOCABULARY = 8, 17, 3, 16, 15
 """The last of 18 columns predicts nothing, and only those before the answer's three tokens are unembedded."""

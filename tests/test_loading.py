@@ -14,7 +14,8 @@ from nt_failures.objectives import NextToken
 from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 TASK = PathStar(3, 4, 17)
 OPTIONS = {"next_token": {"positions": (2, 3)}, "hybrid": {"share": 0.25}, "masked_teacher": {"rate": 0.3}}
