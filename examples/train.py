@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallbac
 
 import nt_failures as ntf
 from nt_failures import arguments, checkpoints, finder, models, report, runs
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
+from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
 
@@ -90,6 +90,9 @@ def build_trainer(
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LiveProgressCallback)
+    if args.training.stop_when_solved:
+        metric = "free/exact" if objective.trained_positions is None else "decision"
+        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, metric))
     if shown := args.training.sample_rows:
         rows = runs.first_rows(args.task, "validation", shown, args.data.dataset_seed, args.data.overlap)
         callbacks = trainer.callback_handler.callbacks

@@ -66,12 +66,17 @@ class RunArguments(ObjectiveTrainingArguments):
 
     sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
+    stop_when_solved: int = _help("End after so many evaluations in a row at 95 % or more; 0: never.", 0)
     resume: bool = _help("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.sample_rows <= 100:
             raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
+        if self.stop_when_solved < 0:
+            raise ValueError(
+                f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
+            )
         exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
         both = [name for name in exclusive if vars(self)[name]]
         if len(both) > 1:

@@ -1,4 +1,4 @@
-"""Callbacks: a progress bar with the live exact accuracy, and a table of sample predictions at every evaluation."""
+"""Callbacks: a progress bar with the live exact accuracy, a table of samples at every evaluation, a stop once solved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,10 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallb
 from transformers.integrations import TensorBoardCallback
 from transformers.training_args import TrainingArguments
 
+from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.objectives.base import Objective
 from nt_failures.predictor import ModelPredictor
+from nt_failures.records import learning_curve
 from nt_failures.tasks.base import Task
 
 
@@ -111,6 +113,27 @@ class SampleTableCallback(TrainerCallback):
                 lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ("---",) * 4, *_escape(rows))]
                 callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
                 callback.tb_writer.flush()  # the Trainer has flushed this evaluation's figures already
+
+
+class StopWhenSolved(TrainerCallback):
+    """Ends training at the first evaluation of so many in a row that were all at 95 % or more, for studies of the time to solve.
+
+    The runs that are stopped keep the curve up to there, so what is measured from it stays what it was. Nothing that the
+    learning rate's schedule would do later is done: use it with a constant one.
+
+    Args:
+        evaluations: how many in a row; one alone may be luck.
+        metric: of `ObjectiveTrainer.evaluate`, without the prefix.
+    """
+
+    def __init__(self, evaluations: int, metric: str = "free/exact"):
+        self.evaluations, self.metric = evaluations, metric
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Read from the log, which a resumed run has, too."""
+        last = [entry[self.metric] for entry in learning_curve(state)[-self.evaluations :]]
+        if len(last) == self.evaluations and all(share >= SOLVED_AT for share in last):
+            control.should_training_stop = True
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:
