@@ -21,6 +21,7 @@ from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, objective_metrics, predict
 from nt_failures.flops import StepFlops
+from nt_failures.limits import check_numbers
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
@@ -55,6 +56,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
