@@ -41,6 +41,16 @@ def check_readable(folder: Path) -> None:
         )
 
 
+def tensors(folder: Path) -> int:
+    """How many tensors the folder's weights hold."""
+    count = 0
+    for name in _weights(folder):
+        if (folder / name).exists():
+            with safe_open(folder / name, "pt") as file:
+                count += len(file.keys())
+    return count
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """A file's JSON object; ValueError that names the file if it is none."""
     try:
