@@ -6,6 +6,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from nt_failures.limits import check_numbers
+
 OPTIMIZERS = ("adamw", "muon")
 
 
@@ -33,6 +35,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
