@@ -136,5 +136,5 @@ def _sha256(path: Path) -> str:
 
 def _code_hash() -> str:
     """Changes with the card's wording and the figure, which the builder's own hash does not see."""
-    files = [*sorted(Path(__file__).parent.glob("pathstar_*.py")), Path(figures.__file__)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    files = [*Path(__file__).parent.glob("pathstar_*.py"), *Path(figures.__file__).parent.glob("*.py")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:16]

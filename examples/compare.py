@@ -1,10 +1,10 @@
 """Compare objectives under one protocol: choose each one's learning rate on validation graphs, then run its seeds.
 
-    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10            # five seeds of each, or what is missing
-    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10 --only_report
+    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml       # five seeds of each, or what is missing
+    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
 
-Every recipe of the folder gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
-choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.
+The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in which they
+differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
@@ -23,8 +23,9 @@ import torch
 import yaml
 from reproduce import Job
 
-from nt_failures import arguments, comparison, figures, study
+from nt_failures import arguments, comparison, figures, grid, study
 
+OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 FIRST_TUNING_SEED = 1000
 """Tuning seeds are no seeds that are reported."""
 
@@ -32,15 +33,15 @@ FIRST_TUNING_SEED = 1000
 def main(argv: list[str]) -> None:
     """Tune, run, report."""
     args = parse(argv)
-    recipes = sorted(args.recipes.glob("*.yaml"))
-    if not recipes:
-        raise ValueError(f"{args.recipes} is no folder with *.yaml recipes; see examples/recipes/compare.")
-    folder = args.output_dir or Path("outputs") / "compare" / args.recipes.name
+    axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS})
+    folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     if args.only_report and not (folder / "results.jsonl").exists():
         raise ValueError(f"{folder / 'results.jsonl'} holds no finished run yet; run without --only_report.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
+            recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
+            reproduce.import_named(recipes, args.extra)
             if not args.only_report:
                 arguments.parse(args.extra)
                 reproduce.clear_attempts(folder)
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
             ]
             if not args.only_report:
                 reproduce.run_missing(wanted, folder / "results.jsonl", folder, args.jobs)
-            report(folder, chosen, wanted, args.title or args.recipes.name)
+            report(folder, chosen, wanted, args.title or args.recipe.stem)
     except filelock.Timeout:
         raise ValueError(f"another process is working on {folder}; wait, or give another --output_dir.") from None
 
@@ -64,7 +65,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("recipes", type=Path, help="a folder of recipes, one for each objective")
+    parser.add_argument("recipe", type=Path, help="what all runs share, such as examples/recipes/compare/*.yaml")
+    parser.add_argument("--objectives", type=Path, default=OBJECTIVES, help="what is compared (%(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="times the recipe's learning rates"
@@ -80,7 +82,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise ValueError(
             "--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates a finite number above 0."
         )
-    reproduce.check_extra(args.extra)
+    reproduce.check_extra(args.extra, also=grid.OBJECTIVE_KEYS)
     return args
 
 

@@ -81,10 +81,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def check_extra(extra: Sequence[str]) -> None:
-    """Refuse flags that would make every run the same one."""
-    if any(flag.split("=")[0] in ("--seed", "--output_dir") for flag in extra):
+def check_extra(extra: Sequence[str], also: Sequence[str] = ()) -> None:
+    """Refuse flags that would make every run the same one, and those of `also`, which a grid sets."""
+    given = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in extra if flag.startswith("--")}
+    if given & {"seed", "output_dir"}:
         raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
+    if both := sorted(given & set(also)):
+        raise ValueError(f"--{both[0]} is what the runs differ in; change it in the file that lists them.")
 
 
 def clear_attempts(folder: Path) -> None:

@@ -20,6 +20,11 @@ from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
 
 
+def pytest_addoption(parser):
+    """The contract of an objective (test_objectives.py), for one of your own."""
+    parser.addoption("--objective", help="dotted path of an objective to test in place of the package's own")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Spinning threads on a busy machine are 30 times slower."""

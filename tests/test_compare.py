@@ -36,8 +36,7 @@ NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 
 @pytest.fixture
 def setting(tmp_path, monkeypatch):
     """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py beside a stand-in."""
-    for name in ("recipes", "marks"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "marks").mkdir()
     for name in ("reproduce.py", "compare.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "train.py").write_text(TRAIN)
@@ -46,7 +45,8 @@ def setting(tmp_path, monkeypatch):
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(by_rate))
-        (tmp_path / "recipes" / f"{name}.yaml").write_text(f"objective: {name}\nlearning_rate: 0.002\n")
+    (tmp_path / "graph.yaml").write_text("task: path_star\nlearning_rate: 0.002\n")
+    (tmp_path / "objectives.yaml").write_text("objectives: {cure: {objective: teacherless}, hans: {order: reversed}}\n")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("reproduce", "compare"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -59,7 +59,11 @@ def setting(tmp_path, monkeypatch):
 
 def run(setting, *flags):
     folder, main = setting
-    main([str(folder / "recipes"), "--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags])
+    main([str(folder / "graph.yaml"), "--objectives", str(folder / "objectives.yaml"), *flags_of(folder, flags)])
+
+
+def flags_of(folder, flags):
+    return ["--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags]
 
 
 def marks(setting):
@@ -106,6 +110,8 @@ def test_a_grid_of_one_needs_no_tuning(setting):
         (["--seeds", "0"], "must be at least 1"),
         (["--rates", "0"], "every one of --rates a finite number above 0"),
         (["--seed", "3"], "--seed is set for each run"),
+        (["--order=reversed"], "--order is what the runs differ in"),
+        (["--objective", "hybrid"], "--objective is what the runs differ in"),
         (["--only_report"], "holds no finished run yet"),
     ],
 )
@@ -118,7 +124,7 @@ def test_bad_arguments(flags, message, setting):
 
 def test_a_recipe_without_the_rate(setting):
     """Catches: a grid that is the same rate three times."""
-    (setting[0] / "recipes" / "hans.yaml").write_text("objective: hans\n")
+    (setting[0] / "graph.yaml").write_text("task: path_star\n")
     with pytest.raises(ValueError, match="gives no learning_rate, which the grid is a multiple of"):
         run(setting)
 

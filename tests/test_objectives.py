@@ -208,12 +208,18 @@ def test_options_out_of_range(make, message):
 # ---------------------------------------------------------------- the contract of every objective, found by scanning
 
 OFFERED = {"gpt2": frozenset(CAPABILITIES), "mamba": frozenset({"hidden_states"})}
-NAMES = finder.names("objectives")
-every_objective = pytest.mark.parametrize("name", NAMES)
-every_case = pytest.mark.parametrize(
-    ("name", "family"),
-    [(n, f) for n in NAMES for f, offered in OFFERED.items() if finder.find("objectives", n).needs <= offered],
-)
+
+
+def pytest_generate_tests(metafunc):
+    """`name` (and `family`) of a test of the contract: every objective of the package, or the one of `--objective`."""
+    own = metafunc.config.getoption("--objective")
+    names = [own] if own else finder.names("objectives")
+    if "family" in metafunc.fixturenames and "name" in metafunc.fixturenames:
+        needs = {name: finder.find("objectives", name).needs for name in names}
+        cases = [(n, f) for n in names for f, offered in OFFERED.items() if needs[n] <= offered]
+        metafunc.parametrize(("name", "family"), cases)
+    elif "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", names)
 
 
 @pytest.fixture
@@ -238,7 +244,6 @@ def seeded_loss(objective, model, batch):
     return objective.loss(model, batch)
 
 
-@every_case
 @by_order
 def test_contract_of_the_batch(name, order, family, build, ragged):
     """Catches: a loss on the prefix, a count that is not the number of labels, sums reported as means."""
@@ -254,7 +259,6 @@ def test_contract_of_the_batch(name, order, family, build, ragged):
     assert not any(part.requires_grad for part in loss.parts.values())
 
 
-@every_case
 @by_order
 def test_contract_of_additivity(name, order, family, build, ragged):
     """Catches: a mean inside the objective, rows that see each other: wrong under accumulation and data parallelism."""
@@ -270,7 +274,6 @@ def test_contract_of_additivity(name, order, family, build, ragged):
     assert int(whole.count) == sum(int(part.count) for part in parts)
 
 
-@every_case
 @by_order
 def test_contract_of_decode(name, order, family, build, ragged):
     """Catches: a decode that sees the target, by an argument or by what `collate` and `loss` left behind; padding seen."""
@@ -291,7 +294,6 @@ def test_contract_of_decode(name, order, family, build, ragged):
         objective.decode(model, parts["prefix_ids"], lengths, way="by_magic")
 
 
-@every_case
 @by_order
 def test_contract_of_gradients(name, order, family, build, ragged):
     """Catches: an attached module outside the loss, a detach too many."""
@@ -302,7 +304,6 @@ def test_contract_of_gradients(name, order, family, build, ragged):
     assert dead == []
 
 
-@every_case
 @by_order
 def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     """Catches: options lost in JSON, modules kept outside the model, a model changed so that it no longer loads."""
@@ -324,7 +325,6 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     assert torch.equal(seeded_loss(again, loaded, batch).sum, seeded_loss(objective, model, batch).sum)
 
 
-@every_objective
 @by_order
 def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     """Catches: labels that do not belong to what `decode` reads, an answer left in reversed order."""
@@ -350,7 +350,6 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     assert wrong == []
 
 
-@every_objective
 def test_contract_of_options(name, tokenizer):
     """Catches: a misspelt option that is dropped in silence, another dummy than the task's."""
     cls = finder.find("objectives", name)

@@ -1,13 +1,17 @@
 """What the README shows works: its Python is executed, its commands are parsed, its files exist."""
 
+import os
 import re
+import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
 
-from nt_failures import arguments
+from nt_failures import arguments, runs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,6 +48,42 @@ def test_training_commands_parse(command):
     arguments.parse(argv, default_recipe=ROOT / "examples" / "recipes" / "quickstart.yaml")
 
 
+TINY = "--model gpt2-1x16 --max_steps 2 --eval_steps 2 --num_train 32 --num_validation 16 --num_test 40 --use_cpu true"
+
+
+def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
+    """Catches: a tutorial that grows long, whose file does not train, load again or pass the contract as it is shown."""
+    text = re.split(r"\n###? ", README.split("\n### An objective of your own\n")[1])[0]
+    assert len(text.splitlines()) < 60
+    (code,), (shell,) = (
+        re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL) for language in ("python", "bash")
+    )
+    _, train, diagnose, contract = map(shlex.split, shell.splitlines())
+    (tmp_path / "my_focal.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+    flags = [str(ROOT / word) if word.endswith(".yaml") else word for word in train[3:]]
+    args = arguments.parse(flags)
+    runs.check_output_dir(args)
+    assert args.training.output_dir == diagnose[2]
+    monkeypatch.setattr(sys, "argv", [train[2], *flags, *TINY.split(), "--output_dir", diagnose[2]])
+    runpy.run_path(str(ROOT / train[2]), run_name="__main__")
+    assert '"gamma": 1.5' in (tmp_path / diagnose[2] / "nt_failures.json").read_text(encoding="utf-8")
+
+    monkeypatch.delitem(sys.modules, "my_focal")
+    monkeypatch.setattr(sys, "argv", [*diagnose[1:], "--num_test", "40"])
+    runpy.run_path(str(ROOT / diagnose[1]), run_name="__main__")
+    assert list(tmp_path.glob("outputs/diagnosis/*/diagnosis.md"))
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, *contract[1:], "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+
+
 def test_the_two_commands_are_there():
     """Catches a README whose set-up differs from what CI runs."""
     test_command = 'pip install -c constraints.txt -e ".[test]" && pytest'
@@ -57,7 +97,9 @@ def test_linked_files_exist():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     named = re.findall(r"(?:examples|nt_failures)/[\w/.-]+\.(?:py|yaml|md|png|jsonl)", README)
     assert links
-    assert [name for name in {*links, *named} if not (ROOT / name).exists()] == []
+    titles = re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)
+    here = {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert [name for name in {*links, *named} - here if not (ROOT / name).exists()] == []
 
 
 def test_result_tables_are_the_committed_ones():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures import figures, study
+from nt_failures import study
 from nt_failures.diagnosis import Evidence, learning_order
+from nt_failures.figures import graph
 from nt_failures.layout import layout
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
@@ -30,7 +31,7 @@ NAN = float("nan")
         (lambda: reward_exact_path([[{"role": "user"}]], ["1"]), "prompt 1 is a conversation"),
         (lambda: wilson(3, 2), "3 successes of 2"),
         (lambda: Evidence(10, "1", 0.5, 1, {1: 1.0}, {1: 1.0}), "must be a number"),
-        (lambda: figures._places([(0, 1), (1, 1)], 0, 1), "no arms"),
+        (lambda: graph._places([(0, 1), (1, 1)], 0, 1), "no arms"),
         (lambda: layout([{"prefix_ids": [1.5], "target_ids": [2]}], 0), "prefix_ids must be"),
         (lambda: layout([{"prefix_ids": [1], "target_ids": [-100, 2]}], 0), "target_ids must be"),
         (lambda: layout([{"prefix_ids": [1], "target_ids": [2], "target_positions": [1, 2]}], 0), "differ in length"),

@@ -1,0 +1,183 @@
+"""The map of delays: when each run solved its graph, or how long it was watched in vain, and how that grows with the graph."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nt_failures import study, survival
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the map."""
+
+    graph: str
+    objective: str
+    optimizer: str
+    seed: int
+    path_length: int
+    degree: int
+    labels: int
+    before: int
+    """training steps at the last evaluation at which it was not solved; 0 if there was none"""
+    solved_at: float
+    """training steps at the evaluation from which it was solved; infinite for a run that was censored at `before`"""
+    flops_per_step: float
+
+
+def observe(run: Mapping[str, Any], graph: str, objective: str, optimizer: str) -> Run:
+    """What a line of results.jsonl says, under the names of its cell of the map."""
+    curve = run["learning_curve"]
+    solved_at = study.steps_to_solve(curve, metric=study.measure(run))
+    steps = [int(entry["step"]) for entry in curve]
+    task = run["arguments"]["task"]
+    return Run(
+        *(graph, objective, optimizer, run["seed"], task["path_length"], task["degree"], task["num_nodes"]),
+        before=max((step for step in steps if solved_at is None or step < solved_at), default=0),
+        solved_at=math.inf if solved_at is None else solved_at,
+        flops_per_step=run["flops"] / run["steps"],
+    )
+
+
+def by(runs: Sequence[Run], *names: str) -> dict[tuple, list[Run]]:
+    """Runs by the values of these fields, smaller graphs first, otherwise in the order of their first run."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels)):
+        groups.setdefault(tuple(getattr(run, name) for name in names), []).append(run)
+    return groups
+
+
+def median(runs: Sequence[Run], flops: bool = False) -> tuple[float, bool]:
+    """Median time to solve in steps (or FLOPs), and whether it is one: if not, it is longer than the number given."""
+    cost = [run.flops_per_step if flops else 1 for run in runs]
+    middle = statistics.median(run.solved_at * c for run, c in zip(runs, cost, strict=True))
+    if math.isfinite(middle):
+        return middle, True
+    return statistics.median(min(run.solved_at, run.before) * c for run, c in zip(runs, cost, strict=True)), False
+
+
+def ratio(slow: Sequence[Run], fast: Sequence[Run], flops: bool = False) -> tuple[float, str] | None:
+    """Ratio of the medians with `=`, `>` or `<`; None where both are censored."""
+    (slow_time, slow_solved), (fast_time, fast_solved) = median(slow, flops), median(fast, flops)
+    if not (slow_solved or fast_solved):
+        return None
+    return slow_time / fast_time, "=" if slow_solved and fast_solved else "<" if slow_solved else ">"
+
+
+FACTORS = {
+    "node of the path": lambda run: run.path_length,
+    "arm": lambda run: run.degree,
+    "doubling of the labels": lambda run: math.log2(run.labels),
+}
+"""What log time is regressed on: a coefficient is a factor on the time for each of these."""
+
+
+def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
+    """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
+
+    A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other values:
+    they bound it from one side.
+
+    Returns:
+        factor -> (1 + replicates,), for the identified factors alone.
+    """
+    kept, factors = list(runs), {}
+    for name, value in FACTORS.items():
+        levels = {value(run) for run in runs if math.isfinite(run.solved_at)}
+        if len(levels) > 1:
+            factors[name] = value
+        else:
+            kept = [run for run in kept if value(run) in levels]
+    design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
+    if not factors or not kept:
+        return {}
+    low_N, high_N = (np.array([float(getattr(run, name)) for run in kept]) for name in ("before", "solved_at"))
+    found = survival.fit(design_NP, low_N, high_N)
+    if found is None:
+        return {}
+    stacked = np.vstack([found.coefficients, found.replicates])
+    return {name: stacked[:, 1 + i] for i, name in enumerate(factors)}
+
+
+def markdown(runs: Sequence[Run], baseline: str) -> str:
+    """Both tables: the times of every cell, and their growth.
+
+    Args:
+        baseline: the objective whose delay over each other one is measured.
+    """
+    return "\n\n".join([cell_table(runs, baseline), growth_table(runs, baseline)]) + "\n"
+
+
+def cell_table(runs: Sequence[Run], baseline: str) -> str:
+    """Times to solve by graph, optimizer and objective."""
+    rows = [
+        (
+            "graph",
+            "labels",
+            "optimizer",
+            "objective",
+            "solved",
+            "steps to solve",
+            "FLOPs to solve",
+            f"{baseline} later by",
+            "in FLOPs",
+        )
+    ]
+    cells = by(runs, "graph", "optimizer", "objective")
+    for (graph, optimizer, objective), found in cells.items():
+        slow = cells.get((graph, optimizer, baseline))
+        later = [
+            None if slow is None or objective == baseline else ratio(slow, found, flops) for flops in (False, True)
+        ]
+        steps, flops = median(found), median(found, flops=True)
+        first = found[0]
+        rows.append((f"G({first.degree},{first.path_length})", str(first.labels), optimizer, objective,
+                     f"{sum(math.isfinite(run.solved_at) for run in found)} of {len(found)}",
+                     f"{'' if steps[1] else '> '}{steps[0]:,.0f}", f"{'' if flops[1] else '> '}{flops[0]:.1e}",
+                     *("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)))  # fmt: skip
+    note = (
+        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 %; >: the median run was stopped "
+        "there, unsolved. FLOPs are counted (nt_failures/flops.py)."
+    )
+    return f"{_table(rows)}\n\n{note}"
+
+
+def growth_table(runs: Sequence[Run], baseline: str) -> str:
+    """By what the time to solve, and the ratio of two, is multiplied for each more of a factor."""
+    rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in FACTORS))]
+    groups = by(runs, "optimizer", "objective")
+    found = {key: growth(group) for key, group in groups.items()}
+    for (optimizer, objective), group in groups.items():
+        solved = sum(math.isfinite(run.solved_at) for run in group)
+        effects = found[optimizer, objective]
+        rows.append(
+            (objective, optimizer, f"{solved} of {len(group)}", *(_factor(effects.get(name)) for name in FACTORS))
+        )
+    for (optimizer, objective), effects in found.items():
+        slow = found.get((optimizer, baseline), {})
+        if objective != baseline:
+            both = [slow[name] - effects[name] if name in slow and name in effects else None for name in FACTORS]
+            rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
+    note = (
+        "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap intervals over "
+        "the seeds of each graph: what other graphs of the same size would give is not in them. `not identified`: too few values of the factor among the solved runs. The form (a factor for each node, so exponential "
+        "growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
+    )
+    return f"{_table(rows)}\n\n{note}"
+
+
+def _factor(logs: np.ndarray | None) -> str:
+    """A factor with its interval, from the logarithms of estimate and replicates."""
+    if logs is None:
+        return "not identified"
+    bounds = survival.interval(logs[1:])
+    where = "no interval" if bounds is None else f"{math.exp(bounds[0]):.2g}, {math.exp(bounds[1]):.2g}"
+    return f"x {math.exp(logs[0]):.2g} [{where}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ("---",) * len(rows[0]), *rows[1:]))

@@ -1,0 +1,90 @@
+"""Accuracy by position: at the end of training, and over its course."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nt_failures.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, literal, new_axes
+from nt_failures.scoring import wilson
+
+
+def _accuracy_axis(axes: Axes, chance: float | None, label: str = "accuracy") -> None:
+    axes.set_ylim(-0.03, 1.05)
+    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    axes.set_ylabel(label, fontsize=11)
+    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+
+
+def forced_vs_free(
+    forced: Mapping[int, float], free: Mapping[int, float], n: int, decision: int, chance: float, title: str = ""
+) -> Figure:
+    """Accuracy by position, with the true path revealed (forced) and on the model's own (free), with 95 % intervals."""
+    if not forced or set(forced) != set(free):
+        raise ValueError(
+            f"forced and free must be of the same positions, at least one; given {[*forced]} and {[*free]}."
+        )
+    figure, axes = new_axes(6.4, 3.4)
+    _accuracy_axis(axes, chance)
+    for shares, colour, marker, shift, label in (
+        (forced, ORANGE, "s", -0.09, "forced: true earlier nodes revealed"),
+        (free, BLUE, "o", 0.09, "free: decoding on its own"),
+    ):
+        positions = np.array(sorted(shares))
+        values = np.array([shares[k] for k in positions])
+        bounds = np.array([wilson(value * n, n) for value in values])
+        bars = np.abs(bounds.T - values)
+        axes.errorbar(
+            positions + shift,
+            values,
+            yerr=bars,
+            fmt=marker,
+            color=colour,
+            markersize=8,
+            capsize=3,
+            label=label,
+            zorder=3,
+        )
+    positions = sorted(forced)
+    names = [f"{k}\ndecision" if k == decision else str(k) for k in positions]
+    axes.set_xticks(positions, names)
+    axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
+    axes.set_xlabel("position in the path", fontsize=11)
+    axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    axes.set_title(literal(title) or f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
+    figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
+    return figure
+
+
+def learning_curves(
+    curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float, title: str = ""
+) -> Figure:
+    """Accuracy of every position over training, the decision in vermilion, each line named at its end."""
+    start = f"{way}/position_"
+    points = [entry for entry in curve if any(name.startswith(start) for name in entry)]
+    positions = sorted(int(name[len(start) :]) for name in points[0] if name.startswith(start)) if points else []
+    needed = ["step", *(f"{start}{k}" for k in positions)]
+    if not points or any(name not in entry for entry in points for name in needed):
+        raise ValueError(f"the curve needs evaluations that each have 'step' and {start}k for the same positions k.")
+    figure, axes = new_axes(6.4, 3.6)
+    _accuracy_axis(axes, chance)
+    steps = np.array([entry["step"] for entry in points])
+    others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
+    markers = iter("svD^P" * len(positions))
+    for k in positions:
+        values = np.array([entry[f"{start}{k}"] for entry in points])
+        # Lines that lie on one another stay visible: the first drawn are the widest.
+        wide = 6.5 - 5.0 * (k - 1) / len(positions)
+        colour, marker, width = (VERMILION, "o", 2.6) if k == decision else (next(others), next(markers), wide)
+        name = f"{k}, the decision" if k == decision else f"{k}"
+        axes.plot(steps, values, color=colour, marker=marker, markersize=4.5, linewidth=width, label=f"position {name}")
+    axes.set_xlim(0, max(steps.max() * 1.02, 1))
+    axes.set_xlabel("training step", fontsize=11)
+    axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
+    axes.set_title(literal(title) or f"What is learnt when ({way} accuracy)", fontsize=11, loc="left")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure

@@ -1,0 +1,35 @@
+"""What all figures share. Made without a display; colours are Okabe and Ito's, safe for colour-blind eyes."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#8A8A8A",
+)
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches, with one pair of axes."""
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=10)
+    return figure, axes
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure to a `.png` file, without the version of matplotlib that would make its bytes differ."""
+    figure.savefig(path, metadata={"Software": None})
+
+
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar opens no formula, a line break no line."""
+    return " ".join(text.replace("$", r"\$").split())

@@ -1,0 +1,79 @@
+"""A grid of runs: one common recipe, and named choices along one or more axes. Every combination becomes a recipe file.
+
+A grid file is a YAML mapping from the axis to its choices, and from a choice to the values that it sets:
+
+    graphs:
+      deg2-path3-nodes7: {degree: 2, path_length: 3, num_nodes: 7}
+    objectives:
+      next_token: {objective: next_token, order: forward}
+      next_token-reversed: {objective: next_token, order: reversed}
+"""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nt_failures.arguments import read_recipe
+
+Axes = dict[str, dict[str, dict[str, Any]]]
+"""Axis -> choice -> the values of a recipe that the choice sets."""
+
+OBJECTIVE_KEYS = ("objective", "order", "objective_options")
+"""All that the recipes of a comparison may differ in."""
+
+
+def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
+    """Read a grid file.
+
+    Args:
+        allowed: the axes that the file must have, in any order, each with the names that its choices may set.
+
+    Raises:
+        ValueError: another axis or a missing one, an axis without choices, a choice that sets something else, a name that
+            is no name of a file.
+    """
+    axes = read_recipe(path)
+    if set(axes) != set(allowed):
+        raise ValueError(f"{path} has the axes {', '.join(axes) or 'none'}; it must have {', '.join(allowed)}.")
+    for axis, choices in axes.items():
+        if not isinstance(choices, dict) or not choices:
+            raise ValueError(f"{path}: {axis} must map the name of each choice to its values, at least one.")
+        for name, values in choices.items():
+            if not re.fullmatch(r"\w[\w.-]*", str(name)):
+                raise ValueError(f"{path}: {axis}: {name!r} cannot name a file; use letters, digits, '_', '-' and '.'.")
+            if not isinstance(values, dict) or not values or not set(values) <= set(allowed[axis]):
+                raise ValueError(
+                    f"{path}: {axis}: {name} may set {', '.join(allowed[axis])}, and must set one of them."
+                )
+    return axes
+
+
+def combinations(common: Mapping[str, Any], axes: Axes) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The recipe of every combination, by the names of its choices; the last axis varies fastest.
+
+    A choice overrides the common recipe. `objective_options` of the common recipe are for its own objective, so they are
+    dropped with it.
+    """
+    made = {}
+    for names in itertools.product(*axes.values()):
+        values = dict(common)
+        for choices, name in zip(axes.values(), names, strict=True):
+            if "objective" in choices[name]:
+                values.pop("objective_options", None)
+            values |= choices[name]
+        made[names] = values
+    return made
+
+
+def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
+    """`combinations` as files in a folder, each a recipe that examples/train.py runs by itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for names, values in combinations(read_recipe(common), axes).items():
+        paths[names] = folder / f"{'-'.join(names)}.yaml"
+        paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return paths
