@@ -9,6 +9,7 @@ Stop it at any time: finished runs are kept, and the same command goes on where 
 """
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -77,8 +78,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--title", help="title of the figure")
     parser.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
     args, args.extra = parser.parse_known_args(argv)
-    if min(args.seeds, args.jobs, args.tuning_seeds) < 1 or min(args.rates) <= 0:
-        raise ValueError("--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates above 0.")
+    if min(args.seeds, args.jobs, args.tuning_seeds) < 1 or not all(0 < rate < math.inf for rate in args.rates):
+        raise ValueError(
+            "--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates a finite number above 0."
+        )
     reproduce.check_extra(args.extra, also=grid.OBJECTIVE_KEYS)
     return args
 

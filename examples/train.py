@@ -10,9 +10,11 @@ Ctrl-C and SIGTERM save a checkpoint; the same command with --resume goes on fro
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
@@ -27,67 +29,88 @@ QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
-    task, training = args.task, args.training
-    objective_class = finder.find("objectives", args.objective.objective)
-    tokenizer = choose_tokenizer(args, objective_class.extra_tokens)
-    objective = objective_class.from_tokenizer(
-        tokenizer, order=args.objective.order, **args.objective.objective_options
-    )
-
     checkpoint = runs.check_output_dir(args)
-    set_seed(training.seed)
-    with training.main_process_first(desc="data"):
-        rows = load_splits(task, **args.data.knobs())
+    set_seed(args.training.seed)
+    tokenizer, objective = choose_tokenizer_and_objective(args)
+    with args.training.main_process_first(desc="data"):
+        rows = load_splits(args.task, **args.data.knobs())
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
+    trainer = build_trainer(args, tokenizer, objective, splits)
+    runs.claim_output_dir(args)
+    if trainer.is_world_process_zero():
+        print(runs.headline(args, trainer.model))
+
+    seconds = train(trainer, checkpoint)
+
+    asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
+    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    args.training.full_decode = asked
+    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
+    if trainer.is_world_process_zero():
+        runs.write(results, args)
+        print(report.summary(results, args.training.output_dir))
+    if args.training.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
+    return results
+
+
+def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTrainedTokenizerBase, ntf.Objective]:
+    """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
+    objective_class = finder.find("objectives", args.objective.objective)
+    if args.model.tokenizer or not models.from_scratch(args.model.model):
+        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
+    else:
+        tokenizer = ntf.word_level_tokenizer(args.task)
+    ntf.add_tokens(tokenizer, objective_class.extra_tokens)
+    options = {"order": args.objective.order, **args.objective.objective_options}
+    return tokenizer, objective_class.from_tokenizer(tokenizer, **options)
+
+
+def build_trainer(
+    args: arguments.Arguments,
+    tokenizer: PreTrainedTokenizerBase,
+    objective: ntf.Objective,
+    splits: Mapping[str, Dataset | IterableDataset],
+) -> ntf.ObjectiveTrainer:
+    """The model, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
     model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
-
     trainer = ntf.ObjectiveTrainer(
         model,
-        training,
+        args.training,
         objective=objective,
-        task=task,
+        task=args.task,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LiveProgressCallback)
-    if training.sample_rows:
-        samples = runs.first_rows(task, "validation", training.sample_rows, args.data.dataset_seed, args.data.overlap)
-        callbacks = trainer.callback_handler.callbacks
-        trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
-    if training.stop_when_solved:
+    if args.training.stop_when_solved:
         metric = "free/exact" if objective.trained_positions is None else "decision"
-        trainer.add_callback(StopWhenSolved(training.stop_when_solved, metric))
-    runs.claim_output_dir(args)
-    if trainer.is_world_process_zero():
-        print(runs.headline(args, model))
+        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, metric))
+    if shown := args.training.sample_rows:
+        rows = runs.first_rows(args.task, "validation", shown, args.data.dataset_seed, args.data.overlap)
+        callbacks = trainer.callback_handler.callbacks
+        trainer.add_callback(SampleTableCallback(tokenizer, objective, args.task, rows, shown, callbacks))
+    return trainer
 
+
+def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None) -> float:
+    """Train and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
     start = time.monotonic()
     with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
-    seconds = time.monotonic() - start
     if stop.signal is not None:
         stopped(trainer, stop.signal)
-
-    asked, training.full_decode = training.full_decode, True  # the final table is read token by token
-    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
-    training.full_decode = asked
-    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
-    if trainer.is_world_process_zero():
-        runs.write(results, args)
-        print(report.summary(results, training.output_dir))
-    if training.push_to_hub:
-        trainer.push_to_hub()
-    else:
-        trainer.create_model_card()
-    return results
+    return time.monotonic() - start
 
 
 def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
@@ -97,16 +120,6 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
         print(f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}", file=sys.stderr)
         print("the same command with --resume goes on from there", file=sys.stderr)
     sys.exit(128 + number)
-
-
-def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> PreTrainedTokenizerBase:
-    """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; knows `extra_tokens`."""
-    if args.model.tokenizer or not models.from_scratch(args.model.model):
-        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
-    else:
-        tokenizer = ntf.word_level_tokenizer(args.task)
-    ntf.add_tokens(tokenizer, extra_tokens)
-    return tokenizer
 
 
 if __name__ == "__main__":

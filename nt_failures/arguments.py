@@ -12,9 +12,10 @@ from transformers import HfArgumentParser
 from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures import finder
+from nt_failures.limits import not_finite
 from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.trainer import ObjectiveTrainingArguments
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
 def _help(text: str, default: Any) -> Any:
@@ -81,6 +82,7 @@ class RunArguments(ObjectiveTrainingArguments):
         both = [name for name in exclusive if vars(self)[name]]
         if len(both) > 1:
             raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
+        _check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         _check_trackers(self.report_to)
 
 
@@ -221,4 +223,10 @@ def _json_object(name: str, value: dict | str) -> dict[str, Any]:
         raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
     if not isinstance(parsed, dict):
         raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
+    _check_finite(name, parsed)
     return parsed
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if bad := not_finite(value):
+        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")

@@ -5,24 +5,25 @@ logits are never computed, of attention, or of a second pass through the model.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 aten = torch.ops.aten
 
 
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
 
 
 def _attention_backward(
-    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
 ) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
+    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
 
 
 CPU_ATTENTION = {
@@ -30,6 +31,29 @@ CPU_ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 """The fused attention of CPUs, which torch's own list lacks."""
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the FLOPs of what runs, and runs it as it is.
+
+    torch's own FlopCounterMode splits operations up before it counts them. Their results then differ in the last bit, and so
+    would a resumed run, whose first step is another one.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        kind = func.overloadpacket if isinstance(func, torch._ops.OpOverload) else func
+        count = CPU_ATTENTION.get(kind) or flop_registry.get(kind)
+        if count is not None:
+            self.total += count(*args, **kwargs, out_val=out)
+        return out
 
 
 class StepFlops:
@@ -49,9 +73,9 @@ class StepFlops:
             yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
-        with eager, FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+        with eager, _Counter() as counter:
             yield
-        self.per_row = counter.get_total_flops() / rows
+        self.per_row = counter.total / rows
 
     def of(self, rows: int) -> int:
         """FLOPs of a step over so many rows."""

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, whole
+from nt_failures import attached, finder, sums, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
 from nt_failures.tasks.base import Task
+
+LAYERS = "num_hidden_layers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +50,36 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
             model's own, or a class that is not imported.
         OSError: no such repository, or none that this token may read.
     """
+    _check_options(kwargs)
     _check_name(name_or_path)
-    tokenizer = _tokenizer(name_or_path, revision)
+    with _damage_named(name_or_path, "config.json"):
+        _check_layers(Path(name_or_path))
     described = _described(name_or_path, revision)
-    try:
+    tokenizer = _tokenizer(name_or_path, revision)
+    with _damage_named(name_or_path, RUN_FILE):
         objective = (
             Objective.from_dict(described["objective"])
             if "objective" in described
             else NextToken.from_tokenizer(tokenizer)
         )
         task = read_task(described["task"]) if "task" in described else None
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
     with _damage_named(name_or_path, "config.json or the weights"):
         model = _model(name_or_path, revision, kwargs)
     objective.attach(model)
     if attached.has_modules(model):
         attached.load(model, _modules_file(name_or_path, revision))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what `load` decides itself."""
+    for name in ("trust_remote_code", "use_safetensors", "output_loading_info"):
+        if name in options:
+            raise ValueError(
+                f"load(..., {name}={options[name]!r}) is refused: no code of a model's author runs, and weights come from "
+                "safetensors alone; leave it out. A model that needs code of its own is loaded with transformers where you "
+                "trust it, and given to ModelPredictor."
+            )
 
 
 def _check_name(name_or_path: str) -> None:
@@ -94,7 +109,7 @@ def _tokenizer(name_or_path: str, revision: str | None) -> PreTrainedTokenizerBa
     except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
         file = Path(name_or_path) / "tokenizer.json"
         gone = file.parent.is_dir() and not file.exists()
-        what = f"{file.name} is missing" if gone else f"the tokenizer is damaged ({_first_line(error)})"
+        what = f"{file.name} is missing" if gone else f"the tokenizer is damaged ({_first_line(error)[:300]})"
         raise ValueError(f"{name_or_path}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
 
 
@@ -107,11 +122,13 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     """Damaged files end in whatever the reader breaks on, Rust's bare Exception among it: one error for all of them."""
     try:
         yield
-    except (OSError, ValueError, MemoryError):
+    except (OSError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{name_or_path}: {what} is damaged ({reason[:300]}); save the model again.") from error
+        if isinstance(error, ValueError) and str(error).startswith(name_or_path):
+            raise
+        reason = _first_line(error)[:300].rstrip(".")
+        raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error
 
 
 def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
@@ -141,7 +158,25 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
             f"{name_or_path} is damaged: its weights lack {len(missing)} tensors that config.json asks for, such as "
             f"{missing[0]}; save the model again."
         )
+    if left := sorted(name for name in found["unexpected_keys"] if re.search(r"\.\d+\.", name)):  # of a layer
+        raise ValueError(
+            f"{name_or_path} is damaged: config.json has no place for {len(left)} tensors of its weights, such as {left[0]}; "
+            "save the model again."
+        )
     return model
+
+
+def _check_layers(folder: Path) -> None:
+    """Refuse a number of layers that the weights cannot fill, before so many are built."""
+    if not folder.is_dir():
+        return
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), whole.tensors(folder)
+    if layers > tensors > 0:
+        raise ValueError(
+            f"{folder} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; save the "
+            "model again."
+        )
 
 
 def read_task(values: dict[str, Any]) -> Task:
@@ -177,4 +212,8 @@ def _described(name_or_path: str, revision: str | None) -> dict[str, Any]:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is not JSON ({error}); save the model again.") from error
     if not isinstance(described, dict):
         raise ValueError(f"{name_or_path}: {RUN_FILE} is no JSON object; save the model again.")
+    if unknown := sorted(set(described) - {"objective", "task", sums.FIELD}):
+        raise ValueError(f"{name_or_path}: {RUN_FILE} has an unknown entry {unknown[0][:80]!r}; save the model again.")
+    if Path(name_or_path).is_dir():
+        sums.check(described, Path(name_or_path), RUN_FILE)
     return described

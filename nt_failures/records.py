@@ -15,7 +15,7 @@ import torch
 import yaml
 from transformers import Trainer, TrainerState, TrainingArguments
 
-from nt_failures import finder
+from nt_failures import finder, sums
 from nt_failures.diagnosis import Budget
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -27,11 +27,12 @@ ARGUMENTS_FILE, RESULTS_FILE, RECIPE_FILE = "arguments.json", "results.json", "r
 
 
 def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
-    """Write objective and task beside the weights."""
+    """Write objective and task beside the weights, and the sums of what stands there: the last file to be written."""
     described = {"objective": objective.to_dict()}
     if task is not None:
         described["task"] = {"task": finder.name_of(type(task)), **task.to_dict()}
-    (folder / RUN_FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(sums.sealed(described, folder), indent=2)
+    (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """Whether the files of a run are whole: nothing missing, weights as long as they say, JSON that can be read."""
 
 import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from nt_failures.attached import MODULES_FILE
+from nt_failures.limits import not_finite
 from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
 
 INDEX = "model.safetensors.index.json"
@@ -40,6 +39,16 @@ def check_readable(folder: Path) -> None:
         raise ValueError(
             f"{folder}: {', '.join(found)}; copy the file from where it is whole, or save the model again."
         )
+
+
+def tensors(folder: Path) -> int:
+    """How many tensors the folder's weights hold."""
+    count = 0
+    for name in _weights(folder):
+        if (folder / name).exists():
+            with safe_open(folder / name, "pt") as file:
+                count += len(file.keys())
+    return count
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -85,18 +94,6 @@ def _fault(path: Path) -> str | None:
         return f"{path.name} names no objective"
     if path.name == RESULTS_FILE:
         # The loss of a training that diverged is NaN and a result; a share, a count or a time never is.
-        bad = [where for where in _not_finite(value) if "loss" not in where]
+        bad = [where for where in not_finite(value) if "loss" not in where]
         return f"{path.name} has no number at {bad[0]}" if bad else None
     return None
-
-
-def _not_finite(value: Any, where: str = "") -> Iterator[str]:
-    """Where in a nested value a number is NaN or infinite, written with dots."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _not_finite(inner, f"{where}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _not_finite(inner, f"{where}.{i}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield where

@@ -9,7 +9,8 @@ from nt_failures import attached
 from nt_failures.loading import load
 from nt_failures.objectives import BeliefState, JointMultiToken, MultiTokenHeads, NextToken, TokenOrder
 from nt_failures.optimizers import matrix_parameters
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 KINDS = {
     "multi_token_heads": lambda: MultiTokenHeads(heads=2, pad_token_id=14),

@@ -15,7 +15,8 @@ from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, Sto
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 TASK = PathStar(2, 4, 10)
 COLUMNS = columns_of(

@@ -105,7 +105,7 @@ def test_a_grid_of_one_needs_no_tuning(setting):
     ("flags", "message"),
     [
         (["--seeds", "0"], "must be at least 1"),
-        (["--rates", "0"], "every one of --rates above 0"),
+        (["--rates", "0"], "every one of --rates a finite number above 0"),
         (["--seed", "3"], "--seed is set for each run"),
         (["--order=reversed"], "--order is what the runs differ in"),
         (["--objective", "hybrid"], "--objective is what the runs differ in"),

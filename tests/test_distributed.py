@@ -17,7 +17,8 @@ from nt_failures.models import load_model
 from nt_failures.objectives import BeliefState, MultiTokenHeads, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 TASK = PathStar(2, 3, 10)
 OBJECTIVES = {

@@ -1,11 +1,15 @@
 """FLOPs of a step: would catch a count without the backward pass, without attention, or without an objective's own modules."""
 
+import contextlib
+
 import pytest
 import torch
+from small_models import SMALL
 
 from nt_failures.flops import StepFlops
 from nt_failures.objectives import MultiTokenHeads, NextToken
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 ROWS, COLUMNS, ANSWER, WIDTH, VOCABULARY = 8, 17, 3, 16, 15
 """The last of 18 columns predicts nothing, and only those before the answer's three tokens are unembedded."""
@@ -60,6 +64,20 @@ def test_counting_does_not_stop_compilation(tiny_model, tokenized, tmp_path):
     assert counted == 2 * ROWS * (TRUNK + UNEMBEDDING)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_counting_changes_nothing(family, tiny_model, examples):
+    """torch's own counter splits operations such as `silu_backward` up: the last bit of a gradient then depends on whether
+    a step is the first one of its process, and a resumed run ends with other weights."""
+    batch = NextToken(pad_token_id=14).collate(examples)
+    gradients = []
+    for flops in (StepFlops(), None):
+        model = tiny_model(family).train()
+        with flops.counting(rows=32) if flops else contextlib.nullcontext():
+            NextToken(pad_token_id=14).loss(model, batch).sum.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
 def test_nothing_counted_yet():

@@ -15,7 +15,8 @@ from nt_failures import hub as to_hub
 from nt_failures import snippet
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 pytestmark = pytest.mark.hub
 

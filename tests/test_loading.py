@@ -14,7 +14,8 @@ from nt_failures.objectives import NextToken
 from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 TASK = PathStar(3, 4, 17)
 OPTIONS = {"next_token": {"positions": (2, 3)}, "hybrid": {"share": 0.25}, "masked_teacher": {"rate": 0.3}}
@@ -180,3 +181,88 @@ def test_tasks_come_back(tokenizer, tmp_path):
     values = dict(described["task"])
     assert read_task(values) == TASK
     assert values == described["task"] == {"task": "path_star", "degree": 3, "path_length": 4, "num_nodes": 17}
+
+
+CHANGED = {
+    "layers that fill the memory": (
+        "n_layer",
+        10**9,
+        r"asks for 1,000,000,000 layers, and the weights hold 28 tensors",
+    ),
+    "fewer layers": ("n_layer", 1, r"no place for 11 tensors of its weights, such as transformer\.h\.1\.attn"),
+    "more layers": ("n_layer", 3, r"lack 12 tensors that config\.json asks for"),
+    "no number of layers": ("n_layer", "two", r"config\.json is damaged \(Validation error for field 'n_layer'"),
+    "heads that do not divide": (
+        "n_head",
+        3,
+        r"config\.json or the weights is damaged \(`embed_dim` must be divisible",
+    ),
+    "another width": ("n_embd", 32, r"config\.json or the weights is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_config_that_is_not_the_weights(case, tokenizer, tmp_path):
+    """Catches: a hang; half of the layers loaded in silence; an error that does not say which folder is damaged."""
+    name, value, reason = CHANGED[case]
+    load_model("gpt2-2x16", tokenizer, 48).save_pretrained(tmp_path / "stock")
+    tokenizer.save_pretrained(tmp_path / "stock")
+    config = json.loads((tmp_path / "stock" / "config.json").read_text())
+    (tmp_path / "stock" / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(ValueError, match=rf"stock.* {reason}.*; save the model again"):
+        load(str(tmp_path / "stock"))
+
+
+def flip(path):
+    """One bit of the last byte, which is a weight's in a file of weights."""
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+MIXED_UP = {
+    "a bit of a weight": ("model.safetensors", flip),
+    "a bit of an attached weight": ("objective_modules.safetensors", flip),
+    "another epsilon": ("config.json", lambda path: rewrite(path, layer_norm_epsilon=1e-3)),
+    "another task": (RUN_FILE, lambda path: path.write_text(path.read_text().replace('"degree": 3', '"degree": 2'))),
+    "another order": (RUN_FILE, lambda path: path.write_text(path.read_text().replace("forward", "reversed"))),
+    "settings that are gone": ("generation_config.json", lambda path: path.unlink()),
+}
+
+
+@pytest.mark.parametrize("case", MIXED_UP)
+def test_what_no_reader_sees(case, save, tokenizer, tmp_path):
+    """Catches: a silent other model: each of these folders can be read, and is not what was saved."""
+    name, change = MIXED_UP[case]
+    save(finder.find("objectives", "future_bag").from_tokenizer(tokenizer), tmp_path / "run")
+    load(str(tmp_path / "run"))
+    change(tmp_path / "run" / name)
+    with pytest.raises(ValueError, match=rf"run: {name}.*not as saved with nt_failures\.json.*remove 'sha256' from"):
+        load(str(tmp_path / "run"))
+    described = json.loads((tmp_path / "run" / RUN_FILE).read_text())
+    del described["sha256"]
+    (tmp_path / "run" / RUN_FILE).write_text(json.dumps(described))
+    load(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("sums", [None, [], {}, {"config.json": "0"}])
+def test_sums_that_are_none(sums, save, tokenizer, tmp_path):
+    """Catches: damaged sums taken for none."""
+    save(NextToken.from_tokenizer(tokenizer), tmp_path / "run")
+    rewrite(tmp_path / "run" / RUN_FILE, sha256=sums)
+    with pytest.raises(ValueError, match=r"run: nt_failures\.json is damaged: its sha256 are no sums of files"):
+        load(str(tmp_path / "run"))
+
+
+def test_an_unknown_entry(save, tokenizer, tmp_path):
+    """Catches: a flipped bit in the word `task` or `sha256`, after which there is none."""
+    save(NextToken.from_tokenizer(tokenizer), tmp_path / "run")
+    text = (tmp_path / "run" / RUN_FILE).read_text()
+    for word, other in (("sha256", "sha257"), ('"task": {', '"tasc": {')):
+        (tmp_path / "run" / RUN_FILE).write_text(text.replace(word, other))
+        with pytest.raises(ValueError, match=r"run: nt_failures\.json has an unknown entry '(sha257|tasc)'"):
+            load(str(tmp_path / "run"))

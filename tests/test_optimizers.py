@@ -6,7 +6,8 @@ from torch import nn
 
 from nt_failures.objectives import NextToken
 from nt_failures.optimizers import MuonAdamW, matrix_parameters
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 MATRICES = {
     "gpt2": {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"},

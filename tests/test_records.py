@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from nt_failures import arguments, records
-from nt_failures.trainer import ObjectiveTrainingArguments
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 HEAD = ["--task", "path_star", "--degree", "3", "--path_length", "4", "--num_nodes", "17", "--objective", "hybrid"]
 FLAGS = [*HEAD, "--objective_options", '{"share": 0.25}', "--learning_rate", "0.01", "--max_steps", "7", "--seed", "3"]

@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 from nt_failures import checkpoints
 from nt_failures.divergence import LossWatch
 from nt_failures.objectives import NextToken
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
 class Poison(TrainerCallback):

@@ -18,7 +18,8 @@ from nt_failures.models import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 PAD, DUMMY = 14, 13
 TOKENS = {"dummy_token_id": DUMMY, "pad_token_id": PAD}

@@ -1,11 +1,16 @@
 """Recipes, flags and YAML: whatever stands there, arguments that are as given or one refusal that names the culprit."""
 
+import copy
+
 import pytest
 import yaml
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures.arguments import parse, read_recipe
+from nt_failures.arguments import RunArguments, parse, read_recipe
+from nt_failures.limits import LIMITS, check_numbers, not_finite
+
+ARGS = RunArguments("outputs/none", use_cpu=True)
 
 KNOWN = ["degree", "path_length", "num_nodes", "num_train", "num_test", "dataset_seed", "overlap", "model", "task"]
 KNOWN += [
@@ -71,6 +76,17 @@ def test_flags(flags, glued):
     given = dict(flags)
     if args is not None and "degree" in given:
         assert args.task.degree == int(given["degree"])
+
+
+@fuzz(1500, name=st.sampled_from(sorted(LIMITS)), value=st.one_of(st.floats(), ODD, st.just(10**400)))
+def test_numbers(name, value):
+    """Catches: a number of a training that is none, or is out of every range, and is taken."""
+    args = copy.copy(ARGS)
+    vars(args)[name] = value
+    if accepted(lambda: check_numbers(args) or "taken", f"{name}={value!r}") and value is not None:
+        assert LIMITS[name].least <= value <= LIMITS[name].largest
+        assert type(value) in (int, float)
+        assert not_finite(value) == []
 
 
 @fuzz(

@@ -11,7 +11,8 @@ from nt_failures.builder import PathStarBuilder, to_table
 from nt_failures.objectives import NextToken
 from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.base import BLOCK_ROWS
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 pytestmark = pytest.mark.slow
 

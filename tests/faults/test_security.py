@@ -15,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import arguments, finder, hub, models, report
+from nt_failures import arguments, finder, hub, models, report, sums
 from nt_failures.builder import PathStarBuilder
 from nt_failures.loading import load
 from nt_failures.objectives import NextToken, Objective
@@ -102,6 +102,7 @@ def planted_module(tmp_path, monkeypatch, name):
 def rename(folder, kind, name):
     described = json.loads((folder / RUN_FILE).read_text())
     described[kind][kind] = name
+    del described[sums.FIELD]  # theirs would be right
     (folder / RUN_FILE).write_text(json.dumps(described))
 
 
@@ -195,6 +196,13 @@ def test_code_of_a_model_does_not_run(folder, tmp_path, read, monkeypatch):
     with pytest.raises(ValueError):
         read(str(folder))
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("option", [{"trust_remote_code": True}, {"use_safetensors": False}])
+def test_what_load_decides_itself(folder, option):
+    """Catches: a TypeError of Python's about an argument given twice."""
+    with pytest.raises(ValueError, match=rf"load\(\.\.\., {next(iter(option))}=.*is refused: no code .* leave it out"):
+        load(str(folder), **option)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/no/such", "a\0b", "https://x/y", "a/b/c", "", "-x", "~/x"])
