@@ -1,72 +1,73 @@
 """Distinct numbers and shuffles, uniform, for all columns of an array at once: Fisher-Yates on whole rows.
 
-Shapes: n columns, one instance each; k draws of an instance, row j of them with j rows fixed before it.
+Shapes: n columns, one instance each; k draws of an instance. Draw j takes entry j + pick of a column, pick below high - j.
+Fresh memory costs more than arithmetic here (a page fault takes as long as a thousand draws), so rows share scratch space.
 """
 
 import numpy as np
 
-_POOL = 2**20
-"""Entries of the pool that are worked on together; more would leave the processor's cache."""
+_POOL_BYTES = 2**20
+"""Of the array that is shuffled at a time; more would leave the processor's cache."""
 
 
-def picks(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
-    """(k, n) int64, row j uniform in j..high-1: the very numbers of `rng.integers(j, high, n, np.uint32)` row by row.
+def draws(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
+    """(k, n) uint32 bits, of which row j picks `bits * (high - j) >> 32`: uniform below high - j.
 
-    NumPy maps 32 random bits to a range one number at a time; here it is done for all of them (D. Lemire, Fast random
-    integer generation in an interval, 2019): the upper half of bits x size of the range. Where a number would have to be
-    drawn again, which happens once in 2**32 / size, all are drawn by NumPy itself.
+    The picks are those of `rng.integers(0, high - j, n, np.uint32)` row by row, which takes the same bits one number at a
+    time (D. Lemire, Fast random integer generation in an interval, 2019). Where a number has to be drawn again, which
+    happens once in 2**32 / high or less, NumPy draws them all, and bits that lead to its picks are returned.
     """
-    sizes_k = np.arange(high, high - k, -1, dtype=np.uint64)
     before = rng.bit_generator.state
-    products_kn = rng.integers(0, 2**32, size=(k, n), dtype=np.uint32) * sizes_k[:, None]
-    lowest_k = products_kn.astype(np.uint32).min(axis=1, initial=2**32 - 1)
-    if (lowest_k < 2**32 % sizes_k).any():
-        rng.bit_generator.state = before
-        return np.array([rng.integers(j, high, size=n, dtype=np.uint32) for j in range(k)], dtype=np.int64)
-    products_kn >>= np.uint64(32)
-    return products_kn.view(np.int64) + np.arange(k)[:, None]
+    bits = rng.integers(0, 2**32, size=(k, n), dtype=np.uint32)
+    for row, size in zip(bits, range(high, high - k, -1), strict=True):
+        if (row * np.uint32(size)).min(initial=2**32 - 1) < 2**32 % size:
+            rng.bit_generator.state = before
+            sizes = range(high, high - k, -1)
+            return np.array([_bits_of(rng.integers(0, s, size=n, dtype=np.uint32), s) for s in sizes], dtype=np.uint32)
+    return bits
 
 
-def shuffle(pool: np.ndarray, picked: np.ndarray) -> None:
-    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` with entry `picked[j]` of it."""
-    n = pool.shape[1]
+def _bits_of(picks: np.ndarray, size: int) -> np.ndarray:
+    """The lowest bits that pick these numbers out of 0..size-1."""
+    return -((-picks.astype(np.int64) << 32) // size)
+
+
+def shuffle(pool: np.ndarray, bits: np.ndarray) -> None:
+    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` (high, n) with the one that row j of `bits` picks."""
+    high, n = pool.shape
     flat = pool.reshape(-1)
-    for j, where in enumerate(picked * n + np.arange(n)):
-        swapped = flat.take(where)
-        flat[where] = pool[j]
-        pool[j] = swapped
+    column, where, taken = np.arange(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=pool.dtype)
+    for j, row in enumerate(bits):
+        rest = flat[j * n :]
+        np.multiply(row, high - j, out=where, dtype=np.int64)
+        where >>= 32
+        where *= n
+        where += column
+        rest.take(where, out=taken, mode="clip")  # in range anyway; other modes copy `taken` once more
+        rest[where] = rest[:n]
+        rest[:n] = taken
 
 
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     """(k, n) uint16: in each column k distinct numbers below `high`, every ordered choice equally likely."""
-    picked = picks(rng, n, high, min(k, high - 1))
+    bits = draws(rng, n, high, min(k, high - 1))
+    if high > 2 * k * k:
+        return _distinct_of_many(bits, high)
     found = np.empty((k, n), dtype=np.uint16)
-    for columns in _slices(n, high):
-        if high > 2 * k * k:
-            found[:, columns] = _distinct_of_many(picked[:, columns])
-            continue
+    for columns in slices(n, high * found.itemsize):
         pool = np.repeat(np.arange(high, dtype=np.uint16)[:, None], columns.stop - columns.start, axis=1)
-        shuffle(pool, picked[:, columns])
+        shuffle(pool, bits[:, columns])
         found[:, columns] = pool[:k]
     return found
 
 
-def shuffled(rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    """Each column of `rows` (k, n), in place, in an order of its own."""
-    k, n = rows.shape
-    picked = picks(rng, n, k, k - 1)
-    for columns in _slices(n, k):
-        pool = np.ascontiguousarray(rows[:, columns])
-        shuffle(pool, picked[:, columns])
-        rows[:, columns] = pool
-    return rows
-
-
-def _distinct_of_many(picked: np.ndarray) -> np.ndarray:
+def _distinct_of_many(bits: np.ndarray, high: int) -> np.ndarray:
     """What `shuffle` leaves in the first rows of the pool 0, 1, 2, ..., without a pool: few draws touch few entries of it.
 
-    Entry p still holds p unless an earlier draw i took p; then it holds what entry i held at that time.
+    Entry p still holds p unless an earlier draw took it; then it holds what that draw put in its place.
     """
+    steps = np.arange(len(bits))[:, None]
+    picked = (bits.astype(np.int64) * (high - steps) >> 32) + steps
     found, moved = picked.copy(), []
     for j, row in enumerate(found):
         held = np.full_like(row, j)
@@ -74,9 +75,10 @@ def _distinct_of_many(picked: np.ndarray) -> np.ndarray:
             np.copyto(row, what, where=earlier == picked[j])
             np.copyto(held, what, where=earlier == j)
         moved.append(held)
-    return found
+    return found.astype(np.uint16)
 
 
-def _slices(n: int, high: int) -> list[slice]:
-    step = max(1, _POOL // high)
+def slices(n: int, column_bytes: int) -> list[slice]:
+    """The columns of a pool, in order, in parts that fit the processor's cache."""
+    step = max(1, _POOL_BYTES // column_bytes)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]

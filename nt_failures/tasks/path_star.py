@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.tasks._fisher_yates import distinct, shuffled
+from nt_failures.tasks._fisher_yates import distinct, draws, shuffle, slices
 from nt_failures.tasks._star_line import parse_line, read_labels, shorten
 from nt_failures.tasks.base import BLOCK_ROWS, MAX_TEXT, Columns, Task, Text, check_integers, join_numbers
 
@@ -98,15 +98,19 @@ class PathStar(Task):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
-        arms = nodes[1:].reshape(self.degree, self.path_length - 1, n)
-        heads = np.broadcast_to(nodes[0], (self.degree, 1, n))
-        parents = np.concatenate([heads, arms[:, :-1]], axis=1)
-        edges = np.stack([parents, arms], axis=-1).reshape(self.num_edges, n, 2)
-        pairs = shuffled(rng, edges.view(np.uint32)[:, :, 0])  # an edge, two uint16, moves as one number
+        bits = draws(rng, n, self.num_edges, self.num_edges - 1)
+        parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
+        edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
+        pair = np.dtype((np.uint32, {"parent": (np.uint16, 0), "child": (np.uint16, 2)}))  # moves as one number
+        for rows in slices(n, self.num_edges * pair.itemsize):
+            pool = np.empty((self.num_edges, rows.stop - rows.start), dtype=pair)
+            pool["parent"], pool["child"] = nodes[parents, rows], nodes[1:, rows]
+            shuffle(pool.view(np.uint32), bits[:, rows])
+            edges[rows] = pool.T.copy().view(np.uint16).reshape(-1, self.num_edges, 2)
         return {
-            "edges": pairs.T.copy().view(np.uint16).reshape(n, self.num_edges, 2).astype(np.int32),
+            "edges": edges,
             "source": nodes[0].astype(np.int32),
-            "goal": arms[0, -1].astype(np.int32),
+            "goal": nodes[self.path_length - 1].astype(np.int32),
             "path": nodes[: self.path_length].T.astype(np.int32, order="C"),
         }
 
