@@ -27,6 +27,7 @@ from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
 from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
+from nt_failures.token_rows import TokenDataset
 
 OPTIMIZERS = ("adamw", "muon")
 
@@ -98,6 +99,7 @@ class ObjectiveTrainer(SteadyTrainer):
         self.task = task
         self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
+        self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = RepeatableCollate(objective.collate, args.seed)
         kwargs.setdefault("data_collator", collate)
         super().__init__(model, args, **kwargs)
@@ -159,6 +161,10 @@ class ObjectiveTrainer(SteadyTrainer):
             )
             return self.optimizer
         return super().create_optimizer() if model is None else super().create_optimizer(model)
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+        rows = TokenDataset.of(dataset) if self._collates else None
+        return super()._get_dataloader(dataset if rows is None else rows, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Batches of the objective, with the answers beside them."""
