@@ -11,15 +11,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
+from typing import TYPE_CHECKING, NoReturn
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
-from nt_failures.data import load_splits
-from nt_failures.stopping import StopOnSignal
+from nt_failures import arguments
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
@@ -27,6 +25,14 @@ QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
+    # Not before the arguments are read: torch and the Trainer take seconds, and --help or a typo needs neither.
+    from transformers import ProgressCallback, set_seed
+
+    from nt_failures import finder, models, report, runs
+    from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
+    from nt_failures.data import load_splits
+    from nt_failures.stopping import StopOnSignal
+
     task, training = args.task, args.training
     objective_class = finder.find("objectives", args.objective.objective)
     tokenizer = choose_tokenizer(args, objective_class.extra_tokens)
@@ -87,8 +93,10 @@ def main(argv: list[str]) -> dict:
     return results
 
 
-def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
+def stopped(trainer: "ntf.ObjectiveTrainer", number: int) -> NoReturn:
     """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
+    from nt_failures import checkpoints
+
     if trainer.is_world_process_zero():
         checkpoint = checkpoints.newest_whole(Path(trainer.args.output_dir))
         print(f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}", file=sys.stderr)
@@ -96,8 +104,12 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
     sys.exit(128 + number)
 
 
-def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> PreTrainedTokenizerBase:
+def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> "PreTrainedTokenizerBase":
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; knows `extra_tokens`."""
+    from transformers import AutoTokenizer
+
+    from nt_failures import models
+
     if args.model.tokenizer or not models.from_scratch(args.model.model):
         tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
     else:

@@ -14,7 +14,7 @@ _PUBLIC = {
     "NextTokenCollator": "collators",
     "Objective": "objectives",
     "ObjectiveTrainer": "trainer",
-    "ObjectiveTrainingArguments": "trainer",
+    "ObjectiveTrainingArguments": "training_arguments",
     "PathStar": "tasks",
     "PathStarBuilder": "builder",
     "Task": "tasks",

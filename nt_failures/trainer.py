@@ -5,7 +5,6 @@ predictions (forced, free, parallel), and the objective and task are saved besid
 """
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,12 +13,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
 from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
-from nt_failures.evaluation import collate_answers, objective_metrics, predict
+from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict
 from nt_failures.flops import StepFlops
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
@@ -28,42 +27,7 @@ from nt_failures.records import save_run
 from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
 from nt_failures.token_rows import TokenDataset
-
-OPTIMIZERS = ("adamw", "muon")
-
-
-@dataclasses.dataclass
-class ObjectiveTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs."""
-
-    remove_unused_columns: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: the objective needs the columns that a model's forward does not."}
-    )
-    dataloader_pin_memory: bool = dataclasses.field(
-        default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
-    )
-    logging_nan_inf_filter: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
-    )
-    optimizer: str = dataclasses.field(
-        default="adamw",
-        metadata={"help": "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW."},
-    )
-    muon_learning_rate: float = dataclasses.field(default=5e-3, metadata={"help": "Learning rate of Muon's matrices."})
-    full_decode: bool = dataclasses.field(
-        default=False,
-        metadata={"help": "Decode token by token at every evaluation: adds free accuracies per position; slower."},
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
-        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            raise ValueError(
-                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "
-                "every_save (the weights of every checkpoint) or end."
-            )
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
 class ObjectiveTrainer(SteadyTrainer):
@@ -195,11 +159,12 @@ class ObjectiveTrainer(SteadyTrainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None, dict[str, torch.Tensor] | None]:
         """Loss, predicted ids by way of decoding, and the answers, for one batch."""
         inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
+        plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        shared = each_pass_once(model) if plain is model else contextlib.nullcontext()
+        with self.compute_loss_context_manager(), shared:
             loss = self.compute_loss(model, inputs).detach()
             if prediction_loss_only:
                 return loss, None, None
-            plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
             predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
         return loss, predictions, answers

@@ -1,0 +1,62 @@
+"""The settings of an ObjectiveTrainer and of a run of examples/train.py: `transformers.TrainingArguments` and ours."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer_utils import HubStrategy
+
+from nt_failures.options import RunOptions, TrainerOptions
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclasses.dataclass
+class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
+    """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs."""
+
+    remove_unused_columns: bool = dataclasses.field(
+        default=False, metadata={"help": "Kept off: the objective needs the columns that a model's forward does not."}
+    )
+    dataloader_pin_memory: bool = dataclasses.field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
+    )
+    logging_nan_inf_filter: bool = dataclasses.field(
+        default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
+        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "
+                "every_save (the weights of every checkpoint) or end."
+            )
+
+
+@dataclasses.dataclass
+class RunArguments(RunOptions, ObjectiveTrainingArguments):
+    """How the run behaves: all of TrainingArguments, and these."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.sample_rows <= 100:
+            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
+        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
+        both = [name for name in exclusive if vars(self)[name]]
+        if len(both) > 1:
+            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
+        _check_trackers(self.report_to)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Make the callbacks as the Trainer will, once the data are built: it is there that they miss their packages."""
+    try:
+        for callback_class in get_reporting_integration_callbacks(names):
+            callback_class()
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise ValueError(f"report_to={' '.join(names)}: {error}") from error
