@@ -124,7 +124,7 @@ def step(size: str, batch: int, steps: int, rounds: int, least: float, quick: bo
 
 def variant(size: str, batch: int, quick: bool, **options: Any) -> Measured:
     """Ours with an option against ours without, fp32 and eager."""
-    size, batch, steps, rounds = ("gpt2-1x16", 8, 2, 1) if quick else (size, batch, 3, 3)
+    size, batch, steps, rounds = ("gpt2-1x16", 8, 2, 1) if quick else (size, batch, 3, 2)
     works: dict[str, Callable[[], float]] = {
         "with": lambda: trainer_step(size, batch, steps, **options),
         "eager": lambda: trainer_step(size, batch, steps),
