@@ -1,6 +1,7 @@
 """From a batch to predictions, and from gathered predictions to the metrics of `ObjectiveTrainer.evaluate`."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
     own, forward = model.__dict__.get("forward"), model.forward  # accelerate keeps its autocast in the former
     passes: list[tuple[dict[str, Any], Any]] = []
 
+    @functools.wraps(forward)  # `generate` reads from the signature what the model takes
     def remembered(*args: Any, **inputs: Any) -> Any:
         if args or inputs.get("use_cache") is not False:  # a cache grows: the same inputs would not be the same pass
             return forward(*args, **inputs)

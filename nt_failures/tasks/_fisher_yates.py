@@ -29,7 +29,7 @@ def draws(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
 
 def _bits_of(picks: np.ndarray, size: int) -> np.ndarray:
     """The lowest bits that pick these numbers out of 0..size-1."""
-    return -((-picks.astype(np.int64) << 32) // size)
+    return ((picks.astype(np.uint64) << np.uint64(32)) + np.uint64(size - 1)) // np.uint64(size)
 
 
 def shuffle(pool: np.ndarray, bits: np.ndarray) -> None:
