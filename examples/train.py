@@ -14,16 +14,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from nt_failures import arguments
+
+QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
+
+if __name__ == "__main__" and {"-h", "--help"} & set(
+    sys.argv
+):  # answered before torch, which takes seconds, is imported
+    arguments.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py")
+
 from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
+from nt_failures import checkpoints, finder, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
-
-QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
 
 def main(argv: list[str]) -> dict:

@@ -5,34 +5,31 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
-from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures import finder
-from nt_failures.limits import not_finite
-from nt_failures.records import changed_arguments, portable
+from nt_failures.limits import check_finite
+from nt_failures.options import RunOptions, TrainerOptions, option
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.training_arguments import ObjectiveTrainingArguments
 
-
-def _help(text: str, default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
+if TYPE_CHECKING:  # imports torch
+    from nt_failures.training_arguments import RunArguments
 
 
 @dataclasses.dataclass(frozen=True)
 class DataArguments:
     """Which graphs to train and test on. The task's own knobs (`--degree`, ...) are flags beside these."""
 
-    task: str = _help("Task: a file of nt_failures/tasks, or a dotted path to your own class.", "path_star")
-    num_train: int = _help("Different training rows.", 200_000)
-    streaming: bool = _help("Draw fresh training rows without end instead of `num_train` fixed ones.", False)
-    num_validation: int = _help("Held-out rows for the evaluations during training.", 1_000)
-    num_test: int = _help("Held-out rows for the final table.", 20_000)
-    dataset_seed: int = _help("Seed of the data; `seed` is the model's and the batches'.", 0)
-    overlap: str = _help("`forbid`: splits share no instance; `allow`: as the paper's released code.", "forbid")
+    task: str = option("Task: a file of nt_failures/tasks, or a dotted path to your own class.", "path_star")
+    num_train: int = option("Different training rows.", 200_000)
+    streaming: bool = option("Draw fresh training rows without end instead of `num_train` fixed ones.", False)
+    num_validation: int = option("Held-out rows for the evaluations during training.", 1_000)
+    num_test: int = option("Held-out rows for the final table.", 20_000)
+    dataset_seed: int = option("Seed of the data; `seed` is the model's and the batches'.", 0)
+    overlap: str = option("`forbid`: splits share no instance; `allow`: as the paper's released code.", "forbid")
 
     def __post_init__(self) -> None:
         check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
@@ -47,43 +44,18 @@ class DataArguments:
 class ModelArguments:
     """Which model. JSON fields are strings on the command line, mappings in a recipe, and mappings once parsed."""
 
-    model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
-    config_overrides: str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
-    tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+    model: str = option("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
+    config_overrides: str = option("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
+    tokenizer: str | None = option("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveArguments:
     """How the model is trained."""
 
-    objective: str = _help("A file of nt_failures/objectives, or a dotted path to your own class.", "next_token")
-    order: str = _help("`forward`, or `reversed` to train on the target from its end.", "forward")
-    objective_options: str = _help("The objective's other options, as JSON.", "{}")
-
-
-@dataclasses.dataclass
-class RunArguments(ObjectiveTrainingArguments):
-    """How the run behaves: all of TrainingArguments, and these."""
-
-    sample_rows: int = _help("Sample predictions shown at every evaluation; 0 for none.", 3)
-    overwrite_output_dir: bool = _help("Replace an earlier run in output_dir.", False)
-    stop_when_solved: int = _help("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
-    resume: bool = _help("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.sample_rows <= 100:
-            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
-        if self.stop_when_solved < 0:
-            raise ValueError(
-                f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
-            )
-        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
-        both = [name for name in exclusive if vars(self)[name]]
-        if len(both) > 1:
-            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
-        _check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
-        _check_trackers(self.report_to)
+    objective: str = option("A file of nt_failures/objectives, or a dotted path to your own class.", "next_token")
+    order: str = option("`forward`, or `reversed` to train on the target from its end.", "forward")
+    objective_options: str = option("The objective's other options, as JSON.", "{}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +66,7 @@ class Arguments:
     data: DataArguments
     model: ModelArguments
     objective: ObjectiveArguments
-    training: RunArguments
+    training: "RunArguments"
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
 
@@ -103,6 +75,8 @@ class Arguments:
 
         Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
         """
+        from nt_failures.records import changed_arguments, portable  # imports torch
+
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
         plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}
         return {**plain, "training": changed_arguments(self.training)}
@@ -127,9 +101,14 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
     task_name = peek(argv, "task") or recipe.get("task", "path_star")
     task_class = finder.find("tasks", str(task_name))
-    parser = _Parser(
-        [task_class, DataArguments, ModelArguments, ObjectiveArguments, RunArguments], prog=prog, allow_abbrev=False
-    )
+    ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
+    if {"-h", "--help"} & set(argv):
+        _Parser([*ours, TrainerOptions, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
+    from nt_failures.training_arguments import RunArguments  # imports torch, which takes longer than all of --help
+
+    parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
+    if "--help_all" in argv:
+        parser.parse_args(["--help"])
     next(action for action in parser._actions if action.dest == "report_to").nargs = "+"  # theirs takes one only
     known = [action.dest for action in parser._actions]
     _check_names(recipe, known, f"recipe {recipe_path}")
@@ -156,19 +135,17 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     return Arguments(*parts, given=given)
 
 
+_MORE_FLAGS = (
+    "Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
+    "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, "
+    "--torch_compile, --report_to and --push_to_hub; --help_all explains them all."
+)
+
+
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without the usage of 150 flags before it."""
-        raise ValueError(f"{message}; see --help for all flags.")
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Make the callbacks as the Trainer will, once the data are built: it is there that they miss their packages."""
-    try:
-        for callback_class in get_reporting_integration_callbacks(names):
-            callback_class()
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise ValueError(f"report_to={' '.join(names)}: {error}") from error
+        raise ValueError(f"{message}; see --help_all for all flags.")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -196,7 +173,7 @@ def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str],
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see --help for all names."
+            hint = f"did you mean {near[0]!r}?" if near else "see --help_all for all names."
             raise ValueError(f"{where}: unknown name {name!r}; {hint}")
 
 
@@ -223,10 +200,5 @@ def _json_object(name: str, value: dict | str) -> dict[str, Any]:
         raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
     if not isinstance(parsed, dict):
         raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
-    _check_finite(name, parsed)
+    check_finite(name, parsed)
     return parsed
-
-
-def _check_finite(name: str, value: Any) -> None:
-    if bad := not_finite(value):
-        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")

@@ -20,7 +20,8 @@ from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
 from nt_failures import cache
-from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integers
+from nt_failures.task_config import DATA_KNOBS, TaskConfig
+from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, sources
 from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
@@ -29,64 +30,6 @@ _MAX_SHARDS = 6720
 
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
-
-
-@dataclasses.dataclass(kw_only=True)
-class TaskConfig(datasets.BuilderConfig):
-    """One size of a task, and which rows of it. The fields are keywords of `load_dataset`, beside the task's own.
-
-    Args:
-        task: the task. It gives `name` (its `config_name`, which must tell all its knobs apart) and `version`.
-        num_train: rows of the train split; None is an endless split, for streaming only.
-        num_validation: rows of the validation split. A split without rows is left out.
-        num_test: rows of the test split.
-        seed: which stream of rows, an integer >= 0. Splits are disjoint between different seeds, too.
-        overlap: `"forbid"` for disjoint splits, `"allow"` to draw each split from all instances.
-
-    Raises:
-        ValueError: a value is not allowed; the message states it, the rule and the repair.
-    """
-
-    task: Task
-    num_train: int | None = 200_000
-    num_validation: int = 0
-    num_test: int = 20_000
-    seed: int = 0
-    overlap: str = "forbid"
-
-    def __post_init__(self) -> None:
-        least = {"num_train": 0, "num_validation": 0, "num_test": 0, "seed": 0}
-        if self.num_train is None:
-            del least["num_train"]
-        check_integers(self, **least)
-        for knob in least:  # numpy's integers would be another cache folder than Python's
-            vars(self)[knob] = int(vars(self)[knob])
-        if self.overlap not in ("forbid", "allow"):
-            raise ValueError(
-                f"overlap={self.overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is "
-                "drawn from all instances)."
-            )
-        if not self.num_rows:
-            raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
-        self.name = self.task.config_name
-        self.version = datasets.Version(self.task.VERSION)
-        super().__post_init__()
-
-    @property
-    def num_rows(self) -> dict[str, int | None]:
-        """Rows of each split that has any, in the order train, validation, test."""
-        rows = {split: vars(self)[f"num_{split}"] for split in SPLITS}
-        return {split: count for split, count in rows.items() if count != 0}
-
-    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name of the cache folder: `name`, and the knobs that differ from their defaults, however they were given."""
-        del config_kwargs
-        changed = {knob: vars(self)[knob] for knob, default in _DATA_KNOBS.items() if vars(self)[knob] != default}
-        return super().create_config_id(changed, custom_features)
-
-
-_NO_KNOBS = {"task", *(field.name for field in dataclasses.fields(datasets.BuilderConfig))}
-_DATA_KNOBS = {f.name: f.default for f in dataclasses.fields(TaskConfig) if f.name not in _NO_KNOBS}
 
 
 class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
@@ -117,9 +60,9 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
     @classmethod
     def source_hash(cls) -> str:
         """Hash of the code that makes the rows: the task's, and this one's. Part of the cache folder's path."""
-        modules = dict.fromkeys(base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder))
-        sources = [cls.task_class.source_hash(), *(inspect.getsource(sys.modules[module]) for module in modules)]
-        return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
+        own = [*(base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder)), TaskConfig.__module__]
+        text = "\n".join([cls.task_class.source_hash(), *sources(own)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
@@ -149,10 +92,10 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             raise ValueError(_unknown("config", config_name, self.REPO_ID, self.builder_configs))
         task_knobs = [field.name for field in dataclasses.fields(self.task_class)]
         for knob in knobs:
-            if knob not in task_knobs and knob not in _DATA_KNOBS:
-                raise ValueError(_unknown("knob", knob, self.REPO_ID, [*task_knobs, *_DATA_KNOBS]))
+            if knob not in task_knobs and knob not in DATA_KNOBS:
+                raise ValueError(_unknown("knob", knob, self.REPO_ID, [*task_knobs, *DATA_KNOBS]))
         task = dataclasses.replace(config.task, **{k: v for k, v in knobs.items() if k in task_knobs})
-        config = dataclasses.replace(config, task=task, **{k: v for k, v in knobs.items() if k in _DATA_KNOBS})
+        config = dataclasses.replace(config, task=task, **{k: v for k, v in knobs.items() if k in DATA_KNOBS})
         return config, config_id or config.create_config_id({})
 
     def _info(self) -> datasets.DatasetInfo:

@@ -5,10 +5,12 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nt_failures.layout import Example
+from nt_failures.token_rows import TokenRows
 
 
 class RepeatableCollate(TrainerCallback):
@@ -46,7 +48,24 @@ class RepeatableCollate(TrainerCallback):
     def batch_seed(self, examples: Sequence[Example]) -> int:
         """63 bits of a hash over seed, epoch and all ids of the batch."""
         digest = hashlib.blake2b(array("q", [self.seed, int(self.epoch)]).tobytes(), digest_size=8)
-        for row in examples:
-            for name in ("prefix_ids", "target_ids"):
-                digest.update(array("q", [len(row[name]), *row[name]]).tobytes())
+        digest.update(_ids(examples))
         return int.from_bytes(digest.digest(), "big") >> 1
+
+
+def _ids(examples: Sequence[Example]) -> bytes:
+    """For each row the number of prefix ids, these ids, the number of target ids, these ids, as int64."""
+    if isinstance(examples, TokenRows):
+        parts = []
+        for name in ("prefix_ids", "target_ids"):
+            ids, mask = examples.padded(name, fill=0, left=False)
+            if not mask.all():
+                break
+            parts += [np.full((len(ids), 1), ids.shape[1]), ids]
+        else:
+            return np.concatenate(parts, axis=1).tobytes()
+    whole = array("q")
+    for row in examples:
+        for name in ("prefix_ids", "target_ids"):
+            whole.append(len(row[name]))
+            whole.extend(int(i) for i in row[name])
+    return whole.tobytes()

@@ -1,6 +1,8 @@
 """From a batch to predictions, and from gathered predictions to the metrics of `ObjectiveTrainer.evaluate`."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +11,41 @@ from transformers import EvalPrediction, PreTrainedModel
 from nt_failures import scoring
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
+
+
+@contextlib.contextmanager
+def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts, a forward pass with the very inputs of an earlier one returns that one's outputs.
+
+    The loss of next-token training and its forced predictions come from the same pass; so do the loss of teacherless
+    training and its parallel decoding. Only for a model in evaluation mode, and for one batch: all outputs are kept.
+    """
+    own, forward = model.__dict__.get("forward"), model.forward  # accelerate keeps its autocast in the former
+    passes: list[tuple[dict[str, Any], Any]] = []
+
+    @functools.wraps(forward)  # `generate` reads from the signature what the model takes
+    def remembered(*args: Any, **inputs: Any) -> Any:
+        if args or inputs.get("use_cache") is not False:  # a cache grows: the same inputs would not be the same pass
+            return forward(*args, **inputs)
+        for before, outputs in passes:
+            if before.keys() == inputs.keys() and all(_same(before[name], inputs[name]) for name in inputs):
+                return outputs
+        passes.append((inputs, forward(**inputs)))
+        return passes[-1][1]
+
+    model.forward = remembered
+    try:
+        yield
+    finally:
+        del model.forward
+        if own is not None:
+            model.forward = own
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one is other or (one.dtype == other.dtype and torch.equal(one, other))
+    return type(one) is type(other) and not isinstance(one, torch.Tensor) and one == other
 
 
 def predict(

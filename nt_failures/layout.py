@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from nt_failures.token_rows import TokenRows
+
 IGNORE = -100
 """Label that every Hugging Face loss ignores."""
 
@@ -101,6 +103,8 @@ def reverse_rows(ids_BT: torch.Tensor) -> torch.Tensor:
 
 
 def _check_columns(examples: Sequence[Example]) -> None:
+    if isinstance(examples, TokenRows):
+        return
     if not all(isinstance(example, Mapping) for example in examples):
         raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
     names = set(examples[0])
@@ -112,6 +116,9 @@ def _check_columns(examples: Sequence[Example]) -> None:
 
 
 def _pad(examples: Sequence[Example], column: str, fill: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    if isinstance(examples, TokenRows):
+        ids, mask = examples.padded(column, fill, left)
+        return torch.from_numpy(ids), torch.from_numpy(mask)
     rows = [example[column] for example in examples]
     try:
         lengths = {len(row) for row in rows}

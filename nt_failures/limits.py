@@ -4,9 +4,10 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transformers import TrainingArguments
+if TYPE_CHECKING:  # imports torch
+    from transformers import TrainingArguments
 
 
 class Limits(NamedTuple):
@@ -51,7 +52,7 @@ WHOLE += ("eval_accumulation_steps", "dataloader_num_workers", "seed", "data_see
 """Fields that count something."""
 
 
-def check_numbers(args: TrainingArguments) -> None:
+def check_numbers(args: "TrainingArguments") -> None:
     """ValueError unless each number of `LIMITS` is finite and within its limits; one whose default is None may be None."""
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, limits in LIMITS.items():
@@ -83,3 +84,9 @@ def not_finite(value: Any) -> list[str]:
         if isinstance(one, float) and not math.isfinite(one):
             found.append(where)
     return found
+
+
+def check_finite(name: str, value: Any) -> None:
+    """ValueError if a nested value of JSON holds a number that is not finite; it names the first."""
+    if bad := not_finite(value):
+        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")

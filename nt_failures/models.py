@@ -34,6 +34,7 @@ def _gpt2(layers: int, width: int, positions: int) -> dict[str, Any]:
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
+        "activation_function": "gelu_pytorch_tanh",  # GPT-2's own function in one kernel; the default takes eight
     }
 
 

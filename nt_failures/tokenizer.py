@@ -16,17 +16,25 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import datasets
+import pyarrow as pa
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nt_failures import words
 from nt_failures.tasks.base import Task
+from nt_failures.words import WordTable, word_splitter
 
 AnyDataset = TypeVar(
     "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
 )
 
 PAD = "[PAD]"
+
+_COLUMNS = ("prefix_ids", "target_ids", "target_positions")
+_FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in _COLUMNS})
+_BATCH_ROWS = 10_000
+"""Rows tokenised at a time: few enough for their bytes to stay in the cache, enough for a call to count for nothing."""
 
 
 def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
@@ -36,15 +44,8 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     with `AutoTokenizer`, without this package.
     """
     vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
-    marks = "".join(symbol for symbol in task.symbols if not symbol.isalnum())
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(",", "removed"),
-            pre_tokenizers.Split(tokenizers.Regex("[" + "".join(f"\\{mark}" for mark in marks) + "]"), "isolated"),
-            pre_tokenizers.WhitespaceSplit(),
-        ]
-    )
+    tokenizer.pre_tokenizer = word_splitter("".join(symbol for symbol in task.symbols if not symbol.isalnum()))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -99,21 +100,54 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if missing:
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
     # The cache of `map` knows a function of an installed module by its name alone: changed code must look changed.
-    code = hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()
-    options = {"batched": True, "remove_columns": columns, "fn_kwargs": {"tokenizer": tokenizer, "code": code}}
+    code = "".join(inspect.getsource(module) for module in (sys.modules[__name__], words))
+    given = {"tokenizer": tokenizer, "code": hashlib.sha256(code.encode()).hexdigest()}
+    options = {"batched": True, "remove_columns": columns, "fn_kwargs": given}
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(_tokenize_batch, **options)
-    return dataset.map(_tokenize_batch, num_proc=num_proc, desc="Tokenizing", **options)
+    options |= {"features": _FEATURES, "num_proc": num_proc, "desc": "Tokenizing"}
+    if dataset.format["type"] is None and WordTable.of(tokenizer) is not None:
+        whole = dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options)
+        return whole.with_format(None)
+    return dataset.map(_tokenize_batch, **options)
 
 
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase, prompts: list[str], completions: list[str]
 ) -> dict[str, list[list[int]]]:
     """The columns of `tokenize` for lists of texts."""
+    arrays = _encode_words(tokenizer, pa.array(prompts, pa.string()), pa.array(completions, pa.string()))
+    if arrays is not None:
+        return {name: array.to_pylist() for name, array in arrays.items()}
     prefix = _encode(tokenizer, prompts)
     target = _encode(tokenizer, completions, return_offsets_mapping=True)
     positions = [_positions(text, offsets) for text, offsets in zip(completions, target["offset_mapping"], strict=True)]
     return {"prefix_ids": prefix["input_ids"], "target_ids": target["input_ids"], "target_positions": positions}
+
+
+def _encode_words(
+    tokenizer: PreTrainedTokenizerBase, prompts: pa.StringArray, completions: pa.StringArray
+) -> dict[str, pa.ListArray] | None:
+    """The columns of `tokenize` as arrays of int32; None where the tokenizer itself has to do it."""
+    table = WordTable.of(tokenizer)
+    if table is None:
+        return None
+    prefix, target = table.encode(prompts), table.encode(completions)
+    positions = None if target is None else table.positions(completions, target)
+    if prefix is None or positions is None:
+        return None
+    return dict(zip(_COLUMNS, (prefix, target, positions), strict=True))
+
+
+def _tokenize_table(table: pa.Table, tokenizer: PreTrainedTokenizerBase, code: str) -> pa.Table:
+    del code
+    texts = [table[name].combine_chunks() for name in ("prompt", "completion")]
+    arrays = None
+    if all(text.type == pa.string() for text in texts):
+        arrays = _encode_words(tokenizer, *texts)
+    if arrays is None:
+        arrays = encode_rows(tokenizer, *(text.to_pylist() for text in texts))
+    return pa.table(arrays, schema=_FEATURES.arrow_schema)
 
 
 def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, code: str) -> dict[str, list]:

@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
 from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
-from nt_failures.evaluation import collate_answers, objective_metrics, predict
+from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict
 from nt_failures.flops import StepFlops
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
@@ -26,6 +26,7 @@ from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
 from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
+from nt_failures.token_rows import TokenDataset
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
@@ -62,6 +63,7 @@ class ObjectiveTrainer(SteadyTrainer):
         self.task = task
         self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
+        self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = RepeatableCollate(objective.collate, args.seed)
         kwargs.setdefault("data_collator", collate)
         super().__init__(model, args, **kwargs)
@@ -124,6 +126,10 @@ class ObjectiveTrainer(SteadyTrainer):
             return self.optimizer
         return super().create_optimizer() if model is None else super().create_optimizer(model)
 
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+        rows = TokenDataset.of(dataset) if self._collates else None
+        return super()._get_dataloader(dataset if rows is None else rows, *args, **kwargs)
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Batches of the objective, with the answers beside them."""
         with self._collating_answers():
@@ -153,11 +159,12 @@ class ObjectiveTrainer(SteadyTrainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None, dict[str, torch.Tensor] | None]:
         """Loss, predicted ids by way of decoding, and the answers, for one batch."""
         inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
+        plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        shared = each_pass_once(model) if plain is model else contextlib.nullcontext()
+        with self.compute_loss_context_manager(), shared:
             loss = self.compute_loss(model, inputs).detach()
             if prediction_loss_only:
                 return loss, None, None
-            plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
             predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
         return loss, predictions, answers

@@ -1,18 +1,21 @@
-"""ObjectiveTrainingArguments: those of transformers, with what training under an objective adds."""
+"""The settings of an ObjectiveTrainer and of a run of examples/train.py: `transformers.TrainingArguments` and ours."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures.limits import check_numbers
+from nt_failures.limits import check_finite, check_numbers
+from nt_failures.options import RunOptions, TrainerOptions
 
 OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclasses.dataclass
-class ObjectiveTrainingArguments(TrainingArguments):
+class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
     """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs."""
 
     remove_unused_columns: bool = dataclasses.field(
@@ -23,15 +26,6 @@ class ObjectiveTrainingArguments(TrainingArguments):
     )
     logging_nan_inf_filter: bool = dataclasses.field(
         default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
-    )
-    optimizer: str = dataclasses.field(
-        default="adamw",
-        metadata={"help": "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW."},
-    )
-    muon_learning_rate: float = dataclasses.field(default=5e-3, metadata={"help": "Learning rate of Muon's matrices."})
-    full_decode: bool = dataclasses.field(
-        default=False,
-        metadata={"help": "Decode token by token at every evaluation: adds free accuracies per position; slower."},
     )
 
     def __post_init__(self) -> None:
@@ -44,3 +38,32 @@ class ObjectiveTrainingArguments(TrainingArguments):
                 f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "
                 "every_save (the weights of every checkpoint) or end."
             )
+
+
+@dataclasses.dataclass
+class RunArguments(RunOptions, ObjectiveTrainingArguments):
+    """How the run behaves: all of TrainingArguments, and these."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.sample_rows <= 100:
+            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
+        if self.stop_when_solved < 0:
+            raise ValueError(
+                f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
+            )
+        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
+        both = [name for name in exclusive if vars(self)[name]]
+        if len(both) > 1:
+            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
+        check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
+        _check_trackers(self.report_to)
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Make the callbacks as the Trainer will, once the data are built: it is there that they miss their packages."""
+    try:
+        for callback_class in get_reporting_integration_callbacks(names):
+            callback_class()
+    except (RuntimeError, ImportError, ValueError) as error:
+        raise ValueError(f"report_to={' '.join(names)}: {error}") from error

@@ -1,6 +1,8 @@
 """The command line: recipes, flags over recipes, the user's own classes, and errors of one line that say what to type."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -274,3 +276,27 @@ def test_a_tracker_that_does_not_exist():
     """Catches: a typo that the Trainer finds after the data are built."""
     with pytest.raises(ValueError, match=r"report_to=tensorbord: tensorbord is not supported, only .*tensorboard"):
         parse(["--report_to", "tensorbord"])
+
+
+def test_help_needs_no_torch():
+    """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other flags."""
+    code = "import sys; from nt_failures import arguments\ntry: arguments.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), done.stderr
+    assert "--help_all explains them" in " ".join(done.stdout.split())
+
+
+def test_all_flags(capsys):
+    """Catches: a flag of TrainingArguments that no help explains."""
+    with pytest.raises(SystemExit):
+        arguments.parse(["--help_all"])
+    text = capsys.readouterr().out
+    assert all(flag in text for flag in ("--adam_beta1", "--degree", "--sample_rows", "--optimizer"))
+
+
+def test_import_needs_no_torch():
+    """Catches: a module imported by `nt_failures` itself that brings torch along; the name that it is to register."""
+    code = "import sys, nt_failures, datasets; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code += "; print(datasets.get_dataset_default_config_name('nt_failures/pathstar'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False", "deg2-path5-nodes50"], done.stderr

@@ -6,10 +6,11 @@ import datasets
 import pytest
 
 from nt_failures import checkpoints, runs
-from nt_failures.arguments import RunArguments, parse
+from nt_failures.arguments import parse
 from nt_failures.objectives import NextToken
 from nt_failures.tokenizer import tokenize
 from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import RunArguments
 
 TINY = ["--degree", "2", "--path_length", "3", "--num_nodes", "10", "--model", "gpt2-1x16", "--use_cpu", "true"]
 

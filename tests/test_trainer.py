@@ -4,6 +4,7 @@ Rows are made to suit an untrained model: the target is the model's own answer w
 four. So every metric has a value of its own, and it is known by hand.
 """
 
+import contextlib
 import json
 
 import datasets
@@ -13,10 +14,11 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from transformers.integrations import integration_utils
 
-from nt_failures.evaluation import objective_metrics
+from nt_failures.evaluation import each_pass_once, objective_metrics
 from nt_failures.models import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.token_rows import TokenDataset
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
@@ -412,3 +414,64 @@ def test_next_token_training_learns_all_but_the_decision(learn):
     assert min(metrics[f"eval_forced/position_{k}"] for k in (1, 3, 4)) >= 0.9
     assert 0.4 < metrics["eval_decision"] == metrics["eval_forced/position_2"] < 0.65
     assert metrics["eval_free/exact"] < 0.65
+
+
+# ---------------------------------------------------------------- speed that changes nothing
+
+
+def test_evaluation_runs_each_pass_once(tiny_model, tokenized, tokenizer, task, tmp_path, monkeypatch):
+    """Catches: a second forward pass for what the loss has computed already; an output of other inputs taken for it."""
+    passes = []
+    for objective, most in ((NextToken(), 1), (NextToken(order="reversed"), 1), (Teacherless(dummy_token_id=13), 2)):
+        model = tiny_model("gpt2", spread=0.5)
+        args = ObjectiveTrainingArguments(str(tmp_path), per_device_eval_batch_size=32, use_cpu=True, disable_tqdm=True)
+        trainer = ObjectiveTrainer(model, args, objective=objective, task=task, eval_dataset=tokenized)
+        handle = model.transformer.register_forward_hook(lambda *_: passes.append(1))
+        metrics = trainer.evaluate()
+        assert len(passes) == most
+        handle.remove()
+        with monkeypatch.context() as patch:
+            patch.setattr("nt_failures.trainer.each_pass_once", lambda model: contextlib.nullcontext())
+            twice = trainer.evaluate()
+        assert {k: v for k, v in metrics.items() if k in SHARES} == {k: v for k, v in twice.items() if k in SHARES}
+        assert "forward" not in vars(model)
+        passes.clear()
+
+
+SHARES = ("eval_loss", "eval_free/exact", "eval_forced/exact", "eval_forced/position_2", "eval_decision")
+
+
+def test_a_pass_with_other_inputs_is_another(tiny_model):
+    """Catches: an output remembered by shape, or by its ids alone."""
+    model = tiny_model("gpt2", spread=0.5)
+    ids = torch.arange(6).reshape(2, 3)
+    with torch.no_grad():
+        alone = [model(i, use_cache=False).logits for i in (ids, ids + 1)]
+        masked = model(ids, attention_mask=torch.tensor([[0, 1, 1], [1, 1, 1]]), use_cache=False).logits
+        with each_pass_once(model):
+            together = [model(input_ids=i, use_cache=False).logits for i in (ids, ids + 1, ids.clone())]
+            mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
+            assert torch.equal(model(input_ids=ids, attention_mask=mask, use_cache=False).logits, masked)
+            assert model(input_ids=ids).past_key_values is not model(input_ids=ids).past_key_values
+    assert torch.equal(together[0], alone[0])
+    assert torch.equal(together[1], alone[1])
+    assert together[2] is together[0]
+
+
+def test_batches_do_not_depend_on_how_they_are_read(tiny_model, tokenized, task, tmp_path):
+    """Catches: other rows, another order or other labels than a stock DataLoader over the rows would give."""
+    objective = NextToken()
+    args = ObjectiveTrainingArguments(str(tmp_path), per_device_train_batch_size=8, use_cpu=True, seed=3)
+    kinds = {"arrays": tokenized, "rows": tokenized.with_format("torch")}
+    batches = {}
+    for name, rows in kinds.items():
+        trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=objective, task=task, train_dataset=rows)
+        torch.manual_seed(0)
+        loader = trainer.get_train_dataloader()
+        assert isinstance(loader.dataset, TokenDataset) == (name == "arrays")
+        batches[name] = [batch["input_ids"].tolist() for batch in loader]
+    assert batches["arrays"] == batches["rows"]
+    own = ObjectiveTrainer(
+        tiny_model("gpt2"), args, objective=objective, train_dataset=tokenized, data_collator=lambda rows: rows
+    )
+    assert own.get_train_dataloader().dataset is tokenized

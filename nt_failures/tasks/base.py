@@ -229,9 +229,18 @@ class Task(abc.ABC):
 
         Changed code never meets old caches.
         """
-        modules = dict.fromkeys(base.__module__ for base in cls.__mro__ if issubclass(base, Task))
-        sources = [inspect.getsource(sys.modules[module]) for module in modules]
-        return hashlib.sha256("\n".join(sources).encode()).hexdigest()
+        modules = [base.__module__ for base in cls.__mro__ if issubclass(base, Task)]
+        return hashlib.sha256("\n".join(sources(modules)).encode()).hexdigest()
+
+
+def sources(modules: Sequence[str]) -> list[str]:
+    """Source code of the modules, and of those beside them from which they take functions."""
+    whole = dict.fromkeys(modules)
+    for name in modules:
+        functions = [value for value in vars(sys.modules[name]).values() if inspect.isfunction(value)]
+        beside = name.rpartition(".")[0] + "."
+        whole |= dict.fromkeys(f.__module__ for f in functions if f.__module__.startswith(beside))
+    return [inspect.getsource(sys.modules[name]) for name in whole]
 
 
 BASE = Task

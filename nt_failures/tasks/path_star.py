@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nt_failures.tasks._fisher_yates import distinct, draws, shuffle, slices
+from nt_failures.tasks._star_line import parse_line, read_labels, shorten
 from nt_failures.tasks.base import BLOCK_ROWS, MAX_TEXT, Columns, Task, Text, check_integers, join_numbers
 
 # Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
@@ -95,18 +97,21 @@ class PathStar(Task):
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
-        nodes = _distinct(rng, n, self.num_nodes, self.nodes_used)
-        source = nodes[:, 0]
-        arms = nodes[:, 1:].reshape(n, self.degree, self.path_length - 1)
-        heads = np.broadcast_to(source[:, None, None], (n, self.degree, 1))
-        parents = np.concatenate([heads, arms[:, :, :-1]], axis=2)
-        edges = np.stack([parents, arms], axis=-1).reshape(n, self.num_edges, 2)
-        order = _distinct(rng, n, self.num_edges, self.num_edges)
+        nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
+        bits = draws(rng, n, self.num_edges, self.num_edges - 1)
+        parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
+        edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
+        pair = np.dtype((np.uint32, {"parent": (np.uint16, 0), "child": (np.uint16, 2)}))  # moves as one number
+        for rows in slices(n, self.num_edges * pair.itemsize):
+            pool = np.empty((self.num_edges, rows.stop - rows.start), dtype=pair)
+            pool["parent"], pool["child"] = nodes[parents, rows], nodes[1:, rows]
+            shuffle(pool.view(np.uint32), bits[:, rows])
+            edges[rows] = pool.T.copy().view(np.uint16).reshape(-1, self.num_edges, 2)
         return {
-            "edges": np.take_along_axis(edges, order[:, :, None].astype(np.intp), axis=1).astype(np.int32),
-            "source": source.astype(np.int32),
-            "goal": arms[:, 0, -1].astype(np.int32),
-            "path": nodes[:, : self.path_length].astype(np.int32),
+            "edges": edges,
+            "source": nodes[0].astype(np.int32),
+            "goal": nodes[self.path_length - 1].astype(np.int32),
+            "path": nodes[: self.path_length].T.astype(np.int32, order="C"),
         }
 
     def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
@@ -132,52 +137,10 @@ class PathStar(Task):
         Raises:
             ValueError: the text is no graph of this size, or the path in it is not the path to the goal.
         """
-        line = text.strip()
-        try:
-            graph, query_path = line.split("/")
-            query, path_text = query_path.split("=")
-            edges = [tuple(map(_label, edge.split(","))) for edge in graph.split("|")]
-            source, goal = map(_label, query.split(","))
-            path = [_label(node) for node in path_text.split(",")] if path_text else None
-            children = {child: parent for parent, child in edges}
-        except ValueError as error:
-            raise ValueError(
-                f"not a path-star line: {_shorten(line)!r} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
-                "the path may be missing."
-            ) from error
-        if not any_label and (label := max(source, *children, *children.values())) >= self.num_nodes:
-            raise ValueError(f"label {label} in {_shorten(line)!r} is not below num_nodes={self.num_nodes}.")
-        true_path = self._check_graph(line, edges, children, source, goal)
-        if path is not None and path != true_path:
-            raise ValueError(f"the path {path} in {_shorten(line)!r} is not the path to the goal, {true_path}.")
-        return {"edges": edges, "source": source, "goal": goal, "path": path}
-
-    def _check_graph(self, line: str, edges: list, parent_of: dict, source: int, goal: int) -> list[int]:
-        """The path to the goal, after checking that the edges are a path-star of this size."""
-        leaves = set(parent_of) - set(parent_of.values())
-        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
-        paths = {leaf: [leaf] for leaf in leaves if right_size}  # else they could be many, and long
-        for path in paths.values():
-            while path[-1] in parent_of and len(path) <= self.path_length:
-                path.append(parent_of[path[-1]])
-        on_arms = {node for path in paths.values() for node in path}  # fewer where two arms share a node
-        star = len(on_arms) == self.nodes_used and all(
-            len(path) == self.path_length and path[-1] == source for path in paths.values()
-        )
-        if not (right_size and star):
-            raise ValueError(
-                f"{_shorten(line)!r} is not a graph of {self.degree} arms with {self.path_length} nodes each from "
-                f"source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was made with."
-            )
-        if goal not in leaves:
-            raise ValueError(f"goal {goal} in {_shorten(line)!r} is no leaf; the leaves are {sorted(leaves)}.")
-        return paths[goal][::-1]
+        return parse_line(self, text, any_label)
 
     def read_answer(self, text: str) -> list[int]:
-        return [
-            int(word) if word.isascii() and word.isdigit() and len(word) < 10 else -1
-            for word in text.replace(",", " ").split()
-        ]
+        return read_labels(text)
 
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
         """Score answers, given as node labels (-1 for anything else).
@@ -244,30 +207,12 @@ class PathStar(Task):
         return _mix64(mixed ^ _mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
 
 
-def _distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
-    """(n, k) uint16: in each row k distinct numbers below `high`, uniform. Fisher-Yates on all rows at once."""
-    pool = np.repeat(np.arange(high, dtype=np.uint16)[:, None], n, axis=1)  # (high, n): row swaps are contiguous
-    columns = np.arange(n)
-    for j in range(min(k, high - 1)):
-        pick = rng.integers(j, high, size=n, dtype=np.uint32)
-        picked = pool[pick, columns]
-        pool[pick, columns] = pool[j]
-        pool[j] = picked
-    return np.ascontiguousarray(pool[:k].T)
-
-
 def _mix64(x: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
     x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _label(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) < 10):
-        raise ValueError(f"{_shorten(word)!r} is not a node label")
-    return int(word)
 
 
 def _labels(answer: Sequence[int], number: int) -> np.ndarray:
@@ -278,11 +223,7 @@ def _labels(answer: Sequence[int], number: int) -> np.ndarray:
         labels = np.array(None)
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
         raise ValueError(
-            f"answer {number}, {_shorten(repr(answer))}, is no list of node labels; give whole numbers, with -1 for "
+            f"answer {number}, {shorten(repr(answer))}, is no list of node labels; give whole numbers, with -1 for "
             "anything that is no label."
         )
     return labels
-
-
-def _shorten(line: str) -> str:
-    return line if len(line) <= 80 else line[:77] + "..."

@@ -1,0 +1,1 @@
+"""The lines of examples/benchmark.py, one file per kind of work."""

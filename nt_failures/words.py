@@ -1,0 +1,127 @@
+"""Exact encoding of whole columns of text for word-level tokenizers: NumPy on the bytes, no Python per row.
+
+`WordTable.of(tokenizer)` gives a table for a tokenizer of `word_level_tokenizer`, also one saved and loaded; None for any
+other. A column that holds anything out of the ordinary encodes to None. In both cases the tokenizer itself has to do it,
+and to say what is wrong: what comes out of a table is what the tokenizer gives (tests/test_words.py compares them).
+"""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Regex, pre_tokenizers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+_SEPARATOR, _LETTER, _MARK, _OTHER = range(4)
+_SEPARATORS = b", \t\n\v\f\r"
+_PLAIN = [{"Sequence": {"id": "A", "type_id": 0}}]
+_WIDEST = 8
+"""Bytes of a word; so many fit into one number."""
+
+
+def word_splitter(marks: str) -> pre_tokenizers.PreTokenizer:
+    """Commas and blanks part words and vanish; each of `marks` is a word of its own."""
+    isolated = Regex("[" + "".join(f"\\{mark}" for mark in marks) + "]")
+    comma, mark = pre_tokenizers.Split(",", "removed"), pre_tokenizers.Split(isolated, "isolated")
+    return pre_tokenizers.Sequence([comma, mark, pre_tokenizers.WhitespaceSplit()])
+
+
+@dataclasses.dataclass(frozen=True)
+class WordTable:
+    """The words of a tokenizer, as numbers that can be looked up for all words of a column at once."""
+
+    kinds: np.ndarray
+    """(256,) what a byte is: separator, letter of a word, mark, anything else"""
+    codes: np.ndarray
+    """(V,) uint64, ascending: the bytes of each word, the first one lowest"""
+    ids: np.ndarray
+    """(V,) int32: the id of each word"""
+
+    @staticmethod
+    def of(tokenizer: PreTrainedTokenizerBase) -> "WordTable | None":
+        """The table of a word-level tokenizer; None where the tokenizer may do anything else."""
+        if type(tokenizer) is not PreTrainedTokenizerFast or tokenizer.unk_token is not None:
+            return None
+        return _table(tokenizer.backend_tokenizer.to_str())
+
+    def encode(self, texts: pa.StringArray) -> pa.ListArray | None:
+        """Ids of each text, a list array of int32; None if the tokenizer has to look itself."""
+        starts, lengths, data, firsts = self._words(texts)
+        if lengths is None or lengths.max(initial=0) > _WIDEST:
+            return None
+        codes = np.zeros(len(starts), dtype=np.uint64)
+        padded = np.concatenate([data, np.zeros(_WIDEST, dtype=np.uint8)])
+        for i in range(int(lengths.max(initial=0))):
+            letter = padded[starts + i].astype(np.uint64) << np.uint64(8 * i)
+            codes |= letter if i == 0 else np.where(lengths > i, letter, np.uint64(0))
+        places = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
+        if not np.array_equal(self.codes[places], codes):
+            return None  # a word that is not in the vocabulary
+        return pa.ListArray.from_arrays(pa.array(firsts), pa.array(self.ids[places]))
+
+    def positions(self, texts: pa.StringArray, encoded: pa.ListArray) -> pa.ListArray | None:
+        """Place of each token in its text, from 1; None where marks stand among the words, which are no symbols alone."""
+        if (self.kinds[_bytes(texts)[0]] == _MARK).any():
+            return None
+        firsts = encoded.offsets.to_numpy()
+        counts = np.diff(firsts)
+        places = np.arange(1, firsts[-1] + 1) - np.repeat(firsts[:-1], counts)
+        return pa.ListArray.from_arrays(encoded.offsets, pa.array(places.astype(np.int32)))
+
+    def _words(self, texts: pa.StringArray) -> tuple:
+        """Where words start, how long they are, the bytes, and which word each text starts with; Nones for odd text."""
+        data, offsets = _bytes(texts)
+        kinds = self.kinds[data]
+        if texts.null_count or (kinds == _OTHER).any():
+            return None, None, None, None
+        goes_on = np.zeros(len(data) + 1, dtype=bool)  # byte i belongs to the word of byte i - 1
+        goes_on[1:-1] = (kinds[1:] == _LETTER) & (kinds[:-1] == _LETTER)
+        goes_on[offsets] = False
+        inside = kinds != _SEPARATOR
+        begins = inside & ~goes_on[:-1]
+        starts = np.flatnonzero(begins)
+        ends = np.flatnonzero(inside & ~goes_on[1:])
+        firsts = np.zeros(len(data) + 1, dtype=np.int32)
+        np.cumsum(begins, out=firsts[1:])
+        return starts, ends + 1 - starts, data, firsts[offsets]
+
+
+@functools.lru_cache(maxsize=8)
+def _table(description: str) -> WordTable | None:
+    """From the JSON of a `tokenizers.Tokenizer`."""
+    parts = json.loads(description)
+    if parts["model"]["type"] != "WordLevel":
+        return None
+    vocabulary, added = parts["model"]["vocab"], [token["content"] for token in parts["added_tokens"]]
+    marks = "".join(word for word in vocabulary if len(word) == 1 and word.isascii() and not word.isalnum())
+    expected = json.loads(word_splitter(marks).__getstate__()) if marks else None
+    template = parts["post_processor"] or {"type": "TemplateProcessing", "single": _PLAIN}
+    if (
+        parts["pre_tokenizer"] != expected
+        or (template["type"], template["single"]) != ("TemplateProcessing", _PLAIN)
+        or any(parts[name] is not None for name in ("normalizer", "truncation", "padding"))
+    ):
+        return None
+    kinds = np.full(256, _OTHER, dtype=np.uint8)
+    kinds[list(_SEPARATORS)] = _SEPARATOR
+    words = {word.encode(): i for word, i in vocabulary.items() if word.isascii() and len(word) <= _WIDEST}
+    for word in words:
+        if word.isalnum():
+            kinds[list(word)] = _LETTER
+    kinds[list(marks.encode())] = _MARK
+    # An added token is found anywhere in a text, before it is split; only its odd bytes keep it out of ours.
+    if any((kinds[list(token.encode())] != _OTHER).all() for token in added):
+        return None
+    codes = {int.from_bytes(word, "little"): i for word, i in words.items() if (kinds[list(word)] != _OTHER).all()}
+    ordered = sorted(codes)
+    return WordTable(kinds, np.array(ordered, dtype=np.uint64), np.array([codes[c] for c in ordered], dtype=np.int32))
+
+
+def _bytes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of all texts, one after the other, and where each text starts and the last one ends."""
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    first, last = (int(offsets[0]), int(offsets[-1])) if len(texts) else (0, 0)
+    data = np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8)[first:last]
+    return data, offsets - first
