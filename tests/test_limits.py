@@ -8,9 +8,10 @@ import datasets
 import numpy as np
 import pytest
 
-from nt_failures.arguments import RunArguments, parse
+from nt_failures.arguments import parse
 from nt_failures.limits import LIMITS, not_finite
 from nt_failures.trainer import ObjectiveTrainingArguments
+from nt_failures.training_arguments import RunArguments
 
 NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))
 
