@@ -6,15 +6,17 @@ The recurrence of arXiv 2312.00752, equation 2, with the zero-order hold for A a
     y_t = C_t h_t
 
 Autograd through a loop over positions writes a gradient as large as the whole sequence at every position. Here forward and
-backward walk the positions once each, in place, on states of one position at a time, which a CPU's cache holds. Exponentials
-cost most, so the backward pass reads the forward pass's again: 2 B S N D numbers are kept for it.
+backward walk the positions in place, on the states of one position, which a CPU's cache holds. Of S states about sqrt(S) are
+kept for the backward pass, which computes those between them again: less time than writing all of them to memory.
 
 The two passes are operators of their own, so torch.compile does not unroll them and a FLOP counter sees the matrix products
 that transformers' scan has.
 
-Shapes: B rows, S positions, D channels, N states of a channel. Channels lie innermost, so every product runs along memory.
+Shapes: B rows, S positions, D channels, N states of a channel, K kept states. Channels lie innermost, so every product runs
+along memory. `bmm` is fast on a CPU for row vectors and contiguous results, so results are laid out by position.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +38,8 @@ def selective_scan(
     """
     tensors = (dt_BSD, x_BSD, A_ND, B_BSN, C_BSN)
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    y_BSD, states_SBND, _ = _forward(*tensors, keep=learning)
-    return y_BSD, states_SBND[-1].detach()
+    y_SBD, last_BND, _ = _forward(*tensors, keep=learning)
+    return y_SBD.transpose(0, 1), last_BND.detach()
 
 
 @torch.library.custom_op("nt_failures::selective_scan", mutates_args=())
@@ -49,20 +51,19 @@ def _forward(
     C_BSN: torch.Tensor,
     keep: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """y; the states and the decays exp(dt A) of all positions, or of the last one unless `keep`."""
-    y_BSD, states_SBND, decays_SBND = _empty(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep)
-    kept = len(states_SBND)
-    for t in range(dt_BSD.shape[1]):
-        decay_BND, state_BND = decays_SBND[t % kept], states_SBND[t % kept]
+    """y_SBD, the last state and, if `keep`, the states before every `_stride` positions."""
+    y_SBD, state_BND, kept_KBND = _empty(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep)
+    stride = _stride(len(y_SBD))
+    decay_BND = torch.empty_like(state_BND)
+    state_BND.zero_()
+    for t in range(len(y_SBD)):
+        if keep and t % stride == 0:
+            kept_KBND[t // stride] = state_BND
         torch.mul(dt_BSD[:, t, None], A_ND, out=decay_BND).exp_()
-        if t == 0:
-            torch.mul(B_BSN[:, t, :, None], x_BSD[:, t, None], out=state_BND)
-        else:
-            torch.mul(states_SBND[(t - 1) % kept], decay_BND, out=state_BND)
-            state_BND.addcmul_(B_BSN[:, t, :, None], x_BSD[:, t, None])
-        # `out` also keeps autocast, under which operators still run, from rounding states to 16 bits.
-        torch.bmm(C_BSN[:, t, None], state_BND, out=y_BSD[:, t, None])
-    return y_BSD, states_SBND, decays_SBND
+        state_BND.mul_(decay_BND).addcmul_(B_BSN[:, t, :, None], x_BSD[:, t, None])
+        # With `out`, autocast does not round the states to 16 bits.
+        torch.bmm(C_BSN[:, t, None], state_BND, out=y_SBD[t, :, None])
+    return y_SBD, state_BND, kept_KBND
 
 
 @_forward.register_fake
@@ -75,54 +76,74 @@ def _empty(
     keep: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows, positions, channels = dt_BSD.shape
-    shape = (positions if keep else 1, rows, len(A_ND), channels)
-    return dt_BSD.new_empty(dt_BSD.shape), dt_BSD.new_empty(shape), dt_BSD.new_empty(shape)
+    state = (rows, len(A_ND), channels)
+    kept = math.ceil(positions / _stride(positions)) if keep else 0
+    return dt_BSD.new_empty(positions, rows, channels), dt_BSD.new_empty(state), dt_BSD.new_empty(kept, *state)
+
+
+def _stride(positions: int) -> int:
+    """Positions from one kept state to the next."""
+    return math.isqrt(positions - 1) + 1
 
 
 @torch.library.custom_op("nt_failures::selective_scan_backward", mutates_args=())
 def _backward(
-    dy_BSD: torch.Tensor,
+    dy_SBD: torch.Tensor,
     dt_BSD: torch.Tensor,
     x_BSD: torch.Tensor,
     A_ND: torch.Tensor,
     B_BSN: torch.Tensor,
     C_BSN: torch.Tensor,
-    states_SBND: torch.Tensor,
-    decays_SBND: torch.Tensor,
+    kept_KBND: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of dt, x, A, B and C: the recurrence backwards, from the last position to the first."""
-    ddt_BSD, dx_BSD, dA_ND, dB_BSN, dC_BSN = _empty_gradients(
-        dy_BSD, dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, states_SBND, decays_SBND
-    )
-    dstate_BND = torch.zeros_like(states_SBND[0])
-    dA_BND = torch.zeros_like(dstate_BND)
-    scratch_BND = torch.empty_like(dstate_BND)
-    for t in reversed(range(dt_BSD.shape[1])):
-        dstate_BND.addcmul_(C_BSN[:, t, :, None], dy_BSD[:, t, None])
-        torch.bmm(states_SBND[t], dy_BSD[:, t, :, None], out=dC_BSN[:, t, :, None])
-        torch.bmm(dstate_BND, x_BSD[:, t, :, None], out=dB_BSN[:, t, :, None])
-        torch.bmm(B_BSN[:, t, None], dstate_BND, out=dx_BSD[:, t, None])
-        if t == 0:
-            ddt_BSD[:, 0] = 0  # nothing stands before the first position that could decay
-            break
-        dstate_BND.mul_(decays_SBND[t])
-        torch.mul(dstate_BND, states_SBND[t - 1], out=scratch_BND)  # the gradient of the exponent, dt A
-        dA_BND.addcmul_(scratch_BND, dt_BSD[:, t, None])
-        torch.sum(scratch_BND.mul_(A_ND), dim=1, out=ddt_BSD[:, t])
-    return ddt_BSD, dx_BSD, torch.sum(dA_BND, dim=0, out=dA_ND), dB_BSN, dC_BSN
+    """Gradients: ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN."""
+    ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN = _empty_gradients(dy_SBD, dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, kept_KBND)
+    positions = len(dy_SBD)
+    stride = _stride(positions)
+    states = dt_BSD.new_empty(stride + 1, *kept_KBND.shape[1:])
+    decays = torch.empty_like(states[1:])
+    dstate_BND, dA_BND = torch.zeros_like(states[:2])
+    for start in reversed(range(0, positions, stride)):
+        columns = range(start, min(start + stride, positions))
+        states[0] = kept_KBND[start // stride]
+        for i, t in enumerate(columns):  # the forward pass again
+            torch.mul(dt_BSD[:, t, None], A_ND, out=decays[i]).exp_()
+            torch.mul(states[i], decays[i], out=states[i + 1]).addcmul_(B_BSN[:, t, :, None], x_BSD[:, t, None])
+        for i, t in reversed(list(enumerate(columns))):
+            dstate_BND.addcmul_(C_BSN[:, t, :, None], dy_SBD[t, :, None])
+            torch.bmm(dy_SBD[t, :, None], states[i + 1].mT, out=dC_SBN[t, :, None])
+            torch.bmm(x_BSD[:, t, None], dstate_BND.mT, out=dB_SBN[t, :, None])
+            torch.bmm(B_BSN[:, t, None], dstate_BND, out=dx_SBD[t, :, None])
+            dstate_BND.mul_(decays[i])
+            exponent_BND = torch.mul(dstate_BND, states[i], out=decays[i])  # the gradient of dt A
+            dA_BND.addcmul_(exponent_BND, dt_BSD[:, t, None])
+            torch.sum(exponent_BND.mul_(A_ND), dim=1, out=ddt_SBD[t])
+    return ddt_SBD, dx_SBD, torch.sum(dA_BND, dim=0, out=dA_ND), dB_SBN, dC_SBN
 
 
 @_backward.register_fake
-def _empty_gradients(dy_BSD: torch.Tensor, *inputs_and_kept: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return tuple(tensor.new_empty(tensor.shape) for tensor in inputs_and_kept[:5])
+def _empty_gradients(
+    dy_SBD: torch.Tensor,
+    dt_BSD: torch.Tensor,
+    x_BSD: torch.Tensor,
+    A_ND: torch.Tensor,
+    B_BSN: torch.Tensor,
+    C_BSN: torch.Tensor,
+    kept_KBND: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    positions, rows, channels = dy_SBD.shape
+    wide, narrow = (positions, rows, channels), (positions, rows, len(A_ND))
+    return tuple(dt_BSD.new_empty(shape) for shape in (wide, wide, A_ND.shape, narrow, narrow))
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:-1], *output[1:])
+    ctx.save_for_backward(*inputs[:-1], output[-1])
+    ctx.set_materialize_grads(False)  # else zeros as large as the kept states are written
 
 
-def _gradients(ctx: Any, dy_BSD: torch.Tensor, *_: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    return (*_backward(dy_BSD, *ctx.saved_tensors), None)
+def _gradients(ctx: Any, dy_SBD: torch.Tensor, *_: None) -> tuple[torch.Tensor | None, ...]:
+    ddt, dx, dA, dB, dC = _backward(dy_SBD, *ctx.saved_tensors)
+    return ddt.transpose(0, 1), dx.transpose(0, 1), dA, dB.transpose(0, 1), dC.transpose(0, 1), None
 
 
 _forward.register_autograd(_gradients, setup_context=_keep_for_backward)
