@@ -115,7 +115,10 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list
 
 def table(milliseconds: dict[str, list[float]]) -> str:
     """Markdown: medians, and how many times faster than transformers' own scan, round by round."""
-    lines = ["| model and scan | ms per training step, median | times faster than transformers' own scan |", "|---|---|---|"]
+    lines = [
+        "| model and scan | ms per training step, median | times faster than transformers' own scan |",
+        "|---|---|---|",
+    ]
     for name, times in milliseconds.items():
         ratios = sorted(stock / own for stock, own in zip(milliseconds[STOCK], times, strict=True))
         spread = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"

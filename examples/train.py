@@ -16,7 +16,7 @@ from typing import NoReturn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
+from nt_failures import arguments, checkpoints, finder, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict:
         rows = load_splits(task, **args.data.knobs())
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, args.model.mamba_scan)
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
 
@@ -62,6 +62,8 @@ def main(argv: list[str]) -> dict:
     runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
         print(runs.headline(args, model))
+        if scan := mamba_scan.running(model):
+            print(scan)
 
     start = time.monotonic()
     with StopOnSignal() as stop:

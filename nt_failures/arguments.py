@@ -11,7 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.integrations import get_reporting_integration_callbacks
 
-from nt_failures import finder
+from nt_failures import finder, mamba_scan
 from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.trainer import ObjectiveTrainingArguments
@@ -49,6 +49,14 @@ class ModelArguments:
     model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
     config_overrides: str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+    mamba_scan: str = _help(
+        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, exact), or "
+        "`transformers` (its own).",
+        "auto",
+    )
+
+    def __post_init__(self) -> None:
+        mamba_scan.check_scan(self.mamba_scan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,11 +74,17 @@ class TorchScanMixer(MambaMixer):
         dt_BSD, A_ND, B_BSN, C_BSN = (t.to(exact) for t in (dt_BSD, A_DN.T, B_BSN.float(), C_BSN))
         y_BSD, state_BND = selective_scan(dt_BSD, dt_BSD * u_BSD.float(), A_ND.contiguous(), B_BSN, C_BSN)
         y_BSD = (y_BSD + u_BSD * self.D.float()) * F.silu(gate_BSD)
-        return self.out_proj(y_BSD.to(dtype)), conv_BDK, state_BND.transpose(1, 2).to(dtype)
+        return self.out_proj(y_BSD.to(dtype)), conv_BDK, state_BND.transpose(1, 2)
 
 
 def _masked(states_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
     return states_BSD if mask_BS is None else (states_BSD * mask_BS[:, :, None]).to(states_BSD.dtype)
+
+
+def check_scan(scan: str) -> None:
+    """Raise ValueError unless it is one of `SCANS`."""
+    if scan not in SCANS:
+        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")
 
 
 def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
@@ -90,8 +96,7 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
     Raises:
         ValueError: an unknown choice, or "torch" for a model without Mamba-1 layers.
     """
-    if scan not in SCANS:
-        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")
+    check_scan(scan)
     mixers = [module for module in model.modules() if isinstance(module, MambaMixer)]
     if scan == "torch" and not mixers:
         raise ValueError(
@@ -121,4 +126,4 @@ def running(model: torch.nn.Module) -> str | None:
     found = [name for kind, name in kinds.items() if any(isinstance(module, kind) for module in model.modules())]
     if not found:
         return None
-    return f"{found[0]}: {'mamba-ssm kernels' if kernels_installed() else 'transformers own torch scan'}"
+    return f"{found[0]}: " + ("mamba-ssm kernels" if kernels_installed() else "transformers' own torch scan")

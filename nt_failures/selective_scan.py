@@ -141,9 +141,13 @@ def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple[torch.Tensor, torc
     ctx.set_materialize_grads(False)  # else zeros as large as the kept states are written
 
 
-def _gradients(ctx: Any, dy_SBD: torch.Tensor, *_: None) -> tuple[torch.Tensor | None, ...]:
+def _gradients(ctx: Any, dy_SBD: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
+    if dy_SBD is None:  # nothing after the scan asked for a gradient
+        return (None,) * 6
     ddt, dx, dA, dB, dC = _backward(dy_SBD, *ctx.saved_tensors)
-    return ddt.transpose(0, 1), dx.transpose(0, 1), dA, dB.transpose(0, 1), dC.transpose(0, 1), None
+    ddt, dx, dB, dC = (gradient.transpose(0, 1) for gradient in (ddt, dx, dB, dC))
+    # contiguous, because torch.compile expects other strides behind softplus than its backward pass has (torch 2.13)
+    return ddt.contiguous(), dx, dA, dB, dC, None
 
 
 _forward.register_autograd(_gradients, setup_context=_keep_for_backward)
@@ -156,6 +160,8 @@ def _forward_flops(dt: Sequence[int], x: Sequence[int], A: Sequence[int], *_: An
 
 
 @register_flop_formula(torch.ops.nt_failures.selective_scan_backward)
-def _backward_flops(dy: Sequence[int], dt: Sequence[int], x: Sequence[int], A: Sequence[int], *_: Any, **__: Any) -> int:
+def _backward_flops(
+    dy: Sequence[int], dt: Sequence[int], x: Sequence[int], A: Sequence[int], *_: Any, **__: Any
+) -> int:
     """The gradients of C and h."""
     return 4 * dt[0] * dt[1] * A[0] * A[1]
