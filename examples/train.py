@@ -27,7 +27,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import checkpoints, finder, models, report, runs
+from nt_failures import checkpoints, finder, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -46,6 +46,8 @@ def main(argv: list[str]) -> dict:
     runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
         print(runs.headline(args, trainer.model))
+        if scan := mamba_scan.running(trainer.model):
+            print(scan)
 
     seconds = train(trainer, checkpoint)
 
@@ -83,7 +85,7 @@ def build_trainer(
 ) -> ntf.ObjectiveTrainer:
     """The model, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, args.model.mamba_scan)
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(

@@ -12,7 +12,7 @@ from transformers import HfArgumentParser
 
 from nt_failures import finder
 from nt_failures.limits import check_finite
-from nt_failures.options import RunOptions, TrainerOptions, option
+from nt_failures.options import RunOptions, TrainerOptions, check_scan, option
 from nt_failures.tasks.base import Task, check_integers
 
 if TYPE_CHECKING:  # imports torch
@@ -47,6 +47,14 @@ class ModelArguments:
     model: str = option("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
     config_overrides: str = option("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = option("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+    mamba_scan: str = option(
+        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, exact), or "
+        "`transformers` (its own).",
+        "auto",
+    )
+
+    def __post_init__(self) -> None:
+        check_scan(self.mamba_scan)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
+from nt_failures import mamba_scan
 from nt_failures.layout import IGNORE, predicting
 
 NAME = "objective_modules"
@@ -90,11 +91,13 @@ def unembed(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
 
 
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A new trunk of the model's own kind with this many layers, for `inputs_embeds`; it embeds no tokens."""
+    """A new trunk of the model's own kind with this many layers and its scan, for `inputs_embeds`; it embeds no tokens."""
     config = copy.deepcopy(model.config)
     config.num_hidden_layers = layers
     trunk = AutoModel.from_config(config)
     trunk.set_input_embeddings(torch.nn.Identity())
+    if mamba_scan.uses_torch_scan(model):
+        mamba_scan.use_scan(trunk, "torch")
     return trunk
 
 

@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, sums, whole
+from nt_failures import attached, finder, mamba_scan, sums, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -39,7 +39,8 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     """Load model, tokenizer, objective and task from a folder or Hub repository.
 
     A stock model that says nothing about an objective loads as next-token in forward order. An objective or task of your
-    own must be imported before: no file of a model runs a module of yours, or any code at all.
+    own must be imported before: no file of a model runs a module of yours, or any code at all. A Mamba-1 gets the scan that
+    `mamba_scan.use_scan(model)` chooses.
 
     Args:
         revision: branch, tag or commit of a Hub repository; its main branch if not given.
@@ -65,6 +66,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         task = read_task(described["task"]) if "task" in described else None
     with _damage_named(name_or_path, "config.json or the weights"):
         model = _model(name_or_path, revision, kwargs)
+    mamba_scan.use_scan(model)
     objective.attach(model)
     if attached.has_modules(model):
         attached.load(model, _modules_file(name_or_path, revision))

@@ -16,6 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nt_failures import mamba_scan
+
 CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 """What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
 
@@ -98,6 +100,7 @@ def load_model(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     config_overrides: Mapping[str, Any] | None = None,
+    scan: str = "auto",
     **kwargs: Any,
 ) -> PreTrainedModel:
     """A causal LM that fits the tokenizer.
@@ -108,10 +111,11 @@ def load_model(
         tokenizer: its size sets the vocabulary of a new model; a checkpoint's embedding only ever grows.
         max_length: longest sequence, in tokens, that the model must take.
         config_overrides: fields of the model's own config class, for example `{"n_head": 2}`.
+        scan: what a Mamba-1 runs, one of `options.SCANS`.
         kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...).
 
     Raises:
-        ValueError: an unknown config field, or a checkpoint with fewer positions than `max_length`.
+        ValueError: an unknown config field or scan, or a checkpoint with fewer positions than `max_length`.
     """
     overrides = dict(config_overrides or {})
     size = _SIZE.fullmatch(name_or_path)
@@ -134,6 +138,7 @@ def load_model(
         model = AutoModelForCausalLM.from_config(config, **kwargs)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
+    mamba_scan.use_scan(model, scan)
     check_length(model, max_length)
     return model
 

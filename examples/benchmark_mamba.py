@@ -1,0 +1,133 @@
+"""Milliseconds of a Mamba-1's training step by its selective scan, and of a GPT-2 of the same size beside them.
+
+    python examples/benchmark_mamba.py
+    python examples/benchmark_mamba.py --rounds 11 --json mamba.json
+
+The steps are interleaved: each round takes one of every kind, so a busy machine slows all of them alike. The table gives
+medians over the rounds, and ratios to transformers' own scan. mambapy takes part where it is installed.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedModel
+from transformers.utils.import_utils import is_mambapy_available
+
+from nt_failures import mamba_scan
+
+VOCABULARY = 60
+STOCK = "Mamba, transformers' own torch scan"
+OURS = "Mamba, nt_failures' torch scan"
+
+
+def main(argv: list[str]) -> dict:
+    """Measure, print the table, write the file. Returns what is in the file."""
+    args = parse(argv)
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    models = {name: model.to(device).train() for name, model in build(args.hidden, args.layers, args.positions).items()}
+    ids = torch.randint(VOCABULARY, (args.batch, args.positions), device=device)
+    steps = {name: training_step(model, ids) for name, model in models.items()}
+    milliseconds = measure(steps, args.rounds)
+    found = {
+        "batch": args.batch,
+        "positions": args.positions,
+        "hidden": args.hidden,
+        "layers": args.layers,
+        "rounds": args.rounds,
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "torch": torch.__version__,
+        "milliseconds": milliseconds,
+    }
+    print(table(milliseconds))
+    if args.json is not None:
+        args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return found
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The flags; numbers below 1 are errors."""
+    parser = argparse.ArgumentParser(prog="examples/benchmark_mamba.py", description=__doc__.splitlines()[0])
+    sizes = {"batch": 64, "positions": 40, "hidden": 128, "layers": 4, "rounds": 7}
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--json", type=Path, help="write every round's milliseconds to this file")
+    args = parser.parse_args(argv)
+    for name in sizes:
+        if vars(args)[name] < 1:
+            raise ValueError(f"{name}={vars(args)[name]} is not positive.")
+    return args
+
+
+def build(hidden: int, layers: int, positions: int) -> dict[str, PreTrainedModel]:
+    """The models to time; the Mambas have the same weights."""
+    tokens = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    config = MambaConfig(hidden_size=hidden, num_hidden_layers=layers, **tokens)
+    stock = MambaForCausalLM(config)
+    models = {STOCK: stock}
+    if is_mambapy_available():
+        models["Mamba, mambapy"] = MambaForCausalLM(
+            MambaConfig(hidden_size=hidden, num_hidden_layers=layers, use_mambapy=True, **tokens)
+        )
+        models["Mamba, mambapy"].load_state_dict(stock.state_dict())
+    models[OURS] = copy.deepcopy(stock)
+    mamba_scan.use_scan(models[OURS], "torch")
+    heads = max(1, hidden // 64)
+    models["GPT-2"] = GPT2LMHeadModel(
+        GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=positions, **tokens)
+    )
+    return models
+
+
+def training_step(model: PreTrainedModel, ids: torch.Tensor) -> Callable[[], None]:
+    """A function that makes one step of AdamW on these ids."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(ids, labels=ids, use_cache=False).loss.backward()
+        optimizer.step()
+        if ids.is_cuda:
+            torch.cuda.synchronize()
+
+    return step
+
+
+def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every step in every round, after one round that does not count."""
+    milliseconds = {name: [] for name in steps}
+    for counts in range(rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if counts:
+                milliseconds[name].append(1000 * (time.perf_counter() - start))
+    return milliseconds
+
+
+def table(milliseconds: dict[str, list[float]]) -> str:
+    """Markdown: medians, and how many times faster than transformers' own scan, round by round."""
+    lines = [
+        "| model and scan | ms per training step, median | times faster than transformers' own scan |",
+        "|---|---|---|",
+    ]
+    for name, times in milliseconds.items():
+        ratios = sorted(stock / own for stock, own in zip(milliseconds[STOCK], times, strict=True))
+        spread = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        lines.append(f"| {name} | {statistics.median(times):,.0f} | {'1' if name == STOCK else spread} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
