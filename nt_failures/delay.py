@@ -164,19 +164,18 @@ def growth_table(runs: Sequence[Run], baseline: str) -> str:
             rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
     note = (
         "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap intervals over "
-        "the seeds of each graph: what other graphs of the same size would give is not in them. `not identified`: too few values of the factor among the solved runs. The form (a factor for each node, so exponential "
+        "the seeds of each graph: what other graphs of the same size would give is not in them. `not identified`: too few solved runs, or too few values of the factor among them. The form (a factor for each node, so exponential "
         "growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
     return f"{_table(rows)}\n\n{note}"
 
 
 def _factor(logs: np.ndarray | None) -> str:
-    """A factor with its interval, from the logarithms of estimate and replicates."""
-    if logs is None:
+    """A factor with its interval, from the logarithms of estimate and replicates; no figure without an interval."""
+    bounds = None if logs is None else survival.interval(logs[1:])
+    if bounds is None:
         return "not identified"
-    bounds = survival.interval(logs[1:])
-    where = "no interval" if bounds is None else f"{math.exp(bounds[0]):.2g}, {math.exp(bounds[1]):.2g}"
-    return f"x {math.exp(logs[0]):.2g} [{where}]"
+    return f"x {math.exp(logs[0]):.2g} [{math.exp(bounds[0]):.2g}, {math.exp(bounds[1]):.2g}]"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -107,6 +107,15 @@ def test_growth_that_nobody_has_seen():
     assert delay.growth(runs(None, None, None)) == {}
 
 
+def test_no_figure_without_an_interval():
+    """Catches: a growth read off one run a graph, of which nobody knows how far luck has made it."""
+    made = [each for each in grown("next_token", 3) if each.seed == 0]
+    assert delay.growth(made)
+    assert "| next_token | muon | 5 of 5 | not identified | not identified | not identified |" in delay.markdown(
+        made, "x"
+    )
+
+
 def test_tables_say_what_is_a_bound_and_what_is_not_known():
     """Catches: a censored median without its sign, a ratio of two growths where one is unknown."""
     text = delay.markdown(grown("next_token", 30, budget=4000) + grown("cure", 1.2), "next_token")
