@@ -18,7 +18,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
+from nt_failures import arguments, checkpoints, finder, launch, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -29,6 +29,8 @@ QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
+    if note := launch.said("examples/train.py", args.training.world_size):
+        print(note, file=sys.stderr)
     checkpoint = runs.check_output_dir(args)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)

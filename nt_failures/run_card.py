@@ -43,7 +43,10 @@ def card_of_trainer(
     """
     folder = Path(trainer.args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if trainer.is_fsdp_enabled:  # one process writes the card, and a sharded model answers only if all of them ask
+        model = load(str(folder)).model
+    else:
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     results = read_results(folder)
     if not _is_of(results, trainer):
         results = known_results(trainer)

@@ -6,6 +6,8 @@ import torch
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from nt_failures import launch
+
 OPTIMIZERS = ("adamw", "muon")
 
 
@@ -33,6 +35,8 @@ class ObjectiveTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        if launch.needs_cpu():
+            self.use_cpu = True
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
