@@ -78,7 +78,9 @@ def build_trainer(
 ) -> ntf.ObjectiveTrainer:
     """The model, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    attention = args.model.attn_implementation
+    kernels = {} if attention is None else {"attn_implementation": attention}
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, **kernels)
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
@@ -124,7 +126,7 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted; what was saved before stays, and --resume goes on from it", file=sys.stderr)

@@ -49,6 +49,9 @@ class ModelArguments:
     model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
     config_overrides: str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+    attn_implementation: str | None = _help(
+        "`eager`, `sdpa`, `flash_attention_2`, ...; default: the model's own.", None
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,8 @@ def known_results(trainer: "ObjectiveTrainer") -> dict[str, Any]:
         known["n"] = trainer.eval_rows
     if task is not None:
         known |= {"chance": task.chance, "decision_position": task.decision_position(trainer.objective.order)}
+    if trainer.throughput is not None:
+        known["throughput"] = trainer.throughput.to_dict()
     if trainer.state.global_step:
         budget = budget_of(trainer)
         known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}

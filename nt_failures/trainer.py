@@ -1,6 +1,6 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-It adds three things to the Trainer (steady.py: one that loses nothing): the loss is the objective's, the metrics come from
+It adds three things to the Trainer (steady.py: one that loses nothing; measured.py: one that knows what its steps cost): the loss is the objective's, the metrics come from
 predictions (forced, free, parallel), and the objective and task are saved beside the model.
 """
 
@@ -19,17 +19,16 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, objective_metrics, predict
-from nt_failures.flops import StepFlops
+from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
-from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
-class ObjectiveTrainer(SteadyTrainer):
+class ObjectiveTrainer(MeasuredTrainer):
     """Train a stock causal LM under an objective.
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
@@ -77,16 +76,6 @@ class ObjectiveTrainer(SteadyTrainer):
         self._parts: dict[str, torch.Tensor] = {}
         self._items = torch.zeros(())
         self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
-        self._flops = StepFlops()
-
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `transformers.Trainer`; counts the FLOPs of the first one."""
-        with self._flops.counting(len(inputs["input_ids"])):
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """FLOPs of a step on this batch, forward and backward, as counted on the first: of the objective, not of the model."""
-        return self._flops.of(len(inputs["input_ids"]))
 
     def compute_loss(
         self,
