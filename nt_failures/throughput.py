@@ -156,6 +156,6 @@ class Clock:
             device=name,
             processes=accelerator.num_processes,
             precision=used,
-            attention=model.config._attn_implementation,
+            attention=None if model._is_stateful else model.config._attn_implementation,
             compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
         )
