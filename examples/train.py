@@ -27,7 +27,7 @@ from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import checkpoints, finder, mamba_scan, models, report, runs
+from nt_failures import checkpoints, finder, launch, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -36,6 +36,8 @@ from nt_failures.stopping import StopOnSignal
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
+    if note := launch.said("examples/train.py", args.training.world_size):
+        print(note, file=sys.stderr)
     checkpoint = runs.check_output_dir(args)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
@@ -85,7 +87,11 @@ def build_trainer(
 ) -> ntf.ObjectiveTrainer:
     """The model, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, args.model.mamba_scan)
+    attention = args.model.attn_implementation
+    kernels = {} if attention is None else {"attn_implementation": attention}
+    model = models.load_model(
+        args.model.model, tokenizer, longest, args.model.config_overrides, args.model.mamba_scan, **kernels
+    )
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
@@ -134,7 +140,7 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted; what was saved before stays, and --resume goes on from it", file=sys.stderr)

@@ -52,6 +52,9 @@ class ModelArguments:
         "`transformers` (its own).",
         "auto",
     )
+    attn_implementation: str | None = option(
+        "`eager`, `sdpa`, `flash_attention_2`, ...; default: the model's own.", None
+    )
 
     def __post_init__(self) -> None:
         check_scan(self.mamba_scan)

@@ -76,9 +76,11 @@ class SampleTableCallback(TrainerCallback):
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Predict the samples afresh, and show them. An evaluation of another split, under another prefix, shows none."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
-        if not (state.is_world_process_zero and during_training and len(self.task.answers(self.columns))):
+        if not (during_training and len(self.task.answers(self.columns))):
             return
-        rows = self.sample(kwargs["model"])
+        rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
+        if not state.is_world_process_zero:
+            return
         tqdm.write(f"step {state.global_step}\n" + text_table(self.HEAD, rows))
         self._track(args, state, rows)
 

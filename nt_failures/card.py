@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from nt_failures import finder, report
+from nt_failures import finder, report, throughput
 from nt_failures.card_data import NO_SCORE, Run, metadata
 from nt_failures.records import recipe_text
 from nt_failures.snippet import other_ways, snippet
@@ -146,6 +146,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if hardware := results.get("hardware"):
         threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""
         rows.append(("hardware", f"{hardware['device']} ({hardware['machine']}{threads})"))
+    if results.get("throughput"):
+        rows.append(("throughput", throughput.line(results["throughput"])))
     versions = dict(results.get("versions", {}))
     commit = versions.pop("commit", None)
     if versions:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -32,9 +33,11 @@ class LossWatch:
 
 
 @torch.no_grad()
-def finite(model: torch.nn.Module) -> bool:
-    """Whether every weight of the model is a finite number."""
-    return bool(torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all())
+def finite(model: torch.nn.Module, accelerator: Accelerator) -> bool:
+    """Whether every weight of the model is a finite number, on all processes; all of them must call it alike."""
+    here = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]  # a shard of it, or all
+    whole = torch.stack([weights.isfinite().all() for weights in here]).all()
+    return bool(accelerator.gather(whole.reshape(1)).all())
 
 
 def diverged(what: str, step: int, learning_rate: float, checkpoint: Path | None) -> FloatingPointError:

@@ -21,6 +21,9 @@ from nt_failures import mamba_scan
 CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 """What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
 
+MASKED_ATTENTION = ("eager", "sdpa")
+"""Attention implementations of transformers that take a mask of any form; flash attention knows causal and padding alone."""
+
 
 def _heads(width: int) -> int:
     """Heads of 64 dimensions, as GPT-2 has them; one where the width is no multiple of that."""
@@ -183,8 +186,10 @@ def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eo
 
 
 def capabilities(model: PreTrainedModel) -> frozenset[str]:
-    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape."""
-    return frozenset({"hidden_states"}) if model._is_stateful else frozenset(CAPABILITIES)
+    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape, nor has flash attention."""
+    if model._is_stateful or model.config._attn_implementation not in MASKED_ATTENTION:
+        return frozenset({"hidden_states"})
+    return frozenset(CAPABILITIES)
 
 
 def check_needs(objective: Any, model: PreTrainedModel) -> None:
@@ -192,14 +197,19 @@ def check_needs(objective: Any, model: PreTrainedModel) -> None:
     missing = sorted(objective.needs - capabilities(model))
     if missing:
         raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {type(model).__name__} does not offer; train "
-            "it with an attention model (gpt2, gpt_neox, llama), or take another objective."
+            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
+            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
             "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
         )
+
+
+def _named(model: PreTrainedModel) -> str:
+    kind = type(model).__name__
+    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"
 
 
 def parameter_count(model: torch.nn.Module) -> int:

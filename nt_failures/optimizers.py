@@ -1,6 +1,8 @@
 """Muon for the matrices inside the blocks, AdamW for everything else, as one optimizer."""
 
-from collections.abc import Callable
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from transformers.pytorch_utils import Conv1D
 
 from nt_failures.attached import VocabularyHead
 
+# Shapes: N matrices of R rows and C columns.
+
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
     """Weights of linear layers, without those to the vocabulary: what Muon's orthogonalised step is meant for."""
@@ -18,10 +22,64 @@ def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
     return {m.weight for m in linear if m is not head and not isinstance(m, VocabularyHead)}
 
 
-class MuonAdamW(torch.optim.Optimizer):
-    """torch.optim.Muon on `matrix_parameters`, torch.optim.AdamW on the rest (Keller Jordan's division of labour).
+def orthogonalised(
+    matrices_NRC: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> torch.Tensor:
+    """Newton-Schulz iterations towards the nearest orthogonal matrix of each, in bfloat16; those of `torch.optim.Muon`."""
+    a, b, c = coefficients
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x = matrices_NRC.bfloat16()
+    x = x.mT if tall else x
+    x = x / x.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
-    Schedulers scale both learning rates alike. One `state_dict` holds both, so the Trainer's checkpoints resume it.
+
+class StackedMuon(torch.optim.Muon):
+    """`torch.optim.Muon`, with all matrices of one shape stepped together.
+
+    One small matrix at a time leaves a GPU waiting for kernels to start: a block's matrices come in as few shapes as a model
+    of many blocks has, so a handful of batched products does it.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+        """One step. Options of the groups, and the state, are those of `torch.optim.Muon`."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            alike = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike[parameter.shape, parameter.dtype, parameter.device].append(parameter)
+            for parameters in alike.values():
+                self._step_together(parameters, group)
+        return loss
+
+    def _step_together(self, parameters: Sequence[nn.Parameter], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        wanted = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+        updates = orthogonalised(torch.stack(wanted), group["ns_coefficients"], group["ns_steps"], group["eps"])
+        rows, columns = parameters[0].shape
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        rate = group["lr"] * math.sqrt(max(1, rows / columns))
+        torch._foreach_add_(parameters, updates.to(parameters[0].dtype).unbind(), alpha=-rate)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon on `matrix_parameters`, torch's fused AdamW on the rest (Keller Jordan's division of labour).
+
+    Schedulers scale both learning rates alike. It has the groups and the state of any torch optimizer, so the Trainer's
+    checkpoints resume it.
 
     Args:
         model: whose trainable parameters to optimise.
@@ -46,7 +104,7 @@ class MuonAdamW(torch.optim.Optimizer):
         chosen = [p for p in trainable if p in matrices]
         if not chosen or not rest:
             raise ValueError("muon needs trainable linear layers and other parameters; use optimizer='adamw'.")
-        self.muon = torch.optim.Muon(chosen, lr=muon_lr, weight_decay=weight_decay)
+        self.muon = StackedMuon(chosen, lr=muon_lr, weight_decay=weight_decay)
         self.adamw = torch.optim.AdamW(
             [
                 {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
@@ -55,13 +113,16 @@ class MuonAdamW(torch.optim.Optimizer):
             lr=lr,
             betas=betas,
             eps=eps,
+            fused=True,
         )
         super().__init__([{"params": trainable}], {"lr": lr})
-        self._share_groups()
-
-    def _share_groups(self) -> None:
-        # The very dictionaries of the two optimizers, so that a scheduler's change reaches them.
         self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
+        self._share()
+
+    def _share(self) -> None:
+        # The very groups and state of the two, so that a schedule, a checkpoint or sharding that changes one changes both.
+        self.adamw.param_groups, self.muon.param_groups = self.param_groups[:2], self.param_groups[2:]
+        self.adamw.state = self.muon.state = self.state
 
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
@@ -74,12 +135,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self.muon.step()
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """State of both, by name."""
-        return {"adamw": self.adamw.state_dict(), "muon": self.muon.state_dict()}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        self.adamw.load_state_dict(state_dict["adamw"])
-        self.muon.load_state_dict(state_dict["muon"])
-        self._share_groups()
+        super().load_state_dict(state_dict)
+        self._share()

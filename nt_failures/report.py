@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nt_failures import figures
+from nt_failures import figures, throughput
 from nt_failures.objectives.base import Objective
 from nt_failures.predictor import Columns, Predictor
 from nt_failures.scoring import wilson
@@ -59,6 +59,8 @@ def summary(results: Mapping[str, Any], folder: str) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
     table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
     speed = f"{results['steps']:,} steps in {results['train_seconds']:,.0f} s"
+    if results.get("throughput"):
+        speed = f"{throughput.line(results['throughput'])}\n{speed}"
     return f"\n{table}\n\n{results['diagnosis']['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"
 
 

@@ -43,7 +43,10 @@ def card_of_trainer(
     """
     folder = Path(trainer.args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    if trainer.is_fsdp_enabled:  # one process writes the card, and a sharded model answers only if all of them ask
+        model = load(str(folder)).model
+    else:
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     results = read_results(folder)
     if not _is_of(results, trainer):
         results = known_results(trainer)
@@ -90,6 +93,8 @@ def known_results(trainer: "ObjectiveTrainer") -> dict[str, Any]:
         known["n"] = trainer.eval_rows
     if task is not None:
         known |= {"chance": task.chance, "decision_position": task.decision_position(trainer.objective.order)}
+    if trainer.throughput is not None:
+        known["throughput"] = trainer.throughput.to_dict()
     if trainer.state.global_step:
         budget = budget_of(trainer)
         known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}

@@ -174,6 +174,7 @@ def results(
         "examples": budget.examples,
         "flops": budget.flops,
         "train_seconds": round(train_seconds, 1),
+        "throughput": None if trainer.throughput is None else trainer.throughput.to_dict(),
         "parameters": parameter_count(trainer.model),
         "learning_curve": curve,
         "arguments": args.to_dict(),

@@ -35,7 +35,7 @@ class SteadyTrainer(Trainer):
         loss returned is then NaN.
 
         Raises:
-            ValueError: there is no whole checkpoint to resume.
+            ValueError: there is no whole checkpoint to resume; or a finished one, with FSDP.
         """
         self._sealed = None
         if resume_from_checkpoint is True:
@@ -53,6 +53,11 @@ class SteadyTrainer(Trainer):
         return output
 
     def _load_finished(self, folder: Path, state: TrainerState) -> TrainOutput:
+        if self.is_fsdp_enabled:  # which shards a model only together with an optimizer that trains it
+            raise ValueError(
+                f"{folder} is at step {state.global_step} of {self.args.max_steps} already, and FSDP evaluates only what "
+                f"it trains; give a larger --max_steps, or evaluate the checkpoint: python examples/diagnose.py {folder}."
+            )
         self._load_from_checkpoint(str(folder))
         state.is_local_process_zero, state.is_world_process_zero = (
             self.is_local_process_zero(),
@@ -79,7 +84,7 @@ class SteadyTrainer(Trainer):
     def _check_finite(self, weights: bool) -> None:
         bad = self._watch.first_bad(self.accelerator)
         what = "the loss"
-        if bad is None and weights and not divergence.finite(self.model):
+        if bad is None and weights and not divergence.finite(self.model, self.accelerator):
             what, bad = "a weight", (self.state.global_step, self._get_learning_rate())
         if bad is not None:
             raise divergence.diverged(what, *bad, checkpoints.newest_whole(Path(self.args.output_dir), warn=False))

@@ -1,6 +1,6 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-It adds three things to the Trainer (steady.py: one that loses nothing): the loss is the objective's, the metrics come from
+It adds three things to the Trainer (steady.py: one that loses nothing; measured.py: one that knows what its steps cost): the loss is the objective's, the metrics come from
 predictions (forced, free, parallel), and the objective and task are saved beside the model.
 """
 
@@ -19,18 +19,17 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 from nt_failures import attached, hub, run_card
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict
-from nt_failures.flops import StepFlops
+from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
-from nt_failures.steady import SteadyTrainer
 from nt_failures.tasks.base import Task
 from nt_failures.token_rows import TokenDataset
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
-class ObjectiveTrainer(SteadyTrainer):
+class ObjectiveTrainer(MeasuredTrainer):
     """Train a stock causal LM under an objective.
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
@@ -68,21 +67,17 @@ class ObjectiveTrainer(SteadyTrainer):
         kwargs.setdefault("data_collator", collate)
         super().__init__(model, args, **kwargs)
         self.add_callback(collate)
+        if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
+            raise ValueError(
+                "FSDP with SHARDED_STATE_DICT leaves no model that can be loaded; give fsdp_state_dict_type: "
+                "FULL_STATE_DICT, as examples/accelerate_configs/fsdp2.yaml does."
+            )
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self._parts: dict[str, torch.Tensor] = {}
         self._items = torch.zeros(())
-        self._flops = StepFlops()
-
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `transformers.Trainer`; counts the FLOPs of the first one."""
-        with self._flops.counting(len(inputs["input_ids"])):
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """FLOPs of a step on this batch, forward and backward, as counted on the first: of the objective, not of the model."""
-        return self._flops.of(len(inputs["input_ids"]))
+        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
 
     def compute_loss(
         self,
@@ -92,10 +87,7 @@ class ObjectiveTrainer(SteadyTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, dict]:
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
-        if self.accelerator.num_processes > 1 and attached.has_modules(model):
-            loss = Loss(*attached.inside_forward(model, self.objective.loss, inputs))
-        else:
-            loss = self.objective.loss(model, inputs)
+        loss = self._loss(model, inputs)
         if model.training:
             self._count_parts(loss)
         if num_items_in_batch is None:
@@ -105,6 +97,11 @@ class ObjectiveTrainer(SteadyTrainer):
             if self.args.average_tokens_across_devices:
                 value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
         return (value, {}) if return_outputs else value
+
+    def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
+        if self.accelerator.num_processes > 1 and attached.has_modules(model):
+            return Loss(*attached.inside_forward(model, self.objective.loss, inputs))
+        return self.objective.loss(model, inputs)
 
     def _count_parts(self, loss: Loss) -> None:
         """Keep the sums for the log, on the device: reading them at every step would stall it."""
@@ -162,12 +159,29 @@ class ObjectiveTrainer(SteadyTrainer):
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         shared = each_pass_once(model) if plain is model else contextlib.nullcontext()
         with self.compute_loss_context_manager(), shared:
-            loss = self.compute_loss(model, inputs).detach()
+            loss = self._evaluation_loss(model, inputs)
             if prediction_loss_only:
                 return loss, None, None
             predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
         return loss, predictions, answers
+
+    def _evaluation_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean loss of a batch; adds up what the loss of the whole evaluation is made of.
+
+        The last batch is filled up with rows seen before, so that every process has one: these do not count.
+        """
+        rows, state = len(inputs["input_ids"]), self.accelerator.gradient_state
+        real = rows
+        if state.end_of_dataloader and state.remainder > 0:
+            real = min(max(state.remainder - self.args.process_index * rows, 0), rows)
+        kept = {
+            name: value[: real or rows] for name, value in inputs.items()
+        }  # sharded models want every process to run
+        loss = self._loss(model, kept)
+        if real:
+            self._evaluated = self._evaluated.to(loss.count.device) + torch.stack([loss.sum.detach(), loss.count])
+        return loss.sum.detach() / loss.count.clamp(min=1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""
@@ -186,18 +200,28 @@ class ObjectiveTrainer(SteadyTrainer):
         self._load_modules(self.state.best_model_checkpoint)
 
     def _load_modules(self, folder: str) -> None:
-        if attached.has_modules(self.model):
+        # A sharded checkpoint holds model and modules as one, and has brought both back.
+        if attached.has_modules(self.model) and not self.is_fsdp_enabled:
             attached.load(self.model, Path(folder) / attached.MODULES_FILE)
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As in `transformers.Trainer`; remembers how many rows the metrics stand on."""
-        output = super().evaluation_loop(*args, **kwargs)
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """As in `transformers.Trainer`; remembers how many rows the metrics stand on.
+
+        Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one included.
+        """
+        self._evaluated = torch.zeros_like(self._evaluated)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.eval_rows = output.num_samples
+        total, labels = self.accelerator.reduce(self._evaluated).tolist()
+        if labels:
+            output.metrics[f"{metric_key_prefix}_loss"] = total / labels
         return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        if self.is_fsdp_enabled:  # gathered, a tied weight stands there twice, no longer seen to be one
+            state = {name: t for name, t in state.items() if name not in self.model.all_tied_weights_keys}
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return

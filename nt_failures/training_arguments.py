@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import HubStrategy
 
+from nt_failures import launch
 from nt_failures.limits import check_finite, check_numbers
 from nt_failures.options import RunOptions, TrainerOptions
 
@@ -30,6 +31,8 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        if launch.needs_cpu():
+            self.use_cpu = True
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import arguments, attached, mamba_scan
+from nt_failures import arguments, attached, mamba_scan, options
 from nt_failures.flops import StepFlops
 from nt_failures.loading import load
 from nt_failures.mamba_scan import TorchScanMixer, running, use_scan

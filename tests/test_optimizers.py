@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from nt_failures import optimizers
 from nt_failures.objectives import NextToken
-from nt_failures.optimizers import MuonAdamW, matrix_parameters
+from nt_failures.optimizers import MuonAdamW, StackedMuon, matrix_parameters
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
@@ -68,13 +69,39 @@ def test_steps_are_those_of_torch(tiny_model):
     matrices = matrix_parameters(theirs)
     others = [p for p in theirs.parameters() if p not in matrices]
     muon = torch.optim.Muon([p for p in theirs.parameters() if p in matrices], lr=0.02, weight_decay=0.0)
-    adamw = torch.optim.AdamW(others, lr=0.01, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0)
+    adamw = torch.optim.AdamW(others, lr=0.01, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0, fused=True)
     for seed in range(3):
         for model in (ours, theirs):
             set_gradients(model, seed)
         for it in (mine, muon, adamw):
             it.step()
     torch.testing.assert_close(weights(ours), weights(theirs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.3, "momentum": 0.5, "nesterov": False, "ns_steps": 3}])
+def test_stacked_matrices_step_as_torch_steps_each(options):
+    """Catches: norms over a whole stack, a transposition lost, another order of the stack, a rate for the wrong shape."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(8, 24), (24, 8), (8, 24), (16, 16), (24, 8), (8, 24)]
+    ours, theirs = ([nn.Parameter(torch.full(shape, 1.0)) for shape in shapes] for _ in range(2))
+    mine, torchs = StackedMuon(ours, lr=0.1, **options), torch.optim.Muon(theirs, lr=0.1, **options)
+    for step in range(3):
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            gradient = torch.randn(a.shape, generator=generator) * 10.0 ** (number - 3)
+            a.grad, b.grad = (None, None) if (step, number) == (1, 2) else (gradient, gradient.clone())
+        mine.step()
+        torchs.step()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_matrices_of_one_shape_are_stepped_together(tiny_model, monkeypatch):
+    """Catches: one small product after the other, for which a GPU waits."""
+    model, stacks = tiny_model("gpt2", "3x16"), []
+    plain = optimizers.orthogonalised
+    monkeypatch.setattr(optimizers, "orthogonalised", lambda m, *args: stacks.append(m.shape) or plain(m, *args))
+    set_gradients(model, 0)
+    optimizer(model).step()
+    assert sorted(stacks) == [(3, 16, 16), (3, 16, 48), (3, 16, 64), (3, 64, 16)]
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])

@@ -1,0 +1,161 @@
+"""How fast a training ran: tokens and FLOPs a second, and which share of the hardware's peak that is (MFU)."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+WARM_UP = 3
+"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is for what is left."""
+
+HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
+PEAKS: Mapping[str, Mapping[str, float]] = {
+    "NVIDIA H200": HOPPER_SXM,
+    "NVIDIA H200 NVL": {"bf16": 835.5e12, "tf32": 417.5e12, "fp32": 60e12},
+    "NVIDIA H100 80GB HBM3": HOPPER_SXM,
+    "NVIDIA H100 PCIe": {"bf16": 756.5e12, "tf32": 378e12, "fp32": 51e12},
+    **{
+        f"NVIDIA A100{form}": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
+        for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
+    },
+    "NVIDIA L4": {"bf16": 121e12, "tf32": 60e12, "fp32": 30.3e12},
+    "NVIDIA L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
+}
+"""Peak dense FLOPs a second of one device, by torch's full name for it; half of NVIDIA's figure where that is "with sparsity".
+
+From NVIDIA's data sheets of H200 (SXM, NVL), H100 (SXM, PCIe), A100, L4 and L40S Tensor Core GPUs. A name that is not here, a
+part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
+
+    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of nt_failures/flops.py.
+    """
+
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    flops_per_second: float
+    peak_flops: float | None
+    """of all devices together, dense, in the precision of the matrix products; None where it is not known"""
+    device: str
+    processes: int
+    precision: str
+    """of the matrix products: bf16 (or fp16, which has the same peak), tf32 or fp32"""
+    attention: str | None
+    compiled: bool
+
+    @property
+    def mfu(self) -> float | None:
+        """Share of the peak, 0..1."""
+        return None if self.peak_flops is None else self.flops_per_second / self.peak_flops
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the MFU."""
+        return {**dataclasses.asdict(self), "mfu": self.mfu}
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """`Throughput.to_dict` in one line."""
+    used = (
+        f"{found['precision']}, {found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
+    )
+    rate, peak = (
+        None if value is None else f"{value / 1e12:.4g} TFLOP/s"
+        for value in (found["flops_per_second"], found["peak_flops"])
+    )
+    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak}"
+    devices = found["device"] if found["processes"] == 1 else f"{found['processes']} x {found['device']}"
+    return f"{found['tokens_per_second']:,.0f} tokens/s, {rate}{share} ({devices}, {used})"
+
+
+def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
+    """Of a model's matrix products, as a column of `PEAKS`."""
+    if mixed in ("bf16", "fp16") or dtype in (torch.bfloat16, torch.float16):
+        return "bf16"
+    tf32 = "tf32" in (torch.backends.cuda.matmul.fp32_precision, torch.backends.fp32_precision)
+    return "tf32" if tf32 and device.type == "cuda" else "fp32"
+
+
+def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
+    """Peak of so many devices of this name, None if it is not known."""
+    return processes * PEAKS[device][precision] if device in PEAKS else None
+
+
+def device_name(device: torch.device) -> str:
+    """torch's name of a GPU, or the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+class Clock:
+    """Seconds, tokens and FLOPs of training steps, without what happens between them.
+
+    Args:
+        now: seconds, for tests.
+        wait: returns once the device has done what it was given; else a step would seem to take as long as it takes to ask.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
+        self.now, self.wait = now, wait
+        self.seen = self.steps = self.tokens = self.flops = 0
+        self.seconds = 0.0
+        self._since: float | None = None
+        self._step: int | None = None
+
+    def batch(self, tokens: int, flops: int) -> None:
+        """A batch was trained on; a step may take several."""
+        if self._since is not None:
+            self.tokens += tokens
+            self.flops += flops
+
+    @contextlib.contextmanager
+    def after(self, step: int, busy: bool, last: bool) -> Iterator[None]:
+        """What runs within comes behind that step; its time is left out if `busy`, and the clock stops if it was the `last`."""
+        if step != self._step:
+            self._step = step
+            self.seen += 1
+            self.steps += self._since is not None
+        pause = busy or last or (self._since is None and self.seen >= WARM_UP)
+        if pause:
+            self._stop()
+        yield
+        if pause and not last and self.seen >= WARM_UP:
+            self._since = self.now()
+
+    def _stop(self) -> None:
+        self.wait()
+        if self._since is not None:
+            self.seconds += self.now() - self._since
+            self._since = None
+
+    def total(self, accelerator: Accelerator, model: torch.nn.Module) -> Throughput | None:
+        """What was measured over all processes, which all must ask alike; None if no step came behind the warm-up."""
+        self._stop()
+        if not self.steps:
+            return None
+        # Seven digits are enough, and not every device has float64.
+        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=accelerator.device)
+        tokens, gigaflops = accelerator.reduce(sums).tolist()
+        name, used = (
+            device_name(accelerator.device),
+            precision(accelerator.device, accelerator.mixed_precision, model.dtype),
+        )
+        return Throughput(
+            steps=self.steps,
+            seconds=round(self.seconds, 3),
+            tokens_per_second=tokens / self.seconds,
+            flops_per_second=gigaflops * 1e9 / self.seconds,
+            peak_flops=peak_flops(name, used, accelerator.num_processes),
+            device=name,
+            processes=accelerator.num_processes,
+            precision=used,
+            attention=None if model._is_stateful else model.config._attn_implementation,
+            compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
+        )
