@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from datasets import Dataset, IterableDataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
+from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
+from nt_failures import arguments, attached, checkpoints, finder, lora, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> dict:
     if trainer.is_world_process_zero():
         print(runs.headline(args, trainer.model))
 
-    seconds = train(trainer, checkpoint)
+    seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
 
     asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -60,7 +60,7 @@ def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTraine
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
     objective_class = finder.find("objectives", args.objective.objective)
     if args.model.tokenizer or not models.from_scratch(args.model.model):
-        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
+        tokenizer = models.load_tokenizer(args.model.tokenizer or args.model.model)
     else:
         tokenizer = ntf.word_level_tokenizer(args.task)
     ntf.add_tokens(tokenizer, objective_class.extra_tokens)
@@ -76,7 +76,9 @@ def build_trainer(
 ) -> ntf.ObjectiveTrainer:
     """The model, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype=args.model.dtype)
+    if args.model.lora is not None:
+        lora.add(model, args.model.lora, tokens=[] if objective.dummy_token_id is None else [objective.dummy_token_id])
     answer_tokens = len(splits["test"][0]["target_ids"])
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
@@ -97,13 +99,15 @@ def build_trainer(
     return trainer
 
 
-def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None) -> float:
-    """Train and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
+def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:
+    """Train, merge an adapter if asked, and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
     start = time.monotonic()
     with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
+            if merge:
+                lora.merge(attached.plain(trainer.model))
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     if stop.signal is not None:
         stopped(trainer, stop.signal)

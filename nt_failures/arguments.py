@@ -11,10 +11,13 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.integrations import get_reporting_integration_callbacks
 
-from nt_failures import finder
+from nt_failures import finder, lora
+from nt_failures.models import from_folder
 from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.training_arguments import ObjectiveTrainingArguments
+
+DTYPES = ("float32", "bfloat16")
 
 
 def _help(text: str, default: Any) -> Any:
@@ -49,6 +52,19 @@ class ModelArguments:
     model: str = _help("FAMILY-LAYERSxWIDTH from scratch (gpt2-4x64, mamba-2x32), or a folder or Hub id.", "gpt2-4x64")
     config_overrides: str = _help("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = _help("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
+    dtype: str = _help(
+        "Of the weights: `float32` or `bfloat16`; --bf16 computes in bfloat16 beside float32 weights.", "float32"
+    )
+    lora: str | None = _help("Train a LoRA adapter: fields of peft's LoraConfig as JSON, '{\"r\": 8}'.", None)
+    merge_adapter: bool = _help("At the end merge the adapter into the weights and save a whole, stock model.", False)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} is not a choice; give one of {', '.join(DTYPES)}.")
+        if self.lora is not None:
+            lora.check(self.lora, self.model)
+        elif self.merge_adapter:
+            raise ValueError("merge_adapter has no adapter to merge; give --lora '{}', or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +106,19 @@ class Arguments:
     training: RunArguments
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
+
+    def __post_init__(self) -> None:
+        model = self.model
+        if (
+            self.training.push_to_hub
+            and model.lora is not None
+            and not model.merge_adapter
+            and from_folder(model.model)
+        ):
+            raise ValueError(
+                f"an adapter of the folder {model.model!r} would be of no use on the Hub, where that is missing; add "
+                "--merge_adapter true, which pushes a whole model, or leave push_to_hub out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
@@ -133,8 +162,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     values = vars(namespace)
-    for name in ("config_overrides", "objective_options"):
-        values[name] = _json_object(name, values[name])
+    for name in ("config_overrides", "objective_options", "lora"):
+        values[name] = None if values[name] is None else _json_object(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
         if {choice, options} & set(_flags(argv)) == {choice}:
             values[options] = {}  # the recipe's options are for the recipe's objective or model

@@ -13,7 +13,8 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, whole
+from nt_failures import attached, finder, lora, whole
+from nt_failures.models import is_adapter
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -60,7 +61,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{name_or_path}: {RUN_FILE} is damaged ({error}); save the model again.") from error
     with _damage_named(name_or_path, "config.json or the weights"):
-        model = _model(name_or_path, revision, kwargs)
+        model = _model_or_adapter(name_or_path, revision, tokenizer, kwargs)
     objective.attach(model)
     if attached.has_modules(model):
         attached.load(model, _modules_file(name_or_path, revision))
@@ -71,7 +72,7 @@ def _check_name(name_or_path: str) -> None:
     """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
     folder = Path(name_or_path)
     if folder.is_dir():
-        if not (folder / "config.json").exists():
+        if not (folder / "config.json").exists() and not is_adapter(folder):
             raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
         whole.check_readable(folder)
         return
@@ -112,6 +113,25 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason[:300]}); save the model again.") from error
+
+
+def _model_or_adapter(
+    name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
+) -> PreTrainedModel:
+    adapter = lora.files_of(name_or_path, revision)
+    if adapter is None:
+        return _model(name_or_path, revision, options)
+    saved, file = adapter
+    base = str(saved.get("base_model_name_or_path"))
+    try:
+        model = _model(base, None, options)
+    except OSError as error:
+        raise ValueError(
+            f"{name_or_path} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
+            f"({_first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
+        ) from error
+    lora.restore(model, len(tokenizer), saved, file)
+    return model
 
 
 def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
