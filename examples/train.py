@@ -79,7 +79,7 @@ def build_trainer(
     model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype=args.model.dtype)
     if args.model.lora is not None:
         lora.add(model, args.model.lora, tokens=[] if objective.dummy_token_id is None else [objective.dummy_token_id])
-    answer_tokens = len(splits["test"][0]["target_ids"])
+    answer_tokens = max(map(len, splits["test"]["target_ids"]))
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
         model,
