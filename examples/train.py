@@ -30,6 +30,7 @@ def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     checkpoint = runs.check_output_dir(args)
+    lora.check(args.model.lora, args.model.model)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
     with args.training.main_process_first(desc="data"):

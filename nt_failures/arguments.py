@@ -11,7 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.integrations import get_reporting_integration_callbacks
 
-from nt_failures import finder, lora
+from nt_failures import finder
 from nt_failures.models import from_folder
 from nt_failures.records import changed_arguments, portable
 from nt_failures.tasks.base import Task, check_integers
@@ -61,9 +61,7 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not a choice; give one of {', '.join(DTYPES)}.")
-        if self.lora is not None:
-            lora.check(self.lora, self.model)
-        elif self.merge_adapter:
+        if self.merge_adapter and self.lora is None:
             raise ValueError("merge_adapter has no adapter to merge; give --lora '{}', or leave it out.")
 
 

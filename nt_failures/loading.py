@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -124,7 +125,7 @@ def _model_or_adapter(
     saved, file = adapter
     base = str(saved.get("base_model_name_or_path"))
     try:
-        model = _model(base, None, options)
+        model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
     except OSError as error:
         raise ValueError(
             f"{name_or_path} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "

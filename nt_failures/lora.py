@@ -54,8 +54,10 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
         raise ValueError(f"lora: {error}") from error
 
 
-def check(options: Mapping[str, Any], model: str) -> None:
+def check(options: Mapping[str, Any] | None, model: str) -> None:
     """Raise ValueError for what cannot work, before anything is loaded: peft missing, a wrong field, no base model."""
+    if options is None:
+        return
     configuration(options)
     if from_scratch(model):
         raise ValueError(
@@ -91,6 +93,9 @@ def add(model: PreTrainedModel, options: Mapping[str, Any], tokens: Iterable[int
             f"lora: {error} For {type(model).__name__} name layers such as "
             f'{{"target_modules": {sorted(linear)}}}.'.replace("'", '"')
         ) from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # beside a base in bfloat16, too: small steps are not lost
     folder = Path(model.name_or_path)
     config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else model.name_or_path
 

@@ -1,6 +1,7 @@
 """Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume, names."""
 
 import runpy
+import shlex
 from pathlib import Path
 
 import datasets
@@ -216,6 +217,22 @@ def test_from_command_to_card(gpt2, tmp_path):
     assert (
         AutoTokenizer.from_pretrained(tmp_path / "run").get_vocab() == AutoTokenizer.from_pretrained(gpt2).get_vocab()
     )
+
+
+def readme_commands():
+    section = (
+        (EXAMPLES.parent / "README.md").read_text(encoding="utf-8").split("\n## Fine-tuning\n")[1].split("\n## ")[0]
+    )
+    lines = section.split("```bash\n")[1].split("```")[0].splitlines()
+    return [line.split("examples/train.py ")[1].split(" #")[0] for line in lines]
+
+
+@pytest.mark.parametrize("command", [command for command in readme_commands() if "--lora" not in command])
+def test_readme_commands_on_a_small_checkpoint(command, gpt2, tmp_path):
+    """Catches: a command of the README that does not run; its model and sizes are replaced, its flags are not."""
+    recipe, *flags = shlex.split(command)
+    flags = [*SMALL, *flags, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
+    assert STEPS["main"]([str(EXAMPLES.parent / recipe), *flags])["steps"] == 4
 
 
 @pytest.mark.parametrize("name", ["gpt2-large", "EleutherAI/pythia-70m"])
