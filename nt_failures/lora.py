@@ -146,6 +146,16 @@ def load_weights(model: PreTrainedModel, file: Path) -> None:
         raise ValueError(f"{file} does not fit the adapter: {error}") from error
 
 
+def check_published(folder: Path) -> None:
+    """Raise ValueError for an adapter of a local folder, which nobody else has."""
+    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") if is_adapter(folder) else None
+    if base is not None and Path(base).is_dir():
+        raise ValueError(
+            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train with "
+            "--merge_adapter true, which saves a whole model."
+        )
+
+
 def files_of(name_or_path: str, revision: str | None = None) -> tuple[dict[str, Any], Path] | None:
     """Config and weights of the adapter that a folder or Hub repository holds; None if it holds none, or a whole model."""
     folder = Path(name_or_path)

@@ -4,6 +4,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from nt_failures.tasks.path_star import PathStar
+
+TASK = PathStar(degree=2, path_length=3, num_nodes=30)
+"""Labels of one digit and of two."""
+SMALL = [
+    *("--degree", "2", "--path_length", "3", "--num_nodes", "30", "--num_train", "32", "--num_validation", "8"),
+    *("--num_test", "16", "--max_steps", "4", "--use_cpu", "true", "--per_device_train_batch_size", "8"),
+    *("--gradient_accumulation_steps", "1", "--gradient_checkpointing", "false", "--bf16", "false"),
+    *("--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_rows", "0", "--disable_tqdm", "true"),
+    *("--eval_strategy", "no", "--save_strategy", "no", "--save_total_limit", "5"),
+]
+"""Flags over the recipe finetune.yaml, for seconds on a CPU."""
 END = "<|endoftext|>"
 SHAPES = {
     "gpt2": {"n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 96},  # its dropout of 0.1 is on
@@ -24,7 +36,13 @@ SHAPES = {
 }
 
 
-def byte_level_bpe(texts, vocab_size=120, dollar=True, pad=False):
+def texts():
+    """Prompts with their answers, for a tokenizer to learn from."""
+    rows = TASK.render(TASK.block(0, "train", 0))
+    return [p + c for p, c in zip(rows["prompt"].to_list()[:300], rows["completion"].to_list()[:300], strict=True)]
+
+
+def byte_level_bpe(vocab_size=120, dollar=True, pad=False):
     """As GPT-2's: commas and `|` are tokens, numbers are split by how common they are; no pad token unless asked for."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -32,7 +50,7 @@ def byte_level_bpe(texts, vocab_size=120, dollar=True, pad=False):
     special = [END, *(["[PAD]"] if pad else [])]
     alphabet = ["$"] if dollar else []
     bpe.train_from_iterator(
-        texts,
+        texts(),
         trainers.BpeTrainer(
             vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         ),

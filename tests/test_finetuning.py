@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from checkpoints import byte_level_bpe, write
+from checkpoints import SMALL, TASK, byte_level_bpe, write
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,29 +20,15 @@ from nt_failures.tokenizer import encode_rows
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECIPE = str(EXAMPLES / "recipes" / "finetune.yaml")
 STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
-TASK = ntf.PathStar(degree=2, path_length=3, num_nodes=30)
-SMALL = [
-    *("--degree", "2", "--path_length", "3", "--num_nodes", "30", "--num_train", "32", "--num_validation", "8"),
-    *("--num_test", "16", "--max_steps", "4", "--use_cpu", "true", "--per_device_train_batch_size", "8"),
-    *("--gradient_accumulation_steps", "1", "--gradient_checkpointing", "false", "--bf16", "false"),
-    *("--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_rows", "0", "--disable_tqdm", "true"),
-    *("--eval_strategy", "no", "--save_strategy", "no", "--save_total_limit", "5"),
-]
 NO_DROPOUT = ("--config_overrides", '{"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}')
 KINDS = ("next_token", "teacherless", "hybrid", "token_order")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")
-def texts():
-    rows = TASK.render(TASK.block(0, "train", 0))
-    return [p + c for p, c in zip(rows["prompt"].to_list()[:300], rows["completion"].to_list()[:300], strict=True)]
-
-
-@pytest.fixture(scope="module")
-def gpt2(texts, tmp_path_factory):
+def gpt2(tmp_path_factory):
     """A GPT-2 with a byte-level BPE that knows `$`."""
-    return write(tmp_path_factory.mktemp("gpt2"), "gpt2", byte_level_bpe(texts))
+    return write(tmp_path_factory.mktemp("gpt2"), "gpt2", byte_level_bpe())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,10 +80,10 @@ FITS = {
     ("fit", "kind"),
     [*((fit, "hybrid") for fit in FITS), ("gpt2, $ is new", "next_token"), ("mamba, padded", "next_token")],
 )
-def test_every_vocabulary_trains_and_comes_back(fit, kind, texts, build, tmp_path):
+def test_every_vocabulary_trains_and_comes_back(fit, kind, build, tmp_path):
     """Catches: a padded embedding cut down, `$` without a row, a head that is not resized along, old rows changed."""
     family, options, config, spare, grown = FITS[fit]
-    tokenizer = byte_level_bpe(texts, **options)
+    tokenizer = byte_level_bpe(**options)
     checkpoint = write(tmp_path / "base", family, tokenizer, spare, **config)
     trainer = build(checkpoint, "--objective", kind)
     dollar = kind == "hybrid"
@@ -117,9 +103,9 @@ def test_every_vocabulary_trains_and_comes_back(fit, kind, texts, build, tmp_pat
     assert answers(loaded.model, loaded.objective, loaded.tokenizer) == found
 
 
-def test_labels_of_several_tokens(texts, build, tmp_path):
+def test_labels_of_several_tokens(build, tmp_path):
     """Catches: answers cut to the length of the first row's, where a label takes one token or two."""
-    digits = byte_level_bpe(texts, vocab_size=16)
+    digits = byte_level_bpe(vocab_size=16)
     trainer = build(write(tmp_path / "base", "gpt2", digits))
     lengths = {len(row["target_ids"]) for row in trainer.eval_dataset}
     assert len(digits.tokenize("12,3")) == 4
@@ -130,9 +116,9 @@ def test_labels_of_several_tokens(texts, build, tmp_path):
 
 
 @pytest.mark.parametrize("on_disk", [torch.bfloat16, torch.float16])
-def test_half_precision_checkpoints_train_in_float32(on_disk, texts, build, tmp_path):
+def test_half_precision_checkpoints_train_in_float32(on_disk, build, tmp_path):
     """Catches: weights left in the checkpoint's dtype, in which small steps are lost."""
-    checkpoint = write(tmp_path / "base", "llama", byte_level_bpe(texts), dtype=on_disk)
+    checkpoint = write(tmp_path / "base", "llama", byte_level_bpe(), dtype=on_disk)
     assert AutoModelForCausalLM.from_pretrained(checkpoint).dtype == on_disk  # transformers' own choice
     trainer = build(checkpoint, "--learning_rate", "1e-5", "--bf16", "true")
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}

@@ -8,46 +8,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import byte_level_bpe, write
-from huggingface_hub import ModelCard
+from checkpoints import SMALL, byte_level_bpe, write
+from hub_server import run_python
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import nt_failures as ntf
 from nt_failures import arguments, attached, lora
+from nt_failures.hub import push_run
 from nt_failures.loading import load
 from nt_failures.models import FAMILIES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
-TASK = ntf.PathStar(degree=2, path_length=3, num_nodes=30)
-SMALL = [
-    *("--degree", "2", "--path_length", "3", "--num_nodes", "30", "--num_train", "32", "--num_validation", "8"),
-    *("--num_test", "16", "--max_steps", "4", "--use_cpu", "true", "--per_device_train_batch_size", "8"),
-    *("--gradient_accumulation_steps", "1", "--gradient_checkpointing", "false", "--bf16", "false"),
-    *("--learning_rate", "1e-2", "--warmup_steps", "0", "--sample_rows", "0", "--disable_tqdm", "true"),
-    *("--eval_strategy", "no", "--save_strategy", "no", "--save_total_limit", "5"),
-]
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
 KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state")
 
 
 @pytest.fixture(scope="module")
-def texts():
-    rows = TASK.render(TASK.block(0, "train", 0))
-    return [p + c for p, c in zip(rows["prompt"].to_list()[:300], rows["completion"].to_list()[:300], strict=True)]
-
-
-@pytest.fixture(scope="module")
-def base(texts, tmp_path_factory):
+def base(tmp_path_factory):
     """`base(family, **config)`: a checkpoint whose tokenizer lacks `$`, the same folder at every call."""
     made = {}
 
     def make(family="gpt2", **config):
         key = (family, *sorted(config.items()))
         if key not in made:
-            tokenizer = byte_level_bpe(texts, dollar=False)
+            tokenizer = byte_level_bpe(dollar=False)
             made[key] = write(tmp_path_factory.mktemp(family), family, tokenizer, **config)
         return made[key]
 
@@ -233,6 +220,8 @@ def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
     trainer = build()
     trainer.save_model()
     folder = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"an adapter of the folder .* of no use on the Hub"):
+        push_run(folder, "tester/adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base()
     for change, message in (
@@ -246,31 +235,36 @@ def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
             load(str(folder))
 
 
+ON_THE_HUB = """
+import json, runpy, sys
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from nt_failures import load
+
+script, base, *flags = sys.argv[1:]
+for auto in (AutoModelForCausalLM, AutoTokenizer):
+    auto.from_pretrained(base).push_to_hub("tester/base")
+runpy.run_path(script, run_name="train")["main"](flags)
+assert json.load(open("run/adapter_config.json"))["base_model_name_or_path"] == "tester/base"
+here, there = load("run"), load("tester/adapter")
+ids = torch.arange(here.model.config.vocab_size)[None]
+assert torch.equal(there.model(ids).logits, here.model(ids).logits)
+card = ModelCard.load("tester/adapter").data
+assert (card.base_model, card.to_dict()["base_model_relation"]) == ("tester/base", "adapter")
+"""
+
+
 @pytest.mark.hub
-def test_an_adapter_on_the_hub(base, online, tmp_path, monkeypatch):
+def test_an_adapter_on_the_hub(base, hub, tmp_path):
     """Catches: a base model that the adapter's config or card does not name; an adapter that is pushed and cannot be loaded."""
-    AutoModelForCausalLM.from_pretrained(base()).push_to_hub("tester/base")
-    AutoTokenizer.from_pretrained(base()).push_to_hub("tester/base")
-    monkeypatch.chdir(tmp_path)
-    argv = [
-        *SMALL,
-        "--optimizer",
-        "adamw",
-        "--model",
-        "tester/base",
-        "--output_dir",
-        "run",
-        "--objective",
-        "teacherless",
-    ]
-    STEPS["main"]([*argv, "--lora", '{"r": 4}', "--push_to_hub", "true", "--hub_model_id", "tester/adapter"])
-    config = json.loads(Path("run/adapter_config.json").read_text(encoding="utf-8"))
-    assert config["base_model_name_or_path"] == "tester/base"
-    here, there = load("run"), load("tester/adapter")
-    dollar = here.model.config.vocab_size - 1
-    assert torch.equal(logits(there.model, dollar), logits(here.model, dollar))
-    card = ModelCard.load("tester/adapter").data
-    assert (card.base_model, card.to_dict()["base_model_relation"]) == ("tester/base", "adapter")
+    flags = ["--model", "tester/base", "--output_dir", "run", "--objective", "teacherless", "--optimizer", "adamw"]
+    flags += ["--lora", '{"r": 4}', "--push_to_hub", "true", "--hub_model_id", "tester/adapter"]
+    (tmp_path / "code.py").write_text(ON_THE_HUB, encoding="utf-8")
+    command = [tmp_path / "code.py", EXAMPLES / "train.py", base(), *SMALL, *flags]
+    done = run_python(command, hub, tmp_path / "home", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {"adapter_config.json", "adapter_model.safetensors", "nt_failures.json"} <= set(hub.files("tester/adapter"))
 
 
 def test_without_peft(monkeypatch):
