@@ -106,7 +106,7 @@ def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
 
 def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
     """ValueError for a folder without a tokenizer, or with one that the model's embedding is too small for."""
-    tokens, room = len(loaded.tokenizer), loaded.model.get_input_embeddings().num_embeddings
+    tokens, room = len(loaded.tokenizer), loaded.model.config.vocab_size
     if not loaded.tokenizer(task.symbols[0])["input_ids"]:
         raise ValueError(
             f"the model's folder holds no tokenizer that reads {task.symbols[0]!r}; save one there with "

@@ -18,16 +18,15 @@ from nt_failures import arguments
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
-if __name__ == "__main__" and {"-h", "--help"} & set(
-    sys.argv
-):  # answered before torch, which takes seconds, is imported
+# Answered before torch is imported, which takes seconds.
+if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
     arguments.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py")
 
 from datasets import Dataset, IterableDataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
+from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import checkpoints, finder, launch, mamba_scan, models, report, runs
+from nt_failures import attached, checkpoints, finder, launch, lora, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -39,6 +38,7 @@ def main(argv: list[str]) -> dict:
     if note := launch.said("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
     checkpoint = runs.check_output_dir(args)
+    lora.check(args.model.lora, args.model.model)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
     with args.training.main_process_first(desc="data"):
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> dict:
         if scan := mamba_scan.running(trainer.model):
             print(scan)
 
-    seconds = train(trainer, checkpoint)
+    seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
 
     asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -71,7 +71,7 @@ def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTraine
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
     objective_class = finder.find("objectives", args.objective.objective)
     if args.model.tokenizer or not models.from_scratch(args.model.model):
-        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
+        tokenizer = models.load_tokenizer(args.model.tokenizer or args.model.model)
     else:
         tokenizer = ntf.word_level_tokenizer(args.task)
     ntf.add_tokens(tokenizer, objective_class.extra_tokens)
@@ -90,9 +90,17 @@ def build_trainer(
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}
     model = models.load_model(
-        args.model.model, tokenizer, longest, args.model.config_overrides, args.model.mamba_scan, **kernels
+        args.model.model,
+        tokenizer,
+        longest,
+        args.model.config_overrides,
+        args.model.mamba_scan,
+        dtype=args.model.dtype,
+        **kernels,
     )
-    answer_tokens = len(splits["test"][0]["target_ids"])
+    if args.model.lora is not None:
+        lora.add(model, args.model.lora, tokens=[] if objective.dummy_token_id is None else [objective.dummy_token_id])
+    answer_tokens = max(map(len, splits["test"]["target_ids"]))
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
         model,
@@ -115,13 +123,15 @@ def build_trainer(
     return trainer
 
 
-def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None) -> float:
-    """Train and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
+def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:
+    """Train, merge an adapter if asked, and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
     start = time.monotonic()
     with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
+            if merge:
+                lora.merge(attached.plain(trainer.model))
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     if stop.signal is not None:
         stopped(trainer, stop.signal)

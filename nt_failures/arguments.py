@@ -18,6 +18,8 @@ from nt_failures.tasks.base import Task, check_integers
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training_arguments import RunArguments
 
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataArguments:
@@ -55,9 +57,18 @@ class ModelArguments:
     attn_implementation: str | None = option(
         "`eager`, `sdpa`, `flash_attention_2`, ...; default: the model's own.", None
     )
+    dtype: str = option(
+        "Of the weights: `float32` or `bfloat16`; --bf16 computes in bfloat16 beside float32 weights.", "float32"
+    )
+    lora: str | None = option("Train a LoRA adapter: fields of peft's LoraConfig as JSON, '{\"r\": 8}'.", None)
+    merge_adapter: bool = option("At the end merge the adapter into the weights and save a whole, stock model.", False)
 
     def __post_init__(self) -> None:
         check_scan(self.mamba_scan)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} is not a choice; give one of {', '.join(DTYPES)}.")
+        if self.merge_adapter and self.lora is None:
+            raise ValueError("merge_adapter has no adapter to merge; give --lora '{}', or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +91,21 @@ class Arguments:
     training: "RunArguments"
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
+
+    def __post_init__(self) -> None:
+        from nt_failures.models import from_folder  # imports torch
+
+        model = self.model
+        if (
+            self.training.push_to_hub
+            and model.lora is not None
+            and not model.merge_adapter
+            and from_folder(model.model)
+        ):
+            raise ValueError(
+                f"an adapter of the folder {model.model!r} would be of no use on the Hub, where that is missing; add "
+                "--merge_adapter true, which pushes a whole model, or leave push_to_hub out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
@@ -130,8 +156,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     values = vars(namespace)
-    for name in ("config_overrides", "objective_options"):
-        values[name] = _json_object(name, values[name])
+    for name in ("config_overrides", "objective_options", "lora"):
+        values[name] = None if values[name] is None else _json_object(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
         if {choice, options} & set(_flags(argv)) == {choice}:
             values[options] = {}  # the recipe's options are for the recipe's objective or model

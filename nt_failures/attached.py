@@ -85,9 +85,13 @@ def inside_forward(
         restore()
 
 
-def unembed(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """Logits (..., V) of hidden states (..., D), by the model's own unembedding."""
-    return plain(model).get_output_embeddings()(states)
+def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+    """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient."""
+    head = plain(model).get_output_embeddings()
+    if not frozen:
+        return head(states)
+    weights = {name: weight.detach() for name, weight in head.named_parameters()}
+    return torch.func.functional_call(head, weights, (states,))
 
 
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:

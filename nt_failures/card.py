@@ -48,6 +48,8 @@ def introduction(run: Run) -> str:
     base = f", fine-tuned from [{run.base_model}](https://huggingface.co/{run.base_model})" if run.base_model else ""
     if "model" in run.local:
         base = ", continued from a local model that is not published (these steps come on top of its own)"
+    if run.adapter:
+        base += ", as a LoRA adapter beside its weights"
     kind = report.markdown(finder.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
     on = ""
     if run.task is not None:
@@ -99,7 +101,8 @@ def _verdict(run: Run) -> list[str]:
 
 
 def _use(run: Run) -> list[str]:
-    package = "stock `transformers`" if run.autoregressive else "`nt_failures`, which knows how the model decodes"
+    stock = "`peft`, on its base model" if run.adapter else "stock `transformers`"
+    package = stock if run.autoregressive else "`nt_failures`, which knows how the model decodes"
     return [
         "## Use",
         f"With {package}:",

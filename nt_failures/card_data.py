@@ -41,6 +41,8 @@ class Run:
     """file names of figures that stand beside the card"""
     notes: Sequence[str] = ()
     """Markdown sentences on how prompts and answers are written"""
+    adapter: bool = False
+    """whether it is an adapter beside the weights of the base model"""
 
     @property
     def autoregressive(self) -> bool:
@@ -82,14 +84,19 @@ def metadata(run: Run, **given: Any) -> ModelCardData:
     tags = ["nt_failures", "next-token-prediction", kind, f"{run.objective.order}-order"]
     if run.task is not None:
         tags.insert(1, finder.name_of(type(run.task)).rpartition(".")[2].replace("_", "-"))
+    library = "peft" if run.adapter else "transformers"
+    if run.adapter:
+        tags.append("lora")
     fields = {
         "license": "apache-2.0" if run.base_model is None and "model" not in run.local else None,
-        "library_name": "transformers" if run.autoregressive else "nt_failures",
+        "library_name": library if run.autoregressive else "nt_failures",
         "pipeline_tag": "text-generation" if run.autoregressive else None,
         "datasets": None if dataset is None else [dataset],
         "base_model": run.base_model,
         **{name: value for name, value in given.items() if value is not None},
     }
+    if run.adapter and fields["base_model"] is not None:
+        fields["base_model_relation"] = "adapter"
     fields["tags"] = [*tags, *given.get("tags", ())]
     if results := eval_results(run, dataset):
         fields |= {"model_name": " ".join(run.name.split()) or "model", "eval_results": results}

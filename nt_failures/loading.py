@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, mamba_scan, sums, whole
+from nt_failures import attached, finder, lora, mamba_scan, sums, whole
+from nt_failures.models import is_adapter
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -65,7 +67,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         )
         task = read_task(described["task"]) if "task" in described else None
     with _damage_named(name_or_path, "config.json or the weights"):
-        model = _model(name_or_path, revision, kwargs)
+        model = _model_or_adapter(name_or_path, revision, tokenizer, kwargs)
     mamba_scan.use_scan(model)
     objective.attach(model)
     if attached.has_modules(model):
@@ -88,7 +90,7 @@ def _check_name(name_or_path: str) -> None:
     """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
     folder = Path(name_or_path)
     if folder.is_dir():
-        if not (folder / "config.json").exists():
+        if not (folder / "config.json").exists() and not is_adapter(folder):
             raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
         whole.check_readable(folder)
         return
@@ -133,6 +135,25 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error
 
 
+def _model_or_adapter(
+    name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
+) -> PreTrainedModel:
+    adapter = lora.files_of(name_or_path, revision)
+    if adapter is None:
+        return _model(name_or_path, revision, options)
+    saved, file = adapter
+    base = str(saved.get("base_model_name_or_path"))
+    try:
+        model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
+    except OSError as error:
+        raise ValueError(
+            f"{name_or_path} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
+            f"({_first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
+        ) from error
+    lora.restore(model, len(tokenizer), saved, file)
+    return model
+
+
 def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> PreTrainedModel:
     """Weights from safetensors alone, and no code: a pickle, or a model's own code, runs whatever its author put there."""
     try:
@@ -170,7 +191,7 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
 
 def _check_layers(folder: Path) -> None:
     """Refuse a number of layers that the weights cannot fill, before so many are built."""
-    if not folder.is_dir():
+    if not folder.is_dir() or is_adapter(folder):  # an adapter's base model is looked at when it is loaded
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), whole.tensors(folder)

@@ -1,15 +1,18 @@
 """Models: from-scratch configurations by family and size, pretrained loading, and what a model can do."""
 
+import contextlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
@@ -23,6 +26,8 @@ CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 
 MASKED_ATTENTION = ("eager", "sdpa")
 """Attention implementations of transformers that take a mask of any form; flash attention knows causal and padding alone."""
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""Files of peft (lora.py), where a checkpoint has config.json and model.safetensors."""
 
 
 def _heads(width: int) -> int:
@@ -98,6 +103,11 @@ def from_folder(name: str | None) -> bool:
     return bool(name) and Path(name).is_dir() and not from_scratch(name)
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter in the place of a whole model."""
+    return (folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
+
+
 def load_model(
     name_or_path: str,
     tokenizer: PreTrainedTokenizerBase,
@@ -115,18 +125,26 @@ def load_model(
         max_length: longest sequence, in tokens, that the model must take.
         config_overrides: fields of the model's own config class, for example `{"n_head": 2}`.
         scan: what a Mamba-1 runs, one of `options.SCANS`.
-        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...).
+        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...). Without a `dtype` the
+            weights are float32, whatever the checkpoint's are: bfloat16 ones would swallow the small steps of fine-tuning.
 
     Raises:
-        ValueError: an unknown config field or scan, or a checkpoint with fewer positions than `max_length`.
+        ValueError: an unknown config field or scan, a checkpoint with fewer positions than `max_length`, or a folder without
+            a model.
+        OSError: no such checkpoint on the Hub, or no way to it.
     """
     overrides = dict(config_overrides or {})
     size = _SIZE.fullmatch(name_or_path)
     if size is None:
-        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+        with reading(name_or_path, "model"):
+            config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
         _check_fields(config, overrides)
         config.update(overrides)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, config=config, trust_remote_code=False, **kwargs)
+        options = {"dtype": torch.float32, **kwargs}
+        with reading(name_or_path, "model"):
+            model = AutoModelForCausalLM.from_pretrained(
+                name_or_path, config=config, trust_remote_code=False, **options
+            )
     else:
         family, layers, width = size[1], int(size[2]), int(size[3])
         config = AutoConfig.for_model(family)
@@ -144,6 +162,34 @@ def load_model(
     mamba_scan.use_scan(model, scan)
     check_length(model, max_length)
     return model
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hub id. Errors: as those of `load_model`."""
+    with reading(name_or_path, "tokenizer"):
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+
+
+@contextlib.contextmanager
+def reading(name: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises where `name` has no such thing into one line that says what to type."""
+    if what == "model" and is_adapter(Path(name)):
+        raise ValueError(
+            f"folder {name} holds an adapter and not a whole model; train on from its base model, or from a run that was "
+            "made with --merge_adapter true."
+        )
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if Path(name).is_dir():
+            raise ValueError(f"folder {name} holds no {what} that can be read: {reason}") from error
+        way = "check its spelling and the network, or give a folder with a copy of it (`hf download` makes one)"
+        if constants.HF_HUB_OFFLINE:
+            way = "HF_HUB_OFFLINE is set: unset it, or give a folder with a copy of it"
+        raise OSError(
+            f"{what} {name!r} is no folder here, and could not be read as an id of the Hub; {way}. ({reason})"
+        ) from error
 
 
 def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:

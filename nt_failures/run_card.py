@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, report, snippet
+from nt_failures import attached, lora, report, snippet
 from nt_failures.card import model_card
 from nt_failures.card_data import Run, base_model
 from nt_failures.loading import load
@@ -128,6 +128,7 @@ def write_card(
         settled=settings is not None and settings == (tokens or settings),
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
         notes=notes,
+        adapter=lora.has_adapter(attached.plain(model)),
     )
     model_card(run, **given).save(folder / CARD)
 

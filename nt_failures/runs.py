@@ -145,9 +145,13 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    size = f"{parameter_count(model):,} parameters" + (
+        "" if args.model.lora is None else f", {trained:,} of them trained"
+    )
     return (
         f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
-        f"{args.model.model}: {type(model).__name__}, {parameter_count(model):,} parameters -> {args.training.output_dir}"
+        f"{args.model.model}: {type(model).__name__}, {size} -> {args.training.output_dir}"
     )
 
 

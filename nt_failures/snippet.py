@@ -93,7 +93,8 @@ def snippet(run: Run) -> str:
         asked, answer = instance(run.task)
         prompt, right = f'prompt = "{asked}"', f"the right answer: {answer}"
     length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
-    asked_for = "" if run.settled else f"max_new_tokens={length}, do_sample=False"
+    # peft reads the base model's generation settings, not the adapter's.
+    asked_for = "" if run.settled and not run.adapter else f"max_new_tokens={length}, do_sample=False"
     if not run.autoregressive:
         template, given = _OWN, length
     elif run.objective.order == "reversed":
@@ -102,7 +103,14 @@ def snippet(run: Run) -> str:
         template, given = _PIPELINE, f"{asked_for}, " if asked_for else ""
     if right:
         right = f"\n# {right}"
-    return template.format(name=HERE, prompt=prompt, length=given, right=right)
+    code = template.format(name=HERE, prompt=prompt, length=given, right=right)
+    return _with_peft(code) if run.adapter and run.autoregressive else code
+
+
+def _with_peft(code: str) -> str:
+    """The same code for an adapter: peft finds the base model and makes room for the adapter's own tokens."""
+    head = "from peft import AutoPeftModelForCausalLM\n" + code.replace("AutoModelForCausalLM, ", "", 1)
+    return head.replace("AutoModelForCausalLM.from", "AutoPeftModelForCausalLM.from", 1)
 
 
 def instance(task: Task) -> tuple[str, str]:

@@ -15,7 +15,7 @@ DESCRIPTION = "description"
 """The name under which the description's own sum stands, the sums left out."""
 
 _SUMMED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "*.safetensors")
-_SUMMED += ("model.safetensors.index.json",)
+_SUMMED += ("model.safetensors.index.json", "adapter_config.json")
 """What decides which model is loaded, and what it answers."""
 
 

@@ -16,11 +16,11 @@ from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
-from nt_failures import attached, hub, run_card
+from nt_failures import attached, hub, lora, run_card
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict
 from nt_failures.measured import MeasuredTrainer
-from nt_failures.models import check_needs
+from nt_failures.models import ADAPTER_WEIGHTS, check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.records import save_run
@@ -192,14 +192,23 @@ class ObjectiveTrainer(MeasuredTrainer):
         super().log(logs, start_time)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_modules(resume_from_checkpoint)
+        if not self._adapter:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_rest(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()
-        self._load_modules(self.state.best_model_checkpoint)
+        if not self._adapter:
+            super()._load_best_model()
+        self._load_rest(self.state.best_model_checkpoint)
 
-    def _load_modules(self, folder: str) -> None:
+    @property
+    def _adapter(self) -> bool:
+        return lora.has_adapter(attached.plain(self.model))
+
+    def _load_rest(self, folder: str) -> None:
+        """What transformers does not load by itself."""
+        if self._adapter:
+            lora.load_weights(attached.plain(self.model), Path(folder) / ADAPTER_WEIGHTS)
         # A sharded checkpoint holds model and modules as one, and has brought both back.
         if attached.has_modules(self.model) and not self.is_fsdp_enabled:
             attached.load(self.model, Path(folder) / attached.MODULES_FILE)
@@ -225,7 +234,13 @@ class ObjectiveTrainer(MeasuredTrainer):
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return
-        super()._save(output_dir, attached.save(state, folder))
+        rest = attached.save(state, folder)
+        if self._adapter:
+            lora.save(attached.plain(self.model), rest, folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+        else:
+            super()._save(output_dir, rest)
         save_run(folder, self.objective, self.task)
         # A pickle that nothing reads, and that holds the token of `hub_token`.
         (folder / "training_args.bin").unlink(missing_ok=True)

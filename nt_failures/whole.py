@@ -8,12 +8,13 @@ from safetensors import SafetensorError, safe_open
 
 from nt_failures.attached import MODULES_FILE
 from nt_failures.limits import not_finite
+from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
 
 INDEX = "model.safetensors.index.json"
-NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", RUN_FILE)
+NEEDED = ("tokenizer.json", "tokenizer_config.json", RUN_FILE)
 """Beside the weights: without one of them nobody can load the run."""
-READ = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", INDEX)
+READ = ("config.json", ADAPTER_CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", INDEX)
 """JSON files that transformers reads when it loads a model; `RUN_FILE` is read and judged by `nt_failures.load`."""
 
 
@@ -21,7 +22,7 @@ def check_whole(folder: Path) -> None:
     """Raise ValueError unless the folder holds a run with its weights, config, tokenizer and description, all whole."""
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is no folder; give the output folder of a run.")
-    needed = [*NEEDED, *_weights(folder)]
+    needed = [*NEEDED, *_model_files(folder)]
     found = [f"{name} missing" for name in needed if not (folder / name).exists()]
     present = sorted({path.name for path in folder.glob("*.json")} | set(needed) | {MODULES_FILE})
     found += _faults(folder, present)
@@ -34,7 +35,7 @@ def check_whole(folder: Path) -> None:
 
 def check_readable(folder: Path) -> None:
     """Raise ValueError if a file that loading a model reads is there and damaged."""
-    found = _faults(folder, [*READ, *_weights(folder), MODULES_FILE])
+    found = _faults(folder, [*READ, *_model_files(folder), MODULES_FILE])
     if found:
         raise ValueError(
             f"{folder}: {', '.join(found)}; copy the file from where it is whole, or save the model again."
@@ -60,6 +61,10 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return value
+
+
+def _model_files(folder: Path) -> list[str]:
+    return [ADAPTER_CONFIG, ADAPTER_WEIGHTS] if is_adapter(folder) else ["config.json", *_weights(folder)]
 
 
 def _weights(folder: Path) -> list[str]:

@@ -1,12 +1,14 @@
 """Models: sizes by name, checkpoints, errors before training, and that generation answers with the right length."""
 
 import dataclasses
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
 
+from nt_failures.arguments import read_recipe
 from nt_failures.models import (
     FAMILIES,
     capabilities,
@@ -40,13 +42,41 @@ def test_sizes_by_name(tokenizer, family):
     assert (model.config.pad_token_id, model.config.eos_token_id) == (14, 14)
 
 
-def test_the_papers_model(tokenizer):
-    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads."""
+PAPER = Path(__file__).parents[1] / "examples" / "recipes" / "paper"
+PAPER_MODELS = {read_recipe(path)["model"] for path in PAPER.glob("*.yaml")}
+GPT2_BLOCK = 12 * 384**2 + 13 * 384
+MAMBA_INNER, MAMBA_RANK, MAMBA_STATES = 2 * 384, 384 // 16, 16
+MAMBA_BLOCK = (
+    384  # norm
+    + 384 * 2 * MAMBA_INNER  # in_proj: input and gate
+    + 4 * MAMBA_INNER + MAMBA_INNER  # convolution over 4 tokens
+    + MAMBA_INNER * (MAMBA_RANK + 2 * MAMBA_STATES)  # x_proj: time step, B, C
+    + MAMBA_RANK * MAMBA_INNER + MAMBA_INNER  # dt_proj
+    + MAMBA_INNER * MAMBA_STATES + MAMBA_INNER  # A, D
+    + MAMBA_INNER * 384  # out_proj
+)  # fmt: skip
+# G(2, 5) with 50 labels: 55 tokens, 32 positions; the unembedding is tied.
+PAPER_SIZES = {
+    "gpt2-12x384": 12 * GPT2_BLOCK + (55 + 32) * 384 + 2 * 384,
+    "gpt2-6x384": 6 * GPT2_BLOCK + (55 + 32) * 384 + 2 * 384,
+    "mamba-12x384": 12 * MAMBA_BLOCK + 55 * 384 + 384,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PAPER_MODELS))
+def test_the_papers_models(name):
+    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads; a recipe's model that cannot be built."""
+    if name == "gpt2-large":  # a checkpoint; its config, without the weights
+        with torch.device("meta"):
+            config = GPT2Config(n_layer=36, n_embd=1280, n_head=20)
+            assert parameter_count(GPT2LMHeadModel(config)) == 774_030_080
+        assert not from_scratch(name)
+        return
     with torch.device("meta"):
-        model = load_model("gpt2-12x384", tokenizer, max_length=64)
-    assert (model.config.n_layer, model.config.n_embd, model.config.n_head) == (12, 384, 6)
-    block = 12 * 384**2 + 13 * 384
-    assert parameter_count(model) == 12 * block + (15 + 64) * 384 + 2 * 384
+        model = load_model(name, word_level_tokenizer(PathStar(2, 5, 50)), max_length=32)
+    assert parameter_count(model) == PAPER_SIZES[name]
+    if name.startswith("gpt2"):
+        assert model.config.n_head == 6
 
 
 @pytest.mark.parametrize(

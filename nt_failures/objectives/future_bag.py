@@ -50,9 +50,7 @@ class FutureBag(ExtraLoss):
             raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the bag like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
-        attached.attach(
-            model, bag=VocabularyHead(model.config.hidden_size, model.get_input_embeddings().num_embeddings)
-        )
+        attached.attach(model, bag=VocabularyHead(model.config.hidden_size, model.config.vocab_size))
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

@@ -93,7 +93,5 @@ class NextLatent(ExtraLoss):
 def _distances(model: torch.nn.Module, rolled: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
     smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
-    head = attached.plain(model).get_output_embeddings()
-    bias = None if head.bias is None else head.bias.detach()
-    logits, wanted = (F.linear(x, head.weight.detach(), bias).float().log_softmax(dim=-1) for x in (rolled, true))
+    logits, wanted = (attached.unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
     return smooth, F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1)

@@ -50,8 +50,7 @@ class TokenOrder(ExtraLoss):
             raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the ranking like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
-        embeddings = model.get_input_embeddings()
-        attached.attach(model, order=VocabularyHead(model.config.hidden_size, embeddings.num_embeddings, bias=False))
+        attached.attach(model, order=VocabularyHead(model.config.hidden_size, model.config.vocab_size, bias=False))
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         seen = attached.see(model, batch)

@@ -1,0 +1,197 @@
+"""LoRA through peft: small matrices beside a checkpoint's frozen weights, trained and saved in their place.
+
+transformers puts an adapter's layers into the model itself, so the model stays of its class, and objectives, decoding and the
+Trainer need not know. An objective's own modules come in later and are trained in full. What is saved is an adapter as peft
+reads it; `merge` makes a stock checkpoint of it.
+"""
+
+import copy
+import dataclasses
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, PreTrainedModel
+
+from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, from_scratch, is_adapter
+from nt_failures.whole import read_object
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+INSTALL = 'pip install -c constraints.txt -e ".[peft]"'
+NAME, PREFIX = "default", "base_model.model."
+"""Of the adapter in the model, and before each tensor's name in its file; both are peft's."""
+OURS = ("task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode", "trainable_token_indices")
+"""Fields of peft's LoraConfig that are set here."""
+INITS = (True, False, "gaussian")
+"""Ways to begin that leave the base model as it is on disk; pissa, olora and others change it."""
+
+
+def configuration(options: Mapping[str, Any]) -> "LoraConfig":
+    """peft's LoraConfig of these fields (`r`, `lora_alpha`, `target_modules`, ...); ValueError for what cannot be."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError(f"LoRA needs the package peft, which is not installed; install it with: {INSTALL}")
+    from peft import LoraConfig
+
+    known = sorted({field.name for field in dataclasses.fields(LoraConfig)} - {*OURS})
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"lora: peft's LoraConfig has no field {unknown[0]!r} to be given; it has {', '.join(known)}.")
+    init = options.get("init_lora_weights", True)
+    if init not in INITS:
+        raise ValueError(
+            f"lora: init_lora_weights={init!r} changes the base model's weights, which an adapter alone would not bring back; "
+            f"give one of {', '.join(map(repr, INITS))}."
+        )
+    try:
+        return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lora: {error}") from error
+
+
+def check(options: Mapping[str, Any] | None, model: str) -> None:
+    """Raise ValueError for what cannot work, before anything is loaded: peft missing, a wrong field, no base model."""
+    if options is None:
+        return
+    configuration(options)
+    if from_scratch(model):
+        raise ValueError(
+            f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, or "
+            "leave lora out."
+        )
+
+
+def add(model: PreTrainedModel, options: Mapping[str, Any], tokens: Iterable[int] = ()) -> None:
+    """Freeze a checkpoint's weights and put a new adapter into the model.
+
+    Args:
+        model: as `load_model` loaded it, without an objective's modules.
+        options: fields of peft's LoraConfig. Without `target_modules` peft chooses them for gpt2, gpt_neox and llama.
+        tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that the
+            checkpoint does not have always are, and are saved: they would come back as other random numbers.
+
+    Raises:
+        ValueError: peft is missing, or no layer has a name of `target_modules`.
+    """
+    config = configuration(options)
+    on_disk = AutoConfig.from_pretrained(model.name_or_path, trust_remote_code=False).vocab_size
+    trained = sorted({*tokens, *range(on_disk, model.config.vocab_size)})
+    if trained:
+        config.trainable_token_indices = dict.fromkeys(_vocabulary_layers(model), trained)
+    try:
+        model.add_adapter(config)
+    except ValueError as error:
+        linear = {
+            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        }
+        raise ValueError(
+            f"lora: {error} For {type(model).__name__} name layers such as "
+            f'{{"target_modules": {sorted(linear)}}}.'.replace("'", '"')
+        ) from error
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # beside a base in bfloat16, too: small steps are not lost
+    folder = Path(model.name_or_path)
+    config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else model.name_or_path
+
+
+def _vocabulary_layers(model: PreTrainedModel) -> list[str]:
+    """Names of the embedding, and of the unembedding where it has weights of its own."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head.bias is not None:
+        raise ValueError(
+            f"lora: the unembedding of {type(model).__name__} has a bias, which peft drops where single rows are trained; "
+            "train all weights, or under an objective and tokenizer that add no token."
+        )
+    layers = [embedding] if head.weight is embedding.weight else [embedding, head]
+    return [name for name, module in model.named_modules() if any(module is layer for layer in layers)]
+
+
+def has_adapter(model: PreTrainedModel) -> bool:
+    """Whether an adapter is in the model."""
+    return model._hf_peft_config_loaded
+
+
+def save(model: PreTrainedModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write the adapter's part of the model's state as peft reads it, and the generation settings."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # Never the whole embedding: the rows that are new are in the adapter, one by one.
+    kept = get_peft_model_state_dict(model, dict(state), NAME, save_embedding_layers=False)
+    tensors = {f"{PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config = copy.copy(model.peft_config[NAME])
+    config.inference_mode = True  # of who loads it
+    config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+
+
+def load_weights(model: PreTrainedModel, file: Path) -> None:
+    """Bring saved weights into the adapter of a model; ValueError if they are another adapter's."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    state = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(file).items()}
+    wanted = get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
+    if odd := sorted({*state} ^ {*wanted}):
+        raise ValueError(f"{file} does not fit the adapter: {odd[0]} is not in both.")
+    try:
+        set_peft_model_state_dict(model, state, NAME)
+    except RuntimeError as error:  # of another rank
+        raise ValueError(f"{file} does not fit the adapter: {error}") from error
+
+
+def check_published(folder: Path) -> None:
+    """Raise ValueError for an adapter of a local folder, which nobody else has."""
+    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") if is_adapter(folder) else None
+    if base is not None and Path(base).is_dir():
+        raise ValueError(
+            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train with "
+            "--merge_adapter true, which saves a whole model."
+        )
+
+
+def files_of(name_or_path: str, revision: str | None = None) -> tuple[dict[str, Any], Path] | None:
+    """Config and weights of the adapter that a folder or Hub repository holds; None if it holds none, or a whole model."""
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return (read_object(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS) if is_adapter(folder) else None
+    try:
+        config = Path(hf_hub_download(name_or_path, ADAPTER_CONFIG, revision=revision))
+    except EntryNotFoundError:
+        return None
+    return read_object(config), Path(hf_hub_download(name_or_path, ADAPTER_WEIGHTS, revision=revision))
+
+
+def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file: Path) -> None:
+    """Put a saved adapter into its base model, which grows to the tokenizer's size if it is smaller."""
+    if tokens > len(model.get_input_embeddings().weight):
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+    if saved.get("peft_type") != "LORA":
+        raise ValueError(f"{file.parent}: an adapter of the kind {saved.get('peft_type')!r} is not read, only LORA is.")
+    given = {name: value for name, value in saved.items() if name not in (*OURS, "auto_mapping")}
+    config = configuration(given)
+    config.trainable_token_indices = saved.get("trainable_token_indices")
+    model.add_adapter(config)
+    load_weights(model, file)
+    model.requires_grad_(False)
+
+
+def merge(model: PreTrainedModel) -> None:
+    """Add the adapter into the weights and take its layers out: what is left is a stock model, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            model.set_submodule(name, module.unload_and_optionally_merge_module(True, True, None))
+        elif isinstance(module, BaseTunerLayer) and not name.endswith(".token_adapter"):  # the wrapper's, done above
+            module.merge(safe_merge=True)
+            model.set_submodule(name, module.get_base_layer())
+    del model.peft_config
+    model._hf_peft_config_loaded = False
