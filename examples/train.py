@@ -10,8 +10,9 @@ Ctrl-C and SIGTERM save a checkpoint; the same command with --resume goes on fro
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
@@ -39,20 +40,7 @@ def main(argv: list[str]) -> dict:
     with training.main_process_first(desc="data"):
         rows = load_splits(task, **args.data.knobs())
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
-    longest = runs.longest_sequence(splits["test"])
-    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
-    answer_tokens = len(splits["test"][0]["target_ids"])
-    models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
-
-    trainer = ntf.ObjectiveTrainer(
-        model,
-        training,
-        objective=objective,
-        task=task,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-    )
+    trainer = make_trainer(args, objective, tokenizer, splits)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LiveProgressCallback)
     if training.sample_rows:
@@ -61,7 +49,7 @@ def main(argv: list[str]) -> dict:
         trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
     runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
-        print(runs.headline(args, model))
+        print(runs.headline(args, trainer.model))
 
     start = time.monotonic()
     with StopOnSignal() as stop:
@@ -85,6 +73,28 @@ def main(argv: list[str]) -> dict:
     else:
         trainer.create_model_card()
     return results
+
+
+def make_trainer(
+    args: arguments.Arguments,
+    objective: ntf.Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: Mapping[str, Any],
+) -> ntf.ObjectiveTrainer:
+    """The model, with random weights as torch's generator stands, and what trains it."""
+    longest = runs.longest_sequence(splits["test"])
+    model = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides)
+    answer_tokens = len(splits["test"][0]["target_ids"])
+    models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
+    return ntf.ObjectiveTrainer(
+        model,
+        args.training,
+        objective=objective,
+        task=args.task,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+    )
 
 
 def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:

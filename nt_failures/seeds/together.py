@@ -43,6 +43,8 @@ class _Run:
     def __init__(self, trainers: Sequence[ObjectiveTrainer]):
         self.trainers = trainers
         self.lead, self.args = trainers[0], trainers[0].args
+        for trainer in trainers:
+            trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
         self.optimizer = optimizers.of_stack(self.lead.create_optimizer(), self.stack.stacked())
         self.loaders = [_loader(trainer) for trainer in trainers]
