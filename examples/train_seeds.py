@@ -56,7 +56,13 @@ def main(argv: list[str]) -> None:
         )
         for seed in asked.seeds
     ]
-    trainers, test = build(all_args)
+    for args in all_args:
+        runs.check_output_dir(args)
+    trainers, test = trainers_of(all_args)
+    trainers[0].add_callback(Bar(len(trainers)))
+    for args in all_args:
+        runs.claim_output_dir(args)
+    print(runs.headline(all_args[0], trainers[0].model), f"and {len(trainers) - 1} more seeds")
     start = time.monotonic()
     errors = train_together(trainers)
     seconds = (time.monotonic() - start) / len(trainers)  # a seed's share
@@ -68,7 +74,7 @@ def main(argv: list[str]) -> None:
         raise FloatingPointError("; ".join(diverged))
 
 
-def build(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTrainer], datasets.Dataset]:
+def trainers_of(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTrainer], datasets.Dataset]:
     """A Trainer for each seed, all on the same rows; and the rows of the final test."""
     args = all_args[0]
     objective_class = finder.find("objectives", args.objective.objective)
@@ -76,21 +82,15 @@ def build(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTraine
     objective = objective_class.from_tokenizer(
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
-    for each in all_args:
-        runs.check_output_dir(each)
     splits = {name: ntf.tokenize(s, tokenizer) for name, s in load_splits(args.task, **args.data.knobs()).items()}
     if not args.data.streaming:
         splits["train"] = HeldRows(splits["train"])
     trainers = []
     for each in all_args:
         set_seed(each.training.seed)
-        trainer = train.make_trainer(each, objective, tokenizer, splits)
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
-        runs.claim_output_dir(each)
-        trainers.append(trainer)
-    trainers[0].add_callback(Bar(len(trainers)))
-    print(runs.headline(args, trainers[0].model), f"and {len(trainers) - 1} more seeds")
+        trainers.append(train.make_trainer(each, objective, tokenizer, splits))
+        for callback in (ProgressCallback, PrinterCallback):
+            trainers[-1].remove_callback(callback)
     return trainers, splits["test"]
 
 

@@ -20,7 +20,15 @@ KNOWN = frozenset(
         "full_decode",
     }
     | {"learning_rate", "logging_first_step", "logging_steps", "logging_strategy", "lr_scheduler_kwargs"}
-    | {"lr_scheduler_type", "max_grad_norm", "max_steps", "muon_learning_rate", "num_train_epochs", "optimizer"}
+    | {
+        "lr_scheduler_type",
+        "max_grad_norm",
+        "max_steps",
+        "muon_learning_rate",
+        "num_train_epochs",
+        "optimizer",
+        "overwrite_output_dir",
+    }
     | {"per_device_eval_batch_size", "per_device_train_batch_size", "sample_rows", "save_strategy", "tf32"}
     | {"use_cpu", "warmup_steps", "weight_decay"}
 )
