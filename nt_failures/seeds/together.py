@@ -52,6 +52,7 @@ class _Run:
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
         self.training = list(range(len(trainers)))
+        self.steps = 0  # taken; a seed that has left stays where it is
         self.sums = Sums(len(trainers), self.args.device)
 
     def train(self) -> None:
@@ -65,9 +66,9 @@ class _Run:
             self._epoch(epoch)
             if not self.training:
                 break
-        self._watch(weights=True)
-        for i in self.training:
-            self.stack.release(i)
+        self._watch()
+        for i in list(self.training):
+            self._end(i)
         for trainer in self.trainers:
             trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
 
@@ -80,7 +81,7 @@ class _Run:
         for step, (batches, items) in enumerate(self._batches(iterators), start=1):
             self._step(batches, items)
             self._advance(epoch + step / self.steps_in_epoch, len(batches[0]["input_ids"]))
-            if not self.training or self.lead.state.global_step >= self.max_steps:
+            if not self.training or self.steps >= self.max_steps:
                 return
 
     def _batches(self, iterators: Sequence[Iterator[Batch]]) -> Iterator[tuple[list[Batch], list[int]]]:
@@ -94,13 +95,14 @@ class _Run:
     def _step(self, batches: list[Batch], items: list[int]) -> None:
         """Forward, backward and the optimizer's step, for all seeds."""
         self.lead.model.train()  # it stands for all of them
-        if self.lead.state.global_step == 0:
+        if self.steps == 0:
             self._count_flops(batches)
         loss = self.stack.losses(batches)
         means = loss.sum / torch.tensor(items).to(loss.sum.device, non_blocking=True)
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
         norms = self._clip() if self.args.max_grad_norm > 0 else None
-        self.sums.add(means.detach(), loss, norms, self.lead.state.global_step + 1, self.scheduler.get_last_lr()[0])
+        self.steps += 1
+        self.sums.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -137,7 +139,8 @@ class _Run:
             trainer.control = trainer.callback_handler.on_step_end(trainer.args, trainer.state, trainer.control)
         controls = [self.trainers[i].control for i in self.training]
         logged = any(control.should_log for control in controls)
-        if self.args.device.type == "cpu" or logged or any(control.should_evaluate for control in controls):
+        looked_at = logged or any(c.should_evaluate or c.should_training_stop for c in controls)
+        if looked_at or self.args.device.type == "cpu":
             self._watch()
         for i in list(self.training):
             trainer = self.trainers[i]
@@ -146,20 +149,23 @@ class _Run:
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
-                self._leave(i)
+                self._end(i)
         if logged:
             self.sums.clear()
 
-    def _watch(self, weights: bool = False) -> None:
-        """Take out the seeds whose loss, or weights at the end, became NaN or infinite."""
-        bad = self.sums.first_bad()
-        for i in list(self.training):
-            what = "the loss"
-            if i not in bad and weights and not divergence.finite(self.trainers[i].model):
-                what, bad[i] = "a weight", (self.lead.state.global_step, self.scheduler.get_last_lr()[0])
-            if i in bad:
-                self.errors[i] = divergence.diverged(what, *bad[i], None)
+    def _watch(self) -> None:
+        """Take out the seeds whose loss became NaN or infinite."""
+        for i, (step, rate) in self.sums.first_bad().items():
+            if i in self.training:
+                self.errors[i] = divergence.diverged("the loss", step, rate, None)
                 self._leave(i)
+
+    def _end(self, index: int) -> None:
+        """A seed's training is over; one with a weight that is NaN or infinite has diverged."""
+        self._leave(index)
+        if not divergence.finite(self.trainers[index].model):
+            last = self.steps, self.scheduler.get_last_lr()[0]
+            self.errors[index] = divergence.diverged("a weight", *last, None)
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
