@@ -81,10 +81,10 @@ def assert_same(together, alone, tolerance):
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
 def test_each_seed_gets_what_it_has_alone(options, tolerance, make):
-    """Three seeds over two epochs, with evaluations, dropped gradients of none.
+    """Three seeds over two epochs, with evaluations.
 
     Catches: rows in another seed's order, draws of a collator shared by all, a loss divided by all seeds' labels, gradients
-    clipped by a common norm, one learning rate schedule stepped three times, Muon over all seeds' matrices as one.
+    clipped by a common norm, a learning rate schedule stepped three times, Muon over all seeds' matrices as one.
     masked_diffusion computes its loss in float32, so its seeds differ by that.
     """
     alone = [trained_alone(make(seed, **options)) for seed in SEEDS]
@@ -183,6 +183,52 @@ def test_seeds_must_be_of_one_recipe(make):
         Stack(models, None)
     with pytest.raises(ValueError, match="no trainers were given"):
         train_together([])
+
+
+COVERED = [(objective, "gpt2") for objective in finder.names("objectives") if objective != "joint_multi_token"]
+COVERED += [("next_token", family) for family in SMALL if family != "gpt2"]
+
+
+@pytest.mark.parametrize(("objective", "family"), COVERED)
+def test_every_objective_and_family_has_its_losses_and_gradients(objective, family, make, examples):
+    """Catches: an objective or a model that reads a number from a tensor in its loss, which no stack can."""
+    trainers = [make(seed, objective, family, dtype=torch.float64) for seed in SEEDS]
+    trained = trainers[0].objective
+    batches = [trained.collate(examples[start : start + 6]) for start in (0, 6, 12)]
+    alone = torch.stack([trained.loss(t.model, batch).sum for t, batch in zip(trainers, batches, strict=True)])
+    alone.sum().backward()
+    expected = [{name: p.grad for name, p in trainer.model.named_parameters()} for trainer in trainers]
+    stack = Stack([trainer.model for trainer in trainers], trained)
+    found = stack.losses(batches).sum
+    found.sum().backward()
+    torch.testing.assert_close(found, alone, rtol=1e-6, atol=0)
+    for name, weights in stack.weights.items():
+        for k, grads in enumerate(expected):
+            if grads[name] is not None:
+                torch.testing.assert_close(weights.grad[k], grads[name], rtol=1e-5, atol=1e-6)
+
+
+def test_batches_of_several_widths_stay_with_their_seeds(make, examples):
+    """Seeds 0 and 2 get batches of 4 rows, seed 1 of 6, as where an objective draws the width of a batch.
+
+    Catches: losses in the order of the groups, gradients that reach another seed.
+    """
+    trainers = [make(seed, "token_order", dtype=torch.float64) for seed in SEEDS]
+    objective = trainers[0].objective
+    batches = [objective.collate(examples[rows]) for rows in (slice(0, 4), slice(4, 10), slice(10, 14))]
+    alone = [objective.loss(trainer.model, batch) for trainer, batch in zip(trainers, batches, strict=True)]
+    for loss in alone:
+        loss.sum.backward()
+    name = "transformer.wte.weight"
+    expected = torch.stack([trainer.model.get_parameter(name).grad for trainer in trainers])
+    stack = Stack([trainer.model for trainer in trainers], objective)
+    found = stack.losses(batches)
+    found.sum.sum().backward()
+    torch.testing.assert_close(stack.weights[name].grad, expected)
+    torch.testing.assert_close(found.sum, torch.stack([loss.sum for loss in alone]))
+    assert found.count.tolist() == [12, 18, 12]
+    for part in ("next_token", "order"):
+        torch.testing.assert_close(found.parts[part], torch.stack([loss.parts[part] for loss in alone]))
 
 
 def test_muon_on_a_stack_is_muon_on_each():
