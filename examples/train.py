@@ -44,7 +44,8 @@ def main(argv: list[str]) -> dict:
     with args.training.main_process_first(desc="data"):
         rows = load_splits(args.task, **args.data.knobs())
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
-    trainer = build_trainer(args, tokenizer, objective, splits)
+    trainer = make_trainer(args, objective, tokenizer, splits)
+    show_progress(trainer, args)
     runs.claim_output_dir(args)
     if trainer.is_world_process_zero():
         print(runs.headline(args, trainer.model))
@@ -79,13 +80,13 @@ def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTraine
     return tokenizer, objective_class.from_tokenizer(tokenizer, **options)
 
 
-def build_trainer(
+def make_trainer(
     args: arguments.Arguments,
-    tokenizer: PreTrainedTokenizerBase,
     objective: ntf.Objective,
+    tokenizer: PreTrainedTokenizerBase,
     splits: Mapping[str, Dataset | IterableDataset],
 ) -> ntf.ObjectiveTrainer:
-    """The model, and the Trainer around it."""
+    """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     longest = runs.longest_sequence(splits["test"])
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}
@@ -111,16 +112,21 @@ def build_trainer(
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
     )
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LiveProgressCallback)
     if args.training.stop_when_solved:
         metric = "free/exact" if objective.trained_positions is None else "decision"
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, metric))
+    return trainer
+
+
+def show_progress(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments) -> None:
+    """A bar with the live accuracy, and sample predictions at every evaluation."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LiveProgressCallback)
     if shown := args.training.sample_rows:
         rows = runs.first_rows(args.task, "validation", shown, args.data.dataset_seed, args.data.overlap)
-        callbacks = trainer.callback_handler.callbacks
-        trainer.add_callback(SampleTableCallback(tokenizer, objective, args.task, rows, shown, callbacks))
-    return trainer
+        trackers = trainer.callback_handler.callbacks
+        tokenizer, objective = trainer.processing_class, trainer.objective
+        trainer.add_callback(SampleTableCallback(tokenizer, objective, args.task, rows, shown, trackers))
 
 
 def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:

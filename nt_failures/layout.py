@@ -1,6 +1,7 @@
 """From tokenised rows to padded tensors: prefix | target, all targets starting in the same column."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,10 +84,20 @@ def join(parts: Mapping[str, torch.Tensor], shown_BT: torch.Tensor, labels_BT: t
 
 def predicting(batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
     """What a causal LM reads to predict a collated batch's labels: all columns but the last; and the labels' first column."""
-    labelled = batch["labels"].ne(IGNORE).any(dim=0)
-    first = 1 + int(labelled[1:].int().argmax())  # 1 where nothing is labelled; column 0 has no token before it
     names = ("input_ids", "attention_mask", "position_ids")
-    return {name: batch[name][:, :-1] for name in names if name in batch}, first
+    return {name: batch[name][:, :-1] for name in names if name in batch}, first_label(batch)
+
+
+FIRST_LABEL = "first_label"
+"""Key of a batch under which `first_label` stands where the labels cannot be read, as under `torch.func.vmap`."""
+
+
+def first_label(batch: Mapping[str, Any]) -> int:
+    """The first column that any row has a label in; 1 where nothing is labelled, for column 0 has no token before it."""
+    if FIRST_LABEL in batch:
+        return batch[FIRST_LABEL]
+    labelled = batch["labels"].ne(IGNORE).any(dim=0)
+    return 1 + int(labelled[1:].int().argmax())
 
 
 def position_ids(mask: torch.Tensor) -> torch.Tensor:

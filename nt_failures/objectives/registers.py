@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, join, position_ids
+from nt_failures.layout import IGNORE, Example, first_label, join, position_ids
 from nt_failures.masks import additive, causal
 from nt_failures.objectives.base import Loss, Objective
 
@@ -71,7 +71,7 @@ class Registers(Objective):
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
         registers = batch["register_labels"].shape[1]
         columns = batch["input_ids"].shape[1]
-        first = self._first(batch["labels"])
+        first = first_label(batch)
         mask = additive(self.mask(batch["attention_mask"], first, registers), attached.plain(model).dtype)
         logits_BSV = model(
             input_ids=batch["input_ids"],
@@ -89,11 +89,6 @@ class Registers(Objective):
         further = attached.weighed(nats_BR, batch["register_labels"].ne(IGNORE), labels_BT)
         parts = {"next_token": tokens.detach(), "registers": further.detach()}
         return Loss((1 - self.share) * tokens + self.share * further, labels_BT.ne(IGNORE).sum(), parts)
-
-    @staticmethod
-    def _first(labels: torch.Tensor) -> int:
-        """The targets' first column."""
-        return max(int(labels.ne(IGNORE).any(dim=0).int().argmax()), 1)
 
     @staticmethod
     def mask(real_BS: torch.Tensor, first: int, registers: int) -> torch.Tensor:

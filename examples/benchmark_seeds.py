@@ -1,0 +1,191 @@
+"""Measure how many seeds of a recipe are trained in a unit of time: one after another, as processes, and stacked in one.
+
+    python examples/benchmark_seeds.py                                             # on a CPU: some minutes
+    python examples/benchmark_seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
+
+Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an order
+drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the rounds are
+compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from nt_failures import arguments, records
+
+RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"
+WARM_UP = 3
+"""Steps that are not timed: the first counts FLOPs and fills caches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How seeds are trained: so many processes, each with so many threads, each training so many seeds at once."""
+
+    name: str
+    processes: int
+    threads: int
+    seeds: int
+
+
+class Clock(TrainerCallback):
+    """Times the steps behind the warm-up."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = [], []
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if args.device.type == "cuda" and state.global_step in (WARM_UP, state.max_steps):
+            torch.cuda.synchronize()
+        self.wall.append(time.perf_counter())
+        self.cpu.append(time.process_time())
+
+    def taken(self) -> dict[str, float]:
+        """Seconds and CPU seconds of a step."""
+        steps = len(self.wall) - WARM_UP
+        return {
+            "wall": (self.wall[-1] - self.wall[WARM_UP - 1]) / steps,
+            "cpu": (self.cpu[-1] - self.cpu[WARM_UP - 1]) / steps,
+        }
+
+
+def main(argv: list[str]) -> None:
+    """Measure, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--stacked", type=int, nargs="+", default=[2, 4], help="seeds at once in one process")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each way in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write all figures here, and the table beside them as Markdown")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args, extra = parser.parse_known_args(argv)
+    if args.worker:
+        work(Way(**json.loads(args.worker)), args, extra)
+        return
+    if args.steps < 1 or args.rounds < 1 or min(args.stacked) < 1:
+        raise ValueError("--steps, --rounds and --stacked must be at least 1.")
+    found = measure(ways(args.stacked), argv, args.rounds)
+    report = {
+        "recipe": args.recipe.stem,
+        "extra": extra,
+        "steps": args.steps,
+        "hardware": records.hardware() | {"cores": os.cpu_count()},
+        "versions": records.versions(),
+        "ways": found,
+    }
+    print(table(report))
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        records.write_json(args.json, report)
+        args.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
+
+
+def ways(stacked: list[int]) -> list[Way]:
+    """What is compared, the base first."""
+    cores = os.cpu_count() or 1
+    found = [Way("one after another", 1, 1, 1)]
+    if cores > 1 and not torch.cuda.is_available():
+        found.append(Way("one after another, all cores", 1, cores, 1))
+    count = min(cores, 4) if torch.cuda.is_available() else cores
+    found.append(Way(f"{count} processes", count, 1, 1))
+    return found + [Way(f"{seeds} stacked", 1, 1, seeds) for seeds in stacked]
+
+
+def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
+    """Rates of every way in every round."""
+    taken: dict[Way, list[list[dict]]] = {way: [] for way in all_ways}
+    draw = random.Random(0)
+    for _ in tqdm(range(rounds), desc="rounds"):
+        for way in draw.sample(all_ways, len(all_ways)):
+            taken[way].append(once(way, argv))
+    found = []
+    for way, rows in taken.items():
+        rates = [sum(way.seeds / worker["wall"] for worker in row) for row in rows]
+        cpu = [1000 * statistics.mean(worker["cpu"] for worker in row) / way.seeds for row in rows]
+        found.append(dataclasses.asdict(way) | {"rates": rates, "rate": statistics.median(rates), "cpu_ms": cpu})
+    for entry in found:
+        pairs = zip(entry["rates"], found[0]["rates"], strict=True)
+        entry["ratio"] = statistics.median(rate / base for rate, base in pairs)
+    return found
+
+
+def once(way: Way, argv: list[str]) -> list[dict]:
+    """Start the way's workers, let them go together when all are ready, and read what they measured."""
+    command = [sys.executable, __file__, *argv, "--worker", json.dumps(dataclasses.asdict(way))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(way.threads)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    workers = [subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes) for _ in range(way.processes)]
+    try:
+        for worker in workers:
+            if worker.stdout.readline() != "ready\n":
+                raise RuntimeError(f"{way.name} cannot be measured; run {' '.join(command)} to see why.")
+        for worker in workers:
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        answers = [worker.stdout.readline() for worker in workers]
+        if not all(answers):
+            raise RuntimeError(f"{way.name} broke off; type `go` into {' '.join(command)} to see why.")
+        return [json.loads(answer) for answer in answers]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
+def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
+    """In a worker: build, wait, train, say how long a step took."""
+    import train_seeds
+
+    out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
+    flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--logging_strategy", "no"]
+    flags += ["--output_dir", "unused", "--disable_tqdm", "true", *extra]
+    parsed = [arguments.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
+    trainers = train_seeds.trainers_of(parsed)[0]
+    clock = Clock()
+    trainers[0].add_callback(clock)
+    print("ready", file=out, flush=True)
+    sys.stdin.readline()
+    if way.seeds == 1:
+        trainers[0].train()
+    else:
+        train_seeds.train_together(trainers)
+    print(json.dumps(clock.taken()), file=out, flush=True)
+
+
+def table(report: dict) -> str:
+    """Markdown: a row for each way."""
+    hardware = report["hardware"]
+    rows = [
+        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} "
+        f"({min(way['rates']):.1f} to {max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
+        for way in report["ways"]
+    ]
+    head = "| seeds | processes | threads each | steps x seeds / s | ratio | CPU ms / step and seed |\n"
+    rounds = len(report["ways"][0]["rates"])
+    return (
+        f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} steps: "
+        "median (lowest to highest); ratio: median over the rounds.\n\n"
+        + head
+        + "| --- | --- | --- | --- | --- | --- |\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,116 @@
+"""Stack: the weights of several models of one shape, and the losses of all of them in one pass.
+
+Shapes: K models (one for each seed), B rows, S columns.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.func import functional_call, vmap
+from transformers import PreTrainedModel
+
+from nt_failures.layout import FIRST_LABEL, first_label
+from nt_failures.objectives.base import Loss, Objective
+
+Batch = Mapping[str, torch.Tensor]
+
+
+class Stack:
+    """K models of one shape whose weights stand in one tensor (K, ...) each.
+
+    The models stay usable: their parameters are views into the stack, so each can be evaluated or saved alone at any time.
+    A model and the others never mix: every operation runs on each one's own slice, a NaN in one reaches no other.
+
+    Args:
+        models: on their device, with what the objective attaches.
+        objective: whose loss is trained.
+
+    Raises:
+        ValueError: no models, or models of different shapes.
+    """
+
+    def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
+        shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
+        if not shapes or any(other != shapes[0] for other in shapes):
+            raise ValueError(
+                f"{len(models)} models of different shapes cannot be stacked; give one model for each seed."
+            )
+        self.models = models
+        self._call = _LossOf(models[0], objective)
+        own = [dict(model.named_parameters()) for model in models]
+        self.weights: dict[str, torch.Tensor] = {}
+        for name, first in own[0].items():
+            stacked = torch.stack([parameters[name].detach() for parameters in own])
+            self.weights[name] = stacked.requires_grad_(first.requires_grad)
+            for parameters, view in zip(own, stacked.detach(), strict=True):
+                parameters[name].data = view
+
+    def release(self, index: int) -> None:
+        """Give one model weights of its own; what is trained from here on no longer reaches it."""
+        for parameter in self.models[index].parameters():
+            parameter.data = parameter.data.clone()
+
+    def stacked(self, index: int = 0) -> dict[torch.nn.Parameter, torch.Tensor]:
+        """From each parameter of a model to the stack that holds it."""
+        return {p: self.weights[name] for name, p in self.models[index].named_parameters()}
+
+    def losses(self, batches: Sequence[Batch]) -> Loss:
+        """Losses of the K models, each on its own batch: `Loss` whose entries are (K,) instead of scalars.
+
+        Args:
+            batches: one for each model, as collated, on the CPU.
+
+        Raises:
+            ValueError: the objective or the model does something that cannot be done for many models at once.
+        """
+        groups: dict[Any, list[int]] = {}
+        for i, batch in enumerate(batches):  # where the width of a batch is drawn, as by `registers`
+            groups.setdefault(tuple((name, t.shape) for name, t in batch.items()), []).append(i)
+        if len(groups) == 1:
+            return self._together(self.weights, batches)
+        found = []
+        for members in groups.values():
+            index = torch.tensor(members, device=next(iter(self.weights.values())).device)
+            part = {name: weights[index] for name, weights in self.weights.items()}
+            found.append(self._together(part, [batches[i] for i in members]))
+        order = torch.tensor([i for members in groups.values() for i in members]).argsort().to(found[0].sum.device)
+        parts = {name: torch.cat([loss.parts[name] for loss in found])[order] for name in found[0].parts}
+        return Loss(*(torch.cat([loss[field] for loss in found])[order] for field in (0, 1)), parts)
+
+    def _together(self, weights: Mapping[str, torch.Tensor], batches: Sequence[Batch]) -> Loss:
+        device = next(iter(weights.values())).device
+        shared, own = {}, {}
+        for name, first in batches[0].items():
+            # What is the same for all seeds is not stacked: transformers asks of a mask whether it hides anything.
+            if all(torch.equal(batch[name], first) for batch in batches[1:]):
+                shared[name] = first.to(device, non_blocking=True)
+            else:
+                own[name] = torch.stack([batch[name] for batch in batches]).to(device, non_blocking=True)
+        shared[FIRST_LABEL] = min(first_label(batch) for batch in batches)
+
+        def loss(weights_: dict[str, torch.Tensor], own_: dict[str, torch.Tensor]) -> Loss:
+            return functional_call(self._call, weights_, ({**shared, **own_},))
+
+        try:
+            named = {f"model.{name}": stacked for name, stacked in weights.items()}
+            return vmap(loss, randomness="error")(named, own)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many seeds at "
+                f"once ({str(error).splitlines()[0]}); train these seeds as processes instead."
+            ) from error
+
+
+class _LossOf(torch.nn.Module):
+    """An objective's loss as the forward pass of a module, whose weights `functional_call` can replace."""
+
+    def __init__(self, model: PreTrainedModel, objective: Objective):
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> Loss:
+        return self.objective.loss(self.model, batch)

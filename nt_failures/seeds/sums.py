@@ -1,0 +1,54 @@
+"""What is noted of each step for each of K seeds, on the device: reading it at every step would stall a GPU."""
+
+import torch
+
+from nt_failures import divergence
+from nt_failures.objectives.base import Loss
+from nt_failures.trainer import ObjectiveTrainer
+
+
+class Sums:
+    """Losses since the last log, and each seed's first step whose loss was NaN or infinite; all tensors are (K,)."""
+
+    def __init__(self, seeds: int, device: torch.device):
+        self.seeds, self.device = seeds, device
+        self._first_bad = torch.full((seeds,), divergence.NEVER, device=device)
+        self._rates: dict[int, float] = {}
+        self._norms: torch.Tensor | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, after a log."""
+        self._steps = 0
+        self._losses = torch.zeros(self.seeds, device=self.device)
+        self._items = torch.zeros(self.seeds, dtype=torch.int64, device=self.device)
+        self._parts: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, means: torch.Tensor, loss: Loss, norms: torch.Tensor | None, step: int, learning_rate: float) -> None:
+        """Note a step: its mean losses, sums as `Loss` and norms of the gradient, each (K,)."""
+        self._steps += 1
+        self._losses = self._losses + means
+        self._items = self._items + loss.count
+        self._norms = norms
+        for name, part in loss.parts.items():
+            self._parts[name] = self._parts[name] + part if name in self._parts else part
+        self._first_bad = torch.minimum(self._first_bad, torch.where(means.isfinite(), divergence.NEVER, step))
+        self._rates[step] = self._rate = learning_rate
+
+    def first_bad(self) -> dict[int, tuple[int, float]]:
+        """Of each seed that diverged: the step and its learning rate."""
+        steps = self._first_bad.tolist()
+        bad = {i: (step, self._rates[step]) for i, step in enumerate(steps) if step != divergence.NEVER}
+        kept = {step for step, _ in bad.values()}
+        self._rates = {step: rate for step, rate in self._rates.items() if step in kept}
+        return bad
+
+    def log(self, trainer: ObjectiveTrainer, index: int) -> None:
+        """Log one seed's means through its own Trainer."""
+        logs = {"loss": float(self._losses[index]) / self._steps}
+        if self._norms is not None:
+            logs["grad_norm"] = float(self._norms[index])
+        trainer._parts = {name: part[index] for name, part in self._parts.items()}
+        trainer._items = self._items[index]
+        trainer.log(logs | {"learning_rate": self._rate})

@@ -1,0 +1,190 @@
+"""examples/train_seeds.py and `examples/reproduce.py --together`: a line for each seed, as if it had been alone."""
+
+import importlib.util
+import json
+import sys
+import threading
+from pathlib import Path
+
+import datasets
+import pytest
+from test_study import record
+
+from nt_failures import study
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+RECIPE = """
+degree: 2
+path_length: 4
+num_nodes: 12
+num_train: 64
+num_validation: 16
+num_test: 32
+model: gpt2-1x16
+objective: hybrid
+objective_options: {share: 0.7}
+optimizer: muon
+max_steps: 4
+per_device_train_batch_size: 8
+per_device_eval_batch_size: 32
+eval_strategy: steps
+eval_steps: 2
+save_strategy: "no"
+sample_rows: 0
+use_cpu: true
+disable_tqdm: true
+"""
+
+SEEDS_OF_A_FEW_LINES = """
+import json, pathlib, sys
+recipe, words = sys.argv[1], sys.argv[2:]
+seeds = words[1:words.index("--output_dir")]
+folder, extra = pathlib.Path(words[words.index("--output_dir") + 1]), words[words.index("--output_dir") + 2:]
+asked = json.loads(pathlib.Path(recipe).read_text())
+print("seeds", *seeds, "flags", *extra)
+for seed in seeds:
+    if seed in asked["diverge"]:
+        continue
+    (folder / f"seed{seed}").mkdir(parents=True)
+    (folder / f"seed{seed}" / "results.json").write_text(json.dumps(asked["results"]))
+if set(seeds) & set(asked["diverge"]):
+    sys.exit("error: seed 1: the loss became NaN")
+"""
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """The script, as a module that finds its neighbours."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return load(EXAMPLES / "reproduce.py")
+
+
+def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, reproduce):
+    """A study of two seeds, once trained together, once one by one.
+
+    Catches: a seed that gets another's weights, rows, draws or test; a record that lacks what a single run's has.
+    """
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(RECIPE)
+    scripts = {name: load(EXAMPLES / f"{name}.py") for name in ("train", "train_seeds")}
+
+    def stay(command, **options):  # in this process, which saves seconds of imports
+        assert command[0] == sys.executable
+        scripts[Path(command[1]).stem].main(command[2:])
+        return 0
+
+    monkeypatch.setattr(reproduce.CHILDREN, "call", stay)
+    found = {}
+    for way, flags in (("together", ["--together", "4"]), ("alone", [])):
+        reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
+        found[way] = study.read_results(tmp_path / way / "results.jsonl")
+    for seed, (one, other) in enumerate(zip(found["together"], found["alone"], strict=True)):
+        assert one.pop("trained_together") == 2
+        assert (one["recipe"], one["seed"], one["fingerprint"]) == (other["recipe"], seed, other["fingerprint"])
+        for name in ("metrics", "learning_curve", "diagnosis"):
+            assert numbers(one[name]) == pytest.approx(numbers(other[name]), rel=1e-3), name
+        for name in ("train_seconds", "metrics", "learning_curve", "diagnosis"):
+            del one[name], other[name]
+        assert one == other
+    assert sorted(path.name for path in (tmp_path / "together").iterdir()) == [
+        ".lock",
+        "figure.png",
+        "results.jsonl",
+        "table.md",
+    ]
+
+
+def numbers(value, where=""):
+    """All numbers of a nested value by their place, without times."""
+    if isinstance(value, dict):
+        return {k: v for name, inner in value.items() for k, v in numbers(inner, f"{where}.{name}").items()}
+    if isinstance(value, list):
+        return {k: v for i, inner in enumerate(value) for k, v in numbers(inner, f"{where}.{i}").items()}
+    timed = any(word in where for word in ("runtime", "per_second"))
+    return {where: value} if isinstance(value, (int, float)) and not timed else {}
+
+
+@pytest.fixture
+def study_of(tmp_path):
+    """`study_of(diverge)`: reproduce.py beside a train_seeds.py of a few lines, and a recipe whose named seeds diverge."""
+
+    def make(*diverge):
+        results = {k: v for k, v in record(exact=0.5).items() if k not in ("recipe", "seed", "fingerprint")}
+        (tmp_path / "r.yaml").write_text(json.dumps({"results": results, "diverge": [str(seed) for seed in diverge]}))
+        (tmp_path / "train_seeds.py").write_text(SEEDS_OF_A_FEW_LINES)
+        (tmp_path / "train.py").write_text("raise SystemExit('error: no single run was asked for')")
+        (tmp_path / "reproduce.py").write_text((EXAMPLES / "reproduce.py").read_text())
+        module = load(tmp_path / "reproduce.py")
+        words = [str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path / "out"), "--jobs", "1"]
+
+        def run(*flags):
+            module.main([*words, *flags])
+
+        run.module = module
+        return tmp_path / "out", run
+
+    return make
+
+
+def test_seeds_go_in_groups_and_only_once(study_of):
+    """Catches: a seed twice or not at all, a group larger than asked, flags that do not reach the training."""
+    out, run = study_of()
+    run("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
+    run("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
+    found = study.read_results(out / "results.jsonl")
+    assert [entry["seed"] for entry in found] == list(range(7))
+    assert len({entry["fingerprint"] for entry in found}) == 1
+    kept = sorted(path.name.rsplit("-", 1)[0] for path in out.iterdir() if path.is_dir())
+    assert kept == [f"r-seed{seed}" for seed in range(7)]
+
+
+def test_seeds_beside_one_that_diverges_are_kept(study_of):
+    """Catches: a study lost to one seed; a divergence that nobody hears of."""
+    out, run = study_of(1)
+    with pytest.raises(
+        RuntimeError, match=r"r, seeds \[0, 1, 2\] ended with exit code 1: error: seed 1: the loss became NaN"
+    ):
+        run("--seeds", "3", "--together", "3")
+    assert [entry["seed"] for entry in study.read_results(out / "results.jsonl")] == [0, 2]
+
+
+def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch):
+    """Ctrl-C while a group is at work: the seeds of it that have ended count.
+
+    Catches: finished seeds thrown away with the process that trained them.
+    """
+    out, run = study_of()
+    module, append = run.module, study.append_result
+    working, stopped = threading.Event(), threading.Event()
+
+    def together(jobs, folder, keep_models):
+        results = json.loads(jobs[0].recipe.read_text())["results"]
+        names = {"recipe": "r", "fingerprint": jobs[0].fingerprint}
+        records = [{**names, "seed": job.seed, **results} for job in jobs]
+        if jobs[0].seed == 0:
+            return records, None
+        working.set()
+        assert stopped.wait(60)
+        return records[:1], RuntimeError("terminated")
+
+    def interrupted(path, entry):
+        append(path, entry)
+        if entry["seed"] == 1:
+            assert working.wait(60)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_together", together)
+    monkeypatch.setattr(module.CHILDREN, "stop", stopped.set)
+    monkeypatch.setattr(study, "append_result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("--seeds", "6", "--together", "2")
+    assert [entry["seed"] for entry in study.read_results(out / "results.jsonl")] == [0, 1, 2]
