@@ -83,7 +83,7 @@ def chosen(names: list[str]) -> list[Line]:
 
 
 def main(argv: list[str]) -> None:
-    """Measure the chosen lines and write benchmark.md, benchmark.json and growth.png."""
+    """Measure the chosen lines and write benchmark.md and .json, growth.json and .png."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="beginnings of names; `growth` is the figure; default: everything")
     parser.add_argument(
@@ -106,12 +106,14 @@ def main(argv: list[str]) -> None:
         for line in lines:
             results.append((line, line.run(args.quick)))
             print(row(*results[-1]), flush=True)
-    found = growth.grow(args.quick) if not args.names or "growth" in args.names else None
-    whole = {"about": about, "lines": [as_json(*result) for result in results], "growth": found}
-    (args.output_dir / "benchmark.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    (args.output_dir / "benchmark.md").write_text(markdown(results, about), encoding="utf-8")
-    if found is not None:
-        figures.save(growth.figure(found), args.output_dir / "growth.png")
+    if results:
+        whole = {"about": about, "lines": [as_json(*result) for result in results]}
+        (args.output_dir / "benchmark.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        (args.output_dir / "benchmark.md").write_text(markdown(results, about), encoding="utf-8")
+    if not args.names or "growth" in args.names:
+        found = {"about": about, "microseconds_per_row": growth.grow(args.quick)}
+        (args.output_dir / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        figures.save(growth.figure(found["microseconds_per_row"]), args.output_dir / "growth.png")
     print(f"\nwritten to {args.output_dir}")
 
 

@@ -271,7 +271,10 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-@pytest.mark.parametrize("module", ["nt_failures.tasks.base", "nt_failures.tasks.path_star", "nt_failures.builder"])
+CODE = ("tasks.base", "tasks.path_star", "tasks._fisher_yates", "tasks._text", "builder", "task_config")
+
+
+@pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])
 def test_changed_code_has_another_folder(folder, monkeypatch, module):
     """Catches: rows of old code served from the cache."""
     import inspect

@@ -9,7 +9,6 @@ import nt_failures as ntf
 from benchmarks.measure import interleaved
 from nt_failures.builder import to_table
 from nt_failures.figures import BLUE, GREEN, GREY, ORANGE
-from nt_failures.tokenizer import encode_rows  # noqa: F401 - the word table below is what it uses
 from nt_failures.words import WordTable
 
 KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
@@ -19,7 +18,6 @@ KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "rows": [(n, (2, 5, 50), n) for n in (256, 1024, 4096, 16384, 65536, 262144)],
 }
 """By knob: its value, the task, and the rows drawn at once."""
-WORK = {"degree": "edges", "path_length": "edges", "num_nodes": "edges", "rows": "rows"}
 
 
 def grow(quick: bool) -> dict[str, Any]:
@@ -54,7 +52,10 @@ def figure(found: dict[str, Any]) -> Figure:
         last = max(entries[-1][name] for name in ("sample", "text and Arrow", "encode"))
         work = [last * entry["edges"] / entries[-1]["edges"] for entry in entries]
         axes.plot(values, work, color=GREY, linestyle=":", label="in proportion to the edges of a row")
-        axes.set(xscale="log", yscale="log", xlabel=knob, ylabel="microseconds per row")
+        axes.set_xscale("log")
+        axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.minorticks_off()
+        axes.set(yscale="log", xlabel=knob, ylabel="microseconds per row")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#E5E5E5", linewidth=0.8)
     handles, labels = axes.get_legend_handles_labels()

@@ -9,12 +9,13 @@ import abc
 import dataclasses
 import hashlib
 import inspect
-import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
+
+from nt_failures.tasks._text import Text
 
 Columns = dict[str, np.ndarray]
 
@@ -27,48 +28,8 @@ SPLITS = {"train": 0, "validation": 1, "test": 2}
 _EIGHTHS = {"train": range(0, 6), "validation": range(6, 7), "test": range(7, 8)}
 """Which eighths of the hash space belong to a split: 3/4 train, 1/8 validation, 1/8 test."""
 
-MAX_TEXT = 2**31 - 1
-"""Characters that a column of text can hold: Arrow counts them in int32, which would wrap around."""
-
 _MAX_ROUNDS = 2000
 """Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
-
-
-class Text(NamedTuple):
-    """A column of ASCII strings as Arrow lays it out: string i is `data[offsets[i] : offsets[i + 1]]`."""
-
-    data: np.ndarray
-    """uint8, all strings one after the other"""
-    offsets: np.ndarray
-    """int32, length n + 1"""
-
-    def to_list(self) -> list[str]:
-        """The column as Python strings."""
-        whole = self.data.tobytes().decode("ascii")
-        bounds = self.offsets.tolist()
-        return [whole[a:b] for a, b in itertools.pairwise(bounds)]
-
-
-def join_numbers(nodes: np.ndarray, separators: str) -> Text:
-    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
-
-    ValueError for more text than int32 offsets can count.
-    """
-    n, k = nodes.shape
-    if (bound := n * k * (len(str(nodes.max(initial=0))) + 1)) > MAX_TEXT:
-        raise ValueError(
-            f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
-        )
-    words = np.char.encode(np.arange(int(nodes.max(initial=0)) + 1).astype(str), "ascii")
-    width = words.dtype.itemsize
-    table = words.view(np.uint8).reshape(-1, width)
-    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
-    cells[:, :, :width] = table[nodes]
-    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
-    used = cells != 0
-    offsets = np.zeros(n + 1, dtype=np.int32)
-    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
-    return Text(cells[used], offsets)
 
 
 def check_integers(task: object, **least: int) -> None:
@@ -234,12 +195,12 @@ class Task(abc.ABC):
 
 
 def sources(modules: Sequence[str]) -> list[str]:
-    """Source code of the modules, and of those beside them from which they take functions."""
+    """Source code of the modules, and of those beside them from which they take functions or classes."""
     whole = dict.fromkeys(modules)
     for name in modules:
-        functions = [value for value in vars(sys.modules[name]).values() if inspect.isfunction(value)]
+        taken = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
         beside = name.rpartition(".")[0] + "."
-        whole |= dict.fromkeys(f.__module__ for f in functions if f.__module__.startswith(beside))
+        whole |= dict.fromkeys(value.__module__ for value in taken if value.__module__.startswith(beside))
     return [inspect.getsource(sys.modules[name]) for name in whole]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from nt_failures.tasks._fisher_yates import distinct, draws, shuffle, slices
 from nt_failures.tasks._star_line import parse_line, read_labels, shorten
-from nt_failures.tasks.base import BLOCK_ROWS, MAX_TEXT, Columns, Task, Text, check_integers, join_numbers
+from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
+from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, check_integers
 
 # Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
 

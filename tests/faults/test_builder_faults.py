@@ -237,7 +237,9 @@ def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
     assert not set(first["prompt"]) & set(second["prompt"])
     assert second.to_list() == list(generate_rows(PathStar(), num_rows=100))
     changed.append(tokenizer_module.__name__)
-    monkeypatch.setattr(tokenizer_module, "encode_rows", lambda t, prompts, _: {"prefix_ids": [[7]] * len(prompts)})
+    sevens = pa.array([[7]] * 100, pa.list_(pa.int32()))
+    columns = ("prefix_ids", "target_ids", "target_positions")
+    monkeypatch.setattr(tokenizer_module, "_encode_words", lambda *texts: dict.fromkeys(columns, sevens))
     assert tokenize(first, tokenizer)["prefix_ids"][:] == [[7]] * 100
     monkeypatch.undo()
     assert tokenize(prepared(tmp_path, 100), tokenizer).to_list() == old.to_list()

@@ -11,7 +11,7 @@ from nt_failures.layout import layout
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
 from nt_failures.scoring import wilson
-from nt_failures.tasks.base import join_numbers
+from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import encode_rows, word_level_tokenizer
 

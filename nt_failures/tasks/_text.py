@@ -1,0 +1,53 @@
+"""Columns of text as Arrow lays them out, written for all rows at once."""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_TEXT = 2**31 - 1
+"""Characters that a column of text can hold: Arrow counts them in int32, which would wrap around."""
+
+
+class Text(NamedTuple):
+    """A column of ASCII strings as Arrow lays it out: string i is `data[offsets[i] : offsets[i + 1]]`."""
+
+    data: np.ndarray
+    """uint8, all strings one after the other"""
+    offsets: np.ndarray
+    """int32, length n + 1"""
+
+    def to_list(self) -> list[str]:
+        """The column as Python strings."""
+        whole = self.data.tobytes().decode("ascii")
+        bounds = self.offsets.tolist()
+        return [whole[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def join_numbers(nodes: np.ndarray, separators: str) -> Text:
+    """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
+
+    ValueError for more text than int32 offsets can count.
+    """
+    n, k = nodes.shape
+    if (bound := n * k * (len(str(nodes.max(initial=0))) + 1)) > MAX_TEXT:
+        raise ValueError(
+            f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
+        )
+    table = _words(1 << int(nodes.max(initial=0)).bit_length())
+    width = table.shape[1]
+    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
+    cells[:, :, :width] = table[nodes]
+    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
+    used = cells != 0
+    offsets = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
+    return Text(cells[used], offsets)
+
+
+@functools.lru_cache(maxsize=4)
+def _words(count: int) -> np.ndarray:
+    """The numbers below `count` in decimal, (count, width) uint8, filled up with 0. Written once, not for every block."""
+    words = np.char.encode(np.arange(count).astype(str), "ascii")
+    return words.view(np.uint8).reshape(count, words.dtype.itemsize)
