@@ -1,10 +1,11 @@
-"""Milliseconds of a Mamba-1's training step by its selective scan, and of a GPT-2 of the same size beside them.
+"""Milliseconds of a Mamba-1's training step by its selective scan, with a Mamba-2 and a GPT-2 of that size beside it.
 
     python examples/benchmark_mamba.py
     python examples/benchmark_mamba.py --rounds 11 --json mamba.json
 
 The steps are interleaved: each round takes one of every kind, so a busy machine slows all of them alike. The table gives
-medians over the rounds, and ratios to transformers' own scan. mambapy takes part where it is installed.
+medians over the rounds, and ratios to transformers' own scan (torch's, unless mamba-ssm is installed). mambapy takes part where
+it is installed.
 """
 
 import argparse
@@ -17,13 +18,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+)
 from transformers.utils.import_utils import is_mambapy_available
 
 from nt_failures import mamba_scan
 
 VOCABULARY = 60
-STOCK = "Mamba, transformers' own torch scan"
+STOCK = "Mamba, transformers' own scan"
 OURS = "Mamba, nt_failures' torch scan"
 
 
@@ -64,11 +73,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in sizes:
         if vars(args)[name] < 1:
             raise ValueError(f"{name}={vars(args)[name]} is not positive.")
+    if args.hidden % 64:
+        raise ValueError(f"hidden={args.hidden} is no multiple of 64, the width of a GPT-2's head.")
     return args
 
 
 def build(hidden: int, layers: int, positions: int) -> dict[str, PreTrainedModel]:
-    """The models to time; the Mambas have the same weights."""
+    """The models to time; the Mamba-1s have the same weights."""
     tokens = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config = MambaConfig(hidden_size=hidden, num_hidden_layers=layers, **tokens)
     stock = MambaForCausalLM(config)
@@ -80,7 +91,12 @@ def build(hidden: int, layers: int, positions: int) -> dict[str, PreTrainedModel
         models["Mamba, mambapy"].load_state_dict(stock.state_dict())
     models[OURS] = copy.deepcopy(stock)
     mamba_scan.use_scan(models[OURS], "torch")
-    heads = max(1, hidden // 64)
+    models["Mamba-2, transformers' own scan"] = Mamba2ForCausalLM(
+        Mamba2Config(
+            hidden_size=hidden, num_hidden_layers=layers, num_heads=8, head_dim=2 * hidden // 8, n_groups=1, **tokens
+        )
+    )
+    heads = hidden // 64
     models["GPT-2"] = GPT2LMHeadModel(
         GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=positions, **tokens)
     )

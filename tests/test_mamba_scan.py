@@ -1,7 +1,11 @@
 """The torch scan: the same function as transformers' own, forward and gradients, and a switch that touches one model only."""
 
 import copy
+import json
+import runpy
+from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
@@ -15,6 +19,7 @@ from nt_failures.models import load_model
 from nt_failures.selective_scan import selective_scan
 
 ROWS = 4
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SHAPES = [  # positions, hidden size, layers, states, convolution kernel
     (1, 8, 1, 4, 4),
     (2, 8, 2, 3, 4),
@@ -275,3 +280,24 @@ def test_flops_do_not_depend_on_the_scan():
             model(ids, labels=ids).loss.backward()
         counted.append(flops.of(ROWS))
     assert counted[0] == counted[1] > 0
+
+
+def test_train_says_which_scan_runs(tmp_path, monkeypatch, capsys):
+    """Catches: a flag of train.py that is parsed and not obeyed, or obeyed without a word."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    flags = f"--model mamba-1x8 --mamba_scan transformers --output_dir {tmp_path / 'run'} --max_steps 1 --use_cpu true"
+    flags += " --degree 2 --path_length 3 --num_nodes 10 --num_train 8 --num_validation 4 --num_test 4 --sample_rows 0"
+    runpy.run_path(str(EXAMPLES / "train.py"))["main"](flags.split())
+    assert "\nMamba scan: transformers' own torch scan\n" in capsys.readouterr().out
+
+
+def test_benchmark(tmp_path, capsys):
+    """Catches: a benchmark that no longer runs, or leaves this library's scan or a round out."""
+    main = runpy.run_path(str(EXAMPLES / "benchmark_mamba.py"))["main"]
+    file = tmp_path / "mamba.json"
+    found = main(f"--batch 2 --positions 5 --hidden 64 --layers 1 --rounds 2 --json {file}".split())
+    assert json.loads(file.read_text(encoding="utf-8")) == found
+    times = found["milliseconds"]
+    assert {"Mamba, transformers' own scan", "Mamba, nt_failures' torch scan", "GPT-2"} <= set(times)
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in times.values())
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(times)
