@@ -99,7 +99,9 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
 def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -> PreTrainedTokenizerBase:
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; knows `extra_tokens`."""
     if args.model.tokenizer or not models.from_scratch(args.model.model):
-        tokenizer = AutoTokenizer.from_pretrained(args.model.tokenizer or args.model.model, trust_remote_code=False)
+        name = args.model.tokenizer or args.model.model
+        models.check_name(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     else:
         tokenizer = ntf.word_level_tokenizer(args.task)
     ntf.add_tokens(tokenizer, extra_tokens)

@@ -135,6 +135,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     values = vars(namespace)
+    if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
+        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse takes the two hyphens out
     for name in ("config_overrides", "objective_options"):
         values[name] = _json_object(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
@@ -163,7 +165,12 @@ def _check_trackers(names: Sequence[str]) -> None:
         for callback_class in get_reporting_integration_callbacks(names):
             callback_class()
     except (RuntimeError, ImportError, ValueError) as error:
-        raise ValueError(f"report_to={' '.join(names)}: {error}") from error
+        raise ValueError(f"report_to={' '.join(map(_plain, names))}: {_plain(str(error))}") from error
+
+
+def _plain(text: str) -> str:
+    """On one line, without characters that move a terminal's cursor, and cut where it goes on for long."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:500])
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

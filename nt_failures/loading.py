@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, sums, whole
+from nt_failures import attached, finder, models, sums, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -84,21 +83,13 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _check_name(name_or_path: str) -> None:
     """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
+    models.check_name(name_or_path)
     folder = Path(name_or_path)
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-        whole.check_readable(folder)
+    if not folder.is_dir():
         return
-    if folder.is_file():
-        raise ValueError(f"{name_or_path!r} is a file; give the folder it lies in.")
-    try:
-        validate_repo_id(name_or_path)
-    except HFValidationError as error:
-        raise ValueError(
-            f"{name_or_path!r} is no folder, and no repository can have that name; give the folder of a run, or "
-            "NAMESPACE/NAME of one on the Hub."
-        ) from error
+    if not (folder / "config.json").exists():
+        raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
+    whole.check_readable(folder)
 
 
 def _tokenizer(name_or_path: str, revision: str | None) -> PreTrainedTokenizerBase:

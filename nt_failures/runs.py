@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from nt_failures import checkpoints, report
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
+from nt_failures.finder import shown
 from nt_failures.models import from_folder, parameter_count
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import (
@@ -49,7 +50,7 @@ def check_output_dir(args: Arguments) -> str | None:
         size = Path(args.model.model).name
         names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
-    folder = Path(training.output_dir)
+    folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training
         training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not folder.is_dir():
@@ -80,6 +81,22 @@ def check_output_dir(args: Arguments) -> str | None:
                     "--output_dir with another folder."
                 )
     return None
+
+
+def _possible(name: str) -> Path:
+    """ValueError for a name that no folder can have: empty, with a null character, or longer than the system takes."""
+    try:
+        if not name.strip():
+            raise ValueError("it is empty")
+        if "\0" in name:
+            raise ValueError("it holds a null character")
+        Path(name).exists()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"output_dir {shown(name)} can be no folder ({reason}); give --output_dir with another name."
+        ) from error
+    return Path(name)
 
 
 def claim_output_dir(args: Arguments) -> None:
