@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> dict:
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
 
-    checkpoint = runs.check_output_dir(args)
+    runs.check_output_dir(args)
     set_seed(training.seed)
     with training.main_process_first(desc="data"):
         rows = load_splits(task, **args.data.knobs())
@@ -59,9 +60,15 @@ def main(argv: list[str]) -> dict:
         samples = runs.first_rows(task, "validation", training.sample_rows, args.data.dataset_seed, args.data.overlap)
         callbacks = trainer.callback_handler.callbacks
         trainer.add_callback(SampleTableCallback(tokenizer, objective, task, samples, training.sample_rows, callbacks))
-    runs.claim_output_dir(args)
+    with runs.claim_output_dir(args) as checkpoint:
+        return train(trainer, args, checkpoint, splits["test"])
+
+
+def train(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, checkpoint: str | None, test: Dataset) -> dict:
+    """Train, test, save, push, while no other process may write into the output folder."""
+    training = args.training
     if trainer.is_world_process_zero():
-        print(runs.headline(args, model))
+        print(runs.headline(args, trainer.model))
 
     start = time.monotonic()
     with StopOnSignal() as stop:
@@ -74,9 +81,9 @@ def main(argv: list[str]) -> dict:
         stopped(trainer, stop.signal)
 
     asked, training.full_decode = training.full_decode, True  # the final table is read token by token
-    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    metrics = trainer.evaluate(test, metric_key_prefix="test")
     training.full_decode = asked
-    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
+    results = runs.results(trainer, args, metrics, n=len(test), train_seconds=seconds)
     if trainer.is_world_process_zero():
         runs.write(results, args)
         print(report.summary(results, training.output_dir))
