@@ -28,7 +28,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from nt_failures import arguments, figures, finder, study
+from nt_failures import arguments, figures, finder, lifeline, study
 
 TRAIN = Path(__file__).parent / "train.py"
 ATTEMPT = "attempt-"
@@ -150,7 +150,7 @@ def run_one(job: Job, folder: Path, keep_models: bool) -> dict:
     job = dataclasses.replace(job, recipe=Path(shutil.copy(job.recipe, work)))
     command = [sys.executable, str(TRAIN), str(job.recipe), "--seed", str(job.seed)]
     command += ["--output_dir", str(work / "run"), *job.extra]
-    environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = dict(os.environ) if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
     log = work / "log.txt"
     with open(log, "w", encoding="utf-8") as file:
         code = CHILDREN.call(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
@@ -188,7 +188,7 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
 
 
 class Children:
-    """The trainings under way, so that none outlives a study that is stopped."""
+    """The trainings under way, so that none outlives a study that is stopped; one that is killed takes them along."""
 
     def __init__(self) -> None:
         self.lock, self.running, self.stopped = threading.Lock(), set(), False
@@ -198,12 +198,13 @@ class Children:
         with self.lock:
             if self.stopped:
                 return -signal.SIGTERM
-            process = subprocess.Popen(command, **options)
+            process = lifeline.start(command, **options)
             self.running.add(process)
         try:
             return process.wait()
         finally:
             self.running.discard(process)
+            process.stdin.close()
 
     def stop(self) -> None:
         """Ask those that run to end, and start no others."""

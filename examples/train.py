@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, checkpoints, finder, models, report, runs
+from nt_failures import arguments, checkpoints, finder, lifeline, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -116,6 +116,7 @@ def choose_tokenizer(args: arguments.Arguments, extra_tokens: tuple[str, ...]) -
 
 
 if __name__ == "__main__":
+    lifeline.hold()
     try:
         main(sys.argv[1:])
     except (ValueError, OSError, FloatingPointError) as error:

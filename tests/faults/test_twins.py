@@ -48,7 +48,9 @@ def test_one_is_at_work(tmp_path, twin, flag):
             before = sorted(path.name for path in twin.iterdir())
             ended = drill.run(FLAGS + flag, twin, tmp_path)
             assert (ended.code, ended.steps) == (1, []), ended.text
-            assert f"error: another process is at work in output_dir '{twin}'; wait until it ends, or give" in ended.text
+            assert (
+                f"error: another process is at work in output_dir '{twin}'; wait until it ends, or give" in ended.text
+            )
             assert sorted(path.name for path in twin.iterdir()) == before == [".lock", "arguments.json"]
             os.kill(process.pid, signal.SIGCONT)
             assert steps.read() == "4,"
