@@ -29,7 +29,7 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from nt_failures import arguments, figures, finder, study
+from nt_failures import arguments, figures, finder, lifeline, study
 
 TRAIN = Path(__file__).parent / "train.py"
 TRAIN_SEEDS = Path(__file__).parent / "train_seeds.py"
@@ -263,7 +263,7 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
 
 
 class Children:
-    """The trainings under way, so that none outlives a study that is stopped."""
+    """The trainings under way, so that none outlives a study that is stopped; one that is killed takes them along."""
 
     def __init__(self) -> None:
         self.lock, self.running, self.stopped = threading.Lock(), set(), False
@@ -273,12 +273,13 @@ class Children:
         with self.lock:
             if self.stopped:
                 return -signal.SIGTERM
-            process = subprocess.Popen(command, **options)
+            process = lifeline.start(command, **options)
             self.running.add(process)
         try:
             return process.wait()
         finally:
             self.running.discard(process)
+            process.stdin.close()
 
     def stop(self) -> None:
         """Ask those that run to end, and start no others."""

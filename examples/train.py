@@ -26,7 +26,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import attached, checkpoints, finder, launch, lora, mamba_scan, models, report, runs
+from nt_failures import attached, checkpoints, finder, launch, lifeline, lora, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.stopping import StopOnSignal
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> dict:
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     if note := launch.said("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
-    checkpoint = runs.check_output_dir(args)
+    runs.check_output_dir(args)
     lora.check(args.model.lora, args.model.model)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
@@ -46,26 +46,13 @@ def main(argv: list[str]) -> dict:
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     trainer = make_trainer(args, objective, tokenizer, splits)
     show_progress(trainer, args)
-    runs.claim_output_dir(args)
-    if trainer.is_world_process_zero():
-        print(runs.headline(args, trainer.model))
-        if scan := mamba_scan.running(trainer.model):
-            print(scan)
-
-    seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-
-    asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
-    metrics = trainer.evaluate(splits["test"], metric_key_prefix="test")
-    args.training.full_decode = asked
-    results = runs.results(trainer, args, metrics, n=len(splits["test"]), train_seconds=seconds)
-    if trainer.is_world_process_zero():
-        runs.write(results, args)
-        print(report.summary(results, args.training.output_dir))
-    if args.training.push_to_hub:
-        trainer.push_to_hub()
-    else:
-        trainer.create_model_card()
-    return results
+    with runs.claim_output_dir(args) as checkpoint:
+        if trainer.is_world_process_zero():
+            print(runs.headline(args, trainer.model))
+            if scan := mamba_scan.running(trainer.model):
+                print(scan)
+        seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
+        return finish(trainer, args, splits["test"], seconds)
 
 
 def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTrainedTokenizerBase, ntf.Objective]:
@@ -144,6 +131,22 @@ def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = F
     return time.monotonic() - start
 
 
+def finish(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, test: Dataset, seconds: float) -> dict:
+    """Test, write the results, show them, push."""
+    asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
+    metrics = trainer.evaluate(test, metric_key_prefix="test")
+    args.training.full_decode = asked
+    results = runs.results(trainer, args, metrics, n=len(test), train_seconds=seconds)
+    if trainer.is_world_process_zero():
+        runs.write(results, args)
+        print(report.summary(results, args.training.output_dir))
+    if args.training.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.create_model_card()
+    return results
+
+
 def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
     """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
     if trainer.is_world_process_zero():
@@ -154,6 +157,7 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    lifeline.hold()
     try:
         main(sys.argv[1:])
     except (ValueError, OSError, FloatingPointError, ImportError) as error:

@@ -7,6 +7,7 @@ Each seed gets the result that examples/train.py gives it alone, within floating
 """
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, runs
+from nt_failures import arguments, lifeline, runs
 from nt_failures.data import load_splits
 from nt_failures.seeds import train_together
 from nt_failures.token_rows import TokenDataset
@@ -63,18 +64,27 @@ def main(argv: list[str]) -> None:
         runs.check_output_dir(args)
     trainers, test = trainers_of(all_args)
     trainers[0].add_callback(Bar(len(trainers)))
-    for args in all_args:
-        runs.claim_output_dir(args)
-    print(runs.headline(all_args[0], trainers[0].model), f"and {len(trainers) - 1} more seeds")
+    with contextlib.ExitStack() as claims:
+        for args in all_args:
+            claims.enter_context(runs.claim_output_dir(args))
+        print(runs.headline(all_args[0], trainers[0].model), f"and {len(trainers) - 1} more seeds")
+        errors = train_and_test(trainers, all_args, test)
+    diverged = [f"seed {s}: {error}" for s, error in zip(asked.seeds, errors, strict=True) if error is not None]
+    if diverged:
+        raise FloatingPointError("; ".join(diverged))
+
+
+def train_and_test(
+    trainers: list[ntf.ObjectiveTrainer], all_args: list[arguments.Arguments], test: datasets.Dataset
+) -> list[FloatingPointError | None]:
+    """Train all at once, then test one after the other; with which error each diverged, if it did."""
     start = time.monotonic()
     errors = train_together(trainers)
     seconds = (time.monotonic() - start) / len(trainers)  # a seed's share
     for trainer, args, error in tqdm(list(zip(trainers, all_args, errors, strict=True)), desc="tests", unit="seed"):
         if error is None:
             finish(trainer, args, test, seconds, len(trainers))
-    diverged = [f"seed {s}: {error}" for s, error in zip(asked.seeds, errors, strict=True) if error is not None]
-    if diverged:
-        raise FloatingPointError("; ".join(diverged))
+    return errors
 
 
 def trainers_of(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTrainer], datasets.Dataset]:
@@ -106,6 +116,7 @@ def finish(
 
 
 if __name__ == "__main__":
+    lifeline.hold()
     try:
         main(sys.argv[1:])
     except (ValueError, OSError, FloatingPointError) as error:

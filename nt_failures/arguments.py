@@ -156,6 +156,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     values = vars(namespace)
+    if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
+        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse takes the two hyphens out
     for name in ("config_overrides", "objective_options", "lora"):
         values[name] = None if values[name] is None else _json_object(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):

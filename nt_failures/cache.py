@@ -6,10 +6,7 @@ messages that hide that the disk was full.
 """
 
 import contextlib
-import os
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +15,7 @@ import multiprocess
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError
 
-_POLL_SECONDS = 0.2
-"""How long a worker may outlive the call it works for."""
+from nt_failures import lifeline
 
 
 class WriteError(Exception):
@@ -34,7 +30,7 @@ def in_worker() -> Iterator[None]:
     """
     caller = multiprocess.parent_process()
     if caller is not None:
-        threading.Thread(target=_end_with, args=(caller.pid,), daemon=True).start()
+        lifeline.end_with(caller, forked=multiprocess.get_start_method() == "fork")
     try:
         yield
     except (OSError, DatasetGenerationError) as error:
@@ -42,12 +38,6 @@ def in_worker() -> Iterator[None]:
         if found is None:
             raise
         raise WriteError(str(found)) from error
-
-
-def _end_with(caller: int) -> None:
-    while os.getppid() == caller:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)  # not sys.exit: that would end this thread alone
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

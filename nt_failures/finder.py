@@ -15,6 +15,12 @@ import sys
 from types import ModuleType
 
 
+def shown(name: object) -> str:
+    """What was given, as Python writes it: on one line, and cut where it goes on for long."""
+    text = repr(name)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
+
+
 def names(package: str) -> list[str]:
     """Names that `find(package, name)` knows, for example `names("objectives")`."""
     module = importlib.import_module(f"nt_failures.{package}")
@@ -36,23 +42,25 @@ def find(package: str, name: str, from_file: bool = False) -> type:
     base = importlib.import_module(f"nt_failures.{package}.base").BASE
     if "." in name:
         module_name, _, class_name = name.rpartition(".")
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise ValueError(f"{package}: {name!r} is no dotted path; write it as my_package.my_module.MyClass.")
+        if not _dotted(name):
+            raise ValueError(f"{package}: {shown(name)} is no dotted path; write it as my_package.my_module.MyClass.")
         if from_file and module_name not in sys.modules:
             raise ValueError(
-                f"{package}: a file names {name!r}, whose module is not imported, and no file may have it run; if you "
+                f"{package}: a file names {shown(name)}, whose module is not imported, and no file may have it run; if you "
                 f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
             )
         found = vars(import_own(module_name)).get(class_name)
         if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
-            raise ValueError(f"{package}: {name!r} is no whole class derived from {base.__module__}.{base.__name__}.")
+            raise ValueError(
+                f"{package}: {shown(name)} is no whole class derived from {base.__module__}.{base.__name__}."
+            )
         return found
     known = names(package)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
-            f"{package}: unknown name {name!r}.{hint} Known: {', '.join(known)}, or a dotted path to your own class."
+            f"{package}: unknown name {shown(name)}.{hint} Known: {', '.join(known)}, or a dotted path to your own class."
         )
     module = importlib.import_module(f"nt_failures.{package}.{name}")
     (found,) = {
@@ -65,10 +73,16 @@ def find(package: str, name: str, from_file: bool = False) -> type:
 
 def import_own(module: str) -> ModuleType:
     """A module that the user named; ValueError if there is none."""
+    if not _dotted(module):
+        raise ValueError(f"cannot import {shown(module)}: it is no module's name; write it as my_package.my_module.")
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"cannot import {module!r} ({error}); is it on PYTHONPATH?") from error
+        raise ValueError(f"cannot import {shown(module)} ({str(error)[:300]}); is it on PYTHONPATH?") from error
+
+
+def _dotted(name: str) -> bool:
+    return len(name) <= 500 and all(part.isidentifier() and part.isprintable() for part in name.split("."))
 
 
 def name_of(cls: type) -> str:

@@ -10,13 +10,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, lora, mamba_scan, sums, whole
-from nt_failures.models import is_adapter
+from nt_failures import attached, finder, lora, mamba_scan, models, sums, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -88,21 +86,13 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _check_name(name_or_path: str) -> None:
     """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
+    models.check_name(name_or_path)
     folder = Path(name_or_path)
-    if folder.is_dir():
-        if not (folder / "config.json").exists() and not is_adapter(folder):
-            raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-        whole.check_readable(folder)
+    if not folder.is_dir():
         return
-    if folder.is_file():
-        raise ValueError(f"{name_or_path!r} is a file; give the folder it lies in.")
-    try:
-        validate_repo_id(name_or_path)
-    except HFValidationError as error:
-        raise ValueError(
-            f"{name_or_path!r} is no folder, and no repository can have that name; give the folder of a run, or "
-            "NAMESPACE/NAME of one on the Hub."
-        ) from error
+    if not (folder / "config.json").exists() and not models.is_adapter(folder):
+        raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
+    whole.check_readable(folder)
 
 
 def _tokenizer(name_or_path: str, revision: str | None) -> PreTrainedTokenizerBase:
@@ -191,7 +181,7 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
 
 def _check_layers(folder: Path) -> None:
     """Refuse a number of layers that the weights cannot fill, before so many are built."""
-    if not folder.is_dir() or is_adapter(folder):  # an adapter's base model is looked at when it is loaded
+    if not folder.is_dir() or models.is_adapter(folder):  # an adapter's base model is looked at when it is loaded
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), whole.tensors(folder)

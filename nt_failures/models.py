@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 from nt_failures import mamba_scan
+from nt_failures.finder import shown
 
 CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 """What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
@@ -85,12 +88,30 @@ _SIZE = re.compile(rf"({'|'.join(FAMILIES)})-([1-9]\d{{0,2}})x([1-9]\d{{0,4}})",
 _LIKE_A_SIZE = re.compile(r"\w+-\d+x\d+")
 
 
+def check_name(name_or_path: str) -> None:
+    """ValueError for a file, and for what is neither a folder nor the form of a repository's name."""
+    try:
+        folder, file = Path(name_or_path).is_dir() and name_or_path != "", Path(name_or_path).is_file()
+    except (OSError, ValueError):  # longer than a path can be, a null character, half of a surrogate pair
+        folder = file = False
+    if file:
+        raise ValueError(f"{shown(name_or_path)} is a file; give the folder it lies in.")
+    try:
+        if not folder:
+            validate_repo_id(name_or_path)
+    except HFValidationError as error:
+        raise ValueError(
+            f"{shown(name_or_path)} is no folder, and no repository can have that name; give the folder of a run, or "
+            "NAMESPACE/NAME of one on the Hub."
+        ) from error
+
+
 def from_scratch(name: str) -> bool:
     """Whether `name` is a family and size such as `gpt2-12x384` rather than a checkpoint.
 
     ValueError for a size of an unknown family, unless a folder of that name exists.
     """
-    if _SIZE.fullmatch(name) is None and _LIKE_A_SIZE.fullmatch(name) and not Path(name).exists():
+    if _SIZE.fullmatch(name) is None and len(name) < 100 and _LIKE_A_SIZE.fullmatch(name) and not Path(name).exists():
         raise ValueError(
             f"model {name!r} is no size that can be built; write FAMILY-LAYERSxWIDTH with a family of "
             f"{', '.join(FAMILIES)} and numbers from 1, at most 999 layers and width 99999, such as gpt2-12x384."
@@ -129,13 +150,14 @@ def load_model(
             weights are float32, whatever the checkpoint's are: bfloat16 ones would swallow the small steps of fine-tuning.
 
     Raises:
-        ValueError: an unknown config field or scan, a checkpoint with fewer positions than `max_length`, or a folder without
-            a model.
+        ValueError: neither a folder nor the name of a repository, an unknown config field or scan, a checkpoint with fewer
+            positions than `max_length`, or a folder without a model.
         OSError: no such checkpoint on the Hub, or no way to it.
     """
     overrides = dict(config_overrides or {})
     size = _SIZE.fullmatch(name_or_path)
     if size is None:
+        check_name(name_or_path)
         with reading(name_or_path, "model"):
             config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
         _check_fields(config, overrides)
@@ -166,6 +188,7 @@ def load_model(
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub id. Errors: as those of `load_model`."""
+    check_name(name_or_path)
     with reading(name_or_path, "tokenizer"):
         return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
 

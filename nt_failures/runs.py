@@ -1,9 +1,11 @@
 """One run on disk: its output folder, and the results.json that says what was measured, how and with what."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from nt_failures import checkpoints, report
+from nt_failures import checkpoints, claims, report
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
+from nt_failures.finder import shown
 from nt_failures.models import from_folder, parameter_count
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import (
@@ -49,7 +52,7 @@ def check_output_dir(args: Arguments) -> str | None:
         size = Path(args.model.model).name
         names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
-    folder = Path(training.output_dir)
+    folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training
         training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists() and not folder.is_dir():
@@ -57,8 +60,9 @@ def check_output_dir(args: Arguments) -> str | None:
     if training.resume_from_checkpoint is not None:
         _check_same_run(args, folder)
         return _checkpoint(training.resume_from_checkpoint, folder, training.max_steps)
-    # The arguments alone are left by a run that ended before anything was trained.
-    if folder.exists() and any(path.name != ARGUMENTS_FILE for path in folder.iterdir()):
+    # These two alone are left by a run that ended before anything was trained.
+    left = {ARGUMENTS_FILE, claims.LOCK_FILE}
+    if folder.exists() and any(path.name not in left for path in folder.iterdir()):
         if training.resume and (folder / ARGUMENTS_FILE).exists():
             _check_same_run(args, folder)
             newest = checkpoints.newest_whole(folder)
@@ -82,15 +86,53 @@ def check_output_dir(args: Arguments) -> str | None:
     return None
 
 
-def claim_output_dir(args: Arguments) -> None:
-    """Clear what `check_output_dir` allowed to replace, and write the arguments: the last step before training."""
+def _possible(name: str) -> Path:
+    """ValueError for a name that no folder can have: empty, with a null character, or longer than the system takes."""
+    try:
+        if not name.strip():
+            raise ValueError("it is empty")
+        if "\0" in name:
+            raise ValueError("it holds a null character")
+        Path(name).exists()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"output_dir {shown(name)} can be no folder ({reason}); give --output_dir with another name."
+        ) from error
+    return Path(name)
+
+
+@contextlib.contextmanager
+def claim_output_dir(args: Arguments) -> Iterator[str | None]:
+    """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. The step before training.
+
+    A twin may have begun, or ended, since the folder was checked: so it is locked, checked once more, cleared where
+    `check_output_dir` allows that, and the arguments are written. Of several processes the main one does so; the others look
+    when it is done.
+
+    Raises:
+        ValueError: another process is at work there, or what `check_output_dir` says.
+    """
     folder = Path(args.training.output_dir)
-    if args.training.process_index != 0:
-        return
-    if args.training.overwrite_output_dir and folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / ARGUMENTS_FILE, args.to_dict())
+    with contextlib.ExitStack() as until_the_end:
+        with args.training.main_process_first(local=False, desc="output folder"):
+            main = args.training.process_index == 0
+            if main:
+                until_the_end.enter_context(claims.held(folder))
+            checkpoint = check_output_dir(args)
+            if main:
+                if args.training.overwrite_output_dir:
+                    _clear(folder)
+                write_json(folder / ARGUMENTS_FILE, args.to_dict())
+        yield checkpoint
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != claims.LOCK_FILE:
+            path.unlink()
 
 
 def _check_same_run(args: Arguments, folder: Path) -> None:

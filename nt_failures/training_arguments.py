@@ -69,4 +69,9 @@ def _check_trackers(names: Sequence[str]) -> None:
         for callback_class in get_reporting_integration_callbacks(names):
             callback_class()
     except (RuntimeError, ImportError, ValueError) as error:
-        raise ValueError(f"report_to={' '.join(names)}: {error}") from error
+        raise ValueError(f"report_to={' '.join(map(_plain, names))}: {_plain(str(error))}") from error
+
+
+def _plain(text: str) -> str:
+    """On one line, without characters that move a terminal's cursor, and cut where it goes on for long."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:500])

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import runpy
+import select
 import shutil
 import signal
 import subprocess
@@ -19,12 +20,13 @@ import datasets
 import pytest
 from test_study import record
 
-from nt_failures import study
+from nt_failures import lifeline, study
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 TRAIN = """
-import os, pathlib, sys, threading
+import os, pathlib, runpy, sys, threading
+runpy.run_path(LIFELINE)["hold"]()
 recipe, seed, folder, extra = sys.argv[1], sys.argv[3], pathlib.Path(sys.argv[5]), sys.argv[6:]
 asked = dict(line.split(": ", 1) for line in pathlib.Path(recipe).read_text().splitlines() if line[0] != "#")
 asked["results"] = asked["results"][1:-1]
@@ -73,7 +75,7 @@ class Study:
             made.mkdir()
         self.gate = folder / "gate"
         self.script = Path(shutil.copy(EXAMPLES / "reproduce.py", folder))
-        (folder / "train.py").write_text(TRAIN)
+        (folder / "train.py").write_text(TRAIN.replace("LIFELINE", repr(lifeline.__file__)))
         self.module = load(self.script)
 
     def recipe(self, name, exact=0.5, **asked):
@@ -287,6 +289,24 @@ def test_a_study_that_is_stopped_leaves_no_training_behind(name, small):
     assert errors.strip().endswith("stopped; finished runs are in results.jsonl, the same command goes on from there")
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.name.split("-")[2]), 0)
+
+
+def test_a_study_that_is_killed_takes_its_trainings_along(small):
+    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the study
+    alone, which can do nothing about it any more."""
+    small.recipe("a", gate=small.gate, gate_of_seed=0)
+    command = [sys.executable, str(small.script), *small.arguments()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    until(lambda: small.calls, process)
+    (mark,) = small.marks.iterdir()
+    training = os.pidfd_open(int(mark.name.split("-")[2]))
+    process.kill()
+    process.communicate(timeout=60)
+    assert select.select([training], [], [], 60)[0], "it still runs"
+    os.close(training)
+    small.gate.touch()
+    small.run()
+    assert sorted(small.results) == sorted(EVERY)
 
 
 def test_flags_of_train_go_to_train(small):

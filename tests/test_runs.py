@@ -7,6 +7,7 @@ import pytest
 
 from nt_failures import checkpoints, runs
 from nt_failures.arguments import parse
+from nt_failures.claims import LOCK_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.tokenizer import tokenize
 from nt_failures.trainer import ObjectiveTrainer
@@ -21,14 +22,15 @@ def arguments(folder, *flags):
 
 def claim(args):
     """What examples/train.py does with its folder before training."""
-    checkpoint = runs.check_output_dir(args)
-    runs.claim_output_dir(args)
-    return checkpoint
+    runs.check_output_dir(args)
+    with runs.claim_output_dir(args) as checkpoint:
+        return checkpoint
 
 
 def content(folder):
-    """Every file below, with its text."""
-    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in folder.rglob("*") if p.is_file()}
+    """Every file below but the lock, with its text."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE]
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in files}
 
 
 @pytest.fixture
@@ -293,3 +295,37 @@ def test_results_say_what_was_measured(trained):
     folder = trainer.args.output_dir
     with open(f"{folder}/results.json", encoding="utf-8") as file:
         assert json.load(file) == json.loads(json.dumps(results))
+
+
+def test_a_twin_that_ended_meanwhile(tmp_path):
+    """Catches: a run that replaces, or begins beside, what a twin has written since its own folder was checked."""
+    late = arguments(tmp_path / "run")
+    runs.check_output_dir(late)
+    claim(arguments(tmp_path / "run"))
+    (tmp_path / "run" / "results.json").write_text('{"steps": 10}', encoding="utf-8")
+    before = content(tmp_path / "run")
+    with pytest.raises(ValueError, match="is not empty"), runs.claim_output_dir(late):
+        pass
+    assert content(tmp_path / "run") == before
+
+
+def test_a_checkpoint_that_came_meanwhile(earlier):
+    """Catches: a resumed run that goes back behind the checkpoint that a twin has written since."""
+    args = arguments(earlier, "--resume")
+    assert runs.check_output_dir(args).endswith("checkpoint-10")
+    (earlier / "checkpoint-10").rename(earlier / "checkpoint-11")
+    with runs.claim_output_dir(args) as checkpoint:
+        assert checkpoint.endswith("checkpoint-11")
+
+
+def test_a_folder_in_use(tmp_path):
+    """Catches: two runs in one folder; a lock that lasts longer than its run, or that only a process's end releases."""
+    with runs.claim_output_dir(arguments(tmp_path / "run")):
+        with pytest.raises(
+            ValueError, match=r"another process is at work in output_dir .*; wait until it ends, or give"
+        ):
+            claim(arguments(tmp_path / "run"))
+        claim(arguments(tmp_path / "other"))
+    with pytest.raises(KeyboardInterrupt), runs.claim_output_dir(arguments(tmp_path / "run")):
+        raise KeyboardInterrupt
+    claim(arguments(tmp_path / "run"))

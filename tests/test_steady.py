@@ -105,7 +105,7 @@ def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch):
         runpy.run_path(str(script), run_name="__main__")
     assert stop.value.code.startswith("error: the loss became NaN or infinite at step ")
     assert "\n" not in stop.value.code
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["arguments.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "arguments.json"]
 
 
 def test_rotation_counts_whole_checkpoints_alone(tmp_path):

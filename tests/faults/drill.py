@@ -66,7 +66,8 @@ def finish(process, notes: Path) -> Ended:
     process.join(timeout=LONGEST)
     process.kill()
     process.join()
-    steps = json.loads(f"[{notes.with_suffix('.steps').read_text(encoding='utf-8').rstrip(',')}]")
+    file = notes.with_suffix(".steps")
+    steps = json.loads(f"[{file.read_text(encoding='utf-8').rstrip(',') if file.exists() else ''}]")
     return Ended(process.exitcode, notes.with_suffix(".out").read_text(encoding="utf-8"), sorted(set(steps)))
 
 

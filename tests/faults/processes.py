@@ -3,11 +3,10 @@
 import contextlib
 import hashlib
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -15,19 +14,35 @@ import datasets
 ROOT = Path(__file__).parents[2]
 
 BUILD = """
-import resource, signal, sys
+import os, resource, signal, sys
 import datasets
+from datasets.arrow_writer import ArrowWriter
 from nt_failures.builder import PathStarBuilder
 
-cache, rows, num_proc, most_bytes = sys.argv[1], *map(int, sys.argv[2:])
+cache, rows, num_proc, most_bytes, stop_after = sys.argv[1], *map(int, sys.argv[2:])
 if most_bytes:  # a file system that is full at this many bytes per file
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+if stop_after:  # each process that writes says its id and stands still once it has written so many bytes
+    write_table, written = ArrowWriter.write_table, 0
+
+    def write(self, table, *args, **kwargs):
+        global written
+        write_table(self, table, *args, **kwargs)
+        written += table.nbytes
+        if written > stop_after:
+            os.write(1, f"{os.getpid()}\\n".encode())
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    ArrowWriter.write_table = write
 datasets.disable_progress_bars()
 builder = PathStarBuilder(cache_dir=cache, num_train=rows, num_test=10)
 builder.download_and_prepare(num_proc=num_proc)
 print(len(builder.as_dataset("train")))
 """
+
+LONGEST = 120
+"""Seconds after which a process counts as hanging."""
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen:
@@ -38,33 +53,47 @@ def start(code: str, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
 
 
-def build(cache: Path, rows: int, num_proc: int = 1, most_bytes: int = 0) -> subprocess.Popen:
-    """Build a data set of the default task; `most_bytes` is the size at which a file finds the disk full."""
-    return start(BUILD, cache, rows, num_proc, most_bytes)
+def build(cache: Path, rows: int, num_proc: int = 1, most_bytes: int = 0, stop_after: int = 0) -> subprocess.Popen:
+    """Build a data set of the default task.
+
+    Args:
+        most_bytes: the size at which a file finds the disk full.
+        stop_after: bytes after which each process that writes stands still, having said its id.
+    """
+    return start(BUILD, cache, rows, num_proc, most_bytes, stop_after)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """Exit status, output, and errors of a process that ends within two minutes."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=LONGEST)
     return process.returncode, out, err
 
 
-def kill_once(process: subprocess.Popen, ready: Callable[[], bool]) -> None:
-    """SIGKILL as soon as `ready()` holds; the process must still be at work then. Its own workers are left alone."""
-    until(lambda: process.poll() is not None or ready())
-    assert process.poll() is None, process.communicate()[1]
+def kill(process: subprocess.Popen, writers: int) -> list[int]:
+    """SIGKILL as soon as so many processes stand still in the middle of their files. Returns their ids."""
+    said = b""
+    while said.count(b"\n") < writers:
+        assert select.select([process.stdout], [], [], LONGEST)[0], "nobody came to the middle of a file"
+        more = os.read(process.stdout.fileno(), 1000)
+        assert more, process.communicate()[1]
+        said += more
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
     process.stderr.close()
+    return [int(line) for line in said.split()]
 
 
-def until(ready: Callable[[], bool]) -> None:
-    """Wait for something that is sure to come."""
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.005)
+def gone(pid: int) -> bool:
+    """Whether a process, no child of this one, ends within two minutes."""
+    try:
+        end = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([end], [], [], LONGEST)[0])
+    finally:
+        os.close(end)
 
 
 def sweep(process: subprocess.Popen) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import processes
-import psutil
 import pyarrow as pa
 import pytest
 from datasets import load_dataset
@@ -48,45 +47,25 @@ def test_two_processes_prepare_the_same_config(tmp_path):
 
 def test_killed_in_the_middle(tmp_path):
     """Catches: half a data set that the next call takes for whole; what a killed call left, kept for ever."""
-    process = processes.build(tmp_path, 300_000)
-    processes.kill_once(process, lambda: written(tmp_path) > 10_000_000)
+    processes.kill(processes.build(tmp_path, 100_000, stop_after=5_000_000), writers=1)
     assert processes.unfinished(tmp_path), "it was killed too late to matter"
-    assert processes.digest(prepared(tmp_path, 300_000)) == truth(300_000)
+    assert processes.digest(prepared(tmp_path, 100_000)) == truth(100_000)
     assert len(list(tmp_path.rglob("*.arrow"))) == 2
     assert processes.unfinished(tmp_path) == []
 
 
 def test_workers_of_a_killed_call(tmp_path):
     """Catches: workers that outlive their call and write on into files of the next one, which divides the rows in
-    another way. They are stalled until the next call is done: the worst case, made certain."""
-    process = processes.build(tmp_path, 400_000, num_proc=2)
-    workers = []
-
-    def stalled():
-        if written(tmp_path) > 10_000_000:
-            workers.extend(psutil.Process(process.pid).children())
-            for worker in workers:
-                worker.suspend()
-        return bool(workers)
-
+    another way. They stand still in the middle of their files: one that only looks after its next batch stays."""
+    process = processes.build(tmp_path, 100_000, num_proc=2, stop_after=2_000_000)
     try:
-        processes.kill_once(process, stalled)
-        rows = prepared(tmp_path, 400_000, num_proc=3)
-        for worker in workers:
-            worker.resume()
-        processes.until(lambda: sum(map(alive, workers)) <= 1)  # the queue server of datasets, which writes nothing
-        assert processes.digest(rows) == truth(400_000)
+        workers = processes.kill(process, writers=2)
+        assert process.pid not in workers
+        assert all(map(processes.gone, workers))
+        assert processes.digest(prepared(tmp_path, 100_000, num_proc=3)) == truth(100_000)
         assert len(list(tmp_path.rglob("*.arrow"))) == 4
     finally:
         processes.sweep(process)
-
-
-def written(cache):
-    return sum(arrow.stat().st_size for arrow in cache.rglob("*.arrow"))
-
-
-def alive(process):
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])

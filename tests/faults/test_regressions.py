@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures import study
+from nt_failures import finder, study
+from nt_failures.arguments import parse
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
 from nt_failures.layout import layout
+from nt_failures.loading import load
+from nt_failures.models import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
+from nt_failures.runs import check_output_dir
 from nt_failures.scoring import wilson
 from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar
@@ -37,6 +41,22 @@ NAN = float("nan")
         (lambda: layout([{"prefix_ids": [1], "target_ids": [2], "target_positions": [1, 2]}], 0), "differ in length"),
         (lambda: TokenOrder(weight=NAN), "weight=nan"),
         (lambda: MultiTokenHeads(heads=10**9), "heads=1000000000"),
+        (lambda: finder.import_own(".."), r"cannot import '\.\.': it is no module's name"),
+        (lambda: finder.find("tasks", "a" * 9999), r"unknown name 'a{199}\.\.\. \(10001 characters\)"),
+        (lambda: parse(["--use_cpu", "--model=--"]), "'--model=--' gives no value"),
+        (lambda: parse(["--use_cpu", "--report_to=\x1b[2J"]), r"report_to=\\x1b\[2J: "),
+        (lambda: load("x" * 5000), r"^'x{199}\.\.\. \(5002 characters\) is no folder, and no repository can"),
+        (lambda: load(""), "^'' is no folder"),
+        (lambda: load_model("a\n\nb", None, 8), r"^'a\\n\\nb' is no folder"),
+        (lambda: check_output_dir(parse(["--use_cpu", "--output_dir=a\0b"])), r"output_dir 'a\\x00b' can be no folder"),
+        (
+            lambda: check_output_dir(parse(["--use_cpu", "--output_dir="])),
+            r"output_dir '' can be no folder \(it is empty",
+        ),
+        (
+            lambda: check_output_dir(parse(["--use_cpu", f"--output_dir={'x' * 999}"])),
+            r"x\.\.\. \(1001 characters\) can be no",
+        ),
     ],
 )
 def test_refused(call, reason):
