@@ -29,12 +29,16 @@ def start(cache, *command):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """The folder and the output of a run by `accelerate launch`, from the quickstart recipe with tiny settings."""
+    """The folder and the output of a run by `accelerate launch`, from the quickstart recipe with tiny settings.
+
+    Two processes are asked for, of which accelerate starts one on a CPU.
+    """
     folder = tmp_path_factory.mktemp("first")
-    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1")
+    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
     launch += ("--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1")
     done = start(folder / "cache", *launch, TRAIN, *TINY, "--output_dir", folder / "run")
     assert done.returncode == 0, done.stderr[-4000:]
+    (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     return folder / "run", done.stdout
 
 
@@ -82,6 +86,15 @@ def test_a_run_leaves_model_tokenizer_arguments_and_results(first):
     assert model.generate(ids).shape == (1, ids.shape[1] + 4)
     loaded = nt_failures.load(str(folder))
     assert (loaded.task, loaded.objective.order) == (nt_failures.PathStar(2, 4, 10), "forward")
+
+
+def test_one_process_instead_of_two_is_said(first):
+    """Catches: a launcher that quietly starts one process; a note among the results on standard output."""
+    folder, out = first
+    said = (folder.parent / "stderr.txt").read_text(encoding="utf-8")
+    assert "torchrun --nproc_per_node 2 examples/train.py ..." in said
+    assert "accelerate launch --config_file examples/accelerate_configs/cpu_2.yaml examples/train.py ..." in said
+    assert "torchrun" not in out
 
 
 def test_the_same_command_again_is_refused(first):

@@ -1,0 +1,47 @@
+"""torch.compile: a model is compiled twice at most, for whole batches and for any other, and trains as without it."""
+
+import pytest
+import torch
+
+from nt_failures.objectives import MultiTokenHeads
+from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
+
+
+@pytest.fixture
+def train(tiny_model, tokenized, tmp_path):
+    """`train(objective, **options)`: two epochs of seven batches, the last with two rows for five; the losses."""
+
+    def run(objective, **options):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        args = ObjectiveTrainingArguments(
+            str(tmp_path),
+            use_cpu=True,
+            num_train_epochs=2,
+            per_device_train_batch_size=5,
+            per_device_eval_batch_size=8,
+            eval_strategy="epoch",
+            save_strategy="no",
+            logging_steps=1,
+            disable_tqdm=True,
+            **options,
+        )
+        data = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(11))}
+        trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=objective, **data)
+        trainer.train()
+        return [entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history[:-1]]
+
+    yield run
+    torch._dynamo.reset()
+
+
+def test_two_graphs_without_a_break(train):
+    """Catches: a compilation for every batch size, a model that falls apart into graphs, other losses than in eager mode."""
+    objective = MultiTokenHeads(heads=2, pad_token_id=14)
+    expected = train(objective)
+    losses = train(objective, torch_compile=True, torch_compile_backend="eager")
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] == 2
+    assert not counters["graph_break"]
+    assert losses == pytest.approx(expected, rel=1e-5)
