@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nt_failures.attached import VocabularyHead
 
-# Shapes: N matrices of R rows and C columns.
+# Shapes: N matrices of R rows and C columns. Where many models are trained together (seeds/), each is a stack of K.
 
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
@@ -23,18 +23,22 @@ def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
 
 
 def orthogonalised(
-    matrices_NRC: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+    matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Newton-Schulz iterations towards the nearest orthogonal matrix of each, in bfloat16; those of `torch.optim.Muon`."""
+    """Newton-Schulz iterations towards the nearest orthogonal matrix of each, in bfloat16; those of `torch.optim.Muon`.
+
+    Args:
+        matrices: (..., R, C), each for itself.
+    """
     a, b, c = coefficients
-    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
-    x = matrices_NRC.bfloat16()
-    x = x.mT if tall else x
-    x = x / x.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x_NRC = matrices.flatten(0, -3).bfloat16()
+    x_NRC = x_NRC.mT if tall else x_NRC
+    x_NRC = x_NRC / x_NRC.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
     for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+        gram = x_NRC @ x_NRC.mT
+        x_NRC = torch.baddbmm(x_NRC, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x_NRC, beta=a)
+    return (x_NRC.mT if tall else x_NRC).reshape(matrices.shape)
 
 
 class StackedMuon(torch.optim.Muon):
@@ -69,7 +73,7 @@ class StackedMuon(torch.optim.Muon):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         wanted = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         updates = orthogonalised(torch.stack(wanted), group["ns_coefficients"], group["ns_steps"], group["eps"])
-        rows, columns = parameters[0].shape
+        rows, columns = parameters[0].shape[-2:]
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         rate = group["lr"] * math.sqrt(max(1, rows / columns))
         torch._foreach_add_(parameters, updates.to(parameters[0].dtype).unbind(), alpha=-rate)
@@ -116,7 +120,12 @@ class MuonAdamW(torch.optim.Optimizer):
             fused=True,
         )
         super().__init__([{"params": trainable}], {"lr": lr})
-        self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
+        self.take(self.muon)
+
+    def take(self, muon: torch.optim.Optimizer) -> None:
+        """Use this Muon, not used yet, for the matrices."""
+        self.muon = muon
+        self.param_groups = [*self.adamw.param_groups, *muon.param_groups]
         self._share()
 
     def _share(self) -> None:

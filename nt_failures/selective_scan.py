@@ -36,9 +36,8 @@ def selective_scan(
         B_BSN, C_BSN: what enters a state, and what is read from it.
             All five have one dtype, in which everything is computed.
     """
-    tensors = (dt_BSD, x_BSD, A_ND, B_BSN, C_BSN)
-    learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    y_SBD, last_BND, _ = _forward(*tensors, keep=learning)
+    # Not whether one of them requires a gradient: under vmap, where many seeds are trained together, none says so.
+    y_SBD, last_BND, _ = _forward(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep=torch.is_grad_enabled())
     return y_SBD.transpose(0, 1), last_BND.detach()
 
 

@@ -9,7 +9,7 @@ import nt_failures as ntf
 from nt_failures import finder
 from nt_failures.models import load_model
 from nt_failures.seeds import Stack, train_together
-from nt_failures.seeds.optimizers import StackedMuon
+from nt_failures.seeds.optimizers import MuonOfStacks
 from nt_failures.token_rows import TokenDataset
 
 SEEDS = (0, 1, 2)
@@ -241,7 +241,7 @@ def test_muon_on_a_stack_is_muon_on_each():
     settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
     alone = [torch.optim.Muon(parameters, **settings) for parameters in singles]
     group = {**torch.optim.Muon(singles[0], **settings).param_groups[0], "params": stacks}
-    together = StackedMuon([group])
+    together = MuonOfStacks([group])
     for _ in range(3):
         for stack, *own in zip(stacks, *singles, strict=True):
             stack.grad = torch.randn_like(stack)
