@@ -19,7 +19,7 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
 def said(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:
     """What to tell somebody who asked `accelerate launch` for several processes and got one; None if there is nothing to tell.
 
-    Its launcher for one process leaves an address to meet at only where several were asked for (accelerate 1.1 to 1.15).
+    Its launcher for one process leaves an address to meet at only where several were asked for (seen in accelerate 1.15).
     """
     launched = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment
     if world_size > 1 or not launched or "WORLD_SIZE" in environment:

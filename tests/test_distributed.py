@@ -123,7 +123,7 @@ def watched(folder, objective, data, batch, **options):
     given = {"max_steps": 3, "per_device_train_batch_size": batch, "per_device_eval_batch_size": 4, "logging_steps": 1}
     given |= {"learning_rate": 0.1, "optim": "sgd", "save_strategy": "steps", "save_steps": 2, "disable_tqdm": True}
     args = ObjectiveTrainingArguments(str(folder), use_cpu=True, **given, **options)
-    model = load_model("gpt2-1x16", tokenizer, 32)
+    model = load_model("gpt2-1x16", tokenizer, 32, config_overrides={"initializer_range": 0.3})
     return Watched(model, args, objective=objective, task=TASK, train_dataset=data, processing_class=tokenizer)
 
 
