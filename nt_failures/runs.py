@@ -143,7 +143,7 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
     earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=plain))
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
-            if earlier[part].get(name) != value and name not in ("num_validation", "num_test"):
+            if earlier[part].get(name, value) != value and name not in ("num_validation", "num_test"):
                 raise ValueError(
                     f"the run in {str(folder)!r} has {name}={earlier[part].get(name)!r}, not {value!r}; resume it with the "
                     "arguments it began with, or give --output_dir with another folder."

@@ -120,6 +120,7 @@ def test_half_precision_checkpoints_train_in_float32(on_disk, build, tmp_path):
     """Catches: weights left in the checkpoint's dtype, in which small steps are lost."""
     checkpoint = write(tmp_path / "base", "llama", byte_level_bpe(), dtype=on_disk)
     assert AutoModelForCausalLM.from_pretrained(checkpoint).dtype == on_disk  # transformers' own choice
+    assert load_model(checkpoint, load_tokenizer(checkpoint), 64).dtype == torch.float32
     trainer = build(checkpoint, "--learning_rate", "1e-5", "--bf16", "true")
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
