@@ -66,3 +66,34 @@ def test_the_drill_kills_everywhere():
     drawn = [fault for name in RUNS for fault in FAULTS[name]]
     assert len(drawn) == 20
     assert {fault.spot for fault in drawn} == set(drill.SPOTS)
+
+
+DRAWS = {
+    "hybrid": '--objective_options {"share":0.4}',
+    "masked_teacher": "--streaming",
+    "registers": '--objective_options {"max_distance":4}',
+    "belief_state": '--objective_options {"pair_fraction":0.5} --streaming',
+    "masked_diffusion": "--streaming --gradient_accumulation_steps 1",
+}
+"""Objectives that draw at random while they collate, on the fixed set of 80 rows or on a stream; 0.4 of a batch of 4 is drawn, and
+a register looks 2, 3 or 4 tokens ahead."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", DRAWS)
+def test_what_is_drawn_is_drawn_again(objective, tmp_path):
+    """Catches: dummies, distances, gaps or masks that depend on how often the process was started, or on what it has
+    collated ahead: another training than the one that was killed, and a curve that nobody can repeat."""
+    flags = (
+        TINY.replace("path_length 3", "path_length 5") + f"{GPT2}{DRAWS[objective]} --objective {objective} --resume "
+    )
+    flags += "--max_steps 6"
+    assert drill.run(flags, tmp_path / "whole", tmp_path).code == 0
+    at = random.Random(f"kill {objective}").randint(3, 6)
+    ended = drill.run(flags, tmp_path / "killed", tmp_path, Fault(at))
+    assert (ended.code, ended.steps) == (-9, list(range(1, at + 1))), ended.text
+    ended = drill.run(flags, tmp_path / "killed", tmp_path)
+    assert (ended.code, ended.steps) == (0, list(range((at - 1) // EVERY * EVERY + 1, 7))), ended.text
+    for name in ("model.safetensors", "objective_modules.safetensors"):
+        if (tmp_path / "whole" / name).exists():
+            assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
