@@ -115,3 +115,12 @@ def test_result_tables_are_the_committed_ones():
     rows = [line for line in results.splitlines() if line.startswith("| ")]
     assert len(rows) >= 17
     assert [row for row in rows if row.split("|", 2)[2] not in committed] == []
+
+
+def test_the_speed_table_is_the_committed_one():
+    """Catches: a figure of the README that the committed benchmark does not say."""
+    committed = (ROOT / "examples" / "results" / "benchmark" / "benchmark.md").read_text(encoding="utf-8")
+    table, machine = committed.split("\n\n")[:2]
+    section = README.split("\n## Speed\n")[1].split("\n## ")[0]
+    assert table in section
+    assert machine in section
