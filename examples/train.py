@@ -29,6 +29,7 @@ import nt_failures as ntf
 from nt_failures import attached, checkpoints, finder, launch, lifeline, lora, mamba_scan, models, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
+from nt_failures.families import from_scratch
 from nt_failures.stopping import StopOnSignal
 
 
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> dict:
 def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTrainedTokenizerBase, ntf.Objective]:
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
     objective_class = finder.find("objectives", args.objective.objective)
-    if args.model.tokenizer or not models.from_scratch(args.model.model):
+    if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = models.load_tokenizer(args.model.tokenizer or args.model.model)
     else:
         tokenizer = ntf.word_level_tokenizer(args.task)

@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures import finder
+from nt_failures.families import from_folder
 from nt_failures.limits import check_finite
 from nt_failures.options import RunOptions, TrainerOptions, check_scan, option
 from nt_failures.tasks.base import Task, check_integers
@@ -93,8 +94,6 @@ class Arguments:
     """what the recipe and the flags set, as flat JSON-ready values"""
 
     def __post_init__(self) -> None:
-        from nt_failures.models import from_folder  # imports torch
-
         model = self.model
         if (
             self.training.push_to_hub

@@ -18,7 +18,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
-from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, from_scratch, is_adapter
+from nt_failures.families import from_scratch
+from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.whole import read_object
 
 if TYPE_CHECKING:

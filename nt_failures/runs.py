@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from nt_failures import checkpoints, claims, report
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
+from nt_failures.families import from_folder
 from nt_failures.finder import shown
-from nt_failures.models import from_folder, parameter_count
+from nt_failures.models import parameter_count
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import (
     ARGUMENTS_FILE,

@@ -10,7 +10,7 @@ from transformers.integrations import integration_utils
 
 from nt_failures import arguments, finder
 from nt_failures.arguments import parse
-from nt_failures.models import from_scratch
+from nt_failures.families import from_scratch
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 

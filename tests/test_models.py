@@ -9,11 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
 
 from nt_failures.arguments import read_recipe
+from nt_failures.families import FAMILIES, from_scratch
 from nt_failures.models import (
-    FAMILIES,
     capabilities,
     check_needs,
-    from_scratch,
     load_model,
     parameter_count,
     set_answer_length,

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from nt_failures import finder, runs
 from nt_failures.arguments import parse
+from nt_failures.families import from_scratch
 from nt_failures.loading import load
-from nt_failures.models import from_scratch, load_model
+from nt_failures.models import load_model
 from nt_failures.objectives import Objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 
 import nt_failures as ntf
 from nt_failures import arguments, attached, lora
+from nt_failures.families import FAMILIES
 from nt_failures.hub import push_run
 from nt_failures.loading import load
-from nt_failures.models import FAMILIES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
