@@ -45,6 +45,7 @@ def _mamba2(layers: int, width: int, positions: int) -> dict[str, Any]:
         "head_dim": 2 * width // 8,
         "num_heads": 8,
         "n_groups": 1,
+        "chunk_size": min(256, positions),  # sequences are padded to whole chunks
     }
 
 
