@@ -55,11 +55,16 @@ exec "$2" -c "$3" "$1" "$4" "$5" 0 0
 """
 
 
-def start(*command: object) -> subprocess.Popen:
+def start(code: str, *arguments: object) -> subprocess.Popen:
+    """Run Python code in a process of its own, as `command` does."""
+    return command(sys.executable, "-c", code, *arguments)
+
+
+def command(*words: object) -> subprocess.Popen:
     """Run a command in a process of its own, the head of its own group; its output is kept."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(list(map(str, command)), env=environment, text=True, start_new_session=True, **pipes)
+    return subprocess.Popen(list(map(str, words)), env=environment, text=True, start_new_session=True, **pipes)
 
 
 def build(cache: Path, rows: int, num_proc: int = 1, most_bytes: int = 0, stop_after: int = 0) -> subprocess.Popen:
@@ -69,7 +74,7 @@ def build(cache: Path, rows: int, num_proc: int = 1, most_bytes: int = 0, stop_a
         most_bytes: the size at which a file finds the disk full.
         stop_after: bytes after which each process that writes stands still, having said its id.
     """
-    return start(sys.executable, "-c", BUILD, cache, rows, num_proc, most_bytes, stop_after)
+    return start(BUILD, cache, rows, num_proc, most_bytes, stop_after)
 
 
 def build_twice_on_a_disk(cache: Path, rows: int, num_proc: int) -> tuple[int, str, str] | None:
@@ -79,7 +84,7 @@ def build_twice_on_a_disk(cache: Path, rows: int, num_proc: int) -> tuple[int, s
     """
     for allowed in (["--mount"], ["--mount", "--map-root-user"]):  # root, and others where the system lets them
         with contextlib.suppress(FileNotFoundError):  # no unshare
-            process = start("unshare", *allowed, "sh", "-c", DISK, "sh", cache, sys.executable, BUILD, rows, num_proc)
+            process = command("unshare", *allowed, "sh", "-c", DISK, "sh", cache, sys.executable, BUILD, rows, num_proc)
             ended = finish(process)
             if "status" in ended[1]:
                 return ended

@@ -91,7 +91,7 @@ def test_numbers(name, value):
 
 
 @fuzz(
-    1500,
+    600,
     text=st.one_of(
         st.text(max_size=60),
         st.text("{}[]:-&*!?|>\n\t '\"#%@a1", max_size=40),

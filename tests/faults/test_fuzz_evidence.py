@@ -39,7 +39,7 @@ GOOD = {
 BUDGETS = st.one_of(st.none(), st.builds(Budget, st.integers(0, 10**9), st.integers(0, 10**12), st.none()))
 
 
-@fuzz(1500, facts=st.fixed_dictionaries(GOOD), shares=st.lists(SHARES, min_size=10, max_size=10), budget=BUDGETS)
+@fuzz(800, facts=st.fixed_dictionaries(GOOD), shares=st.lists(SHARES, min_size=10, max_size=10), budget=BUDGETS)
 def test_verdict(facts, shares, budget):
     """Catches: sound evidence without a verdict, a verdict without its budget, "solved" where too few paths are exact."""
     facts["forced"] = dict(enumerate(shares[:5], start=1))
@@ -53,7 +53,7 @@ def test_verdict(facts, shares, budget):
         assert "nan" not in found.text
 
 
-@fuzz(2500, facts=st.fixed_dictionaries({k: v if k == "forced" else st.one_of(v, v, ODD) for k, v in GOOD.items()}))
+@fuzz(1200, facts=st.fixed_dictionaries({k: v if k == "forced" else st.one_of(v, v, ODD) for k, v in GOOD.items()}))
 def test_odd_evidence(facts):
     """Catches: nan, None, text or another number of positions taken for a measurement."""
     evidence = accepted(lambda: Evidence(**facts), "forced", "n must", "order=", "trained=")
@@ -84,7 +84,7 @@ NAMES = st.sampled_from(
 ENTRIES = st.dictionaries(NAMES, st.one_of(SHARES, st.integers(0, 9), ODD))
 
 
-@fuzz(1500, curve=st.lists(ENTRIES, max_size=4), threshold=st.one_of(SHARES, st.floats()))
+@fuzz(700, curve=st.lists(ENTRIES, max_size=4), threshold=st.one_of(SHARES, st.floats()))
 def test_odd_learning_order(curve, threshold):
     """Catches: evaluations that lack a step, a position or a number, and end in a KeyError or count as learnt."""
     found = accepted(lambda: learning_order(curve, threshold=threshold), "curve", "threshold")
@@ -113,7 +113,7 @@ TASK = PathStar(2, 4, 10)
 LABELS = st.lists(st.lists(st.integers(-1, 9), min_size=4, max_size=4), min_size=3, max_size=3)
 
 
-@fuzz(700, forced=LABELS, free=LABELS, astray=LABELS, continued=LABELS, order=st.sampled_from(["forward", "reversed"]))
+@fuzz(400, forced=LABELS, free=LABELS, astray=LABELS, continued=LABELS, order=st.sampled_from(["forward", "reversed"]))
 def test_diagnosis(forced, free, astray, continued, order):
     """Catches: any predictions that break a diagnosis, shares that are no shares, and counts that differ from a loop's."""
     columns = TASK.sample(np.random.default_rng(0), 3)

@@ -14,7 +14,7 @@ KNOBS = {name: st.one_of(ODD_INTEGERS, ODD) for name in ("degree", "path_length"
 ROWS = st.one_of(ODD_INTEGERS, ODD)
 
 
-@fuzz(4000, **KNOBS)
+@fuzz(2000, **KNOBS)
 def test_task(degree, path_length, num_nodes):
     """Catches: a knob that is no whole number and is taken, a huge one that hangs, a refusal without the value."""
     task = accepted(lambda: PathStar(degree, path_length, num_nodes), "degree", "path_length", "num_nodes")
@@ -28,7 +28,7 @@ SIZES = st.tuples(st.integers(1, 4), st.integers(2, 5), st.integers(0, 8)).map(
 )
 
 
-@fuzz(1200, task=SIZES, seed=st.integers(0, 2**70), rows=st.integers(0, 3))
+@fuzz(600, task=SIZES, seed=st.integers(0, 2**70), rows=st.integers(0, 3))
 def test_what_is_drawn_is_read_back(task, seed, rows):
     """Catches: text that parses to another graph, a path that is not the one the graph has, a judge that disagrees."""
     columns = task.sample(np.random.default_rng(seed), rows)
@@ -47,7 +47,7 @@ def test_what_is_drawn_is_read_back(task, seed, rows):
 
 
 @fuzz(
-    1500,
+    800,
     knobs=st.dictionaries(
         st.sampled_from(["num_train", "num_validation", "num_test", "seed", "overlap"]),
         st.one_of(ROWS, st.sampled_from(["allow", "forbid", "Forbid"])),

@@ -49,7 +49,7 @@ def shown(records):
     assert len(study.markdown_table(groups).splitlines()) == len(groups) + 4
 
 
-@fuzz(600, data=damaged())
+@fuzz(400, data=damaged())
 def test_damaged_bytes(data, tmp_path_factory):
     """Catches: a file that cannot be read for another reason than a named line, or a run that is read and cannot be shown."""
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
@@ -62,7 +62,7 @@ def test_damaged_bytes(data, tmp_path_factory):
         assert study.read_results(path)[:-1] == records
 
 
-@fuzz(1200, place=st.sampled_from(PLACES), value=VALUES)
+@fuzz(600, place=st.sampled_from(PLACES), value=VALUES)
 def test_odd_values(place, value, tmp_path_factory):
     """Catches: a field of a wrong kind that is read as a run and breaks, or falsifies, the table."""
     path = tmp_path_factory.getbasetemp() / "odd.jsonl"

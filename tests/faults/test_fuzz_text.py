@@ -55,7 +55,7 @@ def naive(line):
 
 
 @fuzz(
-    3500,
+    1800,
     line=st.one_of(damaged([a + b for a, b in zip(PROMPTS, PATHS, strict=True)]), damaged(PROMPTS), MARKS, st.text()),
 )
 def test_parse(line):
@@ -79,7 +79,7 @@ def test_read_answer(text):
 ANSWERS = st.lists(st.one_of(st.integers(-1, 12), st.just(10**9)), max_size=6)
 
 
-@fuzz(2000, row=ROWS, answer=st.one_of(ANSWERS, ROWS.map(lambda i: TASK.read_answer(PATHS[i]))), own=st.booleans())
+@fuzz(1000, row=ROWS, answer=st.one_of(ANSWERS, ROWS.map(lambda i: TASK.read_answer(PATHS[i]))), own=st.booleans())
 def test_judge(row, answer, own):
     """Catches: any difference from judging node by node in a loop."""
     instance = TASK.parse(PROMPTS[row] + PATHS[row])
@@ -114,7 +114,7 @@ PROMPT = st.one_of(
 COMPLETION = st.one_of(damaged(PATHS), MARKS, st.lists(MESSAGE, max_size=2), ODD)
 
 
-@fuzz(2500, prompt=PROMPT, completion=COMPLETION)
+@fuzz(1200, prompt=PROMPT, completion=COMPLETION)
 def test_rewards(prompt, completion):
     """Catches: a prompt or completion of another kind that ends in a KeyError, a reward outside 0..1, an exact path without all of it."""
     exact = accepted(lambda: reward_exact_path([prompt], [completion]), "prompt 1")
