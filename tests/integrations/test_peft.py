@@ -55,7 +55,7 @@ def build(base, tmp_path):
         tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
         rows = STEPS["load_splits"](args.task, **args.data.knobs())
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
-        return STEPS["build_trainer"](args, tokenizer, objective, splits)
+        return STEPS["make_trainer"](args, objective, tokenizer, splits)
 
     return make
 
