@@ -33,7 +33,7 @@ CPU_ATTENTION = {
 
 
 class StepFlops:
-    """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
+    """FLOPs of training steps, per row: counted on the first batch, then scaled by the rows of each.
 
     Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as two.
     Element-wise work is not, which for a Mamba's scan is a part that counts for time. Padding counts as computed.

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 WARM_UP = 3
-"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is for what is left."""
+"""Steps left out: before the first FLOPs are counted, in it torch.compile compiles, and allocators and caches fill."""
 
 HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
 PEAKS: Mapping[str, Mapping[str, float]] = {
