@@ -24,7 +24,7 @@ from transformers import PrinterCallback, set_seed
 from transformers.models.mamba import modeling_mamba
 
 import nt_failures as ntf
-from nt_failures import throughput
+from nt_failures import mamba_scan, throughput
 
 TASK = ntf.PathStar(degree=2, path_length=5, num_nodes=50)
 MODELS = ("gpt2-6x384", "gpt2-12x384", "gpt2-36x1280", "mamba-12x384")
@@ -103,6 +103,7 @@ def torch_path() -> Iterator[None]:
 def kernels_against_torch(name: str, device: str) -> dict[str, float]:
     """Loss by both paths of a Mamba in float32, and the largest relative difference of a parameter's gradient."""
     model, objective = build(name)
+    mamba_scan.use_scan(model, "transformers")  # whatever transformers runs: kernels where they are
     model.to(device).train()
     batch = {key: value.to(device) for key, value in objective.collate(rows(32).to_list()).items()}
     kernel_loss, by_kernel = loss_and_gradients(model, objective, batch)

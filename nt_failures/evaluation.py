@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from transformers import EvalPrediction, PreTrainedModel
 
 from nt_failures import scoring
@@ -84,3 +85,11 @@ def objective_metrics(output: EvalPrediction, objective: Objective, task: Task |
 def collate_answers(examples: Sequence[Mapping[str, Any]], objective: Objective) -> dict[str, torch.Tensor]:
     """A batch of the objective with the answers beside it, in the objective's order."""
     return {**objective.layout(examples), **objective.collate(examples)}
+
+
+def rows_of_its_own(accelerator: Accelerator, rows: int) -> int:
+    """How many of a process's rows count, the first ones: the last batch is filled up so that every process has one."""
+    state = accelerator.gradient_state
+    if not state.end_of_dataloader or state.remainder <= 0:
+        return rows
+    return min(max(state.remainder - accelerator.process_index * rows, 0), rows)

@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy
 
 from nt_failures import attached, hub, lora, run_card
 from nt_failures.draws import RepeatableCollate
-from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict
+from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict, rows_of_its_own
 from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import ADAPTER_WEIGHTS, check_needs
 from nt_failures.objectives.base import Loss, Objective
@@ -167,17 +167,11 @@ class ObjectiveTrainer(MeasuredTrainer):
         return loss, predictions, answers
 
     def _evaluation_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean loss of a batch; adds up what the loss of the whole evaluation is made of.
-
-        The last batch is filled up with rows seen before, so that every process has one: these do not count.
-        """
-        rows, state = len(inputs["input_ids"]), self.accelerator.gradient_state
-        real = rows
-        if state.end_of_dataloader and state.remainder > 0:
-            real = min(max(state.remainder - self.args.process_index * rows, 0), rows)
-        kept = {
-            name: value[: real or rows] for name, value in inputs.items()
-        }  # sharded models want every process to run
+        """Mean loss of a batch; adds up what the loss of the whole evaluation is made of."""
+        rows = len(inputs["input_ids"])
+        real = rows_of_its_own(self.accelerator, rows)
+        # Without a row of its own a process runs all the same: a sharded model wants all of them.
+        kept = {name: value[: real or rows] for name, value in inputs.items()}
         loss = self._loss(model, kept)
         if real:
             self._evaluated = self._evaluated.to(loss.count.device) + torch.stack([loss.sum.detach(), loss.count])

@@ -55,7 +55,7 @@ def test_what_is_saved_is_whole_and_stock(sharded, tmp_path):
                 load_file(folder / name / file.name), load_file(file), rtol=0, atol=2e-2
             )  # AdamW steps noise, too
         assert nt_failures.load(str(folder / name)).task == fsdp_on_cpu.TASK
-        assert (folder / name / "checkpoint-2" / "manifest.json").exists()
+        assert (folder / name / "checkpoint-3" / "manifest.json").exists()
 
 
 def test_a_nan_in_one_shard_is_everybodys(sharded):
