@@ -15,19 +15,15 @@ WARM_UP = 3
 HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
 PEAKS: Mapping[str, Mapping[str, float]] = {
     "NVIDIA H200": HOPPER_SXM,
-    "NVIDIA H200 NVL": {"bf16": 835.5e12, "tf32": 417.5e12, "fp32": 60e12},
     "NVIDIA H100 80GB HBM3": HOPPER_SXM,
-    "NVIDIA H100 PCIe": {"bf16": 756.5e12, "tf32": 378e12, "fp32": 51e12},
     **{
         f"NVIDIA A100{form}": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
         for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
     },
-    "NVIDIA L4": {"bf16": 121e12, "tf32": 60e12, "fp32": 30.3e12},
-    "NVIDIA L40S": {"bf16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
 }
 """Peak dense FLOPs a second of one device, by torch's full name for it; half of NVIDIA's figure where that is "with sparsity".
 
-From NVIDIA's data sheets of H200 (SXM, NVL), H100 (SXM, PCIe), A100, L4 and L40S Tensor Core GPUs. A name that is not here, a
+NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them. A name that is not here, a
 part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
 """
 

@@ -157,7 +157,8 @@ class ObjectiveTrainer(MeasuredTrainer):
         """Loss, predicted ids by way of decoding, and the answers, for one batch."""
         inputs = self._prepare_inputs(inputs)
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        shared = each_pass_once(model) if plain is model else contextlib.nullcontext()
+        alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
+        shared = each_pass_once(model) if alone else contextlib.nullcontext()
         with self.compute_loss_context_manager(), shared:
             loss = self._evaluation_loss(model, inputs)
             if prediction_loss_only:
