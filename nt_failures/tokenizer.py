@@ -116,7 +116,10 @@ def encode_rows(
     tokenizer: PreTrainedTokenizerBase, prompts: list[str], completions: list[str]
 ) -> dict[str, list[list[int]]]:
     """The columns of `tokenize` for lists of texts."""
-    arrays = _encode_words(tokenizer, pa.array(prompts, pa.string()), pa.array(completions, pa.string()))
+    try:
+        arrays = _encode_words(tokenizer, pa.array(prompts, pa.string()), pa.array(completions, pa.string()))
+    except (pa.ArrowException, UnicodeError):  # a row that is no text: the tokenizer says which
+        arrays = None
     if arrays is not None:
         return {name: array.to_pylist() for name, array in arrays.items()}
     prefix = _encode(tokenizer, prompts)

@@ -81,8 +81,10 @@ def test_missing_and_foreign_modules_are_named(trainer, tmp_path):
     with torch.no_grad():
         trainer(KINDS["token_order"](), folder="other").save_model()
     (tmp_path / "other" / attached.MODULES_FILE).rename(file)
-    with pytest.raises(ValueError, match="does not fit the objective's modules"):
+    with pytest.raises(ValueError, match=r"objective_modules\.safetensors: not as saved"):
         load(str(tmp_path / "run"))
+    with pytest.raises(ValueError, match="does not fit the objective's modules"):
+        attached.load(made.model, file)
 
 
 @by_kind

@@ -336,7 +336,7 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     rows = examples[:8]
     prefix, target = torch.tensor([r["prefix_ids"] for r in rows]), torch.tensor([r["target_ids"] for r in rows])
     wrong = list(objective.decodings)
-    for step in range(1, 801):
+    for step in range(1, 2401):
         shuffled = [rows[i] for i in torch.randperm(8)]
         loss = objective.loss(model, objective.collate(shuffled))
         optimizer.zero_grad()
