@@ -221,7 +221,7 @@ def _described(name_or_path: str, revision: str | None) -> dict[str, Any]:
             return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no UTF-8, or no JSON
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested beyond reason
         raise ValueError(f"{name_or_path}: {RUN_FILE} is not JSON ({error}); save the model again.") from error
     if not isinstance(described, dict):
         raise ValueError(f"{name_or_path}: {RUN_FILE} is no JSON object; save the model again.")

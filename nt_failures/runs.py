@@ -35,6 +35,7 @@ from nt_failures.records import (
 )
 from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.whole import read_object
 
 DIAGNOSIS_ROWS = 2000
 """Instances of each split that a run's diagnosis looks at."""
@@ -141,7 +142,7 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
     path = folder / ARGUMENTS_FILE
     if not path.exists():
         return
-    earlier, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(args.to_dict(), default=plain))
+    earlier, now = _arguments(path), json.loads(json.dumps(args.to_dict(), default=plain))
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
             if earlier[part].get(name, value) != value and name not in ("num_validation", "num_test"):
@@ -149,6 +150,20 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
                     f"the run in {str(folder)!r} has {name}={earlier[part].get(name)!r}, not {value!r}; resume it with the "
                     "arguments it began with, or give --output_dir with another folder."
                 )
+
+
+def _arguments(path: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier run wrote of its arguments."""
+    try:
+        earlier = read_object(path)
+        if not all(isinstance(earlier.get(part), dict) for part in ("task", "data", "model", "objective")):
+            raise ValueError(f"{path.name} names no task, data, model and objective")
+    except ValueError as error:
+        raise ValueError(
+            f"output_dir {str(path.parent)!r}: {error}, so it cannot be told what the run began as; put the file back, or "
+            "give --output_dir with another folder."
+        ) from error
+    return earlier
 
 
 def _checkpoint(asked: str | bool, folder: Path, max_steps: int) -> str:

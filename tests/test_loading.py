@@ -97,6 +97,7 @@ DAMAGE = {
     "no text": b"\xff\xfe\x00",
     "no mapping": "5",
     "a list": "[1]",
+    "nested beyond reason": "[" * 100_000,
     "a word": '"next_token"',
     "no objective's name": '{"objective": {"order": "forward"}}',
     "an unknown objective": '{"objective": {"objective": "telepathy"}}',
@@ -119,7 +120,7 @@ def test_damage_is_a_value_error(case, stock):
         load(str(stock))
 
 
-@pytest.mark.parametrize("case", ["torn", "no text", "a list", "an unknown option"])
+@pytest.mark.parametrize("case", ["torn", "no text", "a list", "nested beyond reason", "an unknown option"])
 def test_damage_names_the_folder_and_the_repair(case, stock):
     """Catches: a bare message of the JSON reader, which says neither what is damaged nor what to do."""
     content = DAMAGE[case]

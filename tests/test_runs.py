@@ -297,6 +297,16 @@ def test_results_say_what_was_measured(trained):
         assert json.load(file) == json.loads(json.dumps(results))
 
 
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"task": {}}', '{"task": 1, "data": {}, "model": {}, "objective": {}}', "[" * 9999]
+)
+def test_damaged_arguments(earlier, text):
+    """Catches: a JSON reader's own words, or a KeyError, for a file that was cut off."""
+    (earlier / "arguments.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"output_dir .*arguments\.json .*; put the file back, or give --output_dir"):
+        claim(arguments(earlier, "--resume"))
+
+
 def test_a_twin_that_ended_meanwhile(tmp_path):
     """Catches: a run that replaces, or begins beside, what a twin has written since its own folder was checked."""
     late = arguments(tmp_path / "run")
