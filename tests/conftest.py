@@ -3,6 +3,7 @@
 import functools
 import os
 import runpy
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,6 +24,13 @@ from nt_failures.tokenizer import tokenize, word_level_tokenizer
 def pytest_addoption(parser):
     """The contract of an objective (test_objectives.py), for one of your own."""
     parser.addoption("--objective", help="dotted path of an objective to test in place of the package's own")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """A shell starts what it puts into the background with SIGINT ignored, and every child would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
