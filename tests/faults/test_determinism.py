@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import sys
 
 import datasets
 import numpy as np
@@ -97,7 +96,7 @@ def test_a_fresh_process_gives_the_committed_rows(tmp_path):
         "text = ''.join(row['prompt'] + row['completion'] + '\\n' for row in rows);"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
-    status, out, errors = processes.finish(processes.start(sys.executable, "-c", code))
+    status, out, errors = processes.finish(processes.start(code))
     assert (status, out.strip()) == (0, GOLDEN[(2, 5, 50), "train"]), errors
 
 
@@ -167,10 +166,7 @@ def test_a_fresh_process_repeats_a_run(tmp_path):
     flags += " --degree 2 --path_length 4 --num_nodes 10 --per_device_train_batch_size 8 --use_cpu true"
     flags += " --save_strategy steps --save_steps 12 --disable_tqdm true --sample_rows 0"
     script = processes.ROOT / "examples" / "train.py"
-    for process in [
-        processes.start(sys.executable, "-c", RUN, script, tmp_path / name, *flags.split())
-        for name in ("first", "second")
-    ]:
+    for process in [processes.start(RUN, script, tmp_path / name, *flags.split()) for name in ("first", "second")]:
         status, _, errors = processes.finish(process)
         assert status == 0, errors
     for model in ("gpt2-2x32", "mamba-1x16"):
