@@ -1,23 +1,16 @@
 """Modules of an objective inside a model: saved beside a stock checkpoint, brought back, resumed, logged."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached, sums
+from nt_failures import attached
 from nt_failures.loading import load
 from nt_failures.objectives import BeliefState, JointMultiToken, MultiTokenHeads, NextToken, TokenOrder
 from nt_failures.optimizers import matrix_parameters
-<<<<<<< HEAD
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
-=======
-from nt_failures.records import RUN_FILE
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
->>>>>>> steadfast
 
 KINDS = {
     "multi_token_heads": lambda: MultiTokenHeads(heads=2, pad_token_id=14),
@@ -89,14 +82,6 @@ def test_missing_and_foreign_modules_are_named(trainer, tmp_path):
         trainer(KINDS["token_order"](), folder="other").save_model()
     (tmp_path / "other" / attached.MODULES_FILE).rename(file)
     with pytest.raises(ValueError, match=r"objective_modules\.safetensors: not as saved"):
-<<<<<<< HEAD
-=======
-        load(str(tmp_path / "run"))
-    described = json.loads((tmp_path / "run" / RUN_FILE).read_text())
-    del described[sums.FIELD]
-    (tmp_path / "run" / RUN_FILE).write_text(json.dumps(described))
-    with pytest.raises(ValueError, match="does not fit the objective's modules"):
->>>>>>> steadfast
         load(str(tmp_path / "run"))
     with pytest.raises(ValueError, match="does not fit the objective's modules"):
         attached.load(made.model, file)
