@@ -108,8 +108,9 @@ def make_trainer(
 
 def show_progress(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments) -> None:
     """A bar with the live accuracy, and sample predictions at every evaluation."""
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LiveProgressCallback)
+    if not args.training.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(LiveProgressCallback)
     if shown := args.training.sample_rows:
         rows = runs.first_rows(args.task, "validation", shown, args.data.dataset_seed, args.data.overlap)
         trackers = trainer.callback_handler.callbacks

@@ -144,7 +144,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
     if results.get("steps"):
         flops = f", {results['flops']:.2g} FLOPs" if results.get("flops") else ""
         on_top = ", on top of the local model's own" if "model" in run.local else ""
-        seconds = f", {results['train_seconds']:,.0f} s" if "train_seconds" in results else ""
+        since = f" since step {results['resumed_at']:,}" if results.get("resumed_at") else ""
+        seconds = f", {results['train_seconds']:,.0f} s{since}" if "train_seconds" in results else ""
         rows.append(("budget", f"{results['steps']:,} steps, {results['examples']:,} examples{flops}{seconds}{on_top}"))
     if hardware := results.get("hardware"):
         threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""

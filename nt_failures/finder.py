@@ -15,6 +15,10 @@ import sys
 from types import ModuleType
 
 
+class NotImported(ValueError):
+    """A file names a class of a module that the user has not imported."""
+
+
 def shown(name: object) -> str:
     """What was given, as Python writes it: on one line, and cut where it goes on for long."""
     text = repr(name)
@@ -45,7 +49,7 @@ def find(package: str, name: str, from_file: bool = False) -> type:
         if not _dotted(name):
             raise ValueError(f"{package}: {shown(name)} is no dotted path; write it as my_package.my_module.MyClass.")
         if from_file and module_name not in sys.modules:
-            raise ValueError(
+            raise NotImported(
                 f"{package}: a file names {shown(name)}, whose module is not imported, and no file may have it run; if you "
                 f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
             )

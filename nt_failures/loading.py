@@ -119,7 +119,9 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(name_or_path):
+        if isinstance(error, finder.NotImported) or (
+            isinstance(error, ValueError) and str(error).startswith(name_or_path)
+        ):
             raise
         reason = _first_line(error)[:300].rstrip(".")
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error

@@ -107,7 +107,10 @@ class MuonAdamW(torch.optim.Optimizer):
         rest = [p for p in trainable if p not in matrices]
         chosen = [p for p in trainable if p in matrices]
         if not chosen or not rest:
-            raise ValueError("muon needs trainable linear layers and other parameters; use optimizer='adamw'.")
+            raise ValueError(
+                "muon, which the recipe or --optimizer asks for, needs trainable linear layers and other parameters beside "
+                "them, which an adapter alone has not; use optimizer='adamw' (--optimizer adamw)."
+            )
         self.muon = StackedMuon(chosen, lr=muon_lr, weight_decay=weight_decay)
         self.adamw = torch.optim.AdamW(
             [

@@ -58,7 +58,11 @@ def position_table(metrics: Mapping[str, float], n: int, decision: int, chance: 
 def summary(results: Mapping[str, Any], folder: str) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
     table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
-    speed = f"{results['steps']:,} steps in {results['train_seconds']:,.0f} s"
+    before = results.get("resumed_at", 0)
+    steps = (
+        f"{results['steps']:,} steps" if not before else f"{results['steps'] - before:,} of {results['steps']:,} steps"
+    )
+    speed = f"{steps} in {results['train_seconds']:,.0f} s"
     if results.get("throughput"):
         speed = f"{throughput.line(results['throughput'])}\n{speed}"
     return f"\n{table}\n\n{results['diagnosis']['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"

@@ -137,6 +137,11 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
+RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
+RESTORED += ("adam_epsilon",)
+"""Training arguments that a checkpoint brings back with the optimizer, whatever is given."""
+
+
 def _check_same_run(args: Arguments, folder: Path) -> None:
     """A checkpoint of another task, model or objective would train on silently as something it is not."""
     path = folder / ARGUMENTS_FILE
@@ -150,6 +155,14 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
                     f"the run in {str(folder)!r} has {name}={earlier[part].get(name)!r}, not {value!r}; resume it with the "
                     "arguments it began with, or give --output_dir with another folder."
                 )
+    before, after = earlier.get("training", {}), now["training"]
+    for name in RESTORED:
+        if before.get(name) != after.get(name):
+            given, began = (values.get(name, "its default") for values in (after, before))
+            raise ValueError(
+                f"the run in {str(folder)!r} began with {name}={began}, which its checkpoints bring back, so {given} would "
+                "not be used; resume it with the arguments it began with, or give --output_dir with another folder."
+            )
 
 
 def _arguments(path: Path) -> dict[str, dict[str, Any]]:
@@ -236,6 +249,7 @@ def results(
         "examples": budget.examples,
         "flops": budget.flops,
         "train_seconds": round(train_seconds, 1),
+        "resumed_at": trainer.resumed_at,
         "throughput": None if trainer.throughput is None else trainer.throughput.to_dict(),
         "parameters": parameter_count(trainer.model),
         "learning_curve": curve,

@@ -27,6 +27,8 @@ class SteadyTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._watch = divergence.LossWatch()
         self._sealed: Path | None = None
+        self.resumed_at = 0
+        """the step of the checkpoint from which the last `train` went on"""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
@@ -45,6 +47,7 @@ class SteadyTrainer(Trainer):
         if resume_from_checkpoint:
             folder = Path(resume_from_checkpoint)
             state = TrainerState.load_from_json(str(folder / checkpoints.STATE_FILE))
+            self.resumed_at = state.global_step
             if 0 < self.args.max_steps <= state.global_step:
                 return self._load_finished(folder, state)
             resume_from_checkpoint = str(folder)

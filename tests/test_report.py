@@ -72,6 +72,8 @@ def test_summary_of_a_run():
     }
     end = "2,000 steps in 83 s; model, tokenizer and results.json are in outputs/run"
     assert report.summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+    resumed = report.summary(results | {"resumed_at": 1900}, "outputs/run")
+    assert "100 of 2,000 steps in 83 s;" in resumed  # the seconds are those of this process alone
 
 
 TASK = PathStar(2, 4, 12)

@@ -173,8 +173,15 @@ def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
 
 def test_resuming_may_change_the_rest(earlier):
     """Catches: a run that cannot be given more steps or another test set."""
-    flags = ("--max_steps", "50", "--num_test", "7", "--learning_rate", "0.1")
+    flags = ("--max_steps", "50", "--num_test", "7", "--eval_steps", "5")
     assert claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags)) == str(earlier / "checkpoint-10")
+
+
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", "0.1"), ("optimizer", "muon"), ("weight_decay", "0.5")])
+def test_what_a_checkpoint_brings_back_cannot_be_changed(earlier, name, value):
+    """Catches: a learning rate that is recorded in the recipe and the card, and was never used."""
+    with pytest.raises(ValueError, match=f"began with {name}=.*, so {value} would not be used; resume it with"):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "50", f"--{name}", value))
 
 
 def test_a_finished_run_is_not_resumed(earlier):
