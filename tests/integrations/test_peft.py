@@ -224,6 +224,12 @@ def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
         push_run(folder, "tester/adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base()
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 64}))
+    with pytest.raises(ValueError, match=r"adapter_config\.json: not as saved with nt_failures\.json"):
+        load(str(folder))
+    described = json.loads((folder / "nt_failures.json").read_text())
+    del described["sha256"]  # as the error says, to change a file on purpose
+    (folder / "nt_failures.json").write_text(json.dumps(described))
     for change, message in (
         ({"r": 8}, "does not fit the adapter"),
         ({"peft_type": "IA3"}, "of the kind 'IA3' is not read, only LORA is"),
