@@ -11,8 +11,6 @@ Stop it at any time: finished runs are kept, and the same command goes on where 
 import argparse
 import math
 import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ import filelock
 import reproduce
 import torch
 import yaml
-from reproduce import Job
 
-from nt_failures import arguments, comparison, figures, grid, study
+from nt_failures import arguments, comparison, figures, grid, jobs, study
+from nt_failures.jobs import Job
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 FIRST_TUNING_SEED = 1000
@@ -44,9 +42,9 @@ def main(argv: list[str]) -> None:
             reproduce.import_named(recipes, args.extra)
             if not args.only_report:
                 arguments.parse(args.extra)
-                reproduce.clear_attempts(folder)
+                attempts = jobs.Attempts(reproduce.SCRIPTS, folder)
                 tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
-                reproduce.run_missing(tuning, folder / "tuning.jsonl", folder, args.jobs)
+                jobs.run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
             chosen = choose(recipes, study.read_results(folder / "tuning.jsonl"), args)
             wanted = [
                 Job(recipe, seed, flags(recipe, rate, args))
@@ -54,7 +52,7 @@ def main(argv: list[str]) -> None:
                 for recipe, rate in chosen.items()
             ]
             if not args.only_report:
-                reproduce.run_missing(wanted, folder / "results.jsonl", folder, args.jobs)
+                jobs.run_missing(wanted, folder / "results.jsonl", attempts, args.jobs)
             report(folder, chosen, wanted, args.title or args.recipe.stem)
     except filelock.Timeout:
         raise ValueError(f"another process is working on {folder}; wait, or give another --output_dir.") from None
@@ -141,10 +139,4 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, reproduce.interrupt)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; finished runs are kept, the same command goes on from there")
+    jobs.run_script(main)

@@ -10,16 +10,14 @@ any time: finished runs are kept, and the same command goes on where it stopped.
 
 import argparse
 import os
-import signal
-import sys
 from pathlib import Path
 
 import filelock
 import reproduce
 import torch
-from reproduce import Job
 
-from nt_failures import arguments, delay, figures, grid, study
+from nt_failures import arguments, delay, figures, grid, jobs, study
+from nt_failures.jobs import Job
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
 AXES = {
@@ -43,8 +41,8 @@ def main(argv: list[str]) -> None:
             reproduce.import_named(list(cells.values()), args.extra)
             if not args.only_report:
                 arguments.parse(args.extra)
-                reproduce.clear_attempts(args.output_dir)
-                reproduce.run_missing(jobs(cells, axes, args), results, args.output_dir, args.jobs)
+                attempts = jobs.Attempts(reproduce.SCRIPTS, args.output_dir)
+                jobs.run_missing(jobs_of(cells, axes, args), results, attempts, args.jobs)
             report(args, cells, next(iter(axes["objectives"])))
     except filelock.Timeout:
         raise ValueError(f"another process is working on {args.output_dir}; wait, or give another folder.") from None
@@ -72,7 +70,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def jobs(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:
+def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:
     """The runs asked for, graph by graph, within each seed by seed: the map is even wherever it ends."""
     known = {name for choices in axes.values() for name in choices}
     if unknown := sorted(set(args.only) - known):
@@ -104,10 +102,4 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, reproduce.interrupt)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; finished runs are kept, the same command goes on from there")
+    jobs.run_script(main)

@@ -47,7 +47,7 @@ def by(runs: Sequence[Run], *names: str) -> dict[tuple, list[Run]]:
     """Runs by the values of these fields, smaller graphs first, otherwise in the order of their first run."""
     groups: dict[tuple, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels)):
-        groups.setdefault(tuple(getattr(run, name) for name in names), []).append(run)
+        groups.setdefault(tuple(vars(run)[name] for name in names), []).append(run)
     return groups
 
 
@@ -95,7 +95,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
     if not factors or not kept:
         return {}
-    low_N, high_N = (np.array([float(getattr(run, name)) for run in kept]) for name in ("before", "solved_at"))
+    low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
     found = survival.fit(design_NP, low_N, high_N)
     if found is None:
         return {}

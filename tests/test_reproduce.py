@@ -20,7 +20,7 @@ import datasets
 import pytest
 from test_study import record
 
-from nt_failures import lifeline, study
+from nt_failures import jobs, lifeline, study
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -150,16 +150,16 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(REAL + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(REAL + "objective: teacherless\norder: reversed\n")
     reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
-    call = subprocess.call
+    call = jobs.Children.call
 
-    def call_or_stay(command, **options):
+    def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[2]:
-            return call(command, **options)
+            return call(children, command, **options)
         assert command[:2] == [sys.executable, str(EXAMPLES / "train.py")]
         train.main(command[2:])
         return 0
 
-    monkeypatch.setattr(subprocess, "call", call_or_stay)
+    monkeypatch.setattr(jobs.Children, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -321,16 +321,16 @@ def test_flags_of_train_go_to_train(small):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = small.module.CHILDREN.call
+    call = jobs.Children.call
 
-    def edited(command, **options):
+    def edited(children, command, **options):
         small.recipe("a", exact=0.9)
-        return call(command, **options)
+        return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(small.module.CHILDREN, "call", edited)
+    monkeypatch.setattr(jobs.Children, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(small.module.CHILDREN, "call", call)
+    monkeypatch.setattr(jobs.Children, "call", call)
     small.module.main(only)
     found = study.read_results(small.out / "results.jsonl")
     assert [entry["metrics"]["free/exact"] for entry in found] == [0.5, 0.9]
@@ -358,21 +358,21 @@ def test_a_failing_recipe_is_named_with_its_log(small, monkeypatch, capsys):
     assert sorted(small.results) == sorted(EVERY)
 
 
-def test_runs_beside_a_failing_one_are_kept(small):
+def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    failing = small.module.run_one
+    failing = jobs.Attempts.alone
 
-    def opens_the_gate(job, folder, keep_models):
+    def opens_the_gate(attempts, job):
         try:
-            return failing(job, folder, keep_models)
+            return failing(attempts, job)
         finally:
             if job.recipe.stem == "a":
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    small.module.run_one = opens_the_gate
+    monkeypatch.setattr(jobs.Attempts, "alone", opens_the_gate)
     with pytest.raises(RuntimeError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

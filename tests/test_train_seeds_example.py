@@ -10,7 +10,7 @@ import datasets
 import pytest
 from test_study import record
 
-from nt_failures import study
+from nt_failures import jobs, study
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -82,7 +82,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, r
         scripts[Path(command[1]).stem].main(command[2:])
         return 0
 
-    monkeypatch.setattr(reproduce.CHILDREN, "call", stay)
+    monkeypatch.setattr(jobs.Children, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
@@ -129,7 +129,6 @@ def study_of(tmp_path):
         def run(*flags):
             module.main([*words, *flags])
 
-        run.module = module
         return tmp_path / "out", run
 
     return make
@@ -163,14 +162,14 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
     Catches: finished seeds thrown away with the process that trained them.
     """
     out, run = study_of()
-    module, append = run.module, study.append_result
+    append = study.append_result
     working, stopped = threading.Event(), threading.Event()
 
-    def together(jobs, folder, keep_models):
-        results = json.loads(jobs[0].recipe.read_text())["results"]
-        names = {"recipe": "r", "fingerprint": jobs[0].fingerprint}
-        records = [{**names, "seed": job.seed, **results} for job in jobs]
-        if jobs[0].seed == 0:
+    def together(attempts, group):
+        results = json.loads(group[0].recipe.read_text())["results"]
+        names = {"recipe": "r", "fingerprint": group[0].fingerprint}
+        records = [{**names, "seed": job.seed, **results} for job in group]
+        if group[0].seed == 0:
             return records, None
         working.set()
         assert stopped.wait(60)
@@ -182,8 +181,8 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_together", together)
-    monkeypatch.setattr(module.CHILDREN, "stop", stopped.set)
+    monkeypatch.setattr(jobs.Attempts, "together", together)
+    monkeypatch.setattr(jobs.Children, "stop", lambda children: stopped.set())
     monkeypatch.setattr(study, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("--seeds", "6", "--together", "2")
