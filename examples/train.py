@@ -26,7 +26,19 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import attached, checkpoints, finder, launch, lifeline, lora, mamba_scan, models, report, runs
+from nt_failures import (
+    attached,
+    checkpoints,
+    finder,
+    launch,
+    lifeline,
+    lora,
+    mamba_scan,
+    models,
+    output_dir,
+    report,
+    runs,
+)
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
 from nt_failures.families import from_scratch
@@ -38,7 +50,7 @@ def main(argv: list[str]) -> dict:
     args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     if note := launch.said("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
-    runs.check_output_dir(args)
+    output_dir.check(args)
     lora.check(args.model.lora, args.model.model)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
@@ -47,7 +59,7 @@ def main(argv: list[str]) -> dict:
         splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
     trainer = make_trainer(args, objective, tokenizer, splits)
     show_progress(trainer, args)
-    with runs.claim_output_dir(args) as checkpoint:
+    with output_dir.claim(args) as checkpoint:
         if trainer.is_world_process_zero():
             print(runs.headline(args, trainer.model))
             if scan := mamba_scan.running(trainer.model):

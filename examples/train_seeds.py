@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, lifeline, runs
+from nt_failures import arguments, lifeline, output_dir, runs
 from nt_failures.data import load_splits
 from nt_failures.seeds import train_together
 from nt_failures.token_rows import TokenDataset
@@ -61,12 +61,12 @@ def main(argv: list[str]) -> None:
     if all_args[0].model.lora is not None:
         raise ValueError("lora is not made for many seeds at once; leave it out, or train these seeds as processes.")
     for args in all_args:
-        runs.check_output_dir(args)
+        output_dir.check(args)
     trainers, test = trainers_of(all_args)
     trainers[0].add_callback(Bar(len(trainers)))
     with contextlib.ExitStack() as claims:
         for args in all_args:
-            claims.enter_context(runs.claim_output_dir(args))
+            claims.enter_context(output_dir.claim(args))
         print(runs.headline(all_args[0], trainers[0].model), f"and {len(trainers) - 1} more seeds")
         errors = train_and_test(trainers, all_args, test)
     diverged = [f"seed {s}: {error}" for s, error in zip(asked.seeds, errors, strict=True) if error is not None]

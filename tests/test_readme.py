@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from nt_failures import arguments, runs
+from nt_failures import arguments, output_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
 
     flags = [str(ROOT / word) if word.endswith(".yaml") else word for word in train[3:]]
     args = arguments.parse(flags)
-    runs.check_output_dir(args)
+    output_dir.check(args)
     assert args.training.output_dir == diagnose[2]
     monkeypatch.setattr(sys, "argv", [train[2], *flags, *TINY.split(), "--output_dir", diagnose[2]])
     runpy.run_path(str(ROOT / train[2]), run_name="__main__")

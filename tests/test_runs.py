@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from nt_failures import checkpoints, runs
+from nt_failures import checkpoints, output_dir, runs
 from nt_failures.arguments import parse
 from nt_failures.claims import LOCK_FILE
 from nt_failures.objectives import NextToken
@@ -22,8 +22,8 @@ def arguments(folder, *flags):
 
 def claim(args):
     """What examples/train.py does with its folder before training."""
-    runs.check_output_dir(args)
-    with runs.claim_output_dir(args) as checkpoint:
+    output_dir.check(args)
+    with output_dir.claim(args) as checkpoint:
         return checkpoint
 
 
@@ -143,7 +143,7 @@ def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
 def test_checking_changes_nothing(earlier):
     """Catches: an earlier run cleared, or a folder claimed, by a command that fails before it trains."""
     before = content(earlier)
-    assert runs.check_output_dir(arguments(earlier, "--overwrite_output_dir")) is None
+    assert output_dir.check(arguments(earlier, "--overwrite_output_dir")) is None
     assert content(earlier) == before
 
 
@@ -317,11 +317,11 @@ def test_damaged_arguments(earlier, text):
 def test_a_twin_that_ended_meanwhile(tmp_path):
     """Catches: a run that replaces, or begins beside, what a twin has written since its own folder was checked."""
     late = arguments(tmp_path / "run")
-    runs.check_output_dir(late)
+    output_dir.check(late)
     claim(arguments(tmp_path / "run"))
     (tmp_path / "run" / "results.json").write_text('{"steps": 10}', encoding="utf-8")
     before = content(tmp_path / "run")
-    with pytest.raises(ValueError, match="is not empty"), runs.claim_output_dir(late):
+    with pytest.raises(ValueError, match="is not empty"), output_dir.claim(late):
         pass
     assert content(tmp_path / "run") == before
 
@@ -329,20 +329,20 @@ def test_a_twin_that_ended_meanwhile(tmp_path):
 def test_a_checkpoint_that_came_meanwhile(earlier):
     """Catches: a resumed run that goes back behind the checkpoint that a twin has written since."""
     args = arguments(earlier, "--resume")
-    assert runs.check_output_dir(args).endswith("checkpoint-10")
+    assert output_dir.check(args).endswith("checkpoint-10")
     (earlier / "checkpoint-10").rename(earlier / "checkpoint-11")
-    with runs.claim_output_dir(args) as checkpoint:
+    with output_dir.claim(args) as checkpoint:
         assert checkpoint.endswith("checkpoint-11")
 
 
 def test_a_folder_in_use(tmp_path):
     """Catches: two runs in one folder; a lock that lasts longer than its run, or that only a process's end releases."""
-    with runs.claim_output_dir(arguments(tmp_path / "run")):
+    with output_dir.claim(arguments(tmp_path / "run")):
         with pytest.raises(
             ValueError, match=r"another process is at work in output_dir .*; wait until it ends, or give"
         ):
             claim(arguments(tmp_path / "run"))
         claim(arguments(tmp_path / "other"))
-    with pytest.raises(KeyboardInterrupt), runs.claim_output_dir(arguments(tmp_path / "run")):
+    with pytest.raises(KeyboardInterrupt), output_dir.claim(arguments(tmp_path / "run")):
         raise KeyboardInterrupt
     claim(arguments(tmp_path / "run"))

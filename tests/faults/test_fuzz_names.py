@@ -13,7 +13,7 @@ import pytest
 from fuzzing import accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures import finder, runs
+from nt_failures import finder, output_dir
 from nt_failures.arguments import parse
 from nt_failures.families import from_scratch
 from nt_failures.loading import load
@@ -140,7 +140,7 @@ def test_flags(name, flag, empty):
     if flag in ("task", "objective") and {"this", "antigravity"} & {name.split(".")[0]}:
         return
     args = refused(lambda: parse(["--use_cpu", f"--{flag}={name}"]), name)
-    if args is not None and refused(lambda: runs.check_output_dir(args) or "good", "outputs/") == "good":
+    if args is not None and refused(lambda: output_dir.check(args) or "good", "outputs/") == "good":
         assert os.path.normpath(args.training.output_dir).split("/")[0] == "outputs"
 
 
@@ -149,4 +149,4 @@ def test_output_dirs(name, empty):
     """Catches: a name that the system refuses in its own words, and one that is looked at only after the training."""
     args = parse(["--use_cpu", "--output_dir=here"])
     args.training.output_dir = name
-    refused(lambda: runs.check_output_dir(args), name)
+    refused(lambda: output_dir.check(args), name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures import finder, study
+from nt_failures import finder, output_dir, study
 from nt_failures.arguments import parse
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
@@ -13,7 +13,6 @@ from nt_failures.loading import load
 from nt_failures.models import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
-from nt_failures.runs import check_output_dir
 from nt_failures.scoring import wilson
 from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar
@@ -48,13 +47,13 @@ NAN = float("nan")
         (lambda: load("x" * 5000), r"^'x{199}\.\.\. \(5002 characters\) is no folder, and no repository can"),
         (lambda: load(""), "^'' is no folder"),
         (lambda: load_model("a\n\nb", None, 8), r"^'a\\n\\nb' is no folder"),
-        (lambda: check_output_dir(parse(["--use_cpu", "--output_dir=a\0b"])), r"output_dir 'a\\x00b' can be no folder"),
+        (lambda: output_dir.check(parse(["--use_cpu", "--output_dir=a\0b"])), r"output_dir 'a\\x00b' can be no folder"),
         (
-            lambda: check_output_dir(parse(["--use_cpu", "--output_dir="])),
+            lambda: output_dir.check(parse(["--use_cpu", "--output_dir="])),
             r"output_dir '' can be no folder \(it is empty",
         ),
         (
-            lambda: check_output_dir(parse(["--use_cpu", f"--output_dir={'x' * 999}"])),
+            lambda: output_dir.check(parse(["--use_cpu", f"--output_dir={'x' * 999}"])),
             r"x\.\.\. \(1001 characters\) can be no",
         ),
     ],

@@ -225,12 +225,12 @@ def test_config_names_are_no_paths(tmp_path, name):
 
 def test_run_folders_stay_below_outputs(tmp_path, monkeypatch):
     """Catches: `--model ../../x` or a class's name that moves the default folder of a run out of outputs/."""
-    from nt_failures import runs
+    from nt_failures import output_dir
 
     monkeypatch.chdir(tmp_path)
     for model in ("../../x", "/abs/x", "..", ".", "~/x"):
         args = arguments.parse(["--model", model, "--use_cpu", "true"])
-        runs.check_output_dir(args)
+        output_dir.check(args)
         made = (tmp_path / args.training.output_dir).resolve()
         assert made.parent == tmp_path / "outputs"
 
