@@ -41,6 +41,12 @@ def orthogonalised(
     return (x_NRC.mT if tall else x_NRC).reshape(matrices.shape)
 
 
+def _loss_of(closure: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
+    """What an optimizer's step is to return: the loss that the closure computes again, if one was given."""
+    with torch.enable_grad():
+        return None if closure is None else closure()
+
+
 class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon`, with all matrices of one shape stepped together.
 
@@ -51,10 +57,7 @@ class StackedMuon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
         """One step. Options of the groups, and the state, are those of `torch.optim.Muon`."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             alike = defaultdict(list)
             for parameter in group["params"]:
@@ -139,10 +142,7 @@ class MuonAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
         """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         self.adamw.step()
         self.muon.step()
         return loss

@@ -7,29 +7,25 @@ predictions (forced, free, parallel), and the objective and task are saved besid
 import contextlib
 import functools
 from collections.abc import Iterator
-from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput, HubStrategy
+from transformers.trainer_utils import EvalLoopOutput
 
-from nt_failures import attached, hub, lora, run_card
+from nt_failures import attached
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict, rows_of_its_own
-from nt_failures.measured import MeasuredTrainer
-from nt_failures.models import ADAPTER_WEIGHTS, check_needs
+from nt_failures.models import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
-from nt_failures.records import save_run
+from nt_failures.saving import SavingTrainer
 from nt_failures.tasks.base import Task
 from nt_failures.token_rows import TokenDataset
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
-class ObjectiveTrainer(MeasuredTrainer):
+class ObjectiveTrainer(SavingTrainer):
     """Train a stock causal LM under an objective.
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
@@ -186,28 +182,6 @@ class ObjectiveTrainer(MeasuredTrainer):
             self._parts, self._items = {}, torch.zeros(())
         super().log(logs, start_time)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if not self._adapter:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_rest(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        if not self._adapter:
-            super()._load_best_model()
-        self._load_rest(self.state.best_model_checkpoint)
-
-    @property
-    def _adapter(self) -> bool:
-        return lora.has_adapter(attached.plain(self.model))
-
-    def _load_rest(self, folder: str) -> None:
-        """What transformers does not load by itself."""
-        if self._adapter:
-            lora.load_weights(attached.plain(self.model), Path(folder) / ADAPTER_WEIGHTS)
-        # A sharded checkpoint holds model and modules as one, and has brought both back.
-        if attached.has_modules(self.model) and not self.is_fsdp_enabled:
-            attached.load(self.model, Path(folder) / attached.MODULES_FILE)
-
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """As in `transformers.Trainer`; remembers how many rows the metrics stand on.
 
@@ -220,55 +194,3 @@ class ObjectiveTrainer(MeasuredTrainer):
         if labels:
             output.metrics[f"{metric_key_prefix}_loss"] = total / labels
         return output
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
-        if self.is_fsdp_enabled:  # gathered, a tied weight stands there twice, no longer seen to be one
-            state = {name: t for name, t in state.items() if name not in self.model.all_tied_weights_keys}
-        if not self.args.should_save:  # the other processes only take part in gathering what is sharded
-            super()._save(output_dir, state)
-            return
-        rest = attached.save(state, folder)
-        if self._adapter:
-            lora.save(attached.plain(self.model), rest, folder)
-            if self.processing_class is not None:
-                self.processing_class.save_pretrained(folder)
-        else:
-            super()._save(output_dir, rest)
-        save_run(folder, self.objective, self.task)
-        # A pickle that nothing reads, and that holds the token of `hub_token`.
-        (folder / "training_args.bin").unlink(missing_ok=True)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
-        if self.is_world_process_zero():
-            with hub.explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
-                hub.create_repo_of(self, token, private)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`."""
-        if self.is_world_process_zero():
-            run_card.card_of_trainer(self, *args, **kwargs)
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs: Any,
-    ) -> CommitInfo | Future | None:
-        """Save, write the card and push. Arguments: as in `transformers.Trainer`.
-
-        Pushed are weights, tokenizer, description, results, recipe, card and figures; no pickles, no optimizer states.
-
-        Raises:
-            OSError: the push failed; the run is whole on disk, and the message says how to push it again.
-        """
-        return hub.push_trainer(self, commit_message, blocking, token, revision, private, **kwargs)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self.is_world_process_zero() and self.args.hub_strategy == HubStrategy.EVERY_SAVE:
-            hub.push_checkpoint(self, Path(checkpoint_folder))
