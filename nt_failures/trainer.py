@@ -1,7 +1,7 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-It adds three things to the Trainer (steady.py: one that loses nothing; measured.py: one that knows what its steps cost): the loss is the objective's, the metrics come from
-predictions (forced, free, parallel), and the objective and task are saved beside the model.
+The loss is the objective's, and the metrics come from predictions: forced, free, parallel. Three classes below it hold the
+rest: steady.py loses nothing, measured.py knows what its steps cost, saving.py keeps objective and task beside the model.
 """
 
 import contextlib

@@ -1,11 +1,19 @@
 """Tiny checkpoints as people have them on disk: a byte-level BPE trained on path-star text, and vocabularies of every fit."""
 
+import runpy
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from nt_failures import arguments
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tokenizer import tokenize
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RECIPE = str(EXAMPLES / "recipes" / "finetune.yaml")
+STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
 TASK = PathStar(degree=2, path_length=3, num_nodes=30)
 """Labels of one digit and of two."""
 SMALL = [
@@ -68,3 +76,13 @@ def write(folder, family, tokenizer, spare=0, dtype=torch.float32, **config):
     AutoModelForCausalLM.from_config(made).to(dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def trainer_of(*flags):
+    """The trainer that examples/train.py makes of the recipe finetune.yaml with these flags."""
+    args = arguments.parse([RECIPE, *SMALL, *map(str, flags)])
+    torch.manual_seed(args.training.seed)
+    tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
+    rows = STEPS["load_splits"](args.task, **args.data.knobs())
+    splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
+    return STEPS["make_trainer"](args, objective, tokenizer, splits)

@@ -1,17 +1,15 @@
 """examples/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
 
-import importlib.util
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import EXAMPLES, load
 from test_study import record
 
 from nt_failures import comparison, figures, study
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 TRAIN = """
 import json, pathlib, sys
 recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
@@ -50,10 +48,7 @@ def setting(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("reproduce", "compare"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    spec = importlib.util.spec_from_file_location("compare", tmp_path / "compare.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield tmp_path, module.main
+    yield tmp_path, load(tmp_path / "compare.py").main
     sys.modules.pop("reproduce", None)
 
 

@@ -1,6 +1,5 @@
 """examples/diagnose.py: on a run of ours, on a model of somebody else, and on what it cannot diagnose."""
 
-import importlib.util
 import json
 import runpy
 import shutil
@@ -11,13 +10,12 @@ import datasets
 import pytest
 import torch
 from planted import byte_bpe
+from scripts import EXAMPLES, load
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 RUN = """
 task: path_star
@@ -40,16 +38,9 @@ sample_rows: 0
 """
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def diagnose():
-    return load("diagnose").main
+    return load(EXAMPLES / "diagnose.py").main
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +50,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
         (folder / "recipe.yaml").write_text(RUN)
-        load("train").main([str(folder / "recipe.yaml"), "--output_dir", str(folder / "run")])
+        load(EXAMPLES / "train.py").main([str(folder / "recipe.yaml"), "--output_dir", str(folder / "run")])
     return folder / "run", json.loads((folder / "run" / "results.json").read_text())
 
 

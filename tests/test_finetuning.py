@@ -1,25 +1,18 @@
 """Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume, names."""
 
-import runpy
 import shlex
-from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from checkpoints import SMALL, TASK, byte_level_bpe, write
+from checkpoints import EXAMPLES, RECIPE, SMALL, STEPS, TASK, byte_level_bpe, trainer_of, write
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import nt_failures as ntf
-from nt_failures import arguments
 from nt_failures.loading import load
 from nt_failures.models import load_model, load_tokenizer
 from nt_failures.tokenizer import encode_rows
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-RECIPE = str(EXAMPLES / "recipes" / "finetune.yaml")
-STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
 NO_DROPOUT = ("--config_overrides", '{"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}')
 KINDS = ("next_token", "teacherless", "hybrid", "token_order")
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -44,13 +37,7 @@ def build(tmp_path):
     """`build(checkpoint, *flags)`: the trainer of examples/train.py from the fine-tuning recipe."""
 
     def make(checkpoint, *flags, folder="run"):
-        argv = [RECIPE, *SMALL, "--model", checkpoint, "--output_dir", str(tmp_path / folder), *flags]
-        args = arguments.parse(argv)
-        torch.manual_seed(args.training.seed)
-        tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
-        rows = STEPS["load_splits"](args.task, **args.data.knobs())
-        splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
-        return STEPS["make_trainer"](args, objective, tokenizer, splits)
+        return trainer_of("--model", checkpoint, "--output_dir", tmp_path / folder, *flags)
 
     return make
 

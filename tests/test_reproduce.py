@@ -4,7 +4,6 @@ One study trains two real models. The others run the same script beside a train.
 results.json, fails, or waits for a gate, as the recipe says, and leaves a mark for each call.
 """
 
-import importlib.util
 import json
 import os
 import runpy
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+from scripts import EXAMPLES, TINY, load
 from test_study import record
 
 from nt_failures import jobs, lifeline, study
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -57,13 +55,6 @@ def until(condition, process=None):
         assert process is None or process.poll() is None, process.communicate()
         threading.Event().wait(0.02)
     raise AssertionError("it never happened")
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Study:
@@ -118,24 +109,6 @@ EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 # ---------------------------------------------------------------- with real models
 
-REAL = """
-task: path_star
-degree: 2
-path_length: 4
-num_nodes: 12
-num_train: 64
-num_validation: 16
-num_test: 32
-model: gpt2-1x16
-max_steps: 3
-per_device_train_batch_size: 8
-per_device_eval_batch_size: 32
-eval_strategy: steps
-eval_steps: 3
-save_strategy: "no"
-sample_rows: 0
-"""
-
 
 def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     """Catches: a study that does not fit train.py: its flags, its results.json, or the figures read from it.
@@ -147,8 +120,8 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipes = tmp_path / "recipes"
     recipes.mkdir()
-    (recipes / "forward.yaml").write_text(REAL + "objective: next_token\n")
-    (recipes / "hidden.yaml").write_text(REAL + "objective: teacherless\norder: reversed\n")
+    (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
+    (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
     call = jobs.Children.call
 
@@ -166,10 +139,10 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     found = study.read_results(folder / "results.jsonl")
     assert [entry["recipe"] for entry in found] == ["forward", "hidden"]
     for entry, objective in zip(found, ("next_token", "teacherless"), strict=True):
-        assert (entry["seed"], entry["n"], entry["steps"], entry["examples"]) == (0, 32, 3, 24)
+        assert (entry["seed"], entry["n"], entry["steps"], entry["examples"]) == (0, 32, 4, 32)
         assert entry["arguments"]["objective"]["objective"] == objective
-        assert [point["step"] for point in entry["learning_curve"]] == [3]
-        assert "after 3 steps (24 examples" in entry["diagnosis"]["verdict"]["text"]
+        assert [point["step"] for point in entry["learning_curve"]] == [2, 4]
+        assert "after 4 steps (32 examples" in entry["diagnosis"]["verdict"]["text"]
     table = (folder / "table.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines()[2:4]] == ["| forward", "| hidden"]
     assert table in capsys.readouterr().out

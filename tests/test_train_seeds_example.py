@@ -1,6 +1,5 @@
 """examples/train_seeds.py and `examples/reproduce.py --together`: a line for each seed, as if it had been alone."""
 
-import importlib.util
 import json
 import sys
 import threading
@@ -8,33 +7,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+from scripts import EXAMPLES, TINY, load
 from test_study import record
 
 from nt_failures import jobs, study
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-RECIPE = """
-degree: 2
-path_length: 4
-num_nodes: 12
-num_train: 64
-num_validation: 16
-num_test: 32
-model: gpt2-1x16
-objective: hybrid
-objective_options: {share: 0.7}
-optimizer: muon
-max_steps: 4
-per_device_train_batch_size: 8
-per_device_eval_batch_size: 32
-eval_strategy: steps
-eval_steps: 2
-save_strategy: "no"
-sample_rows: 0
-use_cpu: true
-disable_tqdm: true
-"""
 
 SEEDS_OF_A_FEW_LINES = """
 import json, pathlib, sys
@@ -53,13 +29,6 @@ if set(seeds) & set(asked["diverge"]):
 """
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def reproduce(monkeypatch):
     """The script, as a module that finds its neighbours."""
@@ -74,7 +43,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, r
     """
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     recipe = tmp_path / "small.yaml"
-    recipe.write_text(RECIPE)
+    recipe.write_text(TINY + "objective: hybrid\nobjective_options: {share: 0.7}\noptimizer: muon\n")
     scripts = {name: load(EXAMPLES / f"{name}.py") for name in ("train", "train_seeds")}
 
     def stay(command, **options):  # in this process, which saves seconds of imports

@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import SMALL, byte_level_bpe, write
+from checkpoints import EXAMPLES, SMALL, STEPS, byte_level_bpe, trainer_of, write
 from hub_server import run_python
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import nt_failures as ntf
-from nt_failures import arguments, attached, lora
+from nt_failures import attached, lora
 from nt_failures.families import FAMILIES
 from nt_failures.hub import push_run
 from nt_failures.loading import load
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
 KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state")
 
@@ -47,15 +44,8 @@ def build(base, tmp_path):
 
     def make(*flags, family="gpt2", folder="run", options=None, **config):
         options = {"r": 4, **({"target_modules": TARGETS[family]} if family in TARGETS else {}), **(options or {})}
-        argv = [str(EXAMPLES / "recipes" / "finetune.yaml"), *SMALL, "--lora", json.dumps(options)]
-        args = arguments.parse(
-            [*argv, "--model", base(family, **config), "--output_dir", str(tmp_path / folder), *flags]
-        )
-        torch.manual_seed(args.training.seed)
-        tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
-        rows = STEPS["load_splits"](args.task, **args.data.knobs())
-        splits = {name: ntf.tokenize(split, tokenizer) for name, split in rows.items()}
-        return STEPS["make_trainer"](args, objective, tokenizer, splits)
+        checkpoint, output = base(family, **config), tmp_path / folder
+        return trainer_of("--lora", json.dumps(options), "--model", checkpoint, "--output_dir", output, *flags)
 
     return make
 
