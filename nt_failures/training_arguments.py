@@ -36,6 +36,13 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
+        if self.optimizer == "muon" and self.optim != TrainingArguments.optim:
+            raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={self.label_smoothing_factor!r} would change nothing, as the loss is the "
+                "objective's own; leave it out, or write an objective with a smoothed loss."
+            )
         if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
                 f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "

@@ -53,6 +53,16 @@ def test_refused_in_python(tmp_path, name, value, rule):
     assert str(error.value) == f"{name}={value!r} cannot be used; give {rule}, or leave it out."
 
 
+def test_what_would_change_nothing(tmp_path):
+    """Catches: a smoothing that is recorded with the run and used by no loss."""
+    with pytest.raises(ValueError, match=r"^label_smoothing_factor=0.1 would change nothing, .*; leave it out, or write"):
+        ObjectiveTrainingArguments(str(tmp_path), label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match=r"^optim='adafactor' is a choice of optimizer='adamw'; leave one"):
+        ObjectiveTrainingArguments(str(tmp_path), optimizer="muon", optim="adafactor")
+    assert ObjectiveTrainingArguments(str(tmp_path), optim="adafactor").optimizer == "adamw"
+    assert ObjectiveTrainingArguments(str(tmp_path), optimizer="muon").optim == "adamw_torch_fused"
+
+
 def test_allowed(tmp_path):
     """Catches: a limit that leaves out what is of use: rates of 0, NumPy's numbers, None where it is the default."""
     args = ObjectiveTrainingArguments(
