@@ -20,13 +20,25 @@ RESTORED += ("adam_epsilon",)
 
 
 def check(args: Arguments) -> str | None:
-    """Refuse an output folder that must not be written, changing nothing; returns the checkpoint to resume, if any.
+    """Refuse an output folder that must not be written, before anything is built; returns the checkpoint to resume, if any.
 
     Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
     (`--resume`, `--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even
     then only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it began.
     `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
+
+    Raises:
+        ValueError: one of these rules is broken, or another process is at work there.
     """
+    checkpoint = _checked(args)
+    folder = Path(args.training.output_dir)
+    if args.training.process_index == 0 and (folder / claims.LOCK_FILE).exists():
+        with claims.held(folder):  # let go at once: another may still come first, which `claim` sees
+            pass
+    return checkpoint
+
+
+def _checked(args: Arguments) -> str | None:
     training = args.training
     if "output_dir" not in args.given:
         size = Path(args.model.model).name
@@ -99,7 +111,7 @@ def claim(args: Arguments) -> Iterator[str | None]:
             main = args.training.process_index == 0
             if main:
                 until_the_end.enter_context(claims.held(folder))
-            checkpoint = check(args)
+            checkpoint = _checked(args)
             if main:
                 if args.training.overwrite_output_dir:
                     _clear(folder)
