@@ -1,4 +1,4 @@
-"""What the README shows works: its Python is executed, its commands are parsed, its files exist."""
+"""What the README and the pages behind it show works: Python is executed, commands are parsed, files exist."""
 
 import os
 import re
@@ -15,14 +15,18 @@ from nt_failures import arguments, output_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "examples" / "results"
+BENCHMARKS = ROOT / "examples" / "benchmarks" / "README.md"
+PAGES = [ROOT / "README.md", *ROOT.glob("examples/**/*.md"), ROOT / "tests" / "faults" / "README.md"]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands():
-    lines = "".join(blocks("bash")).splitlines()
+    lines = "".join("".join(blocks("bash", page.read_text(encoding="utf-8"))) for page in PAGES).splitlines()
     parts = [part.split("#")[0].strip() for line in lines for part in line.split("&&")]
     return [part for part in parts if part]
 
@@ -93,34 +97,54 @@ def test_the_two_commands_are_there():
     assert test_command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_linked_files_exist():
-    """Catches a figure or file that the README shows and the repository lacks."""
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    named = re.findall(r"(?:examples|nt_failures)/[\w/.-]+\.(?:py|yaml|md|png|jsonl)", README)
-    assert links
-    titles = re.findall(r"^#+ (.+)$", README, flags=re.MULTILINE)
-    here = {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert [name for name in {*links, *named} - here if not (ROOT / name).exists()] == []
+def anchors(text):
+    """The places of a page that a link can name."""
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_page
+def test_linked_files_exist(page):
+    """Catches a figure, file or section that a page shows and the repository lacks."""
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if not link.startswith("http"):
+            name, _, section = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            assert not section or section in anchors(target.read_text(encoding="utf-8")), link
+    named = re.findall(r"(?:examples|nt_failures|dataset_scripts)/[\w/.-]+\.(?:py|yaml|md|png|jsonl)", text)
+    assert [name for name in named if not (ROOT / name).exists() and not (page.parent / name).exists()] == []
+
+
+def committed_rows(*names):
+    """Rows of the tables that studies wrote, without their first cell, which is a name."""
+    files = [path for name in names for path in RESULTS.rglob(name)]
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line.split("|", 2)[2] for line in lines if line.startswith("| ")}
 
 
 def test_result_tables_are_the_committed_ones():
     """Catches: a figure of the README that no committed study says, after a change of either."""
-    committed = {
-        line.split("|", 2)[2]
-        for path in (ROOT / "examples" / "results").glob("*/table.md")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith("| ")
-    }
     results = README.split("\n## Results on two CPU cores\n")[1].split("\n## ")[0]
     rows = [line for line in results.splitlines() if line.startswith("| ")]
     assert len(rows) >= 17
+    assert [row for row in rows if row.split("|", 2)[2] not in committed_rows("table.md")] == []
+
+
+def test_comparison_tables_are_the_committed_ones():
+    """Catches: a comparison in the README that is not the one of examples/results/compare."""
+    part = README.split("<!-- comparison tables: begin -->")[1].split("<!-- comparison tables: end -->")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+    committed = committed_rows("comparison.md")
+    assert bool(rows) == bool(committed)
     assert [row for row in rows if row.split("|", 2)[2] not in committed] == []
 
 
 def test_the_speed_table_is_the_committed_one():
-    """Catches: a figure of the README that the committed benchmark does not say."""
-    committed = (ROOT / "examples" / "results" / "benchmark" / "benchmark.md").read_text(encoding="utf-8")
+    """Catches: a figure of the page on speed that the committed benchmark does not say."""
+    committed = (RESULTS / "benchmark" / "benchmark.md").read_text(encoding="utf-8")
     table, machine = committed.split("\n\n")[:2]
-    section = README.split("\n## Speed\n")[1].split("\n## ")[0]
-    assert table in section
-    assert machine in section
+    page = BENCHMARKS.read_text(encoding="utf-8")
+    assert table in page
+    assert machine in page
