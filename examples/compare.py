@@ -24,6 +24,7 @@ from nt_failures import arguments, comparison, figures, grid, jobs, study
 from nt_failures.jobs import Job
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
+RATES = ("learning_rate", "muon_learning_rate")
 FIRST_TUNING_SEED = 1000
 """Tuning seeds are no seeds that are reported."""
 
@@ -41,11 +42,12 @@ def main(argv: list[str]) -> None:
             recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
             reproduce.import_named(recipes, args.extra)
             if not args.only_report:
-                arguments.parse(args.extra)
+                for recipe in recipes:
+                    check_watched(recipe, args.extra)
                 attempts = jobs.Attempts(reproduce.SCRIPTS, folder)
                 tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
                 jobs.run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
-            chosen = choose(recipes, study.read_results(folder / "tuning.jsonl"), args)
+            chosen = choose(recipes, folder / "tuning.jsonl", args)
             wanted = [
                 Job(recipe, seed, flags(recipe, rate, args))
                 for seed in range(args.seeds)
@@ -80,8 +82,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise ValueError(
             "--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates a finite number above 0."
         )
-    reproduce.check_extra(args.extra, also=grid.OBJECTIVE_KEYS)
+    reproduce.check_extra(args.extra, also=[*grid.OBJECTIVE_KEYS, "optimizer", *RATES])
     return args
+
+
+def check_watched(recipe: Path, extra: Sequence[str]) -> None:
+    """ValueError unless training evaluates on the way: rates are chosen, and times told, by what that shows."""
+    training = arguments.parse([str(recipe), *extra]).training
+    if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
+        raise ValueError(
+            f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."
+        )
 
 
 def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...]:
@@ -89,11 +100,11 @@ def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...
     if args.rates == [1.0]:
         return tuple(args.extra)
     values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    names = ["learning_rate"] + (["muon_learning_rate"] if values.get("optimizer") == "muon" else [])
+    names = RATES if values.get("optimizer") == "muon" else RATES[:1]
     missing = [name for name in names if name not in values]
     if missing:
         raise ValueError(f"{recipe} gives no {missing[0]}, which the grid is a multiple of; write it into the recipe.")
-    scaled = [part for name in names for part in (f"--{name}", f"{values[name] * rate:.6g}")]
+    scaled = [part for name in names for part in (f"--{name}", f"{float(values[name]) * rate:.6g}")]
     return (*scaled, *args.extra)
 
 
@@ -105,34 +116,51 @@ def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
     return [Job(recipe, seed, flags(recipe, rate, args)) for rate in args.rates for seed in seeds]
 
 
-def choose(recipes: Sequence[Path], tuning: Sequence[Mapping[str, Any]], args: argparse.Namespace) -> dict[Path, float]:
+def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
     """The multiple of the learning rates that serves each recipe best on validation graphs."""
-    found = {(run["recipe"], run["seed"], run["fingerprint"]): run for run in tuning}
+    found = {
+        (run["recipe"], run["seed"], run["fingerprint"]): run
+        for run in [*study.read_diverged(tuning), *study.read_results(tuning)]
+    }
     chosen = {}
     for recipe in recipes:
         scores = {}
-        for rate in args.rates:
+        for rate in args.rates if len(args.rates) > 1 else []:
             jobs = [job for job in tuning_jobs(recipe, args) if job.extra == flags(recipe, rate, args)]
             runs = [found.get((recipe.stem, job.seed, job.fingerprint)) for job in jobs]
-            scores[rate] = _score([run for run in runs if run is not None])
-        chosen[recipe] = max(args.rates, key=lambda rate: scores[rate])
+            if None in runs:
+                raise ValueError(
+                    f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out --only_report."
+                )
+            scores[rate] = _score(runs)
+        chosen[recipe] = max(scores, key=lambda rate: scores[rate]) if scores else args.rates[0]
     return chosen
 
 
 def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
-    steps = [study.steps_to_solve(run["learning_curve"], metric=study.measure(run)) for run in runs]
+    ended = [run for run in runs if "diverged" not in run]
+    steps = [study.steps_to_solve(run["learning_curve"], metric=study.measure(run)) for run in ended]
     solved = [step for step in steps if step is not None]
-    last = [run["learning_curve"][-1][study.measure(run)] for run in runs]
-    return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / max(len(last), 1)
+    last = [run["learning_curve"][-1][study.measure(run)] for run in ended]
+    return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
 def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], title: str) -> None:
-    """comparison.md and comparison.png: who solves the task how often, how soon, at what cost."""
+    """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost."""
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
-    groups = study.summarise(study.read_results(folder / "results.jsonl"), forms)
+    results = folder / "results.jsonl"
+    here, diverged = (
+        [run for run in runs if forms.get(run["recipe"]) == run["fingerprint"]]
+        for runs in (study.read_results(results), study.read_diverged(results))
+    )
+    if not here:
+        raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
-    table = comparison.table([{**group, "rate": rates.get(group["name"])} for group in groups])
+    groups = [{**group, "rate": rates[group["name"]]} for group in study.summarise(here, forms, diverged)]
+    table = comparison.table(groups)
+    if missing := sorted(set(forms) - {group["name"] for group in groups}):
+        table += f"\nWithout a finished run, so not in the table: {', '.join(missing)}.\n"
     (folder / "comparison.md").write_text(table, encoding="utf-8")
     figures.save(figures.time_to_solve(groups, title), folder / "comparison.png")
     print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")

@@ -88,14 +88,18 @@ def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.
 def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baseline: str) -> None:
     """delay.md and delay.png from the runs of the present map."""
     forms = {(path.stem, Job(path, 0, tuple(args.extra)).fingerprint): names for names, path in cells.items()}
-    runs = [
-        delay.observe(run, *forms[form])
-        for run in study.read_results(args.output_dir / "results.jsonl")
+    results = args.output_dir / "results.jsonl"
+    found = {  # a seed that stands there twice counts once
+        (form, run["seed"]): delay.observe(run, *forms[form])
+        for run in study.read_results(results)
         if (form := (run["recipe"], run["fingerprint"])) in forms
-    ]
+    }
+    runs = list(found.values())
     if not runs:
         raise ValueError(f"{args.output_dir} holds no finished run of this map; run without --only_report.")
     text = delay.markdown(runs, baseline)
+    if lost := [f"{run['recipe']} seed {run['seed']}" for run in study.read_diverged(results)]:
+        text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
     figures.save(figures.delays(runs, baseline), args.output_dir / "delay.png")
     print(f"\n{text}\n{args.output_dir / 'delay.md'}, {args.output_dir / 'delay.png'}")

@@ -100,7 +100,7 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
     records = study.read_results(results)
     if not records:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    groups = study.summarise(records, forms)
+    groups = study.summarise(records, forms, study.read_diverged(results))
     table = study.markdown_table(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")

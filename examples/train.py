@@ -29,6 +29,7 @@ import nt_failures as ntf
 from nt_failures import (
     attached,
     checkpoints,
+    divergence,
     finder,
     launch,
     lifeline,
@@ -174,7 +175,10 @@ if __name__ == "__main__":
     lifeline.hold()
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(divergence.EXIT_CODE)
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted; what was saved before stays, and --resume goes on from it", file=sys.stderr)

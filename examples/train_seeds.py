@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, lifeline, output_dir, runs
+from nt_failures import arguments, divergence, lifeline, output_dir, runs
 from nt_failures.data import load_splits
 from nt_failures.seeds import train_together
 from nt_failures.token_rows import TokenDataset
@@ -119,7 +119,10 @@ if __name__ == "__main__":
     lifeline.hold()
     try:
         main(sys.argv[1:])
-    except (ValueError, OSError, FloatingPointError) as error:
+    except FloatingPointError as error:  # the other seeds have finished
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(divergence.EXIT_CODE)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

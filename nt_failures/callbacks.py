@@ -120,8 +120,8 @@ class SampleTableCallback(TrainerCallback):
 class StopWhenSolved(TrainerCallback):
     """Ends training at the first evaluation of so many in a row that were all at 95 % or more, for studies of the time to solve.
 
-    The runs that are stopped keep the curve up to there, so what is measured from it stays what it was. Nothing that the
-    learning rate's schedule would do later is done: use it with a constant one.
+    The runs that are stopped keep the curve up to there. The time to solve is what a run of full length would give, unless
+    that fell below 95 % again later, which nobody sees. Nothing that the learning rate's schedule would do later is done.
 
     Args:
         evaluations: how many in a row; one alone may be luck.

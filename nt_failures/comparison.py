@@ -1,6 +1,5 @@
 """Objectives under one protocol, side by side: who solves the task how often, how soon, at what cost."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +15,7 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
     head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
     head += ("follows wrong arm", "verdicts")
     rows = [head, ("---",) * len(head)]
-    for group in sorted(
-        groups, key=lambda g: (-g["solved"] / g["seeds"], g["steps_to_solve"] or math.inf, -g["exact"])
-    ):
+    for group in study.best_first(groups):
         named = dict(zip(study.COLUMNS, study.cells(group), strict=True))
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         rate = "-" if group["rate"] is None else f"x {group['rate']:g}"
@@ -30,7 +27,8 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"n = {counts} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the "
         "Wilson interval of the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which validation "
-        "accuracy stays >= 95 %; > N: none within N steps. FLOPs: those of the objective's own step, counted (nt_failures/flops.py). "
+        "accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of the objective's own step, "
+        "counted (nt_failures/flops.py), without the optimizer's own. "
         f"`rate`: times the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + study.diverged_note(groups)

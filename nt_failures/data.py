@@ -26,7 +26,7 @@ def load_splits(
         task: any task; one without a builder of its own goes through `Dataset.from_generator`.
         streaming: draw `train` as it is read, without end; `num_train` then counts for nothing.
         num_train, num_validation, num_test, seed, overlap: as in `TaskConfig`.
-        num_proc: processes that build.
+        num_proc: processes that build; rows of a task without a builder are drawn by one.
     """
     rows = {"train": num_train, "validation": num_validation, "test": num_test}
     builder = next((b for b in BUILDERS.values() if b.task_class is type(task)), None)
@@ -34,7 +34,7 @@ def load_splits(
     if streaming:
         del rows["train"]
     if builder is None:
-        splits = {name: _from_generator(task, name, count, num_proc, shared) for name, count in rows.items()}
+        splits = {name: _from_generator(task, name, count, shared) for name, count in rows.items()}
     else:
         splits = _from_builder(builder, task, rows, num_proc, shared)
     if streaming:
@@ -59,9 +59,7 @@ def _stream(builder: type[TaskBuilder] | None, task: Task, shared: dict[str, Any
     return endless.as_streaming_dataset(split="train")
 
 
-def _from_generator(
-    task: Task, split: str, count: int, num_proc: int | None, shared: dict[str, Any]
-) -> datasets.Dataset:
+def _from_generator(task: Task, split: str, count: int, shared: dict[str, Any]) -> datasets.Dataset:
     # The cache of from_generator does not see changed code: the source hash is part of what it fingerprints.
     kwargs = {"task": task, "split": split, "num_rows": count, **shared}
     return datasets.Dataset.from_generator(_hashed_rows, gen_kwargs={"code": task.source_hash(), **kwargs})

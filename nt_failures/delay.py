@@ -85,7 +85,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     Returns:
         factor -> (1 + replicates,), for the identified factors alone.
     """
-    kept, factors = list(runs), {}
+    kept, factors = sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels, run.seed)), {}
     for name, value in FACTORS.items():
         levels = {value(run) for run in runs if math.isfinite(run.solved_at)}
         if len(levels) > 1:
@@ -96,6 +96,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     if not factors or not kept:
         return {}
     low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
+    # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
     found = survival.fit(design_NP, low_N, high_N)
     if found is None:
         return {}
@@ -140,8 +141,8 @@ def cell_table(runs: Sequence[Run], baseline: str) -> str:
                      f"{'' if steps[1] else '> '}{steps[0]:,.0f}", f"{'' if flops[1] else '> '}{flops[0]:.1e}",
                      *("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)))  # fmt: skip
     note = (
-        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 %; >: the median run was stopped "
-        "there, unsolved. FLOPs are counted (nt_failures/flops.py)."
+        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; >: the median run "
+        "was stopped there, unsolved. FLOPs are counted (nt_failures/flops.py): forward and backward, without the optimizer's own."
     )
     return f"{_table(rows)}\n\n{note}"
 

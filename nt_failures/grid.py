@@ -43,12 +43,17 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
         if not isinstance(choices, dict) or not choices:
             raise ValueError(f"{path}: {axis} must map the name of each choice to its values, at least one.")
         for name, values in choices.items():
-            if not re.fullmatch(r"\w[\w.-]*", str(name)):
+            if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(f"{path}: {axis}: {name!r} cannot name a file; use letters, digits, '_', '-' and '.'.")
             if not isinstance(values, dict) or not values or not set(values) <= set(allowed[axis]):
                 raise ValueError(
                     f"{path}: {axis}: {name} may set {', '.join(allowed[axis])}, and must set one of them."
                 )
+    names = [name for choices in axes.values() for name in choices]
+    stems = ["-".join(chosen) for chosen in itertools.product(*axes.values())]
+    for kind, given in (("choices", names), ("combinations", stems)):
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise ValueError(f"{path}: two {kind} are named {twice[0]!r}; give each a name of its own.")
     return axes
 
 

@@ -5,6 +5,7 @@ again removes what a killed one left and makes what is missing.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,10 +24,14 @@ import torch
 import yaml
 from tqdm.auto import tqdm
 
-from nt_failures import lifeline, study
+from nt_failures import divergence, lifeline, study
 
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
+
+
+LOG = "log.txt"
+"""In that folder: what the run printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +48,17 @@ class Job:
         values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def named(self) -> dict[str, Any]:
+        """What a line of results.jsonl says of which run it is."""
+        return {"recipe": self.recipe.stem, "seed": self.seed, "fingerprint": self.fingerprint}
+
 
 def run_missing(wanted: Sequence[Job], results: Path, attempts: "Attempts", at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
-    A recipe that fails is given up, the others go on; then it is said. When stopped, what is finished is kept.
+    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe that
+    fails in another way is given up, the others go on; then it is said. When stopped, what is finished is kept.
 
     Args:
         results: where a line is appended for every run that is finished.
@@ -57,44 +68,54 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: "Attempts", at_o
         RuntimeError: some recipes failed; all else is done.
     """
     attempts.clear()
-    done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in study.read_results(results)}
+    finished = [*study.read_results(results), *study.read_diverged(results)]
+    done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in finished}
     todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run")
     failures: dict[Path, Exception] = {}
 
-    def attempt(jobs: Sequence[Job]) -> list[dict]:
+    def attempt(jobs: Sequence[Job]) -> Ended | None:
         recipe = jobs[0].recipe
         try:
             if recipe in failures:
-                return []
-            if len(jobs) == 1:
-                return [attempts.alone(jobs[0])]
-            records, error = attempts.together(jobs)
-            if error is not None:
-                failures.setdefault(recipe, error)
-            return records
+                return None
+            ended = attempts.alone(jobs[0]) if len(jobs) == 1 else attempts.together(jobs)
+            if ended.error is not None:
+                failures.setdefault(recipe, ended.error)
+            return ended
         except Exception as error:  # said below, once the other runs are finished and written
             failures.setdefault(recipe, error)
-            return []
+            return None
 
-    def write(records: Sequence[dict]) -> None:
-        for record in records:
-            study.append_result(results, record)
-            bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {record['metrics']['free/exact']:.3f}")
+    def write(ended: Ended | None) -> None:
+        if ended is None:
+            return
+        while ended.records:
+            record = ended.records.pop(0)
+            try:
+                study.append_result(study.diverged_file(results) if "diverged" in record else results, record)
+            except OSError:
+                ended.records.insert(0, record)
+                raise
+            said = "diverged" if "diverged" in record else f"{record['metrics']['free/exact']:.3f}"
+            bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {said}")
             bar.update()
+        if ended.error is None:  # not before: what is on disk once more may be removed
+            shutil.rmtree(ended.work, ignore_errors=True)
 
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         waiting = {pool.submit(attempt, jobs) for jobs in in_groups(todo, together)}
         try:
             for future in concurrent.futures.as_completed(set(waiting)):
-                waiting.discard(future)
                 write(future.result())
+                waiting.discard(future)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             attempts.children.stop()
             for future in waiting:
                 if not future.cancelled():
-                    write(future.result())
+                    with contextlib.suppress(OSError):  # one run that cannot be written loses no other
+                        write(future.result())
             raise
         finally:
             bar.close()
@@ -115,6 +136,15 @@ def in_groups(jobs: Sequence[Job], size: int) -> list[list[Job]]:
     return groups
 
 
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A process that has ended: lines of the runs that finished or diverged, its folder, and what went wrong, if anything."""
+
+    records: list[dict[str, Any]]
+    work: Path
+    error: RuntimeError | None = None
+
+
 class Attempts:
     """Trainings of one study, in processes and folders of their own.
 
@@ -133,38 +163,49 @@ class Attempts:
         for left in self.folder.glob(f"{ATTEMPT}*"):
             shutil.rmtree(left)
 
-    def alone(self, job: Job) -> dict[str, Any]:
-        """One run; its line of results.jsonl."""
-        name = f"{job.recipe.stem}-seed{job.seed}"
-        work, (job,) = self._claim([job], name)
+    def alone(self, job: Job) -> Ended:
+        """One run in a process of its own."""
+        work, (job,) = self._claim([job], f"{job.recipe.stem}-seed{job.seed}")
         flags = ["--seed", job.seed, "--output_dir", work / "run", *job.extra]
         code, failure = self._call([self.scripts / "train.py", job.recipe, *flags], work)
-        if code != 0:
-            raise RuntimeError(f"{job.recipe.stem}, seed {job.seed} failed with exit code {code}: {failure}")
-        record = _record(job, work / "run")
-        if self.keep_models:
-            work.rename(self.folder / f"{name}-{job.fingerprint}")
-        else:
-            shutil.rmtree(work)
-        return record
+        return self._ended(work, {job: work / "run"}, code, failure)
 
-    def together(self, jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], RuntimeError | None]:
-        """Seeds of one recipe in one process: lines of those that finished, and what is to be said of the others."""
+    def together(self, jobs: Sequence[Job]) -> Ended:
+        """Seeds of one recipe in one process."""
         name, seeds = jobs[0].recipe.stem, [job.seed for job in jobs]
         work, jobs = self._claim(jobs, f"{name}-seeds{seeds[0]}to{seeds[-1]}")
         flags = ["--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra]
         code, failure = self._call([self.scripts / "train_seeds.py", jobs[0].recipe, *flags], work)
-        finished = [job for job in jobs if (work / "runs" / f"seed{job.seed}" / "results.json").exists()]
-        records = [_record(job, work / "runs" / f"seed{job.seed}") for job in finished]
+        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, failure)
+
+    def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, said: str) -> Ended:
+        """Read what a process has left; where a training diverged, its other runs have finished, and it has not."""
+        records, missing = [], []
+        for job, run in runs.items():
+            if (run / "results.json").exists():
+                found = json.loads((run / "results.json").read_text(encoding="utf-8"))
+                records.append({**job.named, **found})
+                self._keep(job, run)
+            elif code == divergence.EXIT_CODE:
+                records.append({**job.named, "diverged": said})
+            else:
+                missing.append(job.seed)
+        if code in (0, divergence.EXIT_CODE) and not missing:
+            return Ended(records, work)
+        seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(job.seed) for job in runs)}"
+        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {said}")
+        return Ended(records, work, error)
+
+    def _keep(self, job: Job, run: Path) -> None:
+        """The finished run's folder, in the place of one whose line was never written or has been removed."""
         if self.keep_models:
-            for job in finished:
-                kept = self.folder / f"{name}-seed{job.seed}-{job.fingerprint}"
-                kept.mkdir()
-                (work / "runs" / f"seed{job.seed}").rename(kept / "run")
-        if code != 0:
-            return records, RuntimeError(f"{name}, seeds {seeds} ended with exit code {code}: {failure}")
-        shutil.rmtree(work)
-        return records, None
+            kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
+            if kept.exists():
+                shutil.rmtree(kept)
+            kept.mkdir()
+            for file in (job.recipe, job.recipe.parent / LOG):
+                shutil.copy(file, kept)
+            run.rename(kept / "run")
 
     def _claim(self, jobs: Sequence[Job], name: str) -> tuple[Path, list[Job]]:
         """A folder for an attempt, and the jobs with a copy of their recipe: what is recorded is what is trained."""
@@ -175,17 +216,11 @@ class Attempts:
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
         """Run a script, on one thread where there is no GPU; exit code, last line and log."""
         environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
-        log = work / "log.txt"
+        log = work / LOG
         words = [sys.executable, *map(str, command)]
         with open(log, "w", encoding="utf-8") as file:
             code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
         return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
-
-
-def _record(job: Job, run: Path) -> dict[str, Any]:
-    """The line of results.jsonl for a finished run."""
-    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return {"recipe": job.recipe.stem, "seed": job.seed, "fingerprint": job.fingerprint, **found}
 
 
 class Children:
@@ -204,7 +239,8 @@ class Children:
         try:
             return process.wait()
         finally:
-            self.running.discard(process)
+            with self.lock:
+                self.running.discard(process)
             process.stdin.close()
 
     def stop(self) -> None:

@@ -17,6 +17,9 @@ from nt_failures.whole import read_object
 RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
 RESTORED += ("adam_epsilon",)
 """Training arguments that a checkpoint brings back with the optimizer, whatever is given."""
+ORDERED = ("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps")
+"""Training arguments that say which rows the steps after the checkpoint see."""
+BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
 
 
 def check(args: Arguments) -> str | None:
@@ -51,14 +54,14 @@ def _checked(args: Arguments) -> str | None:
         raise ValueError(f"output_dir {str(folder)!r} is a file; give --output_dir with a folder.")
     if training.resume_from_checkpoint is not None:
         _check_same_run(args, folder)
-        return _checkpoint(training.resume_from_checkpoint, folder, training.max_steps)
+        return _checkpoint(training.resume_from_checkpoint, folder, args)
     # These two alone are left by a run that ended before anything was trained.
     left = {ARGUMENTS_FILE, claims.LOCK_FILE}
     if folder.exists() and any(path.name not in left for path in folder.iterdir()):
         if training.resume and (folder / ARGUMENTS_FILE).exists():
             _check_same_run(args, folder)
             newest = checkpoints.newest_whole(folder)
-            return None if newest is None else _checkpoint(str(newest), folder, training.max_steps)
+            return None if newest is None else _checkpoint(str(newest), folder, args)
         if not (training.overwrite_output_dir or training.resume):
             raise ValueError(
                 f"output_dir {str(folder)!r} is not empty; add --resume to go on with it, "
@@ -141,12 +144,15 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
                     "arguments it began with, or give --output_dir with another folder."
                 )
     before, after = earlier.get("training", {}), now["training"]
-    for name in RESTORED:
+    for name in RESTORED + ORDERED:
         if before.get(name) != after.get(name):
             given, began = (values.get(name, "its default") for values in (after, before))
+            so = f"which its checkpoints bring back, so {given} would not be used"
+            if name in ORDERED:
+                so = f"so with {given} it would go on with other rows than the rest of what it began"
             raise ValueError(
-                f"the run in {str(folder)!r} began with {name}={began}, which its checkpoints bring back, so {given} would "
-                "not be used; resume it with the arguments it began with, or give --output_dir with another folder."
+                f"the run in {str(folder)!r} began with {name}={began}, {so}; resume it with the arguments it began with, or "
+                "give --output_dir with another folder."
             )
 
 
@@ -164,7 +170,7 @@ def _arguments(path: Path) -> dict[str, dict[str, Any]]:
     return earlier
 
 
-def _checkpoint(asked: str | bool, folder: Path, max_steps: int) -> str:
+def _checkpoint(asked: str | bool, folder: Path, args: Arguments) -> str:
     checkpoint = Path(str(asked))
     if str(asked).lower() in ("last", "true"):
         checkpoint = checkpoints.newest_whole(folder)
@@ -179,11 +185,30 @@ def _checkpoint(asked: str | bool, folder: Path, max_steps: int) -> str:
     if damage is not None:
         raise ValueError(f"{str(checkpoint)!r} is half-written ({damage}); --resume takes the newest whole one.")
     step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
-    if 0 < max_steps <= step and _tested_after(folder, step):
-        raise ValueError(
-            f"{str(checkpoint)!r} is at step {step} of {max_steps} already; give a larger --max_steps to go on."
-        )
+    if _tested_after(folder, step):
+        if 0 < args.training.max_steps <= step:
+            raise ValueError(
+                f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger --max_steps to go "
+                "on."
+            )
+        if _same_budget(args, folder):
+            raise ValueError(
+                f"the run in {str(folder)!r} ended at step {step} and was tested; give it more to do by --max_steps or "
+                "--num_train_epochs, or by another --stop_when_solved."
+            )
     return str(checkpoint)
+
+
+def _same_budget(args: Arguments, folder: Path) -> bool:
+    """Whether nothing is asked for that the run in the folder was not asked for."""
+    path = folder / ARGUMENTS_FILE
+    if not path.exists():
+        return False
+    before, now = (
+        _arguments(path).get("training", {}),
+        json.loads(json.dumps(args.to_dict(), default=plain))["training"],
+    )
+    return all(before.get(name) == now.get(name) for name in BUDGET)
 
 
 def _tested_after(folder: Path, step: int) -> bool:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,20 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a damaged line elsewhere, named by its number.
     """
+    return _read_lines(path, _read)
+
+
+def diverged_file(results: Path) -> Path:
+    """Where the runs of a study stand whose loss or weights became NaN or infinite: they have no results."""
+    return results.with_name("diverged.jsonl")
+
+
+def read_diverged(results: Path) -> list[dict[str, Any]]:
+    """The diverged runs of the study with this results.jsonl: recipe, seed, fingerprint, and what was said. As `read_results`."""
+    return _read_lines(diverged_file(results), _read_diverged)
+
+
+def _read_lines(path: Path, read: Callable[[bytes], dict[str, Any]]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
@@ -35,7 +49,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            records.append(_read(line))
+            records.append(read(line))
         except ValueError as error:
             if number == len(lines) and _torn(line):
                 logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
@@ -66,6 +80,17 @@ def _read(line: bytes) -> dict[str, Any]:
         raise ValueError(f"no run: {error!r}") from error
     if not (sound and [type(name) for name in names] == [str, str, int, int]):
         raise ValueError(f"no run: {names} must be recipe, fingerprint, seed and n, and every accuracy lie in 0..1")
+    return record
+
+
+def _read_diverged(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        values = [record[name] for name in ("recipe", "fingerprint", "seed", "diverged")]
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"no run: {error!r}") from error
+    if [type(value) for value in values] != [str, str, int, str]:
+        raise ValueError(f"no run: {values} must be recipe, fingerprint, seed and what was said")
     return record
 
 
@@ -106,11 +131,19 @@ def steps_to_solve(
     return found
 
 
-def summarise(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def summarise(
+    records: Sequence[Mapping[str, Any]],
+    forms: Mapping[str, str] | None = None,
+    diverged: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
     if there are any, else of the last. A seed that stands there twice counts once.
+
+    Args:
+        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are of the
+            others. A recipe of which every seed diverged is left out.
     """
     chosen = {record["recipe"]: record["fingerprint"] for record in records}
     present = {(record["recipe"], record["fingerprint"]) for record in records}
@@ -119,10 +152,15 @@ def summarise(records: Sequence[Mapping[str, Any]], forms: Mapping[str, str] | N
     for record in records:
         if record["fingerprint"] == chosen[record["recipe"]]:
             groups[record["recipe"]].setdefault(record["seed"], record)
-    return [_summarise(name, list(groups[name].values())) for name in sorted(groups)]
+    lost: dict[str, set[int]] = {name: set() for name in groups}
+    for record in diverged:
+        name = record["recipe"]
+        if chosen.get(name) == record["fingerprint"] and record["seed"] not in groups[name]:
+            lost[name].add(record["seed"])
+    return [_summarise(name, list(groups[name].values()), len(lost[name])) for name in sorted(groups)]
 
 
-def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) -> dict[str, Any]:
     values = [run["metrics"][measure(run)] for run in runs]
     decision = runs[0]["decision_position"]
     objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"], from_file=True)
@@ -132,12 +170,18 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for run in runs
     ]
     follow = [run["diagnosis"]["clever_hans"]["follow_rate"] for run in runs if run["diagnosis"]["clever_hans"]]
-    solved = sum(value >= SOLVED_AT for value in values)
-    times = [t for run in runs if (t := steps_to_solve(run["learning_curve"], metric=measure(run))) is not None]
+    times = [
+        steps_to_solve(run["learning_curve"], metric=measure(run)) if value >= SOLVED_AT else None
+        for run, value in zip(runs, values, strict=True)
+    ]
+    solved, seeds = sum(value >= SOLVED_AT for value in values), len(runs) + diverged
+    timed = [(run, time) for run, time in zip(runs, times, strict=True) if time is not None]
+    flops = [run["flops"] * time / run["steps"] for run, time in timed]
     return {
         "name": name,
         "decision_only": measure(runs[0]) == "decision",
-        "seeds": len(runs),
+        "seeds": seeds,
+        "diverged": diverged,
         "n": runs[0]["n"],
         "chance": runs[0]["chance"],
         "values": values,
@@ -148,13 +192,14 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "follow_rates": follow,
         "train_decision": _train_decision(runs),
         "solved": solved,
-        "solve_interval": wilson(solved, len(runs)),
-        "steps_to_solve": statistics.median(times) if times else None,
-        "times": [steps_to_solve(run["learning_curve"], metric=measure(run)) for run in runs],
-        "flops_to_solve": _flops_to_solve(runs),
+        "solve_interval": wilson(solved, seeds),
+        "watched": all(run["learning_curve"] for run in runs),
+        "steps_to_solve": statistics.median(time for _, time in timed) if timed else None,
+        "times": [*times, *[None] * diverged],
+        "flops_to_solve": statistics.median(flops) if flops else None,
         "steps": max(run["steps"] for run in runs),
         "seconds": statistics.median(run["train_seconds"] for run in runs),
-        "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}),
+        "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}) + ["diverged"] * (diverged > 0),
     }
 
 
@@ -182,6 +227,13 @@ def _t975(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
+def best_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The most often and soonest solved first."""
+    return sorted(
+        groups, key=lambda g: (-g["solved"] / g["seeds"], g["steps_to_solve"] or math.inf, -g["exact"], g["name"])
+    )
+
+
 COLUMNS = (
     *("recipe", "chance", "exact, mean [95 %]", "decision", "others", "on train", "follows wrong arm", "solved"),
     *("steps to solve", "verdict"),
@@ -201,7 +253,17 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
         "solve`: median over solved seeds; > N: none within N steps.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + diverged_note(groups)
+
+
+def diverged_note(groups: Sequence[Mapping[str, Any]]) -> str:
+    """A paragraph on the seeds that diverged, if any did."""
+    lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
+    return (
+        ""
+        if not lost
+        else f"\nSeeds that diverged, counted as not solved and left out of the means: {', '.join(lost)}.\n"
+    )
 
 
 def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
@@ -209,7 +271,6 @@ def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
     interval = group["exact_interval"]
     low, high = group["solve_interval"]
     spread = "" if interval is None else f" [{share(interval[0])}, {share(interval[1])}]"
-    time = group["steps_to_solve"]
     return (
         _cell(group["name"]),
         f"{group['chance']:.0%}",
@@ -219,19 +280,16 @@ def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if group["train_decision"] is None else share(group["train_decision"]),
         _range(group["follow_rates"]),
         f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
-        f"> {group['steps']:,}" if time is None else f"{time:,.0f}",
+        _time(group),
         _cell(", ".join(group["verdicts"])),
     )
 
 
-def _flops_to_solve(runs: Sequence[Mapping[str, Any]]) -> float | None:
-    """Median over solved runs of the training FLOPs up to the step that solved; None if none did."""
-    spent = [
-        run["flops"] * step / run["steps"]
-        for run in runs
-        if (step := steps_to_solve(run["learning_curve"], metric=measure(run))) is not None
-    ]
-    return statistics.median(spent) if spent else None
+def _time(group: Mapping[str, Any]) -> str:
+    """Median time to solve; longer than the budget where no seed did; nothing where nobody watched."""
+    if group["steps_to_solve"] is not None:
+        return f"{group['steps_to_solve']:,.0f}"
+    return f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
 
 
 def _cell(text: str) -> str:

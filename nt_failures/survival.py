@@ -54,6 +54,8 @@ def fit(
     """
     if not (np.all(low_N >= 0) and np.all(low_N < high_N)):
         raise ValueError("every time needs bounds 0 <= low < high.")
+    told_N = (low_N > 0) | np.isfinite(high_N)  # a run that nobody looked at says nothing
+    design_NP, low_N, high_N = design_NP[told_N], low_N[told_N], high_N[told_N]
     solved_N = np.isfinite(high_N)
     if not identified(design_NP, solved_N):
         return None

@@ -17,6 +17,9 @@ rate = float(sys.argv[sys.argv.index("--learning_rate") + 1]) if "--learning_rat
 marks = pathlib.Path(__file__).parent / "marks"
 (marks / f"{recipe.stem} {seed} {rate}").touch()
 made = json.loads((pathlib.Path(__file__).parent / f"{recipe.stem}.json").read_text())
+if made[str(rate)] is None:
+    print("error: the loss became NaN")
+    sys.exit(3)
 folder.mkdir()
 (folder / "results.json").write_text(json.dumps(made[str(rate)]))
 """
@@ -28,6 +31,7 @@ def results(curve, exact):
     return made | {"steps": 400, "flops": 1e12}
 
 
+WATCHED = "task: path_star\nuse_cpu: true\nmax_steps: 400\neval_strategy: steps\neval_steps: 100\n"
 NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 0.5), (200, 0.97), (400, 0.99)]
 
 
@@ -43,7 +47,7 @@ def setting(tmp_path, monkeypatch):
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(by_rate))
-    (tmp_path / "graph.yaml").write_text("task: path_star\nlearning_rate: 0.002\n")
+    (tmp_path / "graph.yaml").write_text("learning_rate: 0.002\n" + WATCHED)
     (tmp_path / "objectives.yaml").write_text("objectives: {cure: {objective: teacherless}, hans: {order: reversed}}\n")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("reproduce", "compare"):
@@ -105,6 +109,10 @@ def test_a_grid_of_one_needs_no_tuning(setting):
         (["--order=reversed"], "--order is what the runs differ in"),
         (["--objective", "hybrid"], "--objective is what the runs differ in"),
         (["--only_report"], "holds no finished run yet"),
+        (["--learning_rate", "0.1"], "--learning_rate is what the runs differ in"),
+        (["--optimizer=muon"], "--optimizer is what the runs differ in"),
+        (["--eval_strategy", "no"], "evaluates nothing on the way"),
+        (["--eval_steps", "500"], "evaluates nothing on the way"),
     ],
 )
 def test_bad_arguments(flags, message, setting):
@@ -114,9 +122,47 @@ def test_bad_arguments(flags, message, setting):
     assert marks(setting) == []
 
 
+def test_a_rate_that_diverges_is_not_chosen(setting):
+    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at every start."""
+    made = json.loads((setting[0] / "cure.json").read_text())
+    (setting[0] / "cure.json").write_text(json.dumps(made | {"0.004": None}))
+    run(setting)
+    lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
+    assert lines[2].startswith("| cure | x 1 | 2 of 2 [34%, 100%] | 400 |")
+    (setting[0] / "marks" / "cure 1000 0.004").unlink()
+    run(setting)
+    assert "cure 1000 0.004" not in marks(setting)
+
+
+def test_seeds_that_diverge_are_told(setting):
+    """Catches: seeds that vanish from the solve probability, an objective that vanishes from the table."""
+    for name, made in (("cure", {"0.004": None}), ("hans", {"0.004": results(LATE, 0.96)})):
+        (setting[0] / f"{name}.json").write_text(json.dumps(made))
+    run(setting, "--rates", "2")
+    table = (setting[0] / "out" / "comparison.md").read_text()
+    assert table.splitlines()[2].startswith("| hans | x 2 | 2 of 2")
+    assert "Without a finished run, so not in the table: cure." in table
+
+
+def test_other_rates_are_not_reported_as_these(setting):
+    """Catches: runs at the recipe's own rates shown as those of a rate that nobody has tuned."""
+    run(setting, "--rates", "2")
+    with pytest.raises(ValueError, match="cure was not tuned with these flags and --rates"):
+        run(setting, "--only_report")
+    with pytest.raises(ValueError, match="holds no finished run with these flags"):
+        run(setting, "--only_report", "--rates", "0.5")
+
+
+def test_a_rate_as_yaml_reads_it(setting):
+    """Catches: 2e-3, which YAML takes for text, multiplied as such."""
+    (setting[0] / "graph.yaml").write_text("learning_rate: 2e-3\n" + WATCHED)
+    run(setting)
+    assert marks(setting) == sorted(TUNING + SEEDS)
+
+
 def test_a_recipe_without_the_rate(setting):
     """Catches: a grid that is the same rate three times."""
-    (setting[0] / "graph.yaml").write_text("task: path_star\n")
+    (setting[0] / "graph.yaml").write_text(WATCHED)
     with pytest.raises(ValueError, match="gives no learning_rate, which the grid is a multiple of"):
         run(setting)
 
@@ -131,7 +177,7 @@ def test_an_own_objective_is_imported_before_anything_runs(setting):
 
 def group(name, times, **changes):
     solved = [t for t in times if t is not None]
-    made = {"name": name, "times": times, "steps": 400, "solved": len(solved), "seeds": len(times)}
+    made = {"name": name, "times": times, "steps": 400, "solved": len(solved), "seeds": len(times), "exact": 0.5}
     return made | {"steps_to_solve": solved[0] if solved else None} | changes
 
 

@@ -51,6 +51,7 @@ def test_combinations_by_hand(tmp_path):
         ("objectives: {a: [order]}", "a may set"),
         ("objectives: {../a: {order: reversed}}", "cannot name a file"),
         ("objectives: [a]", "must map the name"),
+        ("objectives: {1: {order: reversed}}", "1 cannot name a file"),
     ],
 )
 def test_a_grid_file_says_nothing_else(text, message, tmp_path):
@@ -116,3 +117,17 @@ def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
         assert args.training.stop_when_solved
         assert args.training.lr_scheduler_type == "constant_with_warmup"  # else a run that stops early saw another one
         assert args.training.max_steps % args.training.eval_steps == 0  # what is censored was looked at to its end
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one: {a: {x: 1}, a-b: {x: 2}}\ntwo: {b-c: {y: 1}, c: {y: 2}}", "two combinations are named 'a-b-c'"),
+        ("one: {a: {x: 1}}\ntwo: {a: {y: 1}}", "two choices are named 'a'"),
+    ],
+)
+def test_every_combination_has_a_file_of_its_own(text, message, tmp_path):
+    """Catches: a cell of the map that another one's recipe overwrites, and whose runs then count as that one's."""
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        grid.read_axes(tmp_path / "grid.yaml", {"one": ["x"], "two": ["y"]})

@@ -40,7 +40,9 @@ def earlier(tmp_path):
         (checkpoint / "trainer_state.json").write_text(f'{{"global_step": {step}}}', encoding="utf-8")
         checkpoints.seal(checkpoint)
     (folder / "results.json").write_text('{"steps": 10}', encoding="utf-8")
-    (folder / "arguments.json").write_text(json.dumps(arguments(folder).to_dict()), encoding="utf-8")
+    (folder / "arguments.json").write_text(
+        json.dumps(arguments(folder, "--max_steps", "10").to_dict()), encoding="utf-8"
+    )
     return folder
 
 
@@ -273,3 +275,23 @@ def test_a_folder_in_use(tmp_path):
     with pytest.raises(KeyboardInterrupt), output_dir.claim(arguments(tmp_path / "run")):
         raise KeyboardInterrupt
     claim(arguments(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "flags", [["--seed", "7"], ["--per_device_train_batch_size", "9"], ["--gradient_accumulation_steps", "2"]]
+)
+def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
+    """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
+    with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.* go on with other rows .*; resume it with the"):
+        claim(arguments(earlier, "--resume", *flags))
+
+
+def test_a_run_that_stopped_when_solved_is_finished(earlier):
+    """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than --max_steps."""
+    flags = ["--max_steps", "40", "--stop_when_solved", "2"]
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *flags).to_dict()), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ended at step 10 and was tested; give it more to do by --max_steps or"):
+        claim(arguments(earlier, "--resume", *flags))
+    assert claim(arguments(earlier, "--resume", "--max_steps", "40")).endswith("checkpoint-10")
+    (earlier / "results.json").unlink()
+    assert claim(arguments(earlier, "--resume", *flags)).endswith("checkpoint-10")

@@ -29,6 +29,9 @@ recipe, seed, folder, extra = sys.argv[1], sys.argv[3], pathlib.Path(sys.argv[5]
 asked = dict(line.split(": ", 1) for line in pathlib.Path(recipe).read_text().splitlines() if line[0] != "#")
 asked["results"] = asked["results"][1:-1]
 (pathlib.Path(asked["marks"]) / f"{pathlib.Path(recipe).stem}-{seed}-{os.getpid()}").touch()
+if asked.get("diverge") == seed:
+    print("error: the loss became NaN at step 7")
+    sys.exit(3)
 if asked.get("fail"):
     print("some words before")
     sys.exit("error: " + asked["fail"])
@@ -290,6 +293,47 @@ def test_flags_of_train_go_to_train(small):
     kept = sorted(small.leftovers)
     assert [name.rsplit("-", 1)[0] for name in kept] == ["a-seed0", "b-seed0"]
     assert all((small.out / name / "run" / "results.json").exists() for name in kept)
+
+
+def test_a_kept_model_whose_line_is_gone_is_replaced(small):
+    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next start."""
+    small.run("--seeds", "1", "--keep_models")
+    first = small.calls
+    (small.out / "results.jsonl").unlink()
+    small.run("--seeds", "1", "--keep_models")
+    assert small.results == [("a", 0), ("b", 0)]
+    assert len(small.calls) == 2 * len(first)
+    assert len(small.leftovers) == 2
+
+
+def test_a_seed_that_diverges_is_finished(small):
+    """Catches: the seeds behind it never run, it run at every start, a table that does not know of it."""
+    small.recipe("a", diverge=0)
+    small.run()
+    assert sorted(small.results) == [("a", 1), ("b", 0), ("b", 1)]
+    small.run()
+    assert small.calls == sorted(EVERY)
+    assert small.leftovers == []
+    table = (small.out / "table.md").read_text()
+    assert "| a | 50% | 50.0% | 50.0% |" in table
+    assert "| 0 of 2 [0%, 66%] |" in table
+    assert "counted as not solved and left out of the means: a: 1." in table
+
+
+def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
+    """Catches: a full disk at one run's line that takes the lines of those which end meanwhile, and their models."""
+    append, tried = study.append_result, []
+
+    def full(path, entry):
+        tried.append(entry["seed"])
+        if len(tried) == 1:
+            raise OSError("No space left on device")
+        append(path, entry)
+
+    monkeypatch.setattr(study, "append_result", full)
+    with pytest.raises(OSError, match="No space left"):
+        small.run("--seeds", "1")
+    assert ("a", 0) in small.results
 
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):

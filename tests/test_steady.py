@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from nt_failures import checkpoints
+from nt_failures import checkpoints, divergence
 from nt_failures.divergence import LossWatch
 from nt_failures.objectives import NextToken
 from nt_failures.trainer import ObjectiveTrainer
@@ -92,8 +92,8 @@ def test_the_first_bad_step_is_named(trainer):
     assert watch.first_bad(accelerator) is None
 
 
-def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch):
-    """Catches: a traceback, an exit code of 0, or a model of NaN in the folder."""
+def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    """Catches: a traceback, an exit code of 0 or of any other failure, or a model of NaN in the folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     script = Path(__file__).parent.parent / "examples" / "train.py"
     flags = "--degree 2 --path_length 3 --num_nodes 10 --num_train 64 --num_validation 8 --num_test 8 --use_cpu true "
@@ -103,8 +103,8 @@ def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(script), *flags.split(), "--output_dir", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(script), run_name="__main__")
-    assert stop.value.code.startswith("error: the loss became NaN or infinite at step ")
-    assert "\n" not in stop.value.code
+    assert stop.value.code == divergence.EXIT_CODE
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the loss became NaN or infinite at step ")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "arguments.json"]
 
 

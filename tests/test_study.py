@@ -10,7 +10,7 @@ from nt_failures import study
 GOOD = [0.5, 0.52, 0.54]
 
 
-def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=(), **changes):
+def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):
     """A run of next-token training on G(2, 4) as examples/reproduce.py writes it, cut to what a study reads."""
     made = {
         "recipe": recipe,
@@ -176,6 +176,7 @@ def test_groups_by_hand():
         "name": "hans",
         "decision_only": False,
         "seeds": 2,
+        "diverged": 0,
         "n": 20_000,
         "chance": 0.5,
         "values": [0.5, 0.52],
@@ -187,6 +188,7 @@ def test_groups_by_hand():
         "train_decision": 0.55,
         "solved": 0,
         "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
+        "watched": True,
         "steps_to_solve": None,
         "times": [None, None],
         "flops_to_solve": None,
@@ -212,6 +214,55 @@ def test_solved_at_the_first_evaluation():
     run = solved()
     run["learning_curve"] = [{"step": 0, "free/exact": 1.0}]
     assert study.summarise([run])[0]["steps_to_solve"] == 0
+
+
+def test_a_time_is_of_a_solved_seed():
+    """Catches: a time to solve of a run whose test says that it has not; a time where nobody looked."""
+    (below,) = study.summarise([solved(exact=0.949)])
+    assert (below["solved"], below["steps_to_solve"], below["flops_to_solve"], below["times"]) == (
+        0,
+        None,
+        None,
+        [None],
+    )
+    assert "| > 2,000 |" in study.markdown_table([below])
+    (unseen,) = study.summarise([solved(learning_curve=[])])
+    assert (unseen["solved"], unseen["steps_to_solve"]) == (1, None)
+    assert "| 1 of 1 [21%, 100%] | - |" in study.markdown_table([unseen])
+
+
+def lost(seed, recipe="hans", fingerprint="0123456789ab"):
+    return {"recipe": recipe, "seed": seed, "fingerprint": fingerprint, "diverged": "the loss became NaN"}
+
+
+def test_diverged_seeds_count_as_not_solved():
+    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended, counted."""
+    runs = [solved("hans"), solved("hans", seed=3)]
+    more = [lost(1), lost(1), lost(2), lost(3), lost(4, fingerprint="another"), lost(0, recipe="never ended")]
+    (group,) = study.summarise(runs, None, more)
+    assert (group["solved"], group["seeds"], group["diverged"], group["values"]) == (2, 4, 2, [0.99, 0.99])
+    assert group["solve_interval"] == pytest.approx((0.15, 0.85), abs=1e-3)
+    assert group["times"] == [1500, 1500, None, None]
+    assert group["verdicts"] == ["solved", "diverged"]
+    table = study.markdown_table([group])
+    assert table.endswith("\nSeeds that diverged, counted as not solved and left out of the means: hans: 2.\n")
+    assert "diverged" not in study.markdown_table(study.summarise(runs))
+
+
+def test_the_file_of_diverged_runs(tmp_path):
+    """Catches: a damaged line read as a run, or a torn one that stops the study."""
+    results = tmp_path / "results.jsonl"
+    assert study.read_diverged(results) == []
+    path = study.diverged_file(results)
+    study.append_result(path, lost(0))
+    with path.open("a") as file:
+        file.write('{"recipe": ')
+    assert study.read_diverged(results) == [lost(0)]
+    path.write_text('{"recipe": "a", "seed": "0", "fingerprint": "b", "diverged": "c"}\n')
+    with pytest.raises(
+        ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, fingerprint, seed and"
+    ):
+        study.read_diverged(results)
 
 
 def test_a_changed_recipe_is_not_averaged_with_what_it_was():
@@ -268,8 +319,10 @@ def test_table():
 def test_decision_only_training_is_judged_by_the_decision():
     """Catches a run that trained one position being scored 0 for the positions it never saw."""
     curve = [{"step": 500, "free/exact": 0.0, "decision": 0.97}]
-    (group,) = study.summarise([record("alone", trained_positions=[2], learning_curve=curve)])
-    assert (group["values"], group["decision_only"]) == ([0.5], True)
+    run = record("alone", trained_positions=[2], learning_curve=curve)
+    run["metrics"] |= {"decision": 0.96, "free/exact": 0.0}
+    (group,) = study.summarise([run])
+    assert (group["values"], group["decision_only"]) == ([0.96], True)
     assert group["steps_to_solve"] == 500
     assert group["others"] is None
     assert "| - |" in study.markdown_table([group])

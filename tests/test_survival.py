@@ -97,3 +97,10 @@ def test_bounds_that_are_no_interval(low, high):
     """Catches: steps and their evaluations mixed up in silence."""
     with pytest.raises(ValueError, match="0 <= low < high"):
         survival.fit(np.ones((3, 1)), np.array([1.0, 1, low]), np.array([2.0, 2, high]))
+
+
+def test_a_run_that_nobody_looked_at_says_nothing():
+    """Catches: log 0 of a run that was never evaluated, which makes every coefficient NaN."""
+    design, low, high = study(1000)
+    more = np.vstack([design, design[:1]]), np.append(low, 0), np.append(high, np.inf)
+    assert np.array_equal(survival.fit(*more).coefficients, survival.fit(design, low, high).coefficients)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from nt_failures import study
 from nt_failures.figures.style import BLUE, VERMILION, literal, new_axes
 from nt_failures.scoring import share
 
@@ -49,7 +50,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
     axes.set_xlabel(
-        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance; blue: solved (mean >= 95 %)",
+        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (mean >= 95 %)",
         fontsize=10,
     )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
@@ -62,9 +63,9 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     """When each seed of several recipes solves the task: a dot at its step, an open triangle at the end if it never did.
 
     Args:
-        groups: each with `name`, `times` (a step per seed, None for never), `steps` (the budget), `solved`, `seeds`.
+        groups: of `study.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and `seeds`.
     """
-    order = sorted(groups, key=lambda g: (-g["solved"] / g["seeds"], g["steps_to_solve"] or np.inf, g["name"]))
+    order = study.best_first(groups)
     figure, axes = new_axes(7.2, 0.42 * len(order) + 1.3)
     rows = np.arange(len(order))[::-1]
     budget = max(group["steps"] for group in order)

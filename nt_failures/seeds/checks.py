@@ -54,6 +54,10 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
     lead = _values(trainers[0])
     for trainer in trainers:
         args = trainer.args
+        if args.lr_scheduler_type == "reduce_lr_on_plateau":
+            raise ValueError(
+                "reduce_lr_on_plateau is not made for many seeds at once; give another --lr_scheduler_type."
+            )
         unknown = sorted(_changed(args) - KNOWN - PER_SEED)
         if unknown:
             raise ValueError(
@@ -65,6 +69,9 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
                 f"save_strategy={args.save_strategy.value!r}: seeds that are trained at once keep no checkpoints; give "
                 "--save_strategy no, or train these seeds as processes."
             )
+        for name in ("eval_strategy", "logging_strategy"):
+            if getattr(args, name) == "epoch":
+                raise ValueError(f"{name}='epoch' is not made for many seeds at once; count in steps: --{name} steps.")
         if args.world_size > 1 or args.n_gpu > 1:
             raise ValueError("many seeds at once take one process and one device; start them without a launcher.")
         differing = sorted(name for name, value in _values(trainer).items() if value != lead[name])
