@@ -28,12 +28,11 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         solved = mean >= 0.95
         colour = BLUE if solved else VERMILION
         axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
-        axes.plot(
+        axes.scatter(
             values,
             row + np.linspace(-0.18, 0.18, len(values)),
-            "o",
-            color=colour,
-            markersize=5,
+            s=25,
+            color=[BLUE if value >= 0.95 else VERMILION for value in values],
             zorder=4,
             clip_on=False,
         )
@@ -50,7 +49,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
     axes.set_xlabel(
-        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (mean >= 95 %)",
+        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)",
         fontsize=10,
     )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
