@@ -300,4 +300,6 @@ def _cell(text: str) -> str:
 def _range(values: Sequence[float]) -> str:
     if not values:
         return "-"
+    if min(values) == max(values):
+        return share(values[0])
     return f"{share(statistics.fmean(values))} ({share(min(values))} to {share(max(values))})"
