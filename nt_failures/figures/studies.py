@@ -30,7 +30,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
         axes.scatter(
             values,
-            row + np.linspace(-0.18, 0.18, len(values)),
+            row + _spread(len(values), 0.18),
             s=25,
             color=[BLUE if value >= 0.95 else VERMILION for value in values],
             zorder=4,
@@ -69,7 +69,7 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     rows = np.arange(len(order))[::-1]
     budget = max(group["steps"] for group in order)
     for row, group in zip(rows, order, strict=True):
-        spread = row + np.linspace(-0.2, 0.2, len(group["times"]))
+        spread = row + _spread(len(group["times"]), 0.2)
         for y, step in zip(spread, group["times"], strict=True):
             solved = step is not None
             look = (
@@ -89,3 +89,8 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     axes.set_axisbelow(True)
     axes.set_title(title, fontsize=11, loc="left")
     return figure
+
+
+def _spread(count: int, width: float) -> np.ndarray:
+    """Heights around a row's middle, so that seeds of one value do not hide each other."""
+    return np.linspace(-width, width, count) if count > 1 else np.zeros(count)
