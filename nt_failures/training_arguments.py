@@ -36,7 +36,7 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
-        if self.optimizer == "muon" and self.optim != TrainingArguments.optim:
+        if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
         if self.label_smoothing_factor:
             raise ValueError(
