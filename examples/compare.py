@@ -20,8 +20,8 @@ import reproduce
 import torch
 import yaml
 
-from nt_failures import arguments, comparison, figures, grid, jobs, study
-from nt_failures.jobs import Job
+from nt_failures import arguments, comparison, figures, grid, jobs, results_file, study
+from nt_failures.attempts import Attempts, Job
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
             if not args.only_report:
                 for recipe in recipes:
                     check_watched(recipe, args.extra)
-                attempts = jobs.Attempts(reproduce.SCRIPTS, folder)
+                attempts = Attempts(reproduce.SCRIPTS, folder)
                 tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
                 jobs.run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
             chosen = choose(recipes, folder / "tuning.jsonl", args)
@@ -120,7 +120,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
     """The multiple of the learning rates that serves each recipe best on validation graphs."""
     found = {
         (run["recipe"], run["seed"], run["fingerprint"]): run
-        for run in [*study.read_diverged(tuning), *study.read_results(tuning)]
+        for run in [*results_file.read_diverged(tuning), *results_file.read_results(tuning)]
     }
     chosen = {}
     for recipe in recipes:
@@ -152,7 +152,7 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     results = folder / "results.jsonl"
     here, diverged = (
         [run for run in runs if forms.get(run["recipe"]) == run["fingerprint"]]
-        for runs in (study.read_results(results), study.read_diverged(results))
+        for runs in (results_file.read_results(results), results_file.read_diverged(results))
     )
     if not here:
         raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")

@@ -16,8 +16,8 @@ import filelock
 import reproduce
 import torch
 
-from nt_failures import arguments, delay, figures, grid, jobs, study
-from nt_failures.jobs import Job
+from nt_failures import arguments, delay, figures, grid, jobs, results_file
+from nt_failures.attempts import Attempts, Job
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
 AXES = {
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
             reproduce.import_named(list(cells.values()), args.extra)
             if not args.only_report:
                 arguments.parse(args.extra)
-                attempts = jobs.Attempts(reproduce.SCRIPTS, args.output_dir)
+                attempts = Attempts(reproduce.SCRIPTS, args.output_dir)
                 jobs.run_missing(jobs_of(cells, axes, args), results, attempts, args.jobs)
             report(args, cells, next(iter(axes["objectives"])))
     except filelock.Timeout:
@@ -91,14 +91,14 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     results = args.output_dir / "results.jsonl"
     found = {  # a seed that stands there twice counts once
         (form, run["seed"]): delay.observe(run, *forms[form])
-        for run in study.read_results(results)
+        for run in results_file.read_results(results)
         if (form := (run["recipe"], run["fingerprint"])) in forms
     }
     runs = list(found.values())
     if not runs:
         raise ValueError(f"{args.output_dir} holds no finished run of this map; run without --only_report.")
     text = delay.markdown(runs, baseline)
-    if lost := [f"{run['recipe']} seed {run['seed']}" for run in study.read_diverged(results)]:
+    if lost := [f"{run['recipe']} seed {run['seed']}" for run in results_file.read_diverged(results)]:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
     figures.save(figures.delays(runs, baseline), args.output_dir / "delay.png")

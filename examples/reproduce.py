@@ -16,8 +16,8 @@ from pathlib import Path
 import filelock
 import torch
 
-from nt_failures import arguments, figures, finder, jobs, study
-from nt_failures.jobs import Job
+from nt_failures import arguments, figures, finder, jobs, results_file, study
+from nt_failures.attempts import Attempts, Job
 
 SCRIPTS = Path(__file__).parent
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
                 arguments.parse(args.extra)  # a wrong flag fails here, not in the first run
-                attempts = jobs.Attempts(SCRIPTS, folder, args.keep_models)
+                attempts = Attempts(SCRIPTS, folder, args.keep_models)
                 jobs.run_missing(wanted, results, attempts, args.jobs, args.together)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
             report(results, folder, args.title or args.recipes.stem, forms)
@@ -97,10 +97,10 @@ def import_named(recipes: list[Path], extra: list[str]) -> None:
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
     """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
-    records = study.read_results(results)
+    records = results_file.read_results(results)
     if not records:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    groups = study.summarise(records, forms, study.read_diverged(results))
+    groups = study.summarise(records, forms, results_file.read_diverged(results))
     table = study.markdown_table(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")

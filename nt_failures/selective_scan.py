@@ -96,7 +96,7 @@ def _backward(
     kept_KBND: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients: ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN."""
-    ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN = _empty_gradients(dy_SBD, dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, kept_KBND)
+    ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN = _empty_gradients(dy_SBD, dt_BSD, x_BSD, A_ND)
     positions = len(dy_SBD)
     stride = _stride(positions)
     states = dt_BSD.new_empty(stride + 1, *kept_KBND.shape[1:])
@@ -122,13 +122,7 @@ def _backward(
 
 @_backward.register_fake
 def _empty_gradients(
-    dy_SBD: torch.Tensor,
-    dt_BSD: torch.Tensor,
-    x_BSD: torch.Tensor,
-    A_ND: torch.Tensor,
-    B_BSN: torch.Tensor,
-    C_BSN: torch.Tensor,
-    kept_KBND: torch.Tensor,
+    dy_SBD: torch.Tensor, dt_BSD: torch.Tensor, x_BSD: torch.Tensor, A_ND: torch.Tensor, *_: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     positions, rows, channels = dy_SBD.shape
     wide, narrow = (positions, rows, channels), (positions, rows, len(A_ND))

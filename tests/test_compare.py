@@ -8,7 +8,7 @@ import pytest
 from scripts import EXAMPLES, load
 from test_study import record
 
-from nt_failures import comparison, figures, study
+from nt_failures import comparison, figures, results_file, study
 
 TRAIN = """
 import json, pathlib, sys
@@ -74,7 +74,7 @@ def test_the_best_rate_is_chosen_and_reported_apart_from_the_tuning(setting):
     """Catches: a rate chosen on reported seeds, the same rate for all, the last one instead of the best."""
     run(setting)
     assert marks(setting) == sorted(TUNING + SEEDS)
-    reported = study.read_results(setting[0] / "out" / "results.jsonl")
+    reported = results_file.read_results(setting[0] / "out" / "results.jsonl")
     assert sorted((r["recipe"], r["seed"]) for r in reported) == [("cure", 0), ("cure", 1), ("hans", 0), ("hans", 1)]
     lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
     assert lines[2].startswith("| cure | x 2 | 2 of 2 [34%, 100%] | 200 | 5.0e+11 | 99.0% [99.0%, 99.0%] |")

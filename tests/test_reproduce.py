@@ -20,7 +20,7 @@ import pytest
 from scripts import EXAMPLES, TINY, load
 from test_study import record
 
-from nt_failures import jobs, lifeline, study
+from nt_failures import attempts, lifeline, results_file
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -86,7 +86,7 @@ class Study:
     @property
     def results(self):
         """(recipe, seed) of the lines of results.jsonl, as they stand."""
-        return [(entry["recipe"], entry["seed"]) for entry in study.read_results(self.out / "results.jsonl")]
+        return [(entry["recipe"], entry["seed"]) for entry in results_file.read_results(self.out / "results.jsonl")]
 
     @property
     def calls(self):
@@ -126,7 +126,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
-    call = jobs.Children.call
+    call = attempts.Children.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[2]:
@@ -135,11 +135,11 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         train.main(command[2:])
         return 0
 
-    monkeypatch.setattr(jobs.Children, "call", call_or_stay)
+    monkeypatch.setattr(attempts.Children, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
-    found = study.read_results(folder / "results.jsonl")
+    found = results_file.read_results(folder / "results.jsonl")
     assert [entry["recipe"] for entry in found] == ["forward", "hidden"]
     for entry, objective in zip(found, ("next_token", "teacherless"), strict=True):
         assert (entry["seed"], entry["n"], entry["steps"], entry["examples"]) == (0, 32, 4, 32)
@@ -200,7 +200,7 @@ def test_killed_anywhere_every_run_counts_once(small):
     small.gate.touch()
     child = os.fork()
     if child == 0:  # dies right behind its second run, while it writes a line
-        append = study.append_result
+        append = results_file.append_result
 
         def append_and_die(path, run):
             append(path, run)
@@ -209,7 +209,7 @@ def test_killed_anywhere_every_run_counts_once(small):
                     file.write(b'{"recipe":"b","se')
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        study.append_result = append_and_die
+        results_file.append_result = append_and_die
         try:
             small.run()
         finally:
@@ -322,7 +322,7 @@ def test_a_seed_that_diverges_is_finished(small):
 
 def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
     """Catches: a full disk at one run's line that takes the lines of those which end meanwhile, and their models."""
-    append, tried = study.append_result, []
+    append, tried = results_file.append_result, []
 
     def full(path, entry):
         tried.append(entry["seed"])
@@ -330,7 +330,7 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
             raise OSError("No space left on device")
         append(path, entry)
 
-    monkeypatch.setattr(study, "append_result", full)
+    monkeypatch.setattr(results_file, "append_result", full)
     with pytest.raises(OSError, match="No space left"):
         small.run("--seeds", "1")
     assert ("a", 0) in small.results
@@ -338,18 +338,18 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = jobs.Children.call
+    call = attempts.Children.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(jobs.Children, "call", edited)
+    monkeypatch.setattr(attempts.Children, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(jobs.Children, "call", call)
+    monkeypatch.setattr(attempts.Children, "call", call)
     small.module.main(only)
-    found = study.read_results(small.out / "results.jsonl")
+    found = results_file.read_results(small.out / "results.jsonl")
     assert [entry["metrics"]["free/exact"] for entry in found] == [0.5, 0.9]
 
 
@@ -379,7 +379,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    failing = jobs.Attempts.alone
+    failing = attempts.Attempts.alone
 
     def opens_the_gate(attempts, job):
         try:
@@ -389,7 +389,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(jobs.Attempts, "alone", opens_the_gate)
+    monkeypatch.setattr(attempts.Attempts, "alone", opens_the_gate)
     with pytest.raises(RuntimeError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

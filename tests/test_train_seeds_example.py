@@ -10,7 +10,7 @@ import pytest
 from scripts import EXAMPLES, TINY, load
 from test_study import record
 
-from nt_failures import jobs, study
+from nt_failures import attempts, results_file
 
 SEEDS_OF_A_FEW_LINES = """
 import json, pathlib, sys
@@ -52,11 +52,11 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, r
         scripts[Path(command[1]).stem].main(command[2:])
         return 0
 
-    monkeypatch.setattr(jobs.Children, "call", staticmethod(stay))
+    monkeypatch.setattr(attempts.Children, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
-        found[way] = study.read_results(tmp_path / way / "results.jsonl")
+        found[way] = results_file.read_results(tmp_path / way / "results.jsonl")
     for seed, (one, other) in enumerate(zip(found["together"], found["alone"], strict=True)):
         assert one.pop("trained_together") == 2
         assert (one["recipe"], one["seed"], one["fingerprint"]) == (other["recipe"], seed, other["fingerprint"])
@@ -109,7 +109,7 @@ def test_seeds_go_in_groups_and_only_once(study_of):
     out, run = study_of()
     run("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
     run("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
-    found = study.read_results(out / "results.jsonl")
+    found = results_file.read_results(out / "results.jsonl")
     assert [entry["seed"] for entry in found] == list(range(7))
     assert len({entry["fingerprint"] for entry in found}) == 1
     kept = sorted(path.name.rsplit("-", 1)[0] for path in out.iterdir() if path.is_dir())
@@ -121,8 +121,8 @@ def test_seeds_beside_one_that_diverges_are_kept(study_of):
     out, run = study_of(1)
     run("--seeds", "3", "--together", "3")
     run("--seeds", "3", "--together", "3")
-    assert [entry["seed"] for entry in study.read_results(out / "results.jsonl")] == [0, 2]
-    (lost,) = study.read_diverged(out / "results.jsonl")
+    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 2]
+    (lost,) = results_file.read_diverged(out / "results.jsonl")
     assert (lost["recipe"], lost["seed"]) == ("r", 1)
     assert lost["diverged"].startswith("error: seed 1: the loss became NaN")
     assert "left out of the means: r: 1." in (out / "table.md").read_text()
@@ -134,17 +134,17 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
     Catches: finished seeds thrown away with the process that trained them.
     """
     out, run = study_of()
-    append = study.append_result
+    append = results_file.append_result
     working, stopped = threading.Event(), threading.Event()
 
-    def together(attempts, group):
+    def together(self, group):
         results = json.loads(group[0].recipe.read_text())["results"]
         records = [{**job.named, **results} for job in group]
         if group[0].seed == 0:
-            return jobs.Ended(records, out / "first")
+            return attempts.Ended(records, out / "first")
         working.set()
         assert stopped.wait(60)
-        return jobs.Ended(records[:1], out / "second", RuntimeError("terminated"))
+        return attempts.Ended(records[:1], out / "second", RuntimeError("terminated"))
 
     def interrupted(path, entry):
         append(path, entry)
@@ -152,9 +152,9 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs.Attempts, "together", together)
-    monkeypatch.setattr(jobs.Children, "stop", lambda children: stopped.set())
-    monkeypatch.setattr(study, "append_result", interrupted)
+    monkeypatch.setattr(attempts.Attempts, "together", together)
+    monkeypatch.setattr(attempts.Children, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("--seeds", "6", "--together", "2")
-    assert [entry["seed"] for entry in study.read_results(out / "results.jsonl")] == [0, 1, 2]
+    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]

@@ -70,7 +70,7 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
                 "--save_strategy no, or train these seeds as processes."
             )
         for name in ("eval_strategy", "logging_strategy"):
-            if getattr(args, name) == "epoch":
+            if vars(args)[name] == "epoch":
                 raise ValueError(f"{name}='epoch' is not made for many seeds at once; count in steps: --{name} steps.")
         if args.world_size > 1 or args.n_gpu > 1:
             raise ValueError("many seeds at once take one process and one device; start them without a launcher.")

@@ -6,7 +6,7 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 from test_study import record
 
-from nt_failures import study
+from nt_failures import results_file, study
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
 PLACES = [
@@ -54,12 +54,12 @@ def test_damaged_bytes(data, tmp_path_factory):
     """Catches: a file that cannot be read for another reason than a named line, or a run that is read and cannot be shown."""
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(data)
-    records = accepted(lambda: study.read_results(path), "line 1", "line 2", "line 3", "line 4", "line 5")
+    records = accepted(lambda: results_file.read_results(path), "line 1", "line 2", "line 3", "line 4", "line 5")
     if records:
         shown(records)
-        study.append_result(path, record("new", 7))
-        assert study.read_results(path)[-1]["recipe"] == "new"
-        assert study.read_results(path)[:-1] == records
+        results_file.append_result(path, record("new", 7))
+        assert results_file.read_results(path)[-1]["recipe"] == "new"
+        assert results_file.read_results(path)[:-1] == records
 
 
 @fuzz(600, place=st.sampled_from(PLACES), value=VALUES)
@@ -72,7 +72,7 @@ def test_odd_values(place, value, tmp_path_factory):
         inner = inner[key]
     inner[place[-1]] = value
     path.write_text(json.dumps(run) + "\n" + LINES[1] + "\n")
-    records = accepted(lambda: study.read_results(path), "line 1 is damaged")
+    records = accepted(lambda: results_file.read_results(path), "line 1 is damaged")
     if records is not None:
         shown(records)
 

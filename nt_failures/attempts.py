@@ -1,0 +1,160 @@
+"""Trainings of a study: each in a process and a folder of its own, none left behind, and what is left by each."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from nt_failures import divergence, lifeline
+
+ATTEMPT = "attempt-"
+"""What the folder of a run that is under way begins with."""
+LOG = "log.txt"
+"""In that folder: what the run printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run that is to be made: a recipe, a seed, and flags for examples/train.py."""
+
+    recipe: Path
+    seed: int
+    extra: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
+        values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What a line of results.jsonl says of which run it is."""
+        return {"recipe": self.recipe.stem, "seed": self.seed, "fingerprint": self.fingerprint}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A process that has ended: lines of the runs that finished or diverged, its folder, and what went wrong, if anything."""
+
+    records: list[dict[str, Any]]
+    work: Path
+    error: RuntimeError | None = None
+
+
+class Attempts:
+    """Trainings of one study, in processes and folders of their own.
+
+    Args:
+        scripts: the folder of train.py and train_seeds.py.
+        folder: of the study.
+        keep_models: whether a finished run's folder stays, with its model.
+    """
+
+    def __init__(self, scripts: Path, folder: Path, keep_models: bool = False):
+        self.scripts, self.folder, self.keep_models = scripts, folder, keep_models
+        self.children = Children()
+
+    def clear(self) -> None:
+        """Remove what a killed study left behind."""
+        for left in self.folder.glob(f"{ATTEMPT}*"):
+            shutil.rmtree(left)
+
+    def alone(self, job: Job) -> Ended:
+        """One run in a process of its own."""
+        work, (job,) = self._claim([job], f"{job.recipe.stem}-seed{job.seed}")
+        flags = ["--seed", job.seed, "--output_dir", work / "run", *job.extra]
+        code, failure = self._call([self.scripts / "train.py", job.recipe, *flags], work)
+        return self._ended(work, {job: work / "run"}, code, failure)
+
+    def together(self, jobs: Sequence[Job]) -> Ended:
+        """Seeds of one recipe in one process."""
+        name, seeds = jobs[0].recipe.stem, [job.seed for job in jobs]
+        work, jobs = self._claim(jobs, f"{name}-seeds{seeds[0]}to{seeds[-1]}")
+        flags = ["--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra]
+        code, failure = self._call([self.scripts / "train_seeds.py", jobs[0].recipe, *flags], work)
+        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, failure)
+
+    def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, said: str) -> Ended:
+        """Read what a process has left; where a training diverged, its other runs have finished, and it has not."""
+        records, missing = [], []
+        for job, run in runs.items():
+            if (run / "results.json").exists():
+                found = json.loads((run / "results.json").read_text(encoding="utf-8"))
+                records.append({**job.named, **found})
+                self._keep(job, run)
+            elif code == divergence.EXIT_CODE:
+                records.append({**job.named, "diverged": said})
+            else:
+                missing.append(job.seed)
+        if code in (0, divergence.EXIT_CODE) and not missing:
+            return Ended(records, work)
+        seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(job.seed) for job in runs)}"
+        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {said}")
+        return Ended(records, work, error)
+
+    def _keep(self, job: Job, run: Path) -> None:
+        """The finished run's folder, in the place of one whose line was never written or has been removed."""
+        if self.keep_models:
+            kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
+            if kept.exists():
+                shutil.rmtree(kept)
+            kept.mkdir()
+            for file in (job.recipe, job.recipe.parent / LOG):
+                shutil.copy(file, kept)
+            run.rename(kept / "run")
+
+    def _claim(self, jobs: Sequence[Job], name: str) -> tuple[Path, list[Job]]:
+        """A folder for an attempt, and the jobs with a copy of their recipe: what is recorded is what is trained."""
+        work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{name}-", dir=self.folder))
+        copy = Path(shutil.copy(jobs[0].recipe, work))
+        return work, [dataclasses.replace(job, recipe=copy) for job in jobs]
+
+    def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
+        """Run a script, on one thread where there is no GPU; exit code, last line and log."""
+        environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
+        log = work / LOG
+        words = [sys.executable, *map(str, command)]
+        with open(log, "w", encoding="utf-8") as file:
+            code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
+
+
+class Children:
+    """The trainings under way, so that none outlives a study that is stopped; one that is killed takes them along."""
+
+    def __init__(self) -> None:
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
+
+    def call(self, command: list[str], **options: Any) -> int:
+        """Like subprocess.call."""
+        with self.lock:
+            if self.stopped:
+                return -signal.SIGTERM
+            process = lifeline.start(command, **options)
+            self.running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self.lock:
+                self.running.discard(process)
+            process.stdin.close()
+
+    def stop(self) -> None:
+        """Ask those that run to end, and start no others."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.terminate()
