@@ -2,6 +2,7 @@
 
 import html
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,13 @@ def summary(results: Mapping[str, Any], folder: str) -> str:
     speed = f"{steps} in {results['train_seconds']:,.0f} s"
     if results.get("throughput"):
         speed = f"{throughput.line(results['throughput'])}\n{speed}"
-    return f"\n{table}\n\n{results['diagnosis']['verdict']['text']}\n\n{speed}; model, tokenizer and results.json are in {folder}"
+    verdict = _lines(results["diagnosis"]["verdict"]["text"])
+    return f"\n{table}\n\n{verdict}\n\n{speed}\nmodel, tokenizer and results.json are in {folder}"
+
+
+def _lines(text: str, first: str = "") -> str:
+    """A paragraph for the terminal, as wide as the README shows it."""
+    return textwrap.fill(text, 95, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
 
 def _flat(found: Mapping[str, Any]) -> dict[str, float]:
@@ -79,7 +86,8 @@ def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
     """A diagnosis for the terminal."""
     decision = found["decision_token"]
     table = position_table(_flat(found), found["forced_vs_free"]["n"], decision["position"], task.chance)
-    return "\n\n".join([table, "\n".join(f"- {line}" for line in findings(found)), found["verdict"]["text"]])
+    said = "\n".join(_lines(line, "- ") for line in findings(found))
+    return "\n\n".join([table, said, _lines(found["verdict"]["text"])])
 
 
 def findings(found: Mapping[str, Any]) -> list[str]:

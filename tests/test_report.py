@@ -70,10 +70,10 @@ def test_summary_of_a_run():
         "train_seconds": 83.4,
         "diagnosis": {"verdict": {"text": "A verdict."}},
     }
-    end = "2,000 steps in 83 s; model, tokenizer and results.json are in outputs/run"
+    end = "2,000 steps in 83 s\nmodel, tokenizer and results.json are in outputs/run"
     assert report.summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
     resumed = report.summary(results | {"resumed_at": 1900}, "outputs/run")
-    assert "100 of 2,000 steps in 83 s;" in resumed  # the seconds are those of this process alone
+    assert "\n100 of 2,000 steps in 83 s\n" in resumed  # the seconds are those of this process alone
 
 
 TASK = PathStar(2, 4, 12)
@@ -126,8 +126,10 @@ def test_terminal_text(found):
     table, findings, verdict = text.split("\n\n")
     assert table.splitlines()[3].startswith("2 <- decision")
     assert "n = 400 held-out" in table
-    assert findings == "\n".join(f"- {line}" for line in report.findings(found))
-    assert verdict == found["verdict"]["text"]
+    said = [" ".join(line.split()) for line in f"\n{findings}".split("\n- ")]
+    assert said == ["", *(" ".join(line.split()) for line in report.findings(found))]
+    assert verdict.replace("\n", " ") == found["verdict"]["text"]
+    assert max(map(len, text.splitlines())) <= 95  # a terminal breaks longer ones within a word
 
 
 def test_markdown_page(found):
