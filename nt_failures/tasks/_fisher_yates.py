@@ -1,8 +1,12 @@
 """Distinct numbers and shuffles, uniform, for all columns of an array at once: Fisher-Yates on whole rows.
 
 Shapes: n columns, one instance each; k draws of an instance. Draw j takes entry j + pick of a column, pick below high - j.
-Fresh memory costs more than arithmetic here (a page fault takes as long as a thousand draws), so rows share scratch space.
+Fresh memory costs more than arithmetic here (a page fault takes as long as a thousand draws), so draws are used row by row
+as they come, labels are as narrow as they can be, and rows share scratch space.
 """
+
+import sys
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -10,72 +14,111 @@ _POOL_BYTES = 2**20
 """Of the array that is shuffled at a time; more would leave the processor's cache."""
 
 
-def draws(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
-    """(k, n) uint32 bits, of which row j picks `bits * (high - j) >> 32`: uniform below high - j.
+def picks(rng: np.random.Generator, n: int, high: int, k: int) -> Iterator[np.ndarray]:
+    """For j = 0 to k - 1, (n,) int64 numbers below high - j, in memory that the next row uses again.
 
-    The picks are those of `rng.integers(0, high - j, n, np.uint32)` row by row, which takes the same bits one number at a
-    time (D. Lemire, Fast random integer generation in an interval, 2019). Where a number has to be drawn again, which
-    happens once in 2**32 / high or less, NumPy draws them all, and bits that lead to its picks are returned.
+    They are those of `rng.integers(0, high - j, n, np.uint32)` row by row: `bits * (high - j) >> 32` of 32 bits each
+    (D. Lemire, Fast random integer generation in an interval, 2019). Where a number has to be drawn again, which
+    happens once in 2**32 / high or less, NumPy draws this row and those after it.
     """
     before = rng.bit_generator.state
-    bits = rng.integers(0, 2**32, size=(k, n), dtype=np.uint32)
-    for row, size in zip(bits, range(high, high - k, -1), strict=True):
-        if (row * np.uint32(size)).min(initial=2**32 - 1) < 2**32 % size:
-            rng.bit_generator.state = before
-            sizes = range(high, high - k, -1)
-            return np.array([_bits_of(rng.integers(0, s, size=n, dtype=np.uint32), s) for s in sizes], dtype=np.uint32)
-    return bits
+    halves = n % 2 == 0 and before.get("has_uint32") == 0 and sys.byteorder == "little"
+    wide = np.empty(n, dtype=np.uint64)
+    for j in range(k):
+        size = high - j
+        # A generator of 64 bits gives 32 of them as its low half, then its high one, unless one is left from before.
+        bits = rng.bit_generator.random_raw(n // 2).view(np.uint32) if halves else _bits(rng, n)
+        if (bits * np.uint32(size)).min(initial=2**32 - 1) < 2**32 % size:
+            break
+        wide[:] = bits
+        wide *= np.uint64(size)
+        wide >>= 32
+        yield wide.view(np.int64)
+    else:
+        return
+    rng.bit_generator.state = before
+    for again in range(k):
+        row = rng.integers(0, high - again, size=n, dtype=np.uint32)
+        if again >= j:
+            yield row.astype(np.int64)
 
 
-def _bits_of(picks: np.ndarray, size: int) -> np.ndarray:
-    """The lowest bits that pick these numbers out of 0..size-1."""
-    return ((picks.astype(np.uint64) << np.uint64(32)) + np.uint64(size - 1)) // np.uint64(size)
+def _bits(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.integers(0, 2**32, size=n, dtype=np.uint32)
 
 
-def shuffle(pool: np.ndarray, bits: np.ndarray) -> None:
-    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` (high, n) with the one that row j of `bits` picks."""
-    high, n = pool.shape
+def shuffle(pool: np.ndarray, rows: Iterable[np.ndarray], n: int) -> None:
+    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` with the one so many below it as row j says.
+
+    Columns of `pool` from n on are padding and stay.
+    """
+    width = pool.shape[1]
     flat = pool.reshape(-1)
     column, where, taken = np.arange(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=pool.dtype)
-    for j, row in enumerate(bits):
-        rest = flat[j * n :]
-        np.multiply(row, high - j, out=where, dtype=np.int64)
-        where >>= 32
-        where *= n
+    for j, row in enumerate(rows):
+        rest = flat[j * width :]
+        np.multiply(row, width, out=where, dtype=np.int64)
         where += column
         rest.take(where, out=taken, mode="clip")  # in range anyway; other modes copy `taken` once more
         rest[where] = rest[:n]
         rest[:n] = taken
 
 
+def shuffle_parts(
+    rows: Iterator[np.ndarray], n: int, column_bytes: int
+) -> Iterator[tuple[slice, Iterable[np.ndarray]]]:
+    """Columns that are shuffled together and their rows of picks, for pools that are too large for the cache as a whole."""
+    parts = slices(n, column_bytes)
+    if len(parts) == 1:
+        yield parts[0], rows
+        return
+    kept = [row.astype(np.uint16) for row in rows]
+    for part in parts:
+        yield part, (row[part] for row in kept)
+
+
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
-    """(k, n) uint16: in each column k distinct numbers below `high`, every ordered choice equally likely."""
-    bits = draws(rng, n, high, min(k, high - 1))
-    if high > 2 * k * k:
-        return _distinct_of_many(bits, high)
-    found = np.empty((k, n), dtype=np.uint16)
-    for columns in slices(n, high * found.itemsize):
-        pool = np.repeat(np.arange(high, dtype=np.uint16)[:, None], columns.stop - columns.start, axis=1)
-        shuffle(pool, bits[:, columns])
+    """(k, n) numbers: in each column k distinct ones below `high`, every ordered choice equally likely; at most 2**16.
+
+    They are uint8 where that is enough, else uint16.
+    """
+    dtype = np.min_scalar_type(high - 1)
+    rows = picks(rng, n, high, min(k, high - 1))
+    few = 24 if dtype == np.uint8 else 16  # by measurement: the work grows as k * k, that of a pool as high
+    if k < high and (k <= few or high > 2 * k * k):
+        return _few_distinct(rows, n, k, dtype)
+    found = padded(k, n, dtype)[:, :n]
+    pool_type = np.dtype(np.uint16)  # moves faster than single bytes do
+    for columns, part in shuffle_parts(rows, n, high * pool_type.itemsize):
+        size = columns.stop - columns.start
+        pool = np.repeat(np.arange(high, dtype=pool_type)[:, None], size, axis=1)
+        shuffle(pool, part, size)
         found[:, columns] = pool[:k]
     return found
 
 
-def _distinct_of_many(bits: np.ndarray, high: int) -> np.ndarray:
-    """What `shuffle` leaves in the first rows of the pool 0, 1, 2, ..., without a pool: few draws touch few entries of it.
+def _few_distinct(rows: Iterable[np.ndarray], n: int, k: int, dtype: np.dtype) -> np.ndarray:
+    """What `shuffle` leaves in the first k rows of the pool 0, 1, 2, ..., without a pool: few draws touch little of it.
 
-    Entry p still holds p unless an earlier draw took it; then it holds what that draw put in its place.
+    Entry p still holds p unless an earlier draw took it; then it holds what that draw put in its place. So only the
+    entries picked and the first k are followed, 64 of one byte to an instruction.
     """
-    steps = np.arange(len(bits))[:, None]
-    picked = (bits.astype(np.int64) * (high - steps) >> 32) + steps
-    found, moved = picked.copy(), []
-    for j, row in enumerate(found):
-        held = np.full_like(row, j)
-        for earlier, what in zip(picked[:j], moved, strict=True):
-            np.copyto(row, what, where=earlier == picked[j])
-            np.copyto(held, what, where=earlier == j)
-        moved.append(held)
-    return found.astype(np.uint16)
+    entries = np.empty((k, 2, n), dtype=dtype)  # the entry that draw j picks, and entry j
+    entries[:, 1] = np.arange(k, dtype=dtype)[:, None]
+    for j, row in enumerate(rows):
+        np.add(row, j, out=entries[j, 0], casting="unsafe")
+    held = entries.copy()
+    for j in range(k - 1):
+        later = held[j + 1 :]
+        change = later ^ held[j, 1]
+        change *= (entries[j + 1 :] == entries[j, 0]).view(np.uint8)
+        later ^= change
+    return held[:, 0]
+
+
+def padded(k: int, n: int, dtype: np.dtype) -> np.ndarray:
+    """Fresh (k, n + padding): rows a power of two apart would all want the same lines of the processor's cache."""
+    return np.empty((k, n + 16), dtype=dtype)
 
 
 def slices(n: int, column_bytes: int) -> list[slice]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.tasks._fisher_yates import distinct, draws, shuffle, slices
+from nt_failures.tasks._fisher_yates import distinct, padded, picks, shuffle, shuffle_parts
 from nt_failures.tasks._star_line import parse_line, read_labels, shorten
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, check_integers
@@ -99,15 +99,16 @@ class PathStar(Task):
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
-        bits = draws(rng, n, self.num_edges, self.num_edges - 1)
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
         edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
-        pair = np.dtype((np.uint32, {"parent": (np.uint16, 0), "child": (np.uint16, 2)}))  # moves as one number
-        for rows in slices(n, self.num_edges * pair.itemsize):
-            pool = np.empty((self.num_edges, rows.stop - rows.start), dtype=pair)
-            pool["parent"], pool["child"] = nodes[parents, rows], nodes[1:, rows]
-            shuffle(pool.view(np.uint32), bits[:, rows])
-            edges[rows] = pool.T.copy().view(np.uint16).reshape(-1, self.num_edges, 2)
+        pair = np.dtype(f"u{2 * nodes.itemsize}")  # parent and child, moved as one number
+        order = picks(rng, n, self.num_edges, self.num_edges - 1)
+        for rows, part in shuffle_parts(order, n, self.num_edges * pair.itemsize):
+            size = rows.stop - rows.start
+            pool = padded(self.num_edges, 2 * size, nodes.dtype)
+            pool[:, : 2 * size : 2], pool[:, 1 : 2 * size : 2] = nodes[parents, rows], nodes[1:, rows]
+            shuffle(pool.view(pair), part, size)
+            edges[rows] = pool.view(pair)[:, :size].T.copy().view(nodes.dtype).reshape(-1, self.num_edges, 2)
         return {
             "edges": edges,
             "source": nodes[0].astype(np.int32),
