@@ -16,6 +16,7 @@ from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from nt_failures import mamba_scan
 from nt_failures.layout import IGNORE, predicting
@@ -86,8 +87,12 @@ def inside_forward(
 
 
 def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) -> torch.Tensor:
-    """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient."""
+    """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient.
+
+    What a few families put behind it is left out: a scale (granite, cohere) or a soft cap (gemma2).
+    """
     head = plain(model).get_output_embeddings()
+    states = states.to(head.weight.dtype)
     if not frozen:
         return head(states)
     weights = {name: weight.detach() for name, weight in head.named_parameters()}
@@ -113,7 +118,7 @@ class Seen(NamedTuple):
     labels_BT: torch.Tensor
     """labels of these columns, -100 where there is none"""
     states_BSD: torch.Tensor
-    """last hidden states after the final norm, of all columns"""
+    """last hidden states after the final norm, of all columns, in the type of the model's weights"""
     first: int
     """the labels' first column in the batch; the state at `first - 1 + i` predicts label i"""
 
@@ -123,7 +128,12 @@ def see(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Seen:
     labels = batch["labels"]
     inputs, first = predicting(batch)
     found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=labels.shape[1] - first)
-    return Seen(found.logits, labels[:, first:], found.hidden_states[-1], first)
+    return Seen(found.logits, labels[:, first:], last_states(model, found), first)
+
+
+def last_states(model: torch.nn.Module, found: ModelOutput) -> torch.Tensor:
+    """Last hidden states in the type of the weights: a Mamba in bfloat16 has them, and autocast gives them, in float32."""
+    return found.hidden_states[-1].to(plain(model).dtype)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nt_failures import mamba_scan
+from nt_failures import mamba_scan, masks
 from nt_failures.families import FAMILIES, SIZE
 from nt_failures.finder import shown
 
@@ -182,15 +182,21 @@ def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eo
 
 
 def capabilities(model: PreTrainedModel) -> frozenset[str]:
-    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape, nor has flash attention."""
+    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape, nor has flash attention.
+
+    Of the families that this library makes it is known; any other model is tried (`masks.obeyed`).
+    """
     if model._is_stateful or model.config._attn_implementation not in MASKED_ATTENTION:
         return frozenset({"hidden_states"})
-    return frozenset(CAPABILITIES)
+    if model.config.model_type in FAMILIES:
+        return frozenset(CAPABILITIES)
+    mask, later = masks.obeyed(model)
+    return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
 
 
 def check_needs(objective: Any, model: PreTrainedModel) -> None:
     """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
-    missing = sorted(objective.needs - capabilities(model))
+    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
     if missing:
         raise ValueError(
             f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "

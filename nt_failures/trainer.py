@@ -95,9 +95,10 @@ class ObjectiveTrainer(SavingTrainer):
         return (value, {}) if return_outputs else value
 
     def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
-        if self.accelerator.num_processes > 1 and attached.has_modules(model):
-            return Loss(*attached.inside_forward(model, self.objective.loss, inputs))
-        return self.objective.loss(model, inputs)
+        with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
+            if self.accelerator.num_processes > 1 and attached.has_modules(model):
+                return Loss(*attached.inside_forward(model, self.objective.loss, inputs))
+            return self.objective.loss(model, inputs)
 
     def _count_parts(self, loss: Loss) -> None:
         """Keep the sums for the log, on the device: reading them at every step would stall it."""
@@ -159,7 +160,8 @@ class ObjectiveTrainer(SavingTrainer):
             loss = self._evaluation_loss(model, inputs)
             if prediction_loss_only:
                 return loss, None, None
-            predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
+            with self.accelerator.autocast():
+                predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
         return loss, predictions, answers
 

@@ -28,22 +28,22 @@ RUNS = {(name, family): finder.find("objectives", name).needs <= CAN[family] for
 
 @pytest.fixture
 def trainer(tiny_model, tokenizer, task, tokenized, tmp_path):
-    """`trainer(objective's name, family)`: 20 steps on the same eight rows."""
+    """`trainer(objective's name, family, dtype, **arguments)`: 20 steps on the same eight rows."""
 
-    def make(name, family):
-        args = ObjectiveTrainingArguments(
-            str(tmp_path),
-            use_cpu=True,
-            max_steps=20,
-            learning_rate=2e-2,
-            lr_scheduler_type="constant",
-            per_device_train_batch_size=8,
-            save_strategy="no",
-            disable_tqdm=True,
-            report_to=[],
-        )
+    def make(name, family, dtype=torch.float32, **options):
+        defaults = {
+            "use_cpu": True,
+            "max_steps": 20,
+            "learning_rate": 2e-2,
+            "lr_scheduler_type": "constant",
+            "per_device_train_batch_size": 8,
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "report_to": [],
+        }
+        args = ObjectiveTrainingArguments(str(tmp_path), **{**defaults, **options})
         return ObjectiveTrainer(
-            tiny_model(family),
+            tiny_model(family).to(dtype),
             args,
             objective=finder.find("objectives", name).from_tokenizer(tokenizer),
             task=task,
@@ -107,3 +107,32 @@ def test_readme_shows_this_table():
         for f, cell in zip(families, row[1:], strict=True)
     }
     assert shown == RUNS
+
+
+MODULES = ("multi_token_heads", "joint_multi_token", "token_order", "future_bag", "next_latent", "belief_state")
+
+
+@pytest.mark.parametrize(
+    ("family", "options"), [("mamba", {}), ("mamba2", {}), ("mamba", {"bf16": True}), ("gpt2", {"bf16": True})]
+)
+@pytest.mark.parametrize("name", MODULES)
+def test_objectives_with_modules_train_bfloat16_weights(name, family, options, trainer):
+    """Catches: float32 states, which a Mamba and autocast return, meeting modules in bfloat16."""
+    made = trainer(name, family, dtype=torch.bfloat16, max_steps=2, **options)
+    assert {p.dtype for p in made.model.parameters()} == {torch.bfloat16}
+    made.train()
+    assert 0 < made.evaluate(made.train_dataset)["eval_loss"] < 30
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_bf16_reaches_the_modules_of_an_objective(name, trainer):
+    """Catches: autocast around the model alone, with the modules beside it in float32 and at its speed."""
+    made = trainer(name, "gpt2", max_steps=1, bf16=True)
+    seen = set()
+    for part in made.model.modules():
+        if isinstance(part, torch.nn.Linear):  # torch leaves a GRU on a CPU in float32
+            part.register_forward_hook(lambda part, given, found: seen.add(found.dtype))
+    made.train()
+    made.evaluate(made.train_dataset)
+    assert {p.dtype for p in made.model.parameters()} == {torch.float32}
+    assert seen == {torch.bfloat16}

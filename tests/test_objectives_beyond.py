@@ -1,6 +1,7 @@
 """The objectives of other groups: each loss against a plain loop over one row at a time, written from the paper's equation."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -185,6 +186,22 @@ def test_next_latent(order, family, horizon, tiny_model):
         latent = 0.5 * sum(smooth) / len(smooth) + 2.0 * sum(kl) / len(kl)
         expected = expected + nats + len(target) * latent
     check(objective, model, expected, 7)
+
+
+def test_next_latent_rolls_each_row_as_far_as_its_own_target(tiny_model):
+    """Catches: without a horizon, a row whose loss rests on the longest target of its batch."""
+    rows = [
+        {"prefix_ids": [1, 2, 3, 4], "target_ids": [5, 6, 7, 8, 9, 0]},
+        {"prefix_ids": [6, 0, 9], "target_ids": [10, 11, 12]},
+    ]
+    model, objective = tiny_model("gpt2", spread=0.3), NextLatent(**TOKENS)
+    objective.attach(model)
+    together = objective.loss(model, objective.collate(rows))
+    alone = [objective.loss(model, objective.collate([row])) for row in rows]
+    for name in ("next_token", "smooth", "kl"):
+        torch.testing.assert_close(together.parts[name], sum(loss.parts[name] for loss in alone))
+    long_ago = dataclasses.replace(objective, horizon=4).loss(model, objective.collate(rows[:1]))
+    assert float(alone[0].sum) == float(long_ago.sum)  # the target's length - 2
 
 
 def test_next_latent_moves_neither_its_targets_nor_the_unembedding(tiny_model):

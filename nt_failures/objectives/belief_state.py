@@ -128,7 +128,7 @@ class BeliefState(Objective):
         if not bool(mask.all()):
             inputs["position_ids"] = position_ids(mask)
         found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        before = found.hidden_states[-1][:, -columns:]
+        before = attached.last_states(model, found)[:, -columns:]
         nothing = self._behind(model, ids[:, :0])
         first, _ = self._ends(model, before, nothing.expand_as(before))
         return first.argmax(dim=-1)
@@ -140,7 +140,8 @@ class BeliefState(Objective):
         start = modules["start"].weight[None].expand(len(labels_BT), -1, -1)
         tokens = plain.get_input_embeddings()(backwards.clamp(min=0))
         embedded = torch.cat([start, tokens.to(start.dtype)], dim=1)
-        return modules["backward"](inputs_embeds=embedded, use_cache=False).last_hidden_state
+        states = modules["backward"](inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return states.to(plain.dtype)
 
     @staticmethod
     def _ends(model: torch.nn.Module, before: torch.Tensor, behind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -71,12 +71,14 @@ class NextLatent(ExtraLoss):
         smooth, kl, counted = [], [], []
         rolled = seen.states_BSD
         steps = min(self.horizon or max(seen.labels_BT.shape[1] - 2, 1), max(seen.states_BSD.shape[1] - 1, 1))
+        # Without a horizon it is that of each row's own target, whatever stands beside it in the batch.
+        own_B1 = (seen.labels_BT.ne(IGNORE).sum(dim=1, keepdim=True) - 2).clamp(min=self.horizon or 1)
         for i in range(1, steps + 1):
             rolled = self._roll(model, rolled[:, :-1], batch["input_ids"][:, i:-1])
             smooth_BS, kl_BS = _distances(model, rolled, seen.states_BSD[:, i:].detach())
             smooth.append(smooth_BS)
             kl.append(kl_BS)
-            counted.append(real_BS[:, :-i] & real_BS[:, i:])
+            counted.append(real_BS[:, :-i] & real_BS[:, i:] & (own_B1 >= i))
         sums = {"next_token": next_token}
         for name, values in (("smooth", smooth), ("kl", kl)):
             sums[name] = attached.weighed(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
