@@ -52,7 +52,7 @@ def main(argv: list[str]) -> dict:
     if note := launch.said("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
     output_dir.check(args)
-    lora.check(args.model.lora, args.model.model)
+    lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
     with args.training.main_process_first(desc="data"):
@@ -101,7 +101,8 @@ def make_trainer(
         **kernels,
     )
     if args.model.lora is not None:
-        lora.add(model, args.model.lora, tokens=[] if objective.dummy_token_id is None else [objective.dummy_token_id])
+        tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
+        lora.add(model, args.model.lora, tokens, args.model.config_overrides)
     answer_tokens = max(map(len, splits["test"]["target_ids"]))
     models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
@@ -167,7 +168,9 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
     if trainer.is_world_process_zero():
         checkpoint = checkpoints.newest_whole(Path(trainer.args.output_dir))
         print(f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}", file=sys.stderr)
-        print("the same command with --resume goes on from there", file=sys.stderr)
+        alone = "it holds the model alone (--save_only_model), so training cannot go on from there"
+        goes_on = "the same command with --resume goes on from there"
+        print(alone if trainer.args.save_only_model else goes_on, file=sys.stderr)
     sys.exit(128 + number)
 
 

@@ -132,10 +132,14 @@ class StopWhenSolved(TrainerCallback):
         self.evaluations, self.metric = evaluations, metric
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Read from the log, which a resumed run has, too."""
-        last = [entry[self.metric] for entry in learning_curve(state)[-self.evaluations :]]
-        if len(last) == self.evaluations and all(share >= SOLVED_AT for share in last):
+        """Stop, if this evaluation is the one."""
+        if self.solved(state):
             control.should_training_stop = True
+
+    def solved(self, state: TrainerState) -> bool:
+        """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
+        last = [entry[self.metric] for entry in learning_curve(state)[-self.evaluations :]]
+        return len(last) == self.evaluations and all(share >= SOLVED_AT for share in last)
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:

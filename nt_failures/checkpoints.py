@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -22,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest: from now on the checkpoint counts as whole."""
+    """Write the manifest: from now on the checkpoint counts as whole, and as the newest."""
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != MANIFEST_FILE}
-    write_json(folder / MANIFEST_FILE, {"files": sizes})
+    write_json(folder / MANIFEST_FILE, {"files": sizes, "written": time.time()})
 
 
 def damage(folder: Path) -> str | None:
@@ -54,14 +55,26 @@ def in_order(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path, warn: bool = True) -> Path | None:
-    """The newest whole checkpoint of a run; names in a warning every half-written one that it passes over."""
-    for checkpoint in reversed(in_order(folder)):
-        found = damage(checkpoint)
-        if found is None:
-            return checkpoint
-        if warn:
+    """The whole checkpoint of a run that was written last; names in a warning every half-written one of a later step."""
+    everything = in_order(folder)
+    newest = max(_whole(everything), key=_age, default=None)
+    for checkpoint in everything[everything.index(newest) + 1 if newest else 0 :] if warn else ():
+        if found := damage(checkpoint):
             logger.warning("%s is half-written (%s) and is passed over.", checkpoint, found)
-    return None
+    return newest
+
+
+def _whole(everything: list[Path]) -> list[Path]:
+    return [checkpoint for checkpoint in everything if damage(checkpoint) is None]
+
+
+def _age(checkpoint: Path) -> tuple[float, int]:
+    """When a whole checkpoint was written: after going back to an earlier one, a lower step is newer than a higher one.
+
+    In the manifest, not the time of the file, which copying changes.
+    """
+    written = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).get("written")
+    return written if isinstance(written, float) else 0.0, int(checkpoint.name.rpartition("-")[2])
 
 
 def remove(folder: Path) -> None:
@@ -78,7 +91,7 @@ def rotate(folder: Path, limit: int | None, best: str | None) -> None:
     if limit is None or limit <= 0:
         return
     everything = in_order(folder)
-    whole = [checkpoint for checkpoint in everything if damage(checkpoint) is None]
+    whole = sorted(_whole(everything), key=_age)
     kept = set(whole[-1:]) | {path for path in whole if best is not None and path.name == Path(best).name}
     for checkpoint in reversed(whole):
         if len(kept) < limit:

@@ -85,6 +85,11 @@ class StackedMuon(torch.optim.Muon):
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on `matrix_parameters`, torch's fused AdamW on the rest (Keller Jordan's division of labour).
 
+    Matrices are taken as they are stored, as `torch.optim.Muon` takes them, and its factor sqrt(max(1, rows / columns)) with
+    them. GPT-2 stores (in, out) where `nn.Linear` stores (out, in): its `c_fc` steps half as far, its `mlp.c_proj` twice as
+    far and its `c_attn` 1 / sqrt(3) as far as the same layers of a Llama at the same rate. Fused matrices of query, key and
+    value are orthogonalised as one.
+
     Schedulers scale both learning rates alike. It has the groups and the state of any torch optimizer, so the Trainer's
     checkpoints resume it.
 

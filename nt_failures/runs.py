@@ -60,6 +60,8 @@ def results(
         metrics: of the test split, with the prefix `test_` and the full decode.
         n: rows of the test split.
     """
+    if trainer.eval_rows != n:
+        raise ValueError(f"the test was to be of {n} rows and was of {trainer.eval_rows}; nothing was written.")
     plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
     budget = budget_of(trainer)
     curve = learning_curve(trainer.state)

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from nt_failures import checkpoints, divergence
+from nt_failures.callbacks import StopWhenSolved
 
 
 class SteadyTrainer(Trainer):
@@ -27,17 +28,18 @@ class SteadyTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._watch = divergence.LossWatch()
         self._sealed: Path | None = None
+        self._save_total_limit: int | None = None
         self.resumed_at = 0
         """the step of the checkpoint from which the last `train` went on"""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
 
-        A checkpoint at `max_steps` is loaded and nothing is trained (the Trainer would take one more step); the training
-        loss returned is then NaN.
+        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained (the
+        Trainer would take one more step); the training loss returned is then NaN.
 
         Raises:
-            ValueError: there is no whole checkpoint to resume; or a finished one, with FSDP.
+            ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
         """
         self._sealed = None
         if resume_from_checkpoint is True:
@@ -48,18 +50,36 @@ class SteadyTrainer(Trainer):
             folder = Path(resume_from_checkpoint)
             state = TrainerState.load_from_json(str(folder / checkpoints.STATE_FILE))
             self.resumed_at = state.global_step
-            if 0 < self.args.max_steps <= state.global_step:
+            if self._is_finished(state):
                 return self._load_finished(folder, state)
+            if not (any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))):
+                raise ValueError(
+                    f"{folder} holds no optimizer (save_only_model), so training cannot go on from it: it would begin its "
+                    "schedule again. Give it as the model of a new run, or train again without save_only_model."
+                )
             resume_from_checkpoint = str(folder)
-        output = super().train(resume_from_checkpoint, *args, **kwargs)
+        # The Trainer's own rotation, at a save and at the end, would delete checkpoints that `rotate` keeps.
+        self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.args.save_total_limit = self._save_total_limit
         self._check_finite(weights=True)
         return output
+
+    def _is_finished(self, state: TrainerState) -> bool:
+        """Whether a resumed run has nothing left to train; whole epochs aside, behind which the Trainer stops by itself."""
+        steps = self.args.max_steps
+        if steps <= 0 and self.args.num_train_epochs % 1:
+            *_, steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        solved = any(c.solved(state) for c in self.callback_handler.callbacks if isinstance(c, StopWhenSolved))
+        return solved or 0 < steps <= state.global_step
 
     def _load_finished(self, folder: Path, state: TrainerState) -> TrainOutput:
         if self.is_fsdp_enabled:  # which shards a model only together with an optimizer that trains it
             raise ValueError(
-                f"{folder} is at step {state.global_step} of {self.args.max_steps} already, and FSDP evaluates only what "
-                f"it trains; give a larger --max_steps, or evaluate the checkpoint: python examples/diagnose.py {folder}."
+                f"{folder}, at step {state.global_step}, is finished already, and FSDP evaluates only what it trains; "
+                f"give a larger --max_steps, or evaluate the checkpoint: python examples/diagnose.py {folder}."
             )
         self._load_from_checkpoint(str(folder))
         state.is_local_process_zero, state.is_world_process_zero = (
@@ -101,13 +121,9 @@ class SteadyTrainer(Trainer):
         if self.args.should_save:
             checkpoints.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
         self.accelerator.wait_for_everyone()
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = limit
+        super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.seal(folder)
-            checkpoints.rotate(run, limit, self.state.best_model_checkpoint)
+            checkpoints.rotate(run, self._save_total_limit, self.state.best_model_checkpoint)
         self._sealed = folder

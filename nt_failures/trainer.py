@@ -125,9 +125,15 @@ class ObjectiveTrainer(SavingTrainer):
         return super()._get_dataloader(dataset if rows is None else rows, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """Batches of the objective, with the answers beside them."""
+        """Batches of the objective, with the answers beside them.
+
+        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer gives
+        the first one's to all.
+        """
         with self._collating_answers():
-            return super().get_eval_dataloader(eval_dataset)
+            if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
+                return super().get_eval_dataloader(eval_dataset)
+            return super().get_test_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
         """Batches of the objective, with the answers beside them."""
@@ -137,7 +143,8 @@ class ObjectiveTrainer(SavingTrainer):
     @contextlib.contextmanager
     def _collating_answers(self) -> Iterator[None]:
         collate = self.data_collator
-        self.data_collator = functools.partial(collate_answers, objective=self.objective)
+        answers = functools.partial(collate_answers, objective=self.objective)
+        self.data_collator = RepeatableCollate(answers, self.args.seed)  # one loss for the same weights
         try:
             yield
         finally:

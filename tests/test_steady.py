@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from nt_failures import checkpoints, divergence
+from nt_failures.callbacks import StopWhenSolved
 from nt_failures.divergence import LossWatch
 from nt_failures.objectives import NextToken
 from nt_failures.trainer import ObjectiveTrainer
@@ -32,6 +33,17 @@ class Poison(TrainerCallback):
             model.get_input_embeddings().weight.data[0, 0] = torch.nan
 
 
+class Stop(TrainerCallback):
+    """As Ctrl-C at a step: saves and stops."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
+
+
 @pytest.fixture
 def trainer(tmp_path, tiny_model, tokenized, tokenizer):
     """`trainer(*callbacks, **arguments)`: 8 steps of 4 rows, a checkpoint at every second."""
@@ -41,7 +53,8 @@ def trainer(tmp_path, tiny_model, tokenized, tokenizer):
         args |= {"lr_scheduler_type": "constant", "per_device_train_batch_size": 4, "disable_tqdm": True, **given}
         objective = NextToken(pad_token_id=tokenizer.pad_token_id)
         training = ObjectiveTrainingArguments(str(tmp_path / "run"), **args)
-        made = ObjectiveTrainer(tiny_model("gpt2"), training, objective=objective, train_dataset=tokenized)
+        rows = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(4))}
+        made = ObjectiveTrainer(tiny_model("gpt2"), training, objective=objective, **rows)
         for callback in callbacks:
             made.add_callback(callback)
         return made
@@ -161,3 +174,66 @@ def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(ObjectiveTrainingArguments, "should_save", False)
     run.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
     assert not (tmp_path / "checkpoint-1").exists()
+
+
+def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
+    """Catches: the Trainer's rotation at the end of training, which with a limit of 1 keeps the best one alone."""
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    run = trainer(Stop(5), save_total_limit=1, greater_is_better=True, learning_rate=1e-2, **best)
+    run.train()
+    assert Path(run.state.best_model_checkpoint).name == "checkpoint-2"
+    assert steps(run) == ["checkpoint-2", "checkpoint-5"]
+    assert run.args.save_total_limit == 1
+
+
+def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
+    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones gone on with, for their higher steps."""
+    trainer().train()
+    back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
+    back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    assert steps(back) == ["checkpoint-5", "checkpoint-8"]
+    assert checkpoints.newest_whole(tmp_path / "run").name == "checkpoint-5"
+    again = trainer(save_total_limit=2)
+    again.train(resume_from_checkpoint=True)
+    assert again.resumed_at == 5
+    assert steps(again) == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_checkpoint_of_the_model_alone_is_not_gone_on_with(trainer, tmp_path):
+    """Catches: a schedule and an optimizer that begin again in silence."""
+    trainer(Stop(4), save_only_model=True).train()
+    with pytest.raises(ValueError, match=r"checkpoint-4 holds no optimizer \(save_only_model\)"):
+        trainer().train(resume_from_checkpoint=True)
+    finished = trainer(max_steps=4)
+    finished.train(resume_from_checkpoint=True)  # nothing to train
+    assert finished.state.global_step == 4
+
+
+def test_a_finished_run_takes_no_further_step(trainer, tmp_path, monkeypatch):
+    """Catches: the step that the Trainer takes behind a fraction of an epoch."""
+    run = trainer(max_steps=-1, num_train_epochs=0.5, save_steps=1)
+    run.train()
+    again = trainer(max_steps=-1, num_train_epochs=0.5, save_steps=1)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == run.state.global_step == run.state.max_steps
+    longer = trainer(max_steps=-1, num_train_epochs=0.9, save_steps=1)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step > run.state.global_step
+
+
+def test_a_solved_run_stays_stopped(trainer):
+    """Catches: a run that trains on when it is resumed for its test, to another number of steps."""
+    watched = {"eval_strategy": "steps", "eval_steps": 2}
+    run = trainer(StopWhenSolved(2), **watched)
+    run.compute_metrics = lambda found: {"free/exact": 1.0}
+    run.train()
+    again = trainer(StopWhenSolved(2), **watched)
+    again.compute_metrics = lambda found: {"free/exact": 0.0}
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == run.state.global_step == 4
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(weight, run.model.state_dict()[name])
+    more = trainer(StopWhenSolved(3), **watched)
+    more.compute_metrics = lambda found: {"free/exact": 1.0}
+    more.train(resume_from_checkpoint=True)
+    assert more.state.global_step == 6

@@ -6,9 +6,11 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import pytest
+from scripts import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
@@ -162,3 +164,18 @@ def test_runs_go_on_and_are_replaced(train, tmp_path):
     assert train(*flags, "--objective", "hybrid", "--overwrite_output_dir") is None
     assert [entry["step"] for entry in results()["learning_curve"]] == [2, 4]
     assert "parallel/exact" in results()["metrics"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_stopped_run_says(alone, tmp_path, capsys):
+    """Catches: --resume promised for a checkpoint that has no optimizer to go on with."""
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(output_dir=str(tmp_path), save_only_model=alone),
+        state=SimpleNamespace(global_step=3),
+        is_world_process_zero=lambda: True,
+    )
+    with pytest.raises(SystemExit) as ended:
+        load(TRAIN).stopped(trainer, 15)
+    assert ended.value.code == 128 + 15
+    said = capsys.readouterr().err
+    assert ("training cannot go on from there" in said, "with --resume goes on" in said) == (alone, not alone)
