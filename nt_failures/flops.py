@@ -1,13 +1,14 @@
 """Floating-point operations of a step, forward and backward: counted on the first one, whatever the objective.
 
-transformers estimates them as 6 x tokens x parameters, which knows nothing of an objective's own modules, of positions whose
-logits are never computed, of attention, or of a second pass through the model. Left out is what the optimizer computes: on the
-small graphs of examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again. `registers` draws how far it looks ahead
-for each batch, so its first step may be some percent cheaper or dearer than the mean.
+transformers estimates them as 6 x tokens x parameters, which knows nothing of an objective's own modules, of positions
+whose logits are never computed, of attention, or of a second pass through the model. Left out is what the optimizer
+computes: on the small graphs of examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again.
+`registers` draws how far it looks ahead for each batch, so its first step may be some percent cheaper or dearer than
+the mean.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,18 +29,30 @@ def _attention_backward(
     return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
 
 
-CPU_ATTENTION = {
+def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
+    """For the input's gradient and for the weight's, where asked for, as much as forward.
+
+    A weight is (out, in / groups, kernel), transposed (in, out / groups, kernel), so it knows of the groups.
+    """
+    *_, transposed, _output_padding, _groups, wanted = options
+    positions = (x if transposed else grad).shape[2:]
+    return 2 * len(x) * math.prod(positions) * weight.numel() * sum(wanted[:2])
+
+
+OWN = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten.convolution_backward: _convolution_backward,
 }
-"""The fused attention of CPUs, which torch's own list lacks."""
+"""Looked up before torch's list, which lacks the fused attention of CPUs, and counts the gradient of a convolution's
+weight as if all channels met: of a Mamba's depthwise one, as many times too much as it has channels (torch 2.13)."""
 
 
 class _Counter(TorchDispatchMode):
     """Adds up the FLOPs of what runs, and runs it as it is.
 
-    torch's own FlopCounterMode splits operations up before it counts them. Their results then differ in the last bit, and so
-    would a resumed run, whose first step is another one.
+    torch's own FlopCounterMode splits operations up before it counts them. Their results then differ in the last bit,
+    and so would a resumed run, whose first step is another one.
     """
 
     supports_higher_order_operators = True
@@ -52,30 +65,72 @@ class _Counter(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         kind = func.overloadpacket if isinstance(func, torch._ops.OpOverload) else func
-        count = CPU_ATTENTION.get(kind) or flop_registry.get(kind)
+        count = OWN.get(kind) or flop_registry.get(kind)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
         return out
+
+    def once(self, checkpoint: Callable) -> Callable:
+        """`torch.utils.checkpoint.checkpoint` or its like; what it calls again in the backward pass is not counted."""
+
+        def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
+            again = False
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal again
+                before, repeated, again = self.total, again, True
+                try:
+                    return function(*args, **kwargs)
+                finally:  # an exception, too, ends the second call: once all that the backward pass needs is there
+                    if repeated:
+                        self.total = before
+
+            return checkpoint(call, *args, **kwargs)
+
+        return checkpointed
+
+
+CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
+"""Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
+
+
+@contextmanager
+def _counted_once(model: torch.nn.Module | None, counter: _Counter) -> Iterator[None]:
+    """What the layers of the model compute again in the backward pass is computed, and not counted."""
+    layers = [] if model is None else [vars(module) for module in model.modules()]
+    held = [(layer, name, layer[name]) for layer in layers for name in CHECKPOINTING if name in layer]
+    for layer, name, checkpoint in held:
+        layer[name] = counter.once(checkpoint)
+    try:
+        yield
+    finally:
+        for layer, name, checkpoint in held:
+            layer[name] = checkpoint
 
 
 class StepFlops:
     """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
 
-    Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as two.
-    Element-wise work is not, which for a Mamba's scan is a part that counts for time. Padding counts as computed.
+    Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as
+    two. Padding counts as computed. Element-wise work does not, which for a Mamba's scan is a part that matters for
+    time. Nor does what activation (gradient) checkpointing computes again: the FLOPs are the model's, and their share
+    of the peak is MFU, not HFU. The counted step is checkpointed like all others, or it might not fit into memory.
     """
 
     def __init__(self) -> None:
         self.per_row: float | None = None
 
     @contextmanager
-    def counting(self, rows: int) -> Iterator[None]:
-        """Count what runs within, forward and backward of `rows` rows; once."""
+    def counting(self, rows: int, model: torch.nn.Module | None = None) -> Iterator[None]:
+        """Count what runs within, forward and backward of `rows` rows; once.
+
+        `model` is the one whose checkpointed activations are not to count twice; None: there are none.
+        """
         if self.per_row is not None:
             yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
-        with eager, _Counter() as counter:
+        with eager, _Counter() as counter, _counted_once(model, counter):
             yield
         self.per_row = counter.total / rows
 

@@ -34,7 +34,7 @@ class MeasuredTrainer(SteadyTrainer):
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As in `transformers.Trainer`; counts the FLOPs of the first one."""
-        with self._flops.counting(len(inputs["input_ids"])):
+        with self._flops.counting(len(inputs["input_ids"]), model):
             loss = super().training_step(model, inputs, *args, **kwargs)
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
         return loss

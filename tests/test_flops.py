@@ -1,10 +1,14 @@
-"""FLOPs of a step: would catch a count without the backward pass, without attention, or without an objective's own modules."""
+"""FLOPs of a step: would catch a count without the backward pass, attention, or an objective's own modules."""
 
 import contextlib
 
 import pytest
 import torch
 from small_models import SMALL
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.utils.checkpoint import checkpoint
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
+from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from nt_failures.flops import StepFlops
 from nt_failures.objectives import MultiTokenHeads, NextToken
@@ -19,12 +23,16 @@ TRUNK = 6 * COLUMNS * BLOCK + 6 * 2 * COLUMNS * COLUMNS * WIDTH
 UNEMBEDDING = 6 * ANSWER * WIDTH * VOCABULARY
 
 
-def trained(model, objective, rows, folder, **options):
+def build(model, objective, rows, folder, **options):
     model.set_attn_implementation("eager")
     arguments = ObjectiveTrainingArguments(
         str(folder), use_cpu=True, per_device_train_batch_size=ROWS, save_strategy="no", disable_tqdm=True, **options
     )
-    trainer = ObjectiveTrainer(model.train(), arguments, objective=objective, train_dataset=rows)
+    return ObjectiveTrainer(model.train(), arguments, objective=objective, train_dataset=rows)
+
+
+def trained(*args, **options):
+    trainer = build(*args, **options)
     trainer.train()
     return trainer.state.total_flos
 
@@ -68,8 +76,8 @@ def test_counting_does_not_stop_compilation(tiny_model, tokenized, tmp_path):
 
 @pytest.mark.parametrize("family", SMALL)
 def test_counting_changes_nothing(family, tiny_model, examples):
-    """torch's own counter splits operations such as `silu_backward` up: the last bit of a gradient then depends on whether
-    a step is the first one of its process, and a resumed run ends with other weights."""
+    """torch's own counter splits operations such as `silu_backward` up: the last bit of a gradient then depends on
+    whether a step is the first one of its process, and a resumed run ends with other weights."""
     batch = NextToken(pad_token_id=14).collate(examples)
     gradients = []
     for flops in (StepFlops(), None):
@@ -78,6 +86,110 @@ def test_counting_changes_nothing(family, tiny_model, examples):
             NextToken(pad_token_id=14).loss(model, batch).sum.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+def counted(work):
+    flops = StepFlops()
+    with flops.counting(rows=1):
+        work()
+    return flops.per_row
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "forward"),
+    [
+        ("Conv1d", {}, 3 * 6 * 8 * (7 * 4)),  # rows, positions of the output, out x in channels, kernel
+        ("Conv1d", {"groups": 4}, 3 * 6 * 8 * (1 * 4)),  # depthwise in a multiple
+        ("Conv1d", {"groups": 2, "stride": 2, "padding": 3}, 3 * 6 * 8 * (2 * 4)),
+        ("ConvTranspose1d", {}, 3 * 9 * 8 * (7 * 4)),  # positions of the input
+        ("ConvTranspose1d", {"groups": 4}, 3 * 9 * 8 * (1 * 4)),
+    ],
+)
+def test_convolution_by_hand(kind, options, forward):
+    """Catches: the gradient of a grouped convolution's weight counted as if each channel met all others (as torch 2.13
+    does); one of an input counted that nothing asked for."""
+    channels = 4 if "groups" in options else 7
+    layer = getattr(torch.nn, kind)(channels, 8, kernel_size=4, **options)
+    x = torch.randn(3, channels, 9)
+    multiplied = 2 * forward
+    assert counted(lambda: layer(x)) == multiplied
+    assert counted(lambda: layer(x).sum().backward()) == 2 * multiplied
+    assert counted(lambda: layer(x.clone().requires_grad_()).sum().backward()) == 3 * multiplied
+
+
+def test_mamba_by_hand(tiny_model, tokenized, tmp_path):
+    """Catches: the depthwise convolution of Mamba counted as a dense one, which nearly doubles 12 x 384's FLOPs."""
+    inner, states, step_rank, kernel = 2 * WIDTH, 4, 1, 4
+    weights = WIDTH * 2 * inner + inner * (step_rank + 2 * states) + step_rank * inner + inner * WIDTH
+    convolution = (COLUMNS + kernel - 1) * inner * kernel  # padded on both sides; what is behind the end is cut off
+    scan = COLUMNS * inner * states  # the product with C
+    found = trained(tiny_model("mamba"), NextToken(pad_token_id=14), tokenized, tmp_path, max_steps=1)
+    assert found == ROWS * (6 * (COLUMNS * weights + convolution + scan) + UNEMBEDDING)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize(
+    ("family", "objective"), [("gpt2", NextToken), ("gpt2", MultiTokenHeads), ("mamba", NextToken)]
+)
+def test_what_checkpointing_computes_again_does_not_count(
+    family, objective, reentrant, tiny_model, tokenized, tmp_path
+):
+    """Catches: hardware FLOPs counted as the model's; checkpointing off on the counted step or behind it."""
+    options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": reentrant}}
+    found, passes = [], []
+    for chosen in ({}, options):
+        model = tiny_model(family, size="2x16")
+        layer = next(module for module in model.modules() if isinstance(module, GPT2MLP | MambaMixer))
+        layer.register_forward_pre_hook(lambda *_: passes.append(len(found)))
+        found.append(trained(model, objective(pad_token_id=14), tokenized, tmp_path, max_steps=2, **chosen))
+    assert found[0] == found[1] > 0
+    assert passes == [0, 0, 1, 1, 1, 1]  # both steps computed it again, the counted one and the next
+
+
+def test_what_fsdps_wrapper_computes_again_does_not_count(tiny_model, examples):
+    """Catches: the same under `fsdp_activation_checkpointing`, which leaves transformers' own alone."""
+    found = []
+    for wrap in (lambda block: block, checkpoint_wrapper):
+        model, flops = tiny_model("gpt2", size="2x16").train(), StepFlops()
+        model.transformer.h = torch.nn.ModuleList(map(wrap, model.transformer.h))
+        objective = NextToken(pad_token_id=14)
+        with flops.counting(32, model):
+            objective.loss(model, objective.collate(examples)).sum.backward()
+        found.append(flops.per_row)
+    assert found[0] == found[1]
+
+
+def test_counting_leaves_checkpointing_as_it_was(tiny_model, tokenized, tmp_path):
+    """Catches: other weights or dropout by the counted step; layers that keep the counter or checkpoint no more."""
+    weights = []
+    for counted_before in (None, 1.0):  # then nothing is counted in training
+        model = tiny_model("gpt2")
+        for dropout in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
+            dropout.p = 0.1
+        options = {"gradient_checkpointing": True, "max_steps": 3}
+        trainer = build(model, NextToken(pad_token_id=14), tokenized, tmp_path, **options)
+        trainer._flops.per_row = counted_before
+        trainer.train()
+        weights.append(model.state_dict())
+        block = model.transformer.h[0]
+        assert block.gradient_checkpointing
+        assert block._gradient_checkpointing_func.func is checkpoint
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_an_error_leaves_no_counter_behind(tiny_model):
+    """Catches: a run that goes on after an out-of-memory error of its first step with a counter in its layers."""
+    model = tiny_model("gpt2")
+    model.gradient_checkpointing_enable()
+
+    def step():
+        with StepFlops().counting(32, model):
+            assert model.transformer.h[0]._gradient_checkpointing_func.__name__ == "checkpointed"
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        step()
+    assert model.transformer.h[0]._gradient_checkpointing_func.func is checkpoint
 
 
 def test_nothing_counted_yet():
