@@ -134,7 +134,7 @@ def _model_or_adapter(
     if adapter is None:
         return _model(name_or_path, revision, options)
     saved, file = adapter
-    base = str(saved.get("base_model_name_or_path"))
+    base = lora.base_of(saved, name_or_path)
     try:
         model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
     except OSError as error:

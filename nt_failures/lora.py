@@ -32,6 +32,10 @@ OURS = ("task_type", "peft_type", "base_model_name_or_path", "revision", "infere
 """Fields of peft's LoraConfig that are set here."""
 INITS = (True, False, "gaussian")
 """Ways to begin that leave the base model as it is on disk; pissa, olora and others change it."""
+DROPOUT = ("dropout", "pdrop", "layerdrop")
+"""Parts of the names of config fields that count in training alone."""
+CHANGED = " as config_overrides changed it"
+"""Behind the base model's name where an adapter must not be loaded onto what has that name: no path, and no Hub id."""
 
 
 def configuration(options: Mapping[str, Any]) -> "LoraConfig":
@@ -55,8 +59,12 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
         raise ValueError(f"lora: {error}") from error
 
 
-def check(options: Mapping[str, Any] | None, model: str) -> None:
-    """Raise ValueError for what cannot work, before anything is loaded: peft missing, a wrong field, no base model."""
+def check(options: Mapping[str, Any] | None, model: str, overrides: Mapping[str, Any], merge: bool) -> None:
+    """Raise ValueError for what cannot work, before anything is loaded.
+
+    That is: peft missing, a wrong field, no base model, or one that `config_overrides` change where no `merge` at the end
+    writes them down: an adapter names its base, which whoever loads it reads as it is on disk.
+    """
     if options is None:
         return
     configuration(options)
@@ -65,9 +73,25 @@ def check(options: Mapping[str, Any] | None, model: str) -> None:
             f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, or "
             "leave lora out."
         )
+    if (changed := _changed(overrides)) and not merge:
+        raise ValueError(
+            f"config_overrides: {', '.join(changed)} would make another model of {model!r} than an adapter is loaded onto "
+            "later, so only dropout may be changed beside lora; add --merge_adapter true, which saves a whole model with its "
+            "config, or leave them out."
+        )
 
 
-def add(model: PreTrainedModel, options: Mapping[str, Any], tokens: Iterable[int] = ()) -> None:
+def _changed(overrides: Mapping[str, Any]) -> list[str]:
+    """Names of the overrides without which a model answers otherwise."""
+    return sorted(name for name in overrides if not any(word in name for word in DROPOUT))
+
+
+def add(
+    model: PreTrainedModel,
+    options: Mapping[str, Any],
+    tokens: Iterable[int] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
     """Freeze a checkpoint's weights and put a new adapter into the model.
 
     Args:
@@ -75,6 +99,8 @@ def add(model: PreTrainedModel, options: Mapping[str, Any], tokens: Iterable[int
         options: fields of peft's LoraConfig. Without `target_modules` peft chooses them for gpt2, gpt_neox and llama.
         tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that the
             checkpoint does not have always are, and are saved: they would come back as other random numbers.
+        overrides: the `config_overrides` that it was loaded with. If they change more than dropout, what is saved before a
+            merge names a base model that nobody finds, so that it is not loaded onto the unchanged one.
 
     Raises:
         ValueError: peft is missing, or no layer has a name of `target_modules`.
@@ -98,7 +124,8 @@ def add(model: PreTrainedModel, options: Mapping[str, Any], tokens: Iterable[int
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # beside a base in bfloat16, too: small steps are not lost
     folder = Path(model.name_or_path)
-    config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else model.name_or_path
+    base = str(folder.resolve()) if folder.is_dir() else model.name_or_path
+    config.base_model_name_or_path = f"{base}{CHANGED}" if _changed(overrides or {}) else base
 
 
 def _vocabulary_layers(model: PreTrainedModel) -> list[str]:
@@ -148,13 +175,26 @@ def load_weights(model: PreTrainedModel, file: Path) -> None:
 
 
 def check_published(folder: Path) -> None:
-    """Raise ValueError for an adapter of a local folder, which nobody else has."""
-    base = read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path") if is_adapter(folder) else None
-    if base is not None and Path(base).is_dir():
+    """Raise ValueError for an adapter of a local folder, which nobody else has, and for one of a base model that was changed."""
+    if not is_adapter(folder):
+        return
+    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
+    if Path(base).is_dir():
         raise ValueError(
             f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train with "
             "--merge_adapter true, which saves a whole model."
         )
+
+
+def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
+    """Folder or Hub id of the base model of a saved adapter; ValueError if that is nowhere as it was."""
+    base = str(saved.get("base_model_name_or_path"))
+    if base.endswith(CHANGED):
+        raise ValueError(
+            f"{name_or_path} holds an adapter of {base}, which nothing but the end of its run saves; finish that with --resume, "
+            "and take its whole, merged model."
+        )
+    return base
 
 
 def files_of(name_or_path: str, revision: str | None = None) -> tuple[dict[str, Any], Path] | None:

@@ -154,6 +154,19 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
                 f"the run in {str(folder)!r} began with {name}={began}, {so}; resume it with the arguments it began with, or "
                 "give --output_dir with another folder."
             )
+    if args.data.streaming:
+        _check_same_workers(before, after, folder)
+
+
+def _check_same_workers(before: dict[str, Any], after: dict[str, Any], folder: Path) -> None:
+    """A stream is divided among workers, which all skip to the checkpoint's step: of another number, to other rows."""
+    began, given = (values.get("dataloader_num_workers", 0) for values in (before, after))
+    if (began or 1) != (given or 1):  # a single worker reads as the process itself does
+        raise ValueError(
+            f"the run in {str(folder)!r} began with dataloader_num_workers={began}, and workers divide a stream, so with "
+            f"{given} it would go on with other rows, some of them seen already; resume it with --dataloader_num_workers "
+            f"{began}, or give --output_dir with another folder."
+        )
 
 
 def _arguments(path: Path) -> dict[str, dict[str, Any]]:

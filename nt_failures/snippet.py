@@ -23,8 +23,8 @@ tokenizer = AutoTokenizer.from_pretrained(name)
 model = AutoModelForCausalLM.from_pretrained(name)
 generate = pipeline("text-generation", model=model, tokenizer=tokenizer)
 {prompt}
-answer = generate(prompt, {length}return_full_text=False)[0]["generated_text"]
-print(answer){right}"""
+written = generate(prompt, {length}add_special_tokens=False, return_full_text=False)
+print(written[0]["generated_text"]){right}"""
 
 _REVERSED = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -6,12 +6,15 @@ import runpy
 import subprocess
 import sys
 
+import checkpoints
+import datasets
 import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
-from transformers import pipeline
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
 from nt_failures import arguments, card, report, runs, snippet
@@ -129,6 +132,41 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
     assert ("import nt_failures" in code) == (kind[0] == "teacherless")
 
 
+@pytest.fixture
+def adds_bos(tmp_path):
+    """Folder of an untrained Llama that answers each prompt with other tokens, and whose tokenizer begins texts with BOS."""
+    tokenizer = checkpoints.byte_level_bpe()
+    bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
+    processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, bos_id)])
+    tokenizer.backend_tokenizer.post_processor = processor
+    folder = checkpoints.write(tmp_path / "base", "llama", tokenizer, initializer_range=1.0)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight[bos_id] = 0  # the end token, too, which `generate` forbids inside an answer
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_bos, monkeypatch, capsys, tmp_path):
+    """Catches: a prompt that begins with a token that no training row had, as Llama's and Gemma's tokenizers put it."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    argv = [checkpoints.RECIPE, *checkpoints.SMALL, "--model", adds_bos, "--order", order, "--learning_rate", "0"]
+    checkpoints.STEPS["main"]([*argv, "--output_dir", str(tmp_path / "run")])
+    (code,) = blocks(ModelCard.load(tmp_path / "run" / "README.md").text, "python")
+    loaded = nt_failures.load(str(tmp_path / "run"))
+    prompt, _ = snippet.instance(checkpoints.TASK)
+    with_bos, without = (loaded.tokenizer(prompt, add_special_tokens=add).input_ids for add in (True, False))
+    assert with_bos == [loaded.tokenizer.bos_token_id, *without]
+    length = loaded.model.generation_config.max_new_tokens
+    answers = [loaded.objective.decode(loaded.model, torch.tensor([ids]), length)[0] for ids in (with_bos, without)]
+    assert answers[0].tolist() != answers[1].tolist()
+    monkeypatch.chdir(tmp_path / "run")
+    capsys.readouterr()
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == loaded.tokenizer.decode(answers[1]) + "\n"
+
+
 def test_the_card_says_how_to_ask_and_how_to_read(read):
     """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed in another way."""
     _, page, _ = read("next_token", "forward")
@@ -175,7 +213,8 @@ def test_a_pipeline_answers_every_prompt_as_we_decode(read):
     texts = {name: text.to_list() for name, text in TASK.render(columns).items()}
     loaded = nt_failures.load(str(folder))
     generate = pipeline("text-generation", model=str(folder))
-    answers = [a[0]["generated_text"] for a in generate(texts["prompt"], return_full_text=False, batch_size=8)]
+    as_shown = {"add_special_tokens": False, "return_full_text": False}
+    answers = [a[0]["generated_text"] for a in generate(texts["prompt"], **as_shown, batch_size=8)]
     ids = torch.tensor(encode_rows(loaded.tokenizer, texts["prompt"], texts["completion"])["prefix_ids"])
     assert answers == loaded.tokenizer.batch_decode(loaded.objective.decode(loaded.model, ids, 4))
 

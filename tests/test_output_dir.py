@@ -286,6 +286,28 @@ def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
         claim(arguments(earlier, "--resume", *flags))
 
 
+def resumed(earlier, began, *now):
+    """The checkpoint with which a run that began with the flags `began` goes on with the flags `now`."""
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *began).to_dict()), encoding="utf-8")
+    return claim(arguments(earlier, "--resume", "--max_steps", "50", *now)).split("/")[-1]
+
+
+@pytest.mark.parametrize(("began", "now"), [("0", "2"), ("2", "0"), ("2", "4")])
+def test_a_resumed_stream_is_divided_as_it_was(earlier, began, now):
+    """Catches: rows of a stream that are trained on twice, and others never, by workers that divide it anew."""
+    before, after = (["--streaming", "--dataloader_num_workers", number] for number in (began, now))
+    rule = f"_workers={began}, and workers divide a stream, so with {now} .* other rows"
+    with pytest.raises(ValueError, match=f"{rule}.*; resume it with --dataloader_num_workers {began}, or give"):
+        resumed(earlier, before, *after)
+    assert resumed(earlier, before, *before) == "checkpoint-10"
+
+
+def test_workers_that_change_no_row_may_be_changed(earlier):
+    """Catches: a refusal where the rows are fixed, or one worker reads what the process itself would."""
+    assert resumed(earlier, [], "--dataloader_num_workers", "2") == "checkpoint-10"
+    assert resumed(earlier, ["--streaming"], "--streaming", "--dataloader_num_workers", "1") == "checkpoint-10"
+
+
 def test_a_run_that_stopped_when_solved_is_finished(earlier):
     """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than --max_steps."""
     flags = ["--max_steps", "40", "--stop_when_solved", "2"]

@@ -178,6 +178,46 @@ def test_from_command_to_card_and_diagnosis(merge, base, tmp_path, monkeypatch, 
     assert "trained" in capsys.readouterr().out
 
 
+RELU = ("--config_overrides", '{"activation_function": "relu", "resid_pdrop": 0}')
+REFUSED = (
+    r"^config_overrides: activation_function would make another model .* only dropout may .*; add --merge_adapter true"
+)
+
+
+def test_a_changed_base_model_is_merged_or_not_loaded(build, base, tmp_path):
+    """Catches: an adapter beside one function that is loaded onto another, by us or by peft: a checkpoint, or a merge undone."""
+    lora.check({"r": 4}, base(), {"activation_function": "relu"}, merge=True)
+    steps = (*RELU, "--save_strategy", "steps", "--save_steps", "2")
+    trainer = build(*steps)
+    trainer.train()
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    refused = f"{checkpoint} holds an adapter of {base()} as config_overrides changed it, .*; finish that with --resume"
+    for read in (load, lambda folder: push_run(folder, "tester/adapter")):
+        with pytest.raises(ValueError, match=refused):
+            read(str(checkpoint))
+    with pytest.raises(OSError, match=f"'{base()} as config_overrides changed it'"):  # and no look at the Hub
+        AutoPeftModelForCausalLM.from_pretrained(checkpoint)
+    again = build(*steps, folder="again")
+    again.train(resume_from_checkpoint=str(checkpoint))
+    lora.merge(again.model)
+    again.save_model()
+    loaded = load(str(tmp_path / "again")).model
+    assert loaded.config.activation_function == "relu"
+    torch.testing.assert_close(logits(loaded, 8), logits(trainer.model, 8), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_may_be_changed_beside_an_adapter(build, base, tmp_path):
+    """Catches: the README's way to turn dropout off refused, or an adapter of such a run that cannot be loaded."""
+    overrides = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
+    lora.check({"r": 4}, base(), overrides, merge=False)
+    trainer = build("--config_overrides", json.dumps(overrides))
+    trainer.train()
+    trainer.save_model()
+    expected = logits(trainer.model, 8)
+    assert torch.equal(logits(load(str(tmp_path / "run")).model, 8), expected)
+    torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "run"), 8), expected)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -185,6 +225,7 @@ def test_from_command_to_card_and_diagnosis(merge, base, tmp_path, monkeypatch, 
         (["--lora", '{"init_lora_weights": "pissa"}'], "'pissa' changes the base model's weights"),
         (["--lora", "{}", "--model", "gpt2-2x16"], "'gpt2-2x16' has none; give --model a folder or Hub id"),
         (["--merge_adapter", "true"], "merge_adapter has no adapter to merge; give --lora"),
+        (["--lora", "{}", "--optimizer", "adamw", *RELU], REFUSED),
         (["--lora", "{}", "--push_to_hub", "true"], "would be of no use on the Hub.*add --merge_adapter true"),
     ],
 )
