@@ -61,6 +61,8 @@ class ObjectiveTrainer(SavingTrainer):
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = RepeatableCollate(objective.collate, args.seed)
         kwargs.setdefault("data_collator", collate)
+        answers = functools.partial(collate_answers, objective=objective)
+        self._collate_answers = RepeatableCollate(answers, args.seed)  # the same weights have the same loss
         super().__init__(model, args, **kwargs)
         self.add_callback(collate)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
@@ -142,9 +144,7 @@ class ObjectiveTrainer(SavingTrainer):
 
     @contextlib.contextmanager
     def _collating_answers(self) -> Iterator[None]:
-        collate = self.data_collator
-        answers = functools.partial(collate_answers, objective=self.objective)
-        self.data_collator = RepeatableCollate(answers, self.args.seed)  # one loss for the same weights
+        collate, self.data_collator = self.data_collator, self._collate_answers
         try:
             yield
         finally:
