@@ -62,7 +62,7 @@ def fit(
     _, cell_N, runs_C = np.unique(design_NP, axis=0, return_inverse=True, return_counts=True)
     weights_RN = _resample(cell_N.ravel(), replicates, np.random.default_rng(seed))
     usable_R = np.array([identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
-    usable_R[1:] &= len(design_NP) > len(runs_C)  # one run a cell: nothing to resample
+    usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
     # The variance among n resampled runs is (n - 1) / n of what it is among n new ones. Intervals of 95 % then cover 90 % at 3.

@@ -116,6 +116,16 @@ def test_no_figure_without_an_interval():
     )
 
 
+def test_no_interval_where_one_graph_has_one_run():
+    """Catches: an interval without width for the factor that only this graph tells, as a map that was stopped half-way has it."""
+    made = grown("next_token", 3)
+    graphs = sorted({each.graph for each in made})
+    stopped = [each for each in made if each.graph != graphs[-1] or each.seed == 0]
+    assert "| next_token | muon | 15 of 15 | x " in delay.markdown(made, "x")
+    unknown = "not identified | not identified | not identified |"
+    assert f"| next_token | muon | 13 of 13 | {unknown}" in delay.markdown(stopped, "x")
+
+
 def test_tables_say_what_is_a_bound_and_what_is_not_known():
     """Catches: a censored median without its sign, a ratio of two growths where one is unknown."""
     text = delay.markdown(grown("next_token", 30, budget=4000) + grown("cure", 1.2), "next_token")
