@@ -1,7 +1,6 @@
-"""Models: a new one of a family and size (families.py), or a checkpoint; and what a model can do."""
+"""Models: a new one of a family and size (families.py), or a checkpoint."""
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nt_failures import mamba_scan, masks
+from nt_failures import mamba_scan
 from nt_failures.families import FAMILIES, SIZE
 from nt_failures.finder import shown
 
-CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
-"""What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
-
-MASKED_ATTENTION = ("eager", "sdpa")
-"""Attention implementations of transformers that take a mask of any form; flash attention knows causal and padding alone."""
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of peft (lora.py), where a checkpoint has config.json and model.safetensors."""
 
@@ -179,39 +173,6 @@ def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eo
         pad_token_id=pad_token_id,
         eos_token_id=eos_token_id,
     )
-
-
-def capabilities(model: PreTrainedModel) -> frozenset[str]:
-    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape, nor has flash attention.
-
-    Of the families that this library makes it is known; any other model is tried (`masks.obeyed`).
-    """
-    if model._is_stateful or model.config._attn_implementation not in MASKED_ATTENTION:
-        return frozenset({"hidden_states"})
-    if model.config.model_type in FAMILIES:
-        return frozenset(CAPABILITIES)
-    mask, later = masks.obeyed(model)
-    return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
-
-
-def check_needs(objective: Any, model: PreTrainedModel) -> None:
-    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
-    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
-    if missing:
-        raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
-            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
-        )
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
-            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
-        )
-
-
-def _named(model: PreTrainedModel) -> str:
-    kind = type(model).__name__
-    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"
 
 
 def parameter_count(model: torch.nn.Module) -> int:

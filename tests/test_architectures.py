@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nt_failures import finder
+from nt_failures.capabilities import capabilities
 from nt_failures.families import FAMILIES
 from nt_failures.loading import load
-from nt_failures.models import capabilities
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 

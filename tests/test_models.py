@@ -1,8 +1,6 @@
 """Models: sizes by name, checkpoints, errors before training, and that generation answers with the right length."""
 
-import dataclasses
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -10,14 +8,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipe
 
 from nt_failures.arguments import read_recipe
 from nt_failures.families import FAMILIES, from_scratch
-from nt_failures.models import (
-    capabilities,
-    check_needs,
-    load_model,
-    parameter_count,
-    set_answer_length,
-)
-from nt_failures.objectives import NextToken
+from nt_failures.models import load_model, parameter_count, set_answer_length
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import add_tokens, word_level_tokenizer
 
@@ -164,38 +155,6 @@ def test_last_columns_of_the_logits(tiny_model, family):
     with torch.no_grad():
         whole = model(input_ids=ids).logits
         torch.testing.assert_close(model(input_ids=ids, logits_to_keep=3).logits, whole[:, 2:])
-
-
-@dataclasses.dataclass(frozen=True)
-class Shaped(NextToken):
-    """An objective that shapes the attention mask."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({"4d_mask", "hidden_states"})
-
-
-def test_needs_are_checked(tiny_model):
-    """Catches: an objective trained on a model that ignores its mask; an error that names one side only."""
-    for family in ("gpt2", "gpt_neox", "llama"):
-        check_needs(Shaped(), tiny_model(family))
-    for family, name in (("mamba", "MambaForCausalLM"), ("mamba2", "Mamba2ForCausalLM")):
-        with pytest.raises(ValueError, match=f"Shaped needs 4d_mask, which {name} does not offer"):
-            check_needs(Shaped(), tiny_model(family))
-        check_needs(NextToken(), tiny_model(family))
-        assert capabilities(tiny_model(family)) == {"hidden_states"}
-
-
-class Old(GPT2LMHeadModel):
-    """A causal LM of the time before `logits_to_keep`."""
-
-    def forward(self, input_ids=None, attention_mask=None, labels=None):
-        return super().forward(input_ids, attention_mask=attention_mask, labels=labels)
-
-
-def test_models_without_logits_to_keep():
-    """Catches: an unexpected keyword in the first training step."""
-    model = Old(GPT2Config(n_layer=1, n_embd=4, n_head=1, vocab_size=4, n_positions=4))
-    with pytest.raises(ValueError, match=r"Old\.forward takes no logits_to_keep"):
-        check_needs(NextToken(), model)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "mamba"])

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from nt_failures import attached, finder, mamba_scan
+from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs
 from nt_failures.layout import IGNORE
-from nt_failures.models import CAPABILITIES, capabilities, check_needs
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
 from nt_failures.tasks.base import Task
 

@@ -55,7 +55,7 @@ def test_a_new_folder(tmp_path, exists):
     args = arguments(folder, "--seed", "3")
     assert claim(args) is None
     assert set(content(folder)) == {"arguments.json"}
-    assert json.loads(content(folder)["arguments.json"]) == args.to_dict()
+    assert json.loads(content(folder)["arguments.json"]) == {**args.to_dict(), "processes": 1}
 
 
 def test_an_earlier_run_is_refused(earlier):
@@ -71,7 +71,7 @@ def test_a_run_that_never_began_blocks_no_other(tmp_path):
     claim(arguments(tmp_path / "run", "--seed", "1"))
     again = arguments(tmp_path / "run", "--seed", "2")
     assert claim(again) is None
-    assert json.loads(content(tmp_path / "run")["arguments.json"]) == again.to_dict()
+    assert json.loads(content(tmp_path / "run")["arguments.json"]) == {**again.to_dict(), "processes": 1}
 
 
 def test_an_earlier_run_is_replaced_whole(earlier):
@@ -284,6 +284,17 @@ def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
     """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
     with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.* go on with other rows .*; resume it with the"):
         claim(arguments(earlier, "--resume", *flags))
+
+
+def test_a_resumed_run_has_as_many_processes(earlier):
+    """Catches: a job that a cluster gives fewer GPUs, with smaller steps, some rows seen twice and some never."""
+    written = {**arguments(earlier).to_dict(), "processes": 2}
+    (earlier / "arguments.json").write_text(json.dumps(written), encoding="utf-8")
+    rule = "began in 2 processes, which share each step's rows, so in 1 .* other rows"
+    with pytest.raises(ValueError, match=f"{rule} .*; resume it with accelerate launch --num_processes 2, or give"):
+        claim(arguments(earlier, "--resume", "--max_steps", "50"))
+    (earlier / "arguments.json").write_text(json.dumps({**written, "processes": 1}), encoding="utf-8")
+    assert claim(arguments(earlier, "--resume", "--max_steps", "50")).endswith("checkpoint-10")
 
 
 def resumed(earlier, began, *now):

@@ -49,7 +49,7 @@ class Objective(abc.ABC):
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
     needs: ClassVar[frozenset[str]] = frozenset()
-    """what the model must offer, of `models.CAPABILITIES`"""
+    """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
     citation: ClassVar[str] = ""

@@ -1,11 +1,13 @@
-"""Whether a model honours a mask, by trying it: attention models do, those that mix columns otherwise or mask on their own do not."""
+"""What a model offers: attention models honour a mask, those that mix columns otherwise or mask on their own do not."""
+
+import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from nt_failures import masks
-from nt_failures.models import CAPABILITIES, capabilities, check_needs
+from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs, mask_obeyed
 from nt_failures.objectives import MaskedDiffusion, NextToken, Registers
 
 HEADS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -51,7 +53,7 @@ def test_a_model_is_tried(kind, model):
     made = model(kind)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    assert masks.obeyed(made) == OBEYED[kind]
+    assert mask_obeyed(made) == OBEYED[kind]
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(part.training for part in made.modules())
 
@@ -76,4 +78,36 @@ def test_a_model_without_weights_is_not_tried():
     """Catches: a crash where the weights come later, as with FSDP."""
     config = AutoConfig.for_model("opt", **MODELS["opt"], vocab_size=15)
     with torch.device("meta"):
-        assert masks.obeyed(AutoModelForCausalLM.from_config(config)) == (True, True)
+        assert mask_obeyed(AutoModelForCausalLM.from_config(config)) == (True, True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaped(NextToken):
+    """An objective that shapes the attention mask."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"4d_mask", "hidden_states"})
+
+
+def test_needs_are_checked(tiny_model):
+    """Catches: an objective trained on a model that ignores its mask; an error that names one side only."""
+    for family in ("gpt2", "gpt_neox", "llama"):
+        check_needs(Shaped(), tiny_model(family))
+    for family, name in (("mamba", "MambaForCausalLM"), ("mamba2", "Mamba2ForCausalLM")):
+        with pytest.raises(ValueError, match=f"Shaped needs 4d_mask, which {name} does not offer"):
+            check_needs(Shaped(), tiny_model(family))
+        check_needs(NextToken(), tiny_model(family))
+        assert capabilities(tiny_model(family)) == {"hidden_states"}
+
+
+class Old(GPT2LMHeadModel):
+    """A causal LM of the time before `logits_to_keep`."""
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None):
+        return super().forward(input_ids, attention_mask=attention_mask, labels=labels)
+
+
+def test_models_without_logits_to_keep():
+    """Catches: an unexpected keyword in the first training step."""
+    model = Old(GPT2Config(n_layer=1, n_embd=4, n_head=1, vocab_size=4, n_positions=4))
+    with pytest.raises(ValueError, match=r"Old\.forward takes no logits_to_keep"):
+        check_needs(NextToken(), model)
