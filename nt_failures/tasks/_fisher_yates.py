@@ -12,56 +12,69 @@ import numpy as np
 
 _POOL_BYTES = 2**20
 """Of the array that is shuffled at a time; more would leave the processor's cache."""
+_AT_ONCE = 2**15
+"""Numbers that are computed at a time: enough to make NumPy's calls worth while, few enough for the cache."""
 
 
 def picks(rng: np.random.Generator, n: int, high: int, k: int) -> Iterator[np.ndarray]:
-    """For j = 0 to k - 1, (n,) int64 numbers below high - j, in memory that the next row uses again.
+    """For draws j = 0 to k - 1, numbers below high - j: some rows (g, n) int64 at a time, in memory that the next ones use again.
 
     They are those of `rng.integers(0, high - j, n, np.uint32)` row by row: `bits * (high - j) >> 32` of 32 bits each
     (D. Lemire, Fast random integer generation in an interval, 2019). Where a number has to be drawn again, which
-    happens once in 2**32 / high or less, NumPy draws this row and those after it.
+    happens once in 2**32 / high or less, NumPy draws these rows and those after them.
     """
     before = rng.bit_generator.state
     halves = n % 2 == 0 and before.get("has_uint32") == 0 and sys.byteorder == "little"
-    wide = np.empty(n, dtype=np.uint64)
-    for j in range(k):
-        size = high - j
+    at_once = max(min(rows_at_once(n), k), 1)
+    wide, low = np.empty((at_once, n), dtype=np.uint64), np.empty((at_once, n), dtype=np.uint32)
+    sizes_K1 = np.arange(high, high - k, -1, dtype=np.uint64)[:, None]
+    for j in range(0, k, at_once):
+        size_G1 = sizes_K1[j : j + at_once]
+        g = len(size_G1)
         # A generator of 64 bits gives 32 of them as its low half, then its high one, unless one is left from before.
-        bits = rng.bit_generator.random_raw(n // 2).view(np.uint32) if halves else _bits(rng, n)
-        if (bits * np.uint32(size)).min(initial=2**32 - 1) < 2**32 % size:
+        bits = rng.bit_generator.random_raw(g * n // 2).view(np.uint32).reshape(g, n) if halves else _bits(rng, (g, n))
+        np.multiply(bits, size_G1.astype(np.uint32), out=low[:g])
+        if (low[:g].min(axis=1, initial=2**32 - 1) < 2**32 % size_G1[:, 0]).any():
             break
-        wide[:] = bits
-        wide *= np.uint64(size)
-        wide >>= 32
-        yield wide.view(np.int64)
+        wide[:g] = bits
+        wide[:g] *= size_G1
+        wide[:g] >>= 32
+        yield wide[:g].view(np.int64)
     else:
         return
     rng.bit_generator.state = before
     for again in range(k):
-        row = rng.integers(0, high - again, size=n, dtype=np.uint32)
+        row = rng.integers(0, high - again, size=(1, n), dtype=np.uint32)
         if again >= j:
             yield row.astype(np.int64)
 
 
-def _bits(rng: np.random.Generator, n: int) -> np.ndarray:
-    return rng.integers(0, 2**32, size=n, dtype=np.uint32)
+def _bits(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    return rng.integers(0, 2**32, size=shape, dtype=np.uint32)
+
+
+def rows_at_once(n: int) -> int:
+    """How many rows of n numbers are computed at a time."""
+    return max(1, _AT_ONCE // max(n, 1))
 
 
 def shuffle(pool: np.ndarray, rows: Iterable[np.ndarray], n: int) -> None:
     """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` with the one so many below it as row j says.
 
-    Columns of `pool` from n on are padding and stay.
+    `rows` come some at a time. Columns of `pool` from n on are padding and stay.
     """
     width = pool.shape[1]
-    flat = pool.reshape(-1)
-    column, where, taken = np.arange(n), np.empty(n, dtype=np.int64), np.empty(n, dtype=pool.dtype)
-    for j, row in enumerate(rows):
-        rest = flat[j * width :]
-        np.multiply(row, width, out=where, dtype=np.int64)
-        where += column
-        rest.take(where, out=taken, mode="clip")  # in range anyway; other modes copy `taken` once more
-        rest[where] = rest[:n]
-        rest[:n] = taken
+    rest, column, taken = pool.reshape(-1), np.arange(n), np.empty(n, dtype=pool.dtype)
+    scratch = np.empty((rows_at_once(n), n), dtype=np.int64)
+    for some in rows:
+        places = np.multiply(some, width, out=scratch[: len(some)])
+        places += column
+        for where in places:
+            head = rest[:n]
+            rest.take(where, out=taken, mode="wrap")  # in range anyway; `raise` would copy `taken` once more
+            rest[where] = head
+            head[:] = taken
+            rest = rest[width:]
 
 
 def shuffle_parts(
@@ -72,9 +85,9 @@ def shuffle_parts(
     if len(parts) == 1:
         yield parts[0], rows
         return
-    kept = [row.astype(np.uint16) for row in rows]
+    kept = [row.astype(np.uint16) for some in rows for row in some]
     for part in parts:
-        yield part, (row[part] for row in kept)
+        yield part, (row[None, part].astype(np.int64) for row in kept)
 
 
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
@@ -105,8 +118,11 @@ def _few_distinct(rows: Iterable[np.ndarray], n: int, k: int, dtype: np.dtype) -
     """
     entries = np.empty((k, 2, n), dtype=dtype)  # the entry that draw j picks, and entry j
     entries[:, 1] = np.arange(k, dtype=dtype)[:, None]
-    for j, row in enumerate(rows):
-        np.add(row, j, out=entries[j, 0], casting="unsafe")
+    j = 0
+    for some in rows:
+        steps_G1 = np.arange(j, j + len(some))[:, None]
+        np.add(some, steps_G1, out=entries[j : j + len(some), 0], casting="unsafe")
+        j += len(some)
     held = entries.copy()
     for j in range(k - 1):
         later = held[j + 1 :]
