@@ -22,6 +22,7 @@ import yaml
 
 from nt_failures import arguments, comparison, figures, grid, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
+from nt_failures.scoring import judged
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -140,9 +141,9 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
 def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
     ended = [run for run in runs if "diverged" not in run]
-    steps = [study.steps_to_solve(run["learning_curve"], metric=study.measure(run)) for run in ended]
+    steps = [study.steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
     solved = [step for step in steps if step is not None]
-    last = [run["learning_curve"][-1][study.measure(run)] for run in ended]
+    last = [judged(run["learning_curve"][-1], run["trained_positions"]) for run in ended]
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
@@ -158,9 +159,7 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
         raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
     groups = [{**group, "rate": rates[group["name"]]} for group in study.summarise(here, forms, diverged)]
-    table = comparison.table(groups)
-    if missing := sorted(set(forms) - {group["name"] for group in groups}):
-        table += f"\nWithout a finished run, so not in the table: {', '.join(missing)}.\n"
+    table = comparison.table(groups) + study.missing_note(forms, groups)
     (folder / "comparison.md").write_text(table, encoding="utf-8")
     figures.save(figures.time_to_solve(groups, title), folder / "comparison.png")
     print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")

@@ -98,7 +98,12 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     if not runs:
         raise ValueError(f"{args.output_dir} holds no finished run of this map; run without --only_report.")
     text = delay.markdown(runs, baseline)
-    if lost := [f"{run['recipe']} seed {run['seed']}" for run in results_file.read_diverged(results)]:
+    lost = [
+        f"{run['recipe']} seed {run['seed']}"
+        for run in results_file.read_diverged(results)
+        if (form := (run["recipe"], run["fingerprint"])) in forms and (form, run["seed"]) not in found
+    ]
+    if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
     figures.save(figures.delays(runs, baseline), args.output_dir / "delay.png")

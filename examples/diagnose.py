@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 import nt_failures as ntf
 from nt_failures import finder, report, runs
@@ -40,14 +42,15 @@ def main(argv: list[str]) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = choose_task(args, loaded.task)
     folder = choose_folder(args, task)
-    earlier = read_results(args.model) if loaded.described else {}
+    earlier = read_results(results_path(args.model)) if loaded.described else {}
     curve = earlier.get("learning_curve", ()) if loaded.task == task else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
     data = earlier.get("arguments", {}).get("data", {})
     stream = (data.get("dataset_seed", 0), data.get("overlap", "forbid"))
     held_out, train = runs.first_rows(task, "test", args.num_test, *stream), None
-    if loaded.task == task and earlier and seen_all(earlier["examples"], data["num_train"]):
+    drop_last = earlier.get("arguments", {}).get("training", {}).get("dataloader_drop_last", False)
+    if loaded.task == task and earlier and seen_all(earlier["examples"], data["num_train"], drop_last):
         train = runs.first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
@@ -119,10 +122,20 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
         )
 
 
-def read_results(model: str) -> dict:
-    """results.json of a run of ours, empty for any other model."""
-    path = Path(model) / runs.RESULTS_FILE
-    if not path.is_file():
+def results_path(model: str) -> Path | None:
+    """results.json of a run of ours, in its folder or on the Hub; None for any other model."""
+    if Path(model).is_dir():
+        path = Path(model) / runs.RESULTS_FILE
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(model, runs.RESULTS_FILE))
+    except EntryNotFoundError:
+        return None
+
+
+def read_results(path: Path | None) -> dict:
+    """What results.json says."""
+    if path is None:
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
     results = folder / "results.jsonl"
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
-    if args.only_report and not results.exists():
+    if args.only_report and not folder.is_dir():
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
     import_named(recipes, args.extra)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +97,13 @@ def import_named(recipes: list[Path], extra: list[str]) -> None:
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
     """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
-    records = results_file.read_results(results)
-    if not records:
+    records, diverged = results_file.read_results(results), results_file.read_diverged(results)
+    groups = study.summarise(records, forms, diverged)
+    if not groups and diverged:
+        raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
+    if not groups:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    groups = study.summarise(records, forms, results_file.read_diverged(results))
-    table = study.markdown_table(groups)
+    table = study.markdown_table(groups) + study.missing_note(forms, groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")
     print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")

@@ -115,8 +115,7 @@ def make_trainer(
         processing_class=tokenizer,
     )
     if args.training.stop_when_solved:
-        metric = "free/exact" if objective.trained_positions is None else "decision"
-        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, metric))
+        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer
 
 

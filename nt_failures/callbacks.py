@@ -13,6 +13,7 @@ from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.objectives.base import Objective
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import learning_curve
+from nt_failures.scoring import judged
 from nt_failures.tasks.base import Task
 
 
@@ -125,11 +126,11 @@ class StopWhenSolved(TrainerCallback):
 
     Args:
         evaluations: how many in a row; one alone may be luck.
-        metric: of `ObjectiveTrainer.evaluate`, without the prefix.
+        trained: positions that alone are trained and judged, from 1; None: exact answers are.
     """
 
-    def __init__(self, evaluations: int, metric: str = "free/exact"):
-        self.evaluations, self.metric = evaluations, metric
+    def __init__(self, evaluations: int, trained: Sequence[int] | None = None):
+        self.evaluations, self.trained = evaluations, trained
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop, if this evaluation is the one."""
@@ -138,7 +139,7 @@ class StopWhenSolved(TrainerCallback):
 
     def solved(self, state: TrainerState) -> bool:
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
-        last = [entry[self.metric] for entry in learning_curve(state)[-self.evaluations :]]
+        last = [judged(entry, self.trained) for entry in learning_curve(state)[-self.evaluations :]]
         return len(last) == self.evaluations and all(share >= SOLVED_AT for share in last)
 
 

@@ -60,7 +60,9 @@ def introduction(run: Run) -> str:
     )
     if objective.trained_positions is not None:
         places = ", ".join(map(str, objective.trained_positions))
-        text += f" Only position {places} of the answer was trained: judge it by the decision, not by whole answers."
+        text += (
+            f" Only position {places} of the answer was trained: judge it by what is right there, not by whole answers."
+        )
     return text
 
 

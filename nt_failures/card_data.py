@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,9 @@ def eval_results(run: Run, dataset: str | None) -> list[EvalResult]:
 
 
 def _result(name: str, value: float, n: int | None, where: Mapping[str, Any]) -> EvalResult:
-    kind = {"loss": "loss", "chance": "chance"}.get(name, "exact_match" if name.endswith("/exact") else "accuracy")
-    counted = n is not None and kind in ("exact_match", "accuracy")
+    share = re.fullmatch(r"decision|(forced|free|parallel)/(exact|position_\d+)|cheat/\w+_rate", name)
+    kind = name if share is None else "exact_match" if name.endswith("/exact") else "accuracy"
+    counted = n is not None and share is not None
     args = {"n": n, "interval_95": list(wilson(value * n, n))} if counted else None
     number = value if math.isfinite(value) else str(value)  # JSON, in which the Hub keeps it, has no NaN
     return EvalResult(metric_type=kind, metric_value=number, metric_name=name, metric_args=args, **where)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
 
 from nt_failures import finder, sums
 from nt_failures.diagnosis import Budget
@@ -92,14 +94,32 @@ def budget_of(trainer: Trainer) -> Budget:
     args, state = trainer.args, trainer.state
     best = args.load_best_model_at_end and state.best_model_checkpoint is not None
     steps = state.best_global_step if best else state.global_step
-    per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, steps * per_step, flops or None)
+    return Budget(steps, _examples(trainer, steps), flops or None)
 
 
-def seen_all(examples: int, num_train: int | None) -> bool:
-    """Whether training saw each of its instances; only then are they what a model could have memorised."""
-    return num_train is not None and examples >= num_train
+def _examples(trainer: Trainer, steps: int) -> int:
+    """Rows that so many steps were trained on. The last batch of an epoch may be short, or dropped."""
+    args = trainer.args
+    batch = args.train_batch_size * args.world_size
+    per_step = batch * args.gradient_accumulation_steps
+    if not has_length(trainer.train_dataset):
+        return steps * per_step
+    rows = len(trainer.train_dataset)
+    if args.dataloader_drop_last:
+        rows = rows // batch * batch
+    elif args.world_size > 1:  # every process gets a full batch, filled up with the epoch's first rows
+        rows = math.ceil(rows / batch) * batch
+    epochs, rest = divmod(steps, max(math.ceil(rows / per_step), 1))
+    return epochs * rows + min(rest * per_step, rows)
+
+
+def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
+    """Whether training saw each of its instances; only then are they what a model could have memorised.
+
+    With `dataloader_drop_last` nobody knows which rows were dropped from every epoch, so the answer is no.
+    """
+    return num_train is not None and examples >= num_train and not drop_last
 
 
 def learning_curve(state: TrainerState) -> list[dict[str, float]]:

@@ -96,11 +96,12 @@ def findings(found: Mapping[str, Any]) -> list[str]:
         found[name] for name in ("forced_vs_free", "decision_token", "clever_hans", "learning_order")
     )
     n = measured["n"]
-    lines = [
-        f"exact paths: {percent(measured['exact'], n).strip()}; snowballing would predict "
-        f"{measured['snowball_prediction']:.1%} (the product of all forced accuracies), "
-        f"{measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
-    ]
+    lines = [f"exact paths: {percent(measured['exact'], n).strip()}"]
+    if measured["snowball_prediction"] is not None:
+        lines[0] += (
+            f"; snowballing would predict {measured['snowball_prediction']:.1%} (the product of all forced accuracies), "
+            f"{measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
+        )
     if measured["errors"]:
         lines.append(
             f"of {measured['errors']:,} wrong answers, {measured['first_error_at_decision']:.1%} go wrong first at the "

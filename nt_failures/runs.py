@@ -104,7 +104,7 @@ def diagnosis_of(
     stream = (data.dataset_seed, data.overlap)
     held_out = first_rows(task, "test", min(data.num_test, DIAGNOSIS_ROWS), *stream)
     train = None
-    if seen_all(budget.examples, data.num_train):
+    if seen_all(budget.examples, data.num_train, args.training.dataloader_drop_last):
         train = first_rows(task, "train", min(data.num_train, DIAGNOSIS_ROWS), *stream)
     found = diagnose(predictor, task, held_out, train, curve, budget)
     evidence = Evidence(

@@ -1,16 +1,20 @@
 """Counting on token ids: exact, per position, first error; and intervals. NumPy only."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 # Shapes: n rows, T target tokens. Ids and positions are in the task's own order; -100 marks empty columns.
 
 IGNORE = -100
+Z975 = 1.959964
+"""Standard normal, 97.5 % quantile."""
+_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t, 97.5 % quantile, 1 to 10 degrees of freedom."""
 
 
-def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: float, n: int, z: float = Z975) -> tuple[float, float]:
     """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22). (0, 1) for n = 0.
 
     ValueError unless `successes` lies in 0..n.
@@ -23,6 +27,14 @@ def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def t975(degrees: int) -> float:
+    """Student's t, 97.5 % quantile; beyond a table its expansion around the normal quantile, right to 0.002."""
+    if degrees <= len(_T975):
+        return _T975[degrees - 1]
+    z = Z975
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def right_positions(predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -51,6 +63,17 @@ def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, posi
         for k, share in enumerate(right_positions(predicted, target, positions).mean(axis=0), start=1):
             metrics[f"{way}/position_{k}"] = float(share)
     return metrics
+
+
+def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float:
+    """The share that a run is judged by: exact paths, or the worst of the positions that alone were trained.
+
+    Args:
+        metrics: of `ObjectiveTrainer.evaluate`, without a prefix.
+        trained: positions, from 1; None for all.
+    """
+    shares = [metrics[name] for k in trained or () if (name := f"forced/position_{k}") in metrics]
+    return float(np.min(shares)) if shares else metrics["free/exact"]
 
 
 def share(value: float) -> str:

@@ -3,30 +3,21 @@
 import html
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures import finder
 from nt_failures.diagnosis.verdict import SOLVED_AT
-from nt_failures.records import seen_all
-from nt_failures.scoring import share, wilson
-
-_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t, 97.5 % quantile, 1 to 10 degrees of freedom."""
-
-
-def measure(run: Mapping[str, Any]) -> str:
-    """The metric that a run is judged by: exact paths, or the decision where nothing else was trained."""
-    return "free/exact" if run["trained_positions"] is None else "decision"
+from nt_failures.scoring import judged, share, t975, wilson
 
 
 def steps_to_solve(
-    curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT, metric: str = "free/exact"
+    curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT, trained: Sequence[int] | None = None
 ) -> int | None:
-    """First evaluation from which the metric stays at or above the threshold; None if it never does."""
+    """First evaluation from which the share that a run is judged by stays at or above the threshold; None if it never does."""
     found = None
     for entry in curve:
-        if not entry[metric] >= threshold:  # nor is nan
+        if not judged(entry, trained) >= threshold:  # nor is nan
             found = None
         elif found is None:
             found = int(entry["step"])
@@ -41,14 +32,14 @@ def summarise(
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
-    if there are any, else of the last. A seed that stands there twice counts once.
+    if there are any, diverged ones too, else of the last. A seed that stands there twice counts once.
 
     Args:
         diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are of the
             others. A recipe of which every seed diverged is left out.
     """
     chosen = {record["recipe"]: record["fingerprint"] for record in records}
-    present = {(record["recipe"], record["fingerprint"]) for record in records}
+    present = {(record["recipe"], record["fingerprint"]) for record in (*records, *diverged)}
     chosen |= {recipe: form for recipe, form in (forms or {}).items() if (recipe, form) in present}
     groups: dict[str, dict[int, Mapping[str, Any]]] = {recipe: {} for recipe in chosen}
     for record in records:
@@ -59,11 +50,11 @@ def summarise(
         name = record["recipe"]
         if chosen.get(name) == record["fingerprint"] and record["seed"] not in groups[name]:
             lost[name].add(record["seed"])
-    return [_summarise(name, list(groups[name].values()), len(lost[name])) for name in sorted(groups)]
+    return [_summarise(name, list(groups[name].values()), len(lost[name])) for name in sorted(groups) if groups[name]]
 
 
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) -> dict[str, Any]:
-    values = [run["metrics"][measure(run)] for run in runs]
+    values = [judged(run["metrics"], run["trained_positions"]) for run in runs]
     decision = runs[0]["decision_position"]
     objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"], from_file=True)
     way = "forced" if objective.decodings[0] == "autoregressive" else "free"
@@ -73,7 +64,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) 
     ]
     follow = [run["diagnosis"]["clever_hans"]["follow_rate"] for run in runs if run["diagnosis"]["clever_hans"]]
     times = [
-        steps_to_solve(run["learning_curve"], metric=measure(run)) if value >= SOLVED_AT else None
+        steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) if value >= SOLVED_AT else None
         for run, value in zip(runs, values, strict=True)
     ]
     solved, seeds = sum(value >= SOLVED_AT for value in values), len(runs) + diverged
@@ -81,7 +72,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) 
     flops = [run["flops"] * time / run["steps"] for run, time in timed]
     return {
         "name": name,
-        "decision_only": measure(runs[0]) == "decision",
+        "decision_only": runs[0]["trained_positions"] is not None,
         "seeds": seeds,
         "diverged": diverged,
         "n": runs[0]["n"],
@@ -90,7 +81,7 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) 
         "exact": statistics.fmean(values),
         "exact_interval": mean_interval(values),
         "decision": statistics.fmean(run["metrics"]["decision"] for run in runs),
-        "others": min(others) if measure(runs[0]) == "free/exact" else None,
+        "others": min(others) if runs[0]["trained_positions"] is None else None,
         "follow_rates": follow,
         "train_decision": _train_decision(runs),
         "solved": solved,
@@ -107,26 +98,17 @@ def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) 
 
 def _train_decision(runs: Sequence[Mapping[str, Any]]) -> float | None:
     """The decision on training graphs; None where not every run has seen all of its training graphs."""
-    if not all(seen_all(run["examples"], run["arguments"]["data"]["num_train"]) for run in runs):
-        return None
-    return statistics.fmean(run["diagnosis"]["decision_token"]["train_accuracy"] for run in runs)
+    found = [run["diagnosis"]["decision_token"].get("train_accuracy") for run in runs]
+    return None if None in found else statistics.fmean(found)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % interval of the mean over seeds, Student's t, cut to 0..1; None for fewer than two seeds."""
     if len(values) < 2:
         return None
-    half = _t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return max(mean - half, 0.0), min(mean + half, 1.0)
-
-
-def _t975(degrees: int) -> float:
-    """Student's t, 97.5 % quantile; beyond the table its expansion around the normal quantile, right to 0.002."""
-    if degrees <= len(_T975):
-        return _T975[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def best_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -149,11 +131,11 @@ def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
     counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lines += [
         "",
-        f"n = {counts} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of decision-only training is the decision alone. `decision`: forced "
+        f"n = {counts} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of training on some positions alone is the worst of these, such as the decision. `decision`: forced "
         "accuracy at the decision (a model that decodes in parallel: its own). `others`: the worst other position of any "
         "seed. `on train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
         "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
-        "solve`: median over solved seeds; > N: none within N steps.",
+        "solve`: median over the solved seeds that stayed there on validation graphs; > N: none within N steps.",
     ]
     return "\n".join(lines) + "\n" + diverged_note(groups)
 
@@ -166,6 +148,13 @@ def diverged_note(groups: Sequence[Mapping[str, Any]]) -> str:
         if not lost
         else f"\nSeeds that diverged, counted as not solved and left out of the means: {', '.join(lost)}.\n"
     )
+
+
+def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) -> str:
+    """A paragraph on the recipes that are in no group, if any."""
+    missing = sorted(set(recipes) - {group["name"] for group in groups})
+    names = ", ".join(map(_cell, missing))
+    return f"\nWithout a finished run, so not in the table: {names}.\n" if missing else ""
 
 
 def cells(group: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import math
 import numpy as np
 import torch
 
+from nt_failures.scoring import Z975, t975
+
 TOLERANCE = 1e-4
 """EM ends when no coefficient moves further in a step; log times are of the order of 1."""
 LIMIT = 30.0
@@ -65,8 +67,9 @@ def fit(
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones. Intervals of 95 % then cover 90 % at 3.
-    stretch = math.sqrt(len(design_NP) / max(len(design_NP) - len(runs_C), 1))
+    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones, and is itself known from few runs.
+    free = max(len(design_NP) - len(runs_C), 1)
+    stretch = math.sqrt(len(design_NP) / free) * t975(free) / Z975
     all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])
     return Fit(all_RP[0], float(scales_R[0]), all_RP[1:])
 

@@ -246,13 +246,16 @@ def test_both_in_a_training_run(tiny_model, tmp_path, capsys):
         ([0.5, 0.97, float("nan")], False),
     ],
 )
-@pytest.mark.parametrize("metric", ["free/exact", "decision"])
-def test_a_solved_run_stops(shares, stops, metric):
-    """Catches: a run ended by one lucky evaluation, by an old one, or by another metric than it is judged by."""
-    callback, control, log = StopWhenSolved(2, metric), TrainerControl(), []
+@pytest.mark.parametrize(
+    ("trained", "name"), [(None, "free/exact"), ((2,), "forced/position_2"), ((2, 3), "forced/position_3")]
+)
+def test_a_solved_run_stops(shares, stops, trained, name):
+    """Catches: a run ended by one lucky evaluation, by an old one, or by another share than it is judged by."""
+    callback, control, log = StopWhenSolved(2, trained), TrainerControl(), []
+    other = {"eval_free/exact": 0.0, "eval_forced/position_2": 1.0, "eval_forced/position_3": 1.0}
     for step, share in enumerate(shares, start=1):
         log += [
-            {"step": step, "eval_free/exact": 0.0, "eval_decision": 0.0, f"eval_{metric}": share},
+            {"step": step, **other, f"eval_{name}": share},
             {"step": step, "loss": 1.0},
         ]
         callback.on_evaluate(None, TrainerState(log_history=log), control)

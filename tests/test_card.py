@@ -69,6 +69,16 @@ def test_every_metric_comes_back_from_the_card(read, kind):
     assert (("test", "cheat/follow_rate") in found) == (cheat is not None)
 
 
+def test_a_figure_of_ones_own_is_no_share():
+    """Catches: a card that dies of 37 wrong paths, or gives them an interval."""
+    results = {"n": 50, "metrics": {"wrong_paths": 37.0, "free/exact": 0.26}}
+    run = Run("m", "GPT2LMHeadModel", NextToken(), TASK, KNOWN | results)
+    found = {result.metric_name: result for result in metadata(run).eval_results}
+    assert (found["wrong_paths"].metric_value, found["wrong_paths"].metric_args) == (37.0, None)
+    assert found["wrong_paths"].metric_type == "wrong_paths"
+    assert found["free/exact"].metric_args["n"] == 50
+
+
 def test_the_head_says_what_the_model_is(read):
     """Catches: a pipeline promised that does not decode the model; tags or data that are missing."""
     _, stock, _ = read("next_token", "forward")
@@ -255,7 +265,7 @@ def test_nothing_is_said_that_is_not_known():
 def test_decision_only_training_is_not_sold_as_a_solver():
     """Catches: a model trained at one position whose card lets expect whole answers."""
     text = card.introduction(Run("m", "GPT2LMHeadModel", NextToken(positions=(2,)), TASK, KNOWN))
-    assert "Only position 2 of the answer was trained" in text
+    assert "Only position 2 of the answer was trained: judge it by what is right there" in text
 
 
 def test_base_models(tmp_path, monkeypatch):

@@ -89,6 +89,22 @@ def test_a_changed_map_does_not_mix_with_what_it_was(delay, tmp_path):
     assert "| hans | 0 of 1 |" in (tmp_path / "out" / "delay.md").read_text()
 
 
+def test_only_what_diverged_is_said_to_have(delay, tmp_path):
+    """Catches: a solved run listed as diverged, because it once did under other flags."""
+    delay("--only", "muon", "hans")
+    run = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
+    known = {"recipe": run["recipe"], "fingerprint": run["fingerprint"], "diverged": "nan"}
+    lines = [
+        known | {"seed": run["seed"], "fingerprint": "earlier"},
+        known | {"seed": run["seed"]},
+        known | {"seed": 7},
+    ]
+    (tmp_path / "out" / "diverged.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    delay("--only_report")
+    said = (tmp_path / "out" / "delay.md").read_text().splitlines()[-1]
+    assert said == f"Diverged, and in neither table: {run['recipe']} seed 7."
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

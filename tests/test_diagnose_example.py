@@ -235,6 +235,27 @@ def test_training_rows_count_where_all_were_seen(run, diagnose, tmp_path):
     assert "train_accuracy" not in found["decision_token"]
 
 
+@pytest.mark.hub
+def test_on_a_run_of_ours_on_the_hub(run, diagnose, tmp_path, online):
+    """Catches: a run whose budget, data and training graphs are forgotten once it is on the Hub: memorised is then Clever Hans."""
+    load(EXAMPLES / "push.py").main([str(run[0]), "--repo_id", "tester/it"])
+    found = diagnose(["tester/it", "--num_test", "40", "--output_dir", str(tmp_path / "hub")])
+    here = diagnose([str(run[0]), "--num_test", "40", "--output_dir", str(tmp_path / "here")])
+    assert found == here
+    assert "train_accuracy" in found["decision_token"]
+    assert "after 3 steps (24 examples" in found["verdict"]["text"]
+
+
+def test_rows_that_every_epoch_may_have_dropped(run, diagnose, tmp_path):
+    """Catches: training graphs called seen, though each epoch dropped some of them."""
+    copied = shutil.copytree(run[0], tmp_path / "copy")
+    results = json.loads((copied / "results.json").read_text())
+    results["arguments"]["training"]["dataloader_drop_last"] = True
+    (copied / "results.json").write_text(json.dumps(results))
+    found = diagnose([str(copied), "--num_test", "10", "--output_dir", str(tmp_path / "out")])
+    assert "train_accuracy" not in found["decision_token"]
+
+
 def test_a_damaged_description(monkeypatch, tmp_path):
     """Catches: a damaged run diagnosed as if it were a stock model."""
     name = stock(tmp_path / "damaged", word_level_tokenizer(PathStar(2, 4, 20)))

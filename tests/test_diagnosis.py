@@ -20,6 +20,7 @@ from planted import (
 )
 
 from nt_failures.diagnosis import Budget, clever_hans, decision_token, diagnose, forced_vs_free, learning_order
+from nt_failures.report import findings
 from nt_failures.tasks.path_star import PathStar
 
 SMALL = PathStar(2, 4, 10)
@@ -101,6 +102,16 @@ def test_first_error_of_a_reversed_model_is_the_first_it_made():
     assert found["first_error"] == {1: 0.0, 2: pytest.approx(1 / 3), 3: pytest.approx(2 / 3), 4: 0.0}
     assert found["first_error_at_decision"] == pytest.approx(2 / 3)
     assert found["snowball_without_decision"] == 0.75  # without position 3, the decision of the reversed order
+
+
+def test_a_parallel_model_does_not_snowball(held_out):
+    """Catches: the product of forced accuracies, which such a model never uses, said to be what snowballing predicts."""
+    found = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out)
+    measured = found["forced_vs_free"]
+    assert (measured["snowball_prediction"], measured["snowball_without_decision"]) == (None, None)
+    line = findings(found)[0]
+    assert line.startswith("exact paths: 100.0 %")
+    assert "snowballing" not in line
 
 
 def test_no_errors_leave_no_first_error():

@@ -311,3 +311,8 @@ def test_a_damaged_line_parses_as_another_graph_or_not_at_all(start, length, pat
     assert len(set(row["edges"])) == 8
     assert len({node for edge in row["edges"] for node in edge}) == 9
     assert set(itertools.pairwise(row["path"] or [])) <= set(row["edges"])
+
+
+def test_two_nodes_leave_nothing_to_decide():
+    """Catches: a chance of 1/2 at a position that is the goal, which the prompt shows: a late learner is then called Clever Hans."""
+    assert [PathStar(4, length, 20).chance for length in (2, 3, 5)] == [1.0, 0.25, 0.25]

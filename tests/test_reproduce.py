@@ -320,6 +320,18 @@ def test_a_seed_that_diverges_is_finished(small):
     assert "counted as not solved and left out of the means: a: 1." in table
 
 
+def test_recipes_of_which_every_seed_diverged_are_named(small):
+    """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train nothing."""
+    small.recipe("a", diverge=0)
+    small.run("--seeds", "1")
+    table = (small.out / "table.md").read_text()
+    assert "| b |" in table
+    assert "Without a finished run, so not in the table: a." in table
+    (small.out / "results.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"every run diverged, as .*diverged\.jsonl says"):
+        small.run("--seeds", "1", "--only_report")
+
+
 def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
     """Catches: a full disk at one run's line that takes the lines of those which end meanwhile, and their models."""
     append, tried = results_file.append_result, []

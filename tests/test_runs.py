@@ -1,15 +1,17 @@
 """What a run writes: results.json says what was measured, and is there whole or not at all."""
 
 import json
+from types import SimpleNamespace
 
 import datasets
 import pytest
 from test_output_dir import arguments
 
-from nt_failures import runs
+from nt_failures import records, runs
 from nt_failures.objectives import NextToken
 from nt_failures.tokenizer import tokenize
 from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -84,3 +86,51 @@ def test_results_say_what_was_measured(trained):
     folder = trainer.args.output_dir
     with open(f"{folder}/results.json", encoding="utf-8") as file:
         assert json.load(file) == json.loads(json.dumps(results))
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, 7),
+        ({"dataloader_drop_last": True}, 7),
+        ({"gradient_accumulation_steps": 2}, 5),
+        ({"gradient_accumulation_steps": 2, "dataloader_drop_last": True}, 3),
+        ({"per_device_train_batch_size": 32}, 3),
+    ],
+)
+def test_examples_are_the_rows_that_were_trained_on(flags, steps, tmp_path, tiny_model, tokenized):
+    """Catches: a short last batch of each epoch, or a dropped one, counted as full."""
+    rows = tokenized.select(range(10))
+    args = ObjectiveTrainingArguments(
+        str(tmp_path),
+        max_steps=steps,
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        **{"per_device_train_batch_size": 4, **flags},
+    )
+    seen = []
+
+    class Counting(ObjectiveTrainer):
+        def training_step(self, model, inputs, *more, **options):
+            seen.append(len(inputs["input_ids"]))
+            return super().training_step(model, inputs, *more, **options)
+
+    trainer = Counting(tiny_model("gpt2"), args, objective=NextToken(pad_token_id=14), train_dataset=rows)
+    trainer.train()
+    assert records.budget_of(trainer).examples == sum(seen)
+
+
+@pytest.mark.parametrize(("drop_last", "examples"), [(False, 60), (True, 30)])
+def test_examples_of_several_processes(drop_last, examples):
+    """Catches: rows that fill up the last batch left out; by hand: 10 rows, 3 processes of 2, twice a step, 5 steps."""
+    args = SimpleNamespace(
+        train_batch_size=2,
+        world_size=3,
+        gradient_accumulation_steps=2,
+        dataloader_drop_last=drop_last,
+        load_best_model_at_end=False,
+    )
+    state = SimpleNamespace(global_step=5, total_flos=0.0, best_model_checkpoint=None)
+    trainer = SimpleNamespace(args=args, state=state, train_dataset=range(10))
+    assert records.budget_of(trainer).examples == examples

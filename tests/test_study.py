@@ -207,12 +207,10 @@ def test_a_seed_counts_once():
 
 def test_training_graphs_count_where_all_were_seen():
     """Catches: a decision said to be on training graphs, of which most were never trained on."""
-    half = record(examples=50_000)
+    half = record()
+    del half["diagnosis"]["decision_token"]["train_accuracy"]
     assert study.summarise([record(), half | {"seed": 1}])[0]["train_decision"] is None
-    endless = copy.deepcopy(half) | {
-        "arguments": {"objective": half["arguments"]["objective"], "data": {"num_train": None}}
-    }
-    assert study.summarise([endless])[0]["train_decision"] is None
+    assert study.summarise([record(), record(seed=1)])[0]["train_decision"] == 0.55
     assert "| 99.0% | - | 90.0%" in study.markdown_table(study.summarise([half]))
 
 
@@ -237,11 +235,33 @@ def test_table():
 
 def test_decision_only_training_is_judged_by_the_decision():
     """Catches a run that trained one position being scored 0 for the positions it never saw."""
-    curve = [{"step": 500, "free/exact": 0.0, "decision": 0.97}]
+    curve = [{"step": 500, "free/exact": 0.0, "forced/position_2": 0.97}]
     run = record("alone", trained_positions=[2], learning_curve=curve)
-    run["metrics"] |= {"decision": 0.96, "free/exact": 0.0}
+    run["metrics"] |= {"forced/position_2": 0.96, "decision": 0.96, "free/exact": 0.0}
     (group,) = study.summarise([run])
     assert (group["values"], group["decision_only"]) == ([0.96], True)
     assert group["steps_to_solve"] == 500
     assert group["others"] is None
     assert "| - |" in study.markdown_table([group])
+
+
+def test_any_positions_are_judged_by_the_worst_of_them():
+    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is "solved"."""
+    curve = [
+        {"step": step, "free/exact": 0.0, "decision": 0.5, "forced/position_1": 1.0, "forced/position_3": share}
+        for step, share in ((100, 0.9), (200, 0.96), (300, 0.99))
+    ]
+    run = record("alone", trained_positions=[1, 3], learning_curve=curve, exact=0.4)
+    (group,) = study.summarise([run])
+    assert (group["values"], group["solved"], group["steps_to_solve"]) == ([0.99], 1, 200)
+
+
+def test_a_form_of_which_every_seed_diverged_is_not_another_one():
+    """Catches: the results of earlier flags shown in the place of those that diverged, with no word of it."""
+    lost = [{"recipe": "cure", "seed": seed, "fingerprint": "changed", "diverged": "nan"} for seed in (0, 1)]
+    assert study.summarise([solved(), solved(seed=1)], {"cure": "changed"}, lost) == []
+    assert (
+        study.missing_note(["cure", "hans"], [{"name": "hans"}]).strip()
+        == "Without a finished run, so not in the table: cure."
+    )
+    assert study.missing_note(["hans"], [{"name": "hans"}]) == ""

@@ -44,7 +44,7 @@ def evidence(forced, exact, free=None, **fields):
 GOLDEN = {
     "solved": (
         evidence([1, 0.98, 1, 1, 1], 0.98),
-        "Solved{after}: 98.0% of held-out paths are exact.",
+        "Solved{after}: 98.0% [96.9%, 98.7%] of held-out paths are exact (n = 1,000).",
         "exact >= 0.95",
     ),
     HANS: (
@@ -181,7 +181,35 @@ def test_only_what_was_trained_is_judged():
     assert "of position 3, 4, 5" in without_decision.text
     assert verdict(evidence(junk, 0.0, trained=(3, 4, 5))).name == "undertrained"
     every = evidence([1, 1, 1, 1, 1], 0.98, trained=(5, 4, 3, 2, 1))
-    assert verdict(every).text == "Solved: 98.0% of held-out paths are exact."
+    assert verdict(every).text == "Solved: 98.0% [96.9%, 98.7%] of held-out paths are exact (n = 1,000)."
+
+
+def test_positions_trained_alone_do_not_snowball():
+    """Catches: the worst of the trained positions taken for what free running reaches, which is nothing here."""
+    found = verdict(evidence([0.1, 0.98, 0.94, 0.98, 0.1], 0.0, trained=(2, 3, 4)))
+    assert found.name == "undertrained"
+    assert (
+        "position 3 is right in 94.0% under teacher forcing, so it, and not the decision, is still to be learnt"
+        in found.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "right", "name"), [(20, 0.75, "undertrained"), (50, 0.62, "memorised"), (1000, 0.51, "memorised")]
+)
+def test_memory_is_not_said_of_few_instances(n, right, name):
+    """Catches: "not above chance" beside an interval that lies above it: 15 of 20 is [53 %, 89 %]."""
+    found = verdict(evidence([1, right, 1, 1, 1], right, n=n, train_decision=1.0))
+    assert found.name == name
+    assert ("too few instances" in found.text) == (name == "undertrained")
+
+
+def test_three_symbols_have_no_look_up():
+    """Catches: the look-ups praised where every other symbol stands in the prompt."""
+    found = verdict(evidence([1, 0.5, 1], 0.5))
+    assert found.name == HANS
+    assert "Every other position is a copy from the prompt (the worst at 100.0%)" in found.text
+    assert "errors at the copies alone" in found.text
 
 
 share = st.floats(0, 1)

@@ -23,7 +23,8 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     Returns:
         `n`; `forced`, `free`: share right by position (keys 1..L, the task's own order); `exact` and its 95 % interval;
         `forced_exact`: share with every forced argmax right; `snowball_prediction`: product of the forced shares;
-        `snowball_without_decision`: the same without the decision, what errors at the look-ups alone would leave;
+        `snowball_without_decision`: the same without the decision, what errors at the look-ups alone would leave (both
+        None for a model that does not decode token by token: no error of it is the input of another);
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the decision (both None without errors).
     """
@@ -39,6 +40,10 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     positions = range(1, free.shape[1] + 1)
     errors = len(first)
     by_position = {k: float((first == k).sum() / errors) if errors else None for k in positions}
+    snowball = {
+        "snowball_prediction": float(forced.mean(axis=0).prod()),
+        "snowball_without_decision": float(np.delete(forced.mean(axis=0), decision - 1).prod()),
+    }
     return {
         "n": len(answers),
         "forced": {k: float(forced[:, k - 1].mean()) for k in positions},
@@ -46,8 +51,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
         "exact": float(exact.mean()),
         "exact_interval": list(wilson(exact.sum(), len(exact))),
         "forced_exact": float(forced.all(axis=1).mean()),
-        "snowball_prediction": float(forced.mean(axis=0).prod()),
-        "snowball_without_decision": float(np.delete(forced.mean(axis=0), decision - 1).prod()),
+        **(snowball if predictor.autoregressive else dict.fromkeys(snowball)),
         "errors": errors,
         "first_error": by_position,
         "first_error_at_decision": by_position[decision],

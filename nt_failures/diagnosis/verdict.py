@@ -115,8 +115,8 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     1. solved: exact accuracy >= 0.95.
     2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, the product of the
        forced accuracies within 0.05 of exact, and the errors at the other positions together outweigh those at the
-       decision: nothing is unlearnt, small errors multiply.
-    3. memorised: the decision is >= 0.95 on training instances and not above chance on held-out ones.
+       decision: nothing is unlearnt, small errors multiply. Only where every position was trained.
+    3. memorised: the decision is >= 0.95 on training instances and at or below chance on held-out ones.
     4. undertrained: a position other than the decision is below 0.95, or, with the decision at chance, all of them together
        below 0.9 (their product).
     5. clever-hans + indecipherable token: the model decodes token by token from the start of the path on, the decision
@@ -135,7 +135,7 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     if facts.snowballs:
         rule = "every forced position >= 0.8, product within 0.05 of exact, errors mostly outside the decision"
         return Verdict("snowballing", facts.snowballing(), rule)
-    if not facts.above_chance and (evidence.train_decision or 0.0) >= LEARNT_AT:
+    if not (facts.above_chance or facts.too_few) and (evidence.train_decision or 0.0) >= LEARNT_AT:
         return Verdict(
             "memorised", facts.memorised(), "decision >= 0.95 on training instances, not above chance held out"
         )
@@ -165,10 +165,12 @@ class _Facts:
         self.too_few = near and not self.at_chance
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
         self.look_ups = math.prod(self.others.values())
+        self.looked_up = any(evidence.decision < k < max(shares) for k in shares)
         self.product = math.prod(evidence.forced.values())
         mild = min(evidence.forced.values()) >= 0.8 and self.above_chance
         spread = self.look_ups <= self.decision
-        self.snowballs = evidence.autoregressive and mild and spread and abs(self.product - evidence.exact) <= 0.05
+        multiplied = evidence.trained is None and abs(self.product - evidence.exact) <= 0.05
+        self.snowballs = evidence.autoregressive and mild and spread and multiplied
         self.seen = (
             f"decision {self.decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
         )
@@ -176,7 +178,9 @@ class _Facts:
     def solved(self) -> str:
         exact, trained = self.evidence.exact, self.evidence.trained
         if trained is None:
-            return f"Solved{self.after}: {exact:.1%} of held-out paths are exact."
+            low, high = wilson(exact * self.evidence.n, self.evidence.n)
+            found = f"{exact:.1%} [{low:.1%}, {high:.1%}]"
+            return f"Solved{self.after}: {found} of held-out paths are exact (n = {self.evidence.n:,})."
         return (
             f"Solved{self.after}, as far as it was trained: of position {', '.join(map(str, trained))}, the worst is right "
             f"in {exact:.1%} on held-out instances."
@@ -191,9 +195,10 @@ class _Facts:
 
     def undertrained(self) -> str:
         way = "teacher forcing" if self.evidence.autoregressive else "its own decoding"
+        missing = "it, and not the decision," if self.decision >= LEARNT_AT else "more than the decision"
         return (
-            f"Undertrained{self.after}: position {self.worst} is right in {self.lowest:.1%} under {way}, so more than the "
-            f"decision is still to be learnt ({self.seen})."
+            f"Undertrained{self.after}: position {self.worst} is right in {self.lowest:.1%} under {way}, so {missing} is still to "
+            f"be learnt ({self.seen})."
         )
 
     def leaky(self) -> str:
@@ -229,9 +234,12 @@ class _Facts:
     def clever_hans(self) -> str:
         follow = self.evidence.follow_rate
         cheat = "" if follow is None else f" Put on a wrong arm, it goes on along it in {follow:.1%}."
+        others, cheap = f"(the worst at {self.lowest:.1%})", "look-ups"
+        learnt = f"Every other position is a look-up once the true path is revealed {others}"
+        if not self.looked_up:
+            learnt, cheap = f"Every other position is a copy from the prompt {others}", "copies"
         return (
-            f"Clever Hans + indecipherable token{self.after}: stuck at chance. Every other position is a look-up once the "
-            f"true path is revealed (the worst at {self.lowest:.1%}); the one token that needs planning is guessed "
-            f"({self.seen}).{cheat} This is no snowballing: errors at the look-ups alone would leave {self.look_ups:.1%} of the "
-            "paths. More steps may still solve it."
+            f"Clever Hans + indecipherable token{self.after}: stuck at chance. {learnt}; the one token that needs planning is "
+            f"guessed ({self.seen}).{cheat} This is no snowballing: errors at the {cheap} alone would leave {self.look_ups:.1%} "
+            "of the paths. More steps may still solve it."
         )

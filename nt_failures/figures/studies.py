@@ -83,7 +83,7 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel(
-        "training steps until exact >= 95 % on validation graphs\ndots: seeds, triangles: not solved", fontsize=10
+        "training steps until exact >= 95 % on validation graphs\ndots: seeds, triangles: never", fontsize=10
     )
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -85,7 +85,8 @@ class PathStar(Task):
 
     @property
     def chance(self) -> float:
-        return 1 / self.degree
+        """1 / degree; 1 for paths of two nodes, the source and the goal, which leave nothing to decide."""
+        return 1 / self.degree if self.path_length > 2 else 1.0
 
     def decision_position(self, order: str) -> int:
         """2 from the source on (`"forward"`); path_length - 1, one look-up, from the goal back (`"reversed"`)."""
