@@ -15,11 +15,9 @@ import sys
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 
 import nt_failures as ntf
-from nt_failures import finder, report, runs
+from nt_failures import finder, remote, report, runs
 from nt_failures.diagnosis import Budget, diagnose
 from nt_failures.loading import Loaded
 from nt_failures.models import check_length
@@ -127,10 +125,7 @@ def results_path(model: str) -> Path | None:
     if Path(model).is_dir():
         path = Path(model) / runs.RESULTS_FILE
         return path if path.is_file() else None
-    try:
-        return Path(hf_hub_download(model, runs.RESULTS_FILE))
-    except EntryNotFoundError:
-        return None
+    return remote.file_of(model, runs.RESULTS_FILE)
 
 
 def read_results(path: Path | None) -> dict:

@@ -88,6 +88,7 @@ def make_trainer(
     splits: Mapping[str, Dataset | IterableDataset],
 ) -> ntf.ObjectiveTrainer:
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
+    objective.collate([next(iter(splits["train"]))])  # what cannot be trained on is said before a folder is cleared
     longest = runs.longest_sequence(splits["test"])
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}
@@ -183,5 +184,7 @@ if __name__ == "__main__":
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; what was saved before stays, and --resume goes on from it", file=sys.stderr)
+        print(
+            "interrupted; what was saved before stays, and --resume goes on from a checkpoint among it", file=sys.stderr
+        )
         sys.exit(128 + signal.SIGINT)

@@ -22,6 +22,7 @@ import nt_failures as ntf
 from nt_failures import arguments, divergence, lifeline, output_dir, runs
 from nt_failures.data import load_splits
 from nt_failures.seeds import train_together
+from nt_failures.seeds.checks import check_together
 from nt_failures.token_rows import TokenDataset
 
 
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> None:
     for args in all_args:
         output_dir.check(args)
     trainers, test = trainers_of(all_args)
+    check_together(trainers)
     trainers[0].add_callback(Bar(len(trainers)))
     with contextlib.ExitStack() as claims:
         for args in all_args:

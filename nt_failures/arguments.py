@@ -170,7 +170,27 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
         short = {name: repr(value)[:80] for name, value in given.items()}
         raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
-    return Arguments(*parts, given=given)
+    args = Arguments(*parts, given=given)
+    _check_idle(_flags(argv), args)
+    return args
+
+
+def _check_idle(flags: Sequence[str], args: Arguments) -> None:
+    """ValueError for a flag of the command line that would change nothing. A recipe's values may idle: flags override parts."""
+    training = args.training
+    idle = {
+        "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),
+        "num_train_epochs": (training.max_steps > 0, f"max_steps={training.max_steps} ends the run", "--max_steps -1"),
+        "save_steps": (training.save_strategy == "no", "save_strategy='no' saves nothing", "--save_strategy steps"),
+        "eval_steps": (training.eval_strategy == "no", "eval_strategy='no' evaluates nothing", "--eval_strategy steps"),
+        "hub_model_id": (not training.push_to_hub, "nothing is pushed", "--push_to_hub true"),
+    }
+    for name in flags:
+        if name in ("do_train", "do_eval", "do_predict"):
+            raise ValueError(f"--{name} would change nothing: a run trains, evaluates and tests; leave it out.")
+        idles, reason, repair = idle.get(name, (False, "", ""))
+        if idles:
+            raise ValueError(f"--{name} would change nothing, as {reason}; add {repair}, or leave it out.")
 
 
 _MORE_FLAGS = (

@@ -73,8 +73,13 @@ def _age(checkpoint: Path) -> tuple[float, int]:
 
     In the manifest, not the time of the file, which copying changes.
     """
-    written = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).get("written")
-    return written if isinstance(written, float) else 0.0, int(checkpoint.name.rpartition("-")[2])
+    return written(checkpoint), int(checkpoint.name.rpartition("-")[2])
+
+
+def written(checkpoint: Path) -> float:
+    """When a whole checkpoint was written, in seconds since 1970; 0 where its manifest does not say."""
+    found = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).get("written")
+    return found if isinstance(found, float) else 0.0
 
 
 def remove(folder: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
+from transformers import TrainingArguments
 
 EXIT_CODE = 3
 """Of a script whose training diverged, so that a study can tell that from a failure."""
@@ -42,9 +43,18 @@ def finite(model: torch.nn.Module, accelerator: Accelerator) -> bool:
     return bool(accelerator.gather(whole.reshape(1)).all())
 
 
-def diverged(what: str, step: int, learning_rate: float, checkpoint: Path | None) -> FloatingPointError:
-    """The error that stops the run; `checkpoint` is the last whole one."""
-    lower = f"--learning_rate {learning_rate / 10:g}"
+def diverged(
+    what: str, step: int, learning_rate: float, args: TrainingArguments, checkpoint: Path | None
+) -> FloatingPointError:
+    """The error that stops the run.
+
+    Args:
+        learning_rate: at that step; the schedule has made it of `args.learning_rate`.
+        checkpoint: the last whole one.
+    """
+    lower = f"--learning_rate {args.learning_rate / 10:g}"
+    if vars(args).get("optimizer") == "muon":
+        lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
     said = (
         f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
     )

@@ -66,6 +66,7 @@ def _ids(examples: Sequence[Example]) -> bytes:
     whole = array("q")
     for row in examples:
         for name in ("prefix_ids", "target_ids"):
-            whole.append(len(row[name]))
-            whole.extend(int(i) for i in row[name])
+            ids = row.get(name, ())  # `layout` says what is missing
+            whole.append(len(ids))
+            whole.extend(map(int, ids))
     return whole.tobytes()

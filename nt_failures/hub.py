@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -46,6 +46,8 @@ PUSHED = [
 """What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
 NOT_PUSHED = ["*/*", "trainer_state.json", "_*"]
 """Nothing of subfolders (checkpoints with their optimizer states, logs of trackers)."""
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json"]
+"""What decides which model a repository is: of an earlier push nothing of it may stay beside other weights."""
 
 
 def push_run(
@@ -223,16 +225,19 @@ def _upload(
     run_as_future: bool = False,
 ) -> CommitInfo | Future:
     """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk."""
+    api = _api()
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    operations = []
-    for name in filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED):
+    pushed = list(filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED))
+    added = []
+    for name in pushed:
         content = published_card(folder, repo_id) if name == CARD else folder / name
-        operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
-    return _api().create_commit(
-        repo_id,
-        operations,
-        commit_message=message or "Push of a run",
-        token=token,
-        revision=revision,
-        run_as_future=run_as_future,
-    )
+        added.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
+
+    def commit() -> CommitInfo:
+        there = api.list_repo_files(repo_id, revision=revision, token=token)
+        old = filter_repo_objects([name for name in there if "/" not in name], allow_patterns=WEIGHTS)
+        gone = [CommitOperationDelete(path_in_repo=name) for name in old if name not in pushed]
+        message_ = message or "Push of a run"
+        return api.create_commit(repo_id, [*added, *gone], commit_message=message_, token=token, revision=revision)
+
+    return api.run_as_future(commit) if run_as_future else commit()

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, lora, mamba_scan, models, sums, whole
+from nt_failures import attached, finder, lora, mamba_scan, models, remote, sums, whole
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -44,19 +42,22 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
 
     Args:
         revision: branch, tag or commit of a Hub repository; its main branch if not given.
-        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
+        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...); `token`, `cache_dir`,
+            `local_files_only` and `force_download` also to what fetches the other files.
 
     Raises:
         ValueError: no folder and no name of a repository, a folder without a model, pickled weights, a damaged file, code of the
             model's own, or a class that is not imported.
-        OSError: no such repository, or none that this token may read.
+        OSError: no such repository, or none that this token may read; or the Hub is out of reach and the cache does not say
+            what the model was trained for.
     """
     _check_options(kwargs)
     _check_name(name_or_path)
     with _damage_named(name_or_path, "config.json"):
         _check_layers(Path(name_or_path))
-    described = _described(name_or_path, revision)
-    tokenizer = _tokenizer(name_or_path, revision)
+    hub = remote.options_of(kwargs)
+    described = _described(name_or_path, revision, hub)
+    tokenizer = _tokenizer(name_or_path, revision, hub)
     with _damage_named(name_or_path, RUN_FILE):
         objective = (
             Objective.from_dict(described["objective"])
@@ -69,7 +70,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     mamba_scan.use_scan(model)
     objective.attach(model)
     if attached.has_modules(model):
-        attached.load(model, _modules_file(name_or_path, revision))
+        attached.load(model, _modules_file(name_or_path, revision, hub))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
 
 
@@ -95,9 +96,9 @@ def _check_name(name_or_path: str) -> None:
     whole.check_readable(folder)
 
 
-def _tokenizer(name_or_path: str, revision: str | None) -> PreTrainedTokenizerBase:
+def _tokenizer(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(name_or_path, revision=revision, trust_remote_code=False, **hub)
     except OSError:
         raise
     except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
@@ -130,7 +131,7 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
 def _model_or_adapter(
     name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
 ) -> PreTrainedModel:
-    adapter = lora.files_of(name_or_path, revision)
+    adapter = lora.files_of(name_or_path, revision, **remote.options_of(options))
     if adapter is None:
         return _model(name_or_path, revision, options)
     saved, file = adapter
@@ -200,26 +201,25 @@ def read_task(values: dict[str, Any]) -> Task:
     return finder.find("tasks", knobs.pop("task"), from_file=True)(**knobs)
 
 
-def _modules_file(name_or_path: str, revision: str | None) -> Path:
+def _modules_file(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path) / attached.MODULES_FILE
-    try:
-        return Path(hf_hub_download(name_or_path, attached.MODULES_FILE, revision=revision))
-    except EntryNotFoundError as error:
+    path = remote.file_of(name_or_path, attached.MODULES_FILE, revision, **hub)
+    if path is None:
         raise ValueError(
             f"{name_or_path}: {attached.MODULES_FILE} is missing, the objective's modules were not pushed; push the run again."
-        ) from error
+        )
+    return path
 
 
-def _described(name_or_path: str, revision: str | None) -> dict[str, Any]:
+def _described(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> dict[str, Any]:
     if Path(name_or_path).is_dir():
         path = Path(name_or_path) / RUN_FILE
         if not path.exists():
             return {}
     else:
-        try:
-            path = Path(hf_hub_download(name_or_path, RUN_FILE, revision=revision))
-        except EntryNotFoundError:
+        path = remote.file_of(name_or_path, RUN_FILE, revision, **hub)
+        if path is None:
             return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8"))

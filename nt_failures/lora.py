@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
+from nt_failures import remote
 from nt_failures.families import from_scratch
 from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.whole import read_object
@@ -197,16 +196,18 @@ def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
     return base
 
 
-def files_of(name_or_path: str, revision: str | None = None) -> tuple[dict[str, Any], Path] | None:
+def files_of(name_or_path: str, revision: str | None = None, **options: Any) -> tuple[dict[str, Any], Path] | None:
     """Config and weights of the adapter that a folder or Hub repository holds; None if it holds none, or a whole model."""
     folder = Path(name_or_path)
     if folder.is_dir():
         return (read_object(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS) if is_adapter(folder) else None
-    try:
-        config = Path(hf_hub_download(name_or_path, ADAPTER_CONFIG, revision=revision))
-    except EntryNotFoundError:
+    config = remote.file_of(name_or_path, ADAPTER_CONFIG, revision, **options)
+    if config is None:
         return None
-    return read_object(config), Path(hf_hub_download(name_or_path, ADAPTER_WEIGHTS, revision=revision))
+    weights = remote.file_of(name_or_path, ADAPTER_WEIGHTS, revision, **options)
+    if weights is None:
+        raise ValueError(f"{name_or_path} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; push the run again.")
+    return read_object(config), weights
 
 
 def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file: Path) -> None:

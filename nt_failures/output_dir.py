@@ -9,7 +9,7 @@ from pathlib import Path
 from nt_failures import checkpoints, claims, resuming
 from nt_failures.arguments import Arguments
 from nt_failures.finder import shown
-from nt_failures.records import ARGUMENTS_FILE
+from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE
 
 
 def check(args: Arguments) -> str | None:
@@ -43,7 +43,9 @@ def _checked(args: Arguments) -> str | None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file; give --output_dir with a folder.")
     if training.resume_from_checkpoint is not None:
-        resuming.check_same_run(args, folder)
+        asked = Path(str(training.resume_from_checkpoint))
+        for run in {folder, asked.parent} if asked.is_dir() else {folder}:
+            resuming.check_same_run(args, run)
         return resuming.checkpoint_of(training.resume_from_checkpoint, folder, args)
     # These two alone are left by a run that ended before anything was trained.
     left = {ARGUMENTS_FILE, claims.LOCK_FILE}
@@ -51,11 +53,17 @@ def _checked(args: Arguments) -> str | None:
         if training.resume and (folder / ARGUMENTS_FILE).exists():
             resuming.check_same_run(args, folder)
             newest = checkpoints.newest_whole(folder)
+            if newest is None and (folder / RESULTS_FILE).exists():
+                raise ValueError(
+                    f"the run in {str(folder)!r} has ended and left no checkpoint to go on from; --overwrite_output_dir trains "
+                    "it again from the first step, with --save_strategy steps to go on from it later."
+                )
             return None if newest is None else resuming.checkpoint_of(str(newest), folder, args)
         if not (training.overwrite_output_dir or training.resume):
+            more = "" if checkpoints.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
             raise ValueError(
-                f"output_dir {str(folder)!r} is not empty; add --resume to go on with it, "
-                "--overwrite_output_dir to replace it, or --output_dir with another folder."
+                f"output_dir {str(folder)!r} is not empty; add {more}--overwrite_output_dir to replace it, or --output_dir with "
+                "another folder."
             )
         if not (folder / ARGUMENTS_FILE).exists():
             raise ValueError(

@@ -13,7 +13,18 @@ RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight
 RESTORED += ("adam_epsilon",)
 """Training arguments that a checkpoint brings back with the optimizer, whatever is given."""
 ORDERED = ("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps")
+ORDERED += ("train_sampling_strategy", "dataloader_drop_last")
 """Training arguments that say which rows the steps after the checkpoint see."""
+HELD = (
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "neftune_noise_alpha",
+)
+"""Training arguments that say how a step is made."""
 PROCESSES = "processes"
 """In arguments.json: how many there were."""
 BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
@@ -42,12 +53,14 @@ def check_same_run(args: Arguments, folder: Path) -> None:
                     "arguments it began with, or give --output_dir with another folder."
                 )
     before, after = earlier.get("training", {}), now["training"]
-    for name in RESTORED + ORDERED:
+    for name in RESTORED + ORDERED + HELD:
         if before.get(name) != after.get(name):
             given, began = (values.get(name, "its default") for values in (after, before))
             so = f"which its checkpoints bring back, so {given} would not be used"
             if name in ORDERED:
                 so = f"so with {given} it would go on with other rows than the rest of what it began"
+            if name in HELD:
+                so = f"so with {given} its last steps would be made otherwise than its first, and its recipe.yaml repeat neither"
             raise ValueError(
                 f"the run in {str(folder)!r} began with {name}={began}, {so}; resume it with the arguments it began with, or "
                 "give --output_dir with another folder."
@@ -108,7 +121,7 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     if damage is not None:
         raise ValueError(f"{str(checkpoint)!r} is half-written ({damage}); --resume takes the newest whole one.")
     step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
-    if _tested_after(folder, step):
+    if _tested_after(folder, checkpoint, step):
         if 0 < args.training.max_steps <= step:
             raise ValueError(
                 f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger --max_steps to go "
@@ -134,7 +147,12 @@ def _same_budget(args: Arguments, folder: Path) -> bool:
     return all(before.get(name) == now.get(name) for name in BUDGET)
 
 
-def _tested_after(folder: Path, step: int) -> bool:
-    """Whether the final test of a run of that many steps is done; a run that was stopped before it goes on to it."""
+def _tested_after(folder: Path, checkpoint: Path, step: int) -> bool:
+    """Whether the final test of a run of that many steps is done; a run that was stopped before it goes on to it.
+
+    Nor does the test of an earlier run count, of which a checkpoint was gone on from.
+    """
     path = folder / RESULTS_FILE
-    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["steps"] >= step
+    if not path.exists() or path.stat().st_mtime < checkpoints.written(checkpoint):
+        return False
+    return json.loads(path.read_text(encoding="utf-8"))["steps"] >= step

@@ -110,7 +110,9 @@ class SteadyTrainer(Trainer):
         if bad is None and weights and not divergence.finite(self.model, self.accelerator):
             what, bad = "a weight", (self.state.global_step, self._get_learning_rate())
         if bad is not None:
-            raise divergence.diverged(what, *bad, checkpoints.newest_whole(Path(self.args.output_dir), warn=False))
+            raise divergence.diverged(
+                what, *bad, self.args, checkpoints.newest_whole(Path(self.args.output_dir), warn=False)
+            )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """As in `transformers.Trainer`, then the manifest, then the rotation: at no moment is there no whole checkpoint."""

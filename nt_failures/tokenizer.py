@@ -12,7 +12,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 import hashlib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import datasets
@@ -90,6 +90,8 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     """
     if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
         return type(dataset)({name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()})
+    if isinstance(dataset, Mapping):
+        return {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "

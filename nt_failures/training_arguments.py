@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from nt_failures import launch
 from nt_failures.limits import check_finite, check_numbers
@@ -38,6 +38,13 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
         if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
+        if self.remove_unused_columns:
+            raise ValueError(
+                "remove_unused_columns=True would remove what the objective reads, columns that a model's forward has no argument "
+                "for; leave it out."
+            )
+        if not self.eval_do_concat_batches:
+            raise ValueError("eval_do_concat_batches=False leaves no whole predictions to count; leave it out.")
         if self.label_smoothing_factor:
             raise ValueError(
                 f"label_smoothing_factor={self.label_smoothing_factor!r} would change nothing, as the loss is the "
@@ -61,6 +68,15 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
         if self.stop_when_solved < 0:
             raise ValueError(
                 f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
+            )
+        if self.stop_when_solved and self.eval_strategy == IntervalStrategy.NO:
+            raise ValueError(
+                f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or leave it "
+                "out."
+            )
+        if self.prediction_loss_only:
+            raise ValueError(
+                "prediction_loss_only=True would leave a run without accuracies and verdict; leave it out."
             )
         exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
         both = [name for name in exclusive if vars(self)[name]]

@@ -235,9 +235,53 @@ def test_sample_rows_in_range(rows):
         parse(["--sample_rows", rows])
 
 
+@pytest.mark.parametrize(
+    ("flags", "name", "said"),
+    [
+        (
+            "--muon_learning_rate 0.3",
+            "muon_learning_rate",
+            "as optimizer='adamw' has no such rate; add --optimizer muon",
+        ),
+        ("--max_steps 9 --num_train_epochs 7", "num_train_epochs", "as max_steps=9 ends the run; add --max_steps -1"),
+        (
+            "--save_steps=2 --save_strategy no",
+            "save_steps",
+            "as save_strategy='no' saves nothing; add --save_strategy steps",
+        ),
+        ("--eval_steps 2", "eval_steps", "as eval_strategy='no' evaluates nothing; add --eval_strategy steps"),
+        ("--hub_model_id a/b", "hub_model_id", "as nothing is pushed; add --push_to_hub true"),
+        ("--do_train false", "do_train", "a run trains, evaluates and tests; leave it out"),
+    ],
+)
+def test_flags_that_would_change_nothing(flags, name, said):
+    """Catches: a flag that is written into recipe.yaml and the card, and was never used."""
+    with pytest.raises(ValueError, match=rf"--{name} would change nothing(,|:) {said}"):
+        parse(flags.split())
+
+
+def test_a_recipe_may_hold_what_a_flag_makes_idle(recipe):
+    """Catches: `--optimizer adamw` refused for the Muon rate of the recipe that it overrides."""
+    path = recipe("optimizer: muon\nmuon_learning_rate: 0.01\n")
+    assert parse([path, "--optimizer", "adamw"]).training.optimizer == "adamw"
+
+
+@pytest.mark.parametrize("flag", ["prediction_loss_only", "remove_unused_columns"])
+def test_flags_that_would_break_the_run(flag):
+    """Catches: a KeyError after hours of training."""
+    with pytest.raises(ValueError, match=rf"{flag}=True would .*; leave it out"):
+        parse([f"--{flag}", "true"])
+    with pytest.raises(ValueError, match=r"eval_do_concat_batches=False .*; leave it out"):
+        parse(["--eval_do_concat_batches", "false"])
+
+
 def test_stop_when_solved_in_range():
     """Catches: a run that is said to be solved after less than no evaluation."""
-    assert parse(["--stop_when_solved", "2"]).training.stop_when_solved == 2
+    assert parse(["--stop_when_solved", "2", "--eval_strategy", "epoch"]).training.stop_when_solved == 2
+    with pytest.raises(
+        ValueError, match=r"stop_when_solved=2 has no evaluations to stop at; add --eval_strategy steps"
+    ):
+        parse(["--stop_when_solved", "2"])
     with pytest.raises(ValueError, match="stop_when_solved=-1 must be a number of evaluations"):
         parse(["--stop_when_solved", "-1"])
 

@@ -1,10 +1,11 @@
 """Draws that depend on the batch alone: an interrupted run masks what a whole one would have masked."""
 
+import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
 from nt_failures.draws import RepeatableCollate
-from nt_failures.objectives import MaskedTeacher
+from nt_failures.objectives import MaskedTeacher, NextToken
 
 OBJECTIVE = MaskedTeacher(dummy_token_id=13, pad_token_id=14)
 
@@ -44,6 +45,13 @@ def test_dropout_does_not_notice(examples):
     torch.manual_seed(3)
     shown(at_epoch(0), examples[:8])
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_rows_that_were_not_tokenised_are_named():
+    """Catches: a bare KeyError in the first training step of who forgot `tokenize`."""
+    collate = RepeatableCollate(NextToken().collate, 0)
+    with pytest.raises(ValueError, match=r"pass the dataset through nt_failures\.tokenize"):
+        collate([{"prompt": "1,2/1,2=", "completion": "1,2"}])
 
 
 def test_workers_learn_the_epoch(examples):

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from hub_server import TOKEN
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from transformers import AutoModelForCausalLM
 
 import nt_failures
 from nt_failures import hub as to_hub
 from nt_failures import snippet
 from nt_failures.objectives import NextToken
+from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
@@ -233,6 +234,50 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(online, run, where):
     online.failures.clear()
     to_hub.push_run(run, REPO)
     assert set(online.files(REPO)) == ARRIVES
+
+
+def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
+    """Catches: the adapter of an earlier push, which every loader prefers, in charge of a repository that shows a whole model."""
+    to_hub.push_run(run, REPO)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors", "notes.md"):
+        HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
+    HfApi().upload_file(path_or_fileobj=b"x", path_in_repo="onnx/model.safetensors", repo_id=REPO)
+    to_hub.push_run(run, REPO)
+    assert set(online.files(REPO)) == ARRIVES | {"notes.md", "onnx/model.safetensors"}
+
+
+def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):
+    """Catches: a reversed model that a pipeline has cached, loaded offline as next-token in forward order in silence."""
+    to_hub.push_run(run, REPO)
+    for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        hf_hub_download(REPO, file)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        OSError, match=r"whether it holds nt_failures\.json cannot be told, .*: hf download tester/path-star"
+    ):
+        nt_failures.load(REPO)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert nt_failures.load(REPO).described
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert nt_failures.load(REPO).described
+
+
+def test_a_whole_download_says_what_is_missing(online, run, monkeypatch):
+    """Catches: a stock model that was downloaded for a cluster without network, and cannot be loaded there."""
+    (run / RUN_FILE).rename(run / "other.json")
+    api = HfApi()
+    api.create_repo(REPO)
+    api.upload_folder(repo_id=REPO, folder_path=run, ignore_patterns=["checkpoint*", "runs/*", "*.bin"])
+    snapshot_download(REPO)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert not nt_failures.load(REPO).described
+
+
+def test_a_token_reaches_every_file(online, run, monkeypatch):
+    """Catches: a private repository whose weights come with the token given, and whose other files are asked for without."""
+    to_hub.push_run(run, REPO, private=True)
+    monkeypatch.delenv("HF_TOKEN")
+    assert nt_failures.load(REPO, token=TOKEN).described
 
 
 def test_no_path_and_no_token_is_written_or_pushed(online, trainer, tmp_path, monkeypatch):

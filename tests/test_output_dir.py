@@ -1,6 +1,7 @@
 """The output folder of a run: claimed by one process, and nothing of an earlier run is lost."""
 
 import json
+import os
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
 
 def test_resuming_may_change_the_rest(earlier):
     """Catches: a run that cannot be given more steps or another test set."""
-    flags = ("--max_steps", "50", "--num_test", "7", "--eval_steps", "5")
+    flags = ("--max_steps", "50", "--num_test", "7", "--logging_steps", "5")
     assert claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags)) == str(earlier / "checkpoint-10")
 
 
@@ -207,8 +208,52 @@ def test_resume_begins_where_there_is_nothing_whole(earlier, tmp_path):
     """Catches: a job that was killed before its first checkpoint, and that a cluster can never start again."""
     for step in (9, 10):
         (earlier / f"checkpoint-{step}" / "manifest.json").unlink()
+    (earlier / "results.json").unlink()
     assert claim(arguments(earlier, "--resume")) is None
     assert claim(arguments(tmp_path / "new", "--resume")) is None
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_begun_again(earlier):
+    """Catches: `--resume` that trains a finished run from its first step and overwrites its model and results."""
+    for step in (9, 10):
+        (earlier / f"checkpoint-{step}" / "manifest.json").unlink()
+    before = content(earlier)
+    with pytest.raises(
+        ValueError, match=r"has ended and left no checkpoint to go on from; --overwrite_output_dir trains"
+    ):
+        claim(arguments(earlier, "--resume", "--max_steps", "50"))
+    with pytest.raises(ValueError, match=r"is not empty; add --overwrite_output_dir to replace it"):
+        claim(arguments(earlier))
+    assert content(earlier) == before
+
+
+def test_an_earlier_test_is_not_that_of_what_came_later(earlier):
+    """Catches: a run that was gone on with, and stopped before the step of its first end, called ended and tested."""
+    again = ["--resume", "--max_steps", "10"]
+    with pytest.raises(ValueError, match="is at step 10 of 10 already"):
+        claim(arguments(earlier, *again))
+    os.utime(earlier / "results.json", (0, 0))
+    assert claim(arguments(earlier, *again)).endswith("checkpoint-10")
+
+
+def test_the_checkpoint_of_another_folder_is_of_the_same_run(earlier, tmp_path):
+    """Catches: a new folder that is trained on from another objective's checkpoint, under the name of its own."""
+    asked = ["--resume_from_checkpoint", str(earlier / "checkpoint-9"), "--max_steps", "50"]
+    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
+        claim(arguments(tmp_path / "new", *asked, "--objective", "teacherless"))
+    assert claim(arguments(tmp_path / "new", *asked)) == str(earlier / "checkpoint-9")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--lr_scheduler_type", "constant"], ["--max_grad_norm", "0.5"], ["--bf16", "true"], ["--warmup_steps", "3"]],
+)
+def test_a_resumed_run_makes_its_steps_as_before(earlier, flags):
+    """Catches: a recipe.yaml that names a schedule or a precision which half of the run did not have."""
+    with pytest.raises(
+        ValueError, match=rf"began with {flags[0][2:]}=.* made otherwise than its first.*; resume it with the"
+    ):
+        claim(arguments(earlier, "--resume", "--max_steps", "50", *flags))
 
 
 def test_resume_leaves_other_folders_and_other_runs_alone(earlier, tmp_path):
@@ -278,7 +323,14 @@ def test_a_folder_in_use(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--seed", "7"], ["--per_device_train_batch_size", "9"], ["--gradient_accumulation_steps", "2"]]
+    "flags",
+    [
+        ["--seed", "7"],
+        ["--per_device_train_batch_size", "9"],
+        ["--gradient_accumulation_steps", "2"],
+        ["--train_sampling_strategy", "sequential"],
+        ["--dataloader_drop_last", "true"],
+    ],
 )
 def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
     """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
@@ -321,7 +373,7 @@ def test_workers_that_change_no_row_may_be_changed(earlier):
 
 def test_a_run_that_stopped_when_solved_is_finished(earlier):
     """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than --max_steps."""
-    flags = ["--max_steps", "40", "--stop_when_solved", "2"]
+    flags = ["--max_steps", "40", "--stop_when_solved", "2", "--eval_strategy", "steps", "--eval_steps", "5"]
     (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *flags).to_dict()), encoding="utf-8")
     with pytest.raises(ValueError, match=r"ended at step 10 and was tested; give it more to do by --max_steps or"):
         claim(arguments(earlier, "--resume", *flags))

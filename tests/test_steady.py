@@ -95,6 +95,13 @@ def test_the_last_step_is_checked(trainer):
         run.train()
 
 
+def test_the_advice_lowers_the_rates_that_were_asked_for(trainer):
+    """Catches: Muon left at the rate that diverged, and AdamW's lowered from where the warm-up happened to be."""
+    muon = {"optimizer": "muon", "muon_learning_rate": 0.02, "lr_scheduler_type": "linear", "warmup_steps": 8}
+    with pytest.raises(FloatingPointError, match=r"--learning_rate 0\.0001 --muon_learning_rate 0\.002 --o"):
+        trainer(Poison(5, before=True), **muon).train()
+
+
 def test_the_first_bad_step_is_named(trainer):
     """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
     watch, accelerator = LossWatch(), trainer().accelerator

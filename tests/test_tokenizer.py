@@ -208,6 +208,7 @@ def test_every_kind_of_dataset(words):
     both = tokenize(datasets.DatasetDict(train=dataset, test=dataset.select([1])), words)
     assert type(both) is datasets.DatasetDict
     assert (both["train"].to_list(), both["test"].to_list()) == (rows, rows[1:])
+    assert tokenize({"a": dataset}, words)["a"].to_list() == rows
     streams = tokenize(datasets.IterableDatasetDict({"train": stream}), words)
     assert type(streams) is datasets.IterableDatasetDict
     assert list(streams["train"]) == rows

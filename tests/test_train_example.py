@@ -77,7 +77,7 @@ def test_a_run_leaves_model_tokenizer_arguments_and_results(first):
     folder, _ = first
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     arguments = json.loads((folder / "arguments.json").read_text(encoding="utf-8"))
-    assert results["arguments"] == arguments
+    assert {**results["arguments"], "processes": 1} == arguments
     assert arguments["task"] == {"degree": 2, "path_length": 4, "num_nodes": 10}
     assert (results["n"], results["steps"], results["examples"]) == (40, 4, 32)
     assert [entry["step"] for entry in results["learning_curve"]] == [2, 4]
@@ -141,7 +141,14 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
     folder.mkdir()
     (folder / "arguments.json").write_text("{}", encoding="utf-8")
     flags = [*TINY, "--output_dir", folder, "--overwrite_output_dir"]
-    for mistake in (["--objective", "teacherles"], ["--order", "backward"], ["--degree", "9"], ["--max_step", "1"]):
+    alone = ["--objective", "next_token", "--objective_options", '{"positions": [7]}']
+    for mistake in (
+        alone,
+        ["--objective", "teacherles"],
+        ["--order", "backward"],
+        ["--degree", "9"],
+        ["--max_step", "1"],
+    ):
         assert train(*flags, *mistake).startswith("error: ")
         assert (folder / "arguments.json").read_text(encoding="utf-8") == "{}"
 

@@ -158,3 +158,17 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run("--seeds", "6", "--together", "2")
     assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]
+
+
+def test_a_mistake_costs_no_earlier_seeds(tmp_path, monkeypatch):
+    """Catches: folders that are cleared for a training together which these arguments do not allow."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (tmp_path / "small.yaml").write_text(TINY)
+    kept = tmp_path / "out" / "seed0" / "arguments.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    flags = [str(tmp_path / "small.yaml"), "--seeds", "0", "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="bf16"):
+        load(EXAMPLES / "train_seeds.py").main([*flags, "--overwrite_output_dir", "true", "--bf16", "true"])
+    assert kept.read_text() == "{}"

@@ -157,7 +157,7 @@ class _Run:
         """Take out the seeds whose loss became NaN or infinite."""
         for i, (step, rate) in self.sums.first_bad().items():
             if i in self.training:
-                self.errors[i] = divergence.diverged("the loss", step, rate, None)
+                self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
                 self._leave(i)
 
     def _end(self, index: int) -> None:
@@ -165,7 +165,7 @@ class _Run:
         self._leave(index)
         if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
             last = self.steps, self.scheduler.get_last_lr()[0]
-            self.errors[index] = divergence.diverged("a weight", *last, None)
+            self.errors[index] = divergence.diverged("a weight", *last, self.args, None)
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
