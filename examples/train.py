@@ -7,6 +7,7 @@ accelerate launch examples/train.py examples/recipes/hybrid.yaml --seed 1
 Ctrl-C and SIGTERM save a checkpoint; the same command with --resume goes on from it.
 """
 
+import itertools
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ from nt_failures import (
 )
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import load_splits
+from nt_failures.draws import RepeatableCollate
 from nt_failures.families import from_scratch
 from nt_failures.stopping import StopOnSignal
 
@@ -88,7 +90,8 @@ def make_trainer(
     splits: Mapping[str, Dataset | IterableDataset],
 ) -> ntf.ObjectiveTrainer:
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
-    objective.collate([next(iter(splits["train"]))])  # what cannot be trained on is said before a folder is cleared
+    # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
+    RepeatableCollate(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
     longest = runs.longest_sequence(splits["test"])
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}

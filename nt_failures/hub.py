@@ -46,7 +46,8 @@ PUSHED = [
 """What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
 NOT_PUSHED = ["*/*", "trainer_state.json", "_*"]
 """Nothing of subfolders (checkpoints with their optimizer states, logs of trackers)."""
-WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "adapter_config.json", "config.json"]
+WEIGHTS = ["model*.safetensors", "model.safetensors.index.json", "config.json", "adapter_config.json"]
+WEIGHTS += ["adapter_model.safetensors", "objective_modules.safetensors"]
 """What decides which model a repository is: of an earlier push nothing of it may stay beside other weights."""
 
 

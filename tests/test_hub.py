@@ -239,11 +239,12 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(online, run, where):
 def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
     """Catches: the adapter of an earlier push, which every loader prefers, in charge of a repository that shows a whole model."""
     to_hub.push_run(run, REPO)
-    for name in ("adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors", "notes.md"):
+    stays = {"notes.md", "mine.safetensors", "onnx/model.safetensors"}
+    gone = {"adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors"}
+    for name in gone | stays:
         HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
-    HfApi().upload_file(path_or_fileobj=b"x", path_in_repo="onnx/model.safetensors", repo_id=REPO)
     to_hub.push_run(run, REPO)
-    assert set(online.files(REPO)) == ARRIVES | {"notes.md", "onnx/model.safetensors"}
+    assert set(online.files(REPO)) == ARRIVES | stays
 
 
 def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):

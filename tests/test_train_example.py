@@ -10,10 +10,15 @@ from types import SimpleNamespace
 
 import datasets
 import pytest
+import torch
 from scripts import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
+from nt_failures import models, runs
+from nt_failures.arguments import parse
+from nt_failures.data import load_splits
+from nt_failures.tokenizer import tokenize
 
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
 TINY = [
@@ -151,6 +156,24 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
     ):
         assert train(*flags, *mistake).startswith("error: ")
         assert (folder / "arguments.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
+    """Catches: other initial weights for the objectives that draw, because a batch was collated before the model was made."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    module = load(TRAIN)
+    args = parse(
+        [*TINY, "--output_dir", str(tmp_path / "run"), "--objective", "masked_teacher", "--eval_strategy", "steps"]
+    )
+    tokenizer, objective = module.choose_tokenizer_and_objective(args)
+    rows = load_splits(args.task, **args.data.knobs())
+    splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
+    torch.manual_seed(5)
+    made = module.make_trainer(args, objective, tokenizer, splits).model
+    torch.manual_seed(5)
+    longest = runs.longest_sequence(splits["test"])
+    alone = models.load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 
 
 def test_runs_go_on_and_are_replaced(train, tmp_path):
