@@ -21,7 +21,7 @@ QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
 # Answered before torch is imported, which takes seconds.
 if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
-    arguments.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py")
+    arguments.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py [RECIPE.yaml]")
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed

@@ -133,6 +133,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     """
     argv = list(argv)
     recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
+    if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
+        raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
     recipe = {} if recipe_path is None else read_recipe(recipe_path)
     where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
     task_name = peek(argv, "task") or recipe.get("task", "path_star")

@@ -108,7 +108,8 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
         """Write the splits into the cache, or find them there. Arguments as in `datasets.DatasetBuilder`.
 
         Raises:
-            ValueError: an endless split (`num_train=None`), or a split that the task has no instances for.
+            ValueError: an endless split (`num_train=None`), a split that the task has no instances for, or more rows than
+                the disk has room for.
             OSError: the disk is full or read-only; what was written is removed.
         """
         if self.config.num_train is None:
@@ -135,13 +136,18 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
         cache.check_rows(rows, expected, self._output_dir)
         return rows
 
-    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
-        generators = []
+    def _split_generators(
+        self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
+    ) -> list[datasets.SplitGenerator]:
+        generators, needed = [], 0.0
         for split, num_rows in self.config.num_rows.items():
             # A split that the task has no instances for fails here: a worker's error would reach the user wrapped.
-            self.config.task.block(self.config.seed, split, 0, self.config.overlap)
+            first = self.config.task.block(self.config.seed, split, 0, self.config.overlap)
+            needed += to_table(self.config.task, first).nbytes / BLOCK_ROWS * (num_rows or 0)
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
+        if not dl_manager.is_streaming:
+            cache.check_room(self._output_dir, needed)
         return generators
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:

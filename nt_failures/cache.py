@@ -90,3 +90,14 @@ def check_rows(rows: datasets.Dataset, expected: int, folder: str) -> None:
 def damaged(folder: str, reason: str) -> str:
     """The message for files that were whole once."""
     return f"the data set in {folder} is damaged ({reason}); remove that folder, and the next call draws it anew."
+
+
+def check_room(folder: str, needed: float) -> None:
+    """Raise ValueError if so many bytes do not fit onto the disk of a folder: said before it is full, not after."""
+    place = next((parent for parent in Path(folder).absolute().parents if parent.is_dir()), None)
+    if place is None or needed <= (free := shutil.disk_usage(place).free):
+        return
+    raise ValueError(
+        f"the rows need about {needed / 1e9:,.1f} GB and {place} has {free / 1e9:,.1f} GB free; give fewer of them, read them "
+        "with streaming=True, or give a cache_dir on another disk (HF_DATASETS_CACHE)."
+    )

@@ -58,6 +58,12 @@ def diverged(
     said = (
         f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
     )
+    if step <= 1:
+        return FloatingPointError(
+            said
+            + "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, the data "
+            "and --dtype."
+        )
     if checkpoint is None:
         return FloatingPointError(
             said + f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."

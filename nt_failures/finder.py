@@ -53,10 +53,20 @@ def find(package: str, name: str, from_file: bool = False) -> type:
                 f"{package}: a file names {shown(name)}, whose module is not imported, and no file may have it run; if you "
                 f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
             )
-        found = vars(import_own(module_name)).get(class_name)
+        module = import_own(module_name)
+        found = vars(module).get(class_name)
+        if found is None:
+            own = [
+                c.__name__
+                for c in vars(module).values()
+                if inspect.isclass(c) and issubclass(c, base) and c is not base
+            ]
+            has = f"; of this kind it has {', '.join(sorted(own))}" if own else ""
+            raise ValueError(f"{package}: the module {module_name} has no {shown(class_name)}{has}.")
         if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
             raise ValueError(
-                f"{package}: {shown(name)} is no whole class derived from {base.__module__}.{base.__name__}."
+                f"{package}: {shown(name)} is no whole class derived from {base.__module__}.{base.__name__}; derive "
+                "it from that, with all of its abstract methods."
             )
         return found
     known = names(package)

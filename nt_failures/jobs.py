@@ -112,7 +112,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     except (ValueError, RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nstopped; finished runs are in results.jsonl, the same command goes on from there")
+        sys.stderr.write("\nstopped; finished runs are kept, and the same command goes on from there\n")
+        sys.exit(128 + signal.SIGINT)
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -100,7 +100,14 @@ class ObjectiveTrainer(SavingTrainer):
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and attached.has_modules(model):
                 return Loss(*attached.inside_forward(model, self.objective.loss, inputs))
-            return self.objective.loss(model, inputs)
+            loss = self.objective.loss(model, inputs)
+        if not (isinstance(loss, Loss) and isinstance(loss.count, torch.Tensor)):
+            kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
+            raise ValueError(
+                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over the items that "
+                "count, how many they are, as a tensor, and named sums for the log."
+            )
+        return loss
 
     def _count_parts(self, loss: Loss) -> None:
         """Keep the sums for the log, on the device: reading them at every step would stall it."""

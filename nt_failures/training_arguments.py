@@ -69,6 +69,8 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
             raise ValueError(
                 f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
             )
+        if self.max_steps == 0:
+            raise ValueError("max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs.")
         if self.stop_when_solved and self.eval_strategy == IntervalStrategy.NO:
             raise ValueError(
                 f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or leave it "

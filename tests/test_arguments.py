@@ -266,6 +266,15 @@ def test_a_recipe_may_hold_what_a_flag_makes_idle(recipe):
     assert parse([path, "--optimizer", "adamw"]).training.optimizer == "adamw"
 
 
+def test_a_recipe_comes_first(recipe):
+    """Catches: a recipe that a flag before it swallows, with a word about truth values; no step at all taken for one."""
+    path = recipe("max_steps: 5\n")
+    with pytest.raises(ValueError, match=r"the recipe '.*recipe\.yaml' must be the first word, before all flags"):
+        parse(["--overwrite_output_dir", path])
+    with pytest.raises(ValueError, match="max_steps=0 would train nothing; give at least 1, or -1"):
+        parse(["--max_steps", "0"])
+
+
 @pytest.mark.parametrize("flag", ["prediction_loss_only", "remove_unused_columns"])
 def test_flags_that_would_break_the_run(flag):
     """Catches: a KeyError after hours of training."""

@@ -339,6 +339,16 @@ def test_tiny_space_leaves_no_folder(load, tmp_path, streaming):
     assert _remains(tmp_path) == []
 
 
+def test_more_rows_than_the_disk_holds(load, tmp_path):
+    """Catches: a slip in `num_train` that fills the disk before the first word; a stream refused, which needs no disk."""
+    with pytest.raises(
+        ValueError, match=r"need about [\d,]+\.\d GB and .* has [\d,.]+ GB free; give fewer .*streaming=True"
+    ):
+        load(num_train=10**13)
+    assert _remains(tmp_path) == []
+    assert next(iter(load(split="train", num_train=10**13, streaming=True)))["prompt"]
+
+
 # Ways in -------------------------------------------------------------------------------------------------------------
 
 

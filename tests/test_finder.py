@@ -55,7 +55,7 @@ def test_a_users_own_class(tmp_path, monkeypatch):
         ("objectives", "base", "unknown name 'base'"),
         ("objectives", "", "unknown name ''"),
         ("objectives", "no_such_package.Thing", "cannot import 'no_such_package'.*PYTHONPATH"),
-        ("objectives", "nt_failures.objectives.next_token.Thing", "is no whole class derived from .*Objective"),
+        ("objectives", "nt_failures.objectives.next_token.Thing", "has no 'Thing'; of this kind it has NextToken"),
         ("objectives", "nt_failures.objectives.next_token.torch", "is no whole class derived from .*Objective"),
         ("objectives", "nt_failures.tasks.path_star.PathStar", "is no whole class derived from .*Objective"),
         ("tasks", "pathstar", "Did you mean 'path_star'"),

@@ -261,8 +261,8 @@ def test_a_study_that_is_stopped_leaves_no_training_behind(name, small):
     (mark,) = small.marks.iterdir()
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert errors.strip().endswith("stopped; finished runs are in results.jsonl, the same command goes on from there")
+    assert process.returncode == 130
+    assert errors.strip().endswith("stopped; finished runs are kept, and the same command goes on from there")
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.name.split("-")[2]), 0)
 

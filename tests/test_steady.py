@@ -102,6 +102,15 @@ def test_the_advice_lowers_the_rates_that_were_asked_for(trainer):
         trainer(Poison(5, before=True), **muon).train()
 
 
+def test_no_rate_is_blamed_before_the_first_step(trainer):
+    """Catches: a lower rate advised where the objective's own loss is NaN."""
+    with pytest.raises(
+        FloatingPointError, match=r"at step 1, .* no rate is to blame: look at the objective's loss"
+    ) as said:
+        trainer(Poison(1, before=True)).train()
+    assert "--learning_rate" not in str(said.value)
+
+
 def test_the_first_bad_step_is_named(trainer):
     """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
     watch, accelerator = LossWatch(), trainer().accelerator

@@ -508,3 +508,40 @@ def test_the_same_weights_have_the_same_loss(kind, tiny_model, tokenized, task, 
     torch.manual_seed(9)
     losses.add(trainer.evaluate()["eval_loss"])
     assert len(losses) == 1
+
+
+class TensorLoss(NextToken):
+    """A beginner's objective: the mean of the model, in the place of a sum and a count."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch).sum
+
+
+class PlainCount(NextToken):
+    """The count as a Python number."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch)._replace(count=3)
+
+
+class Undecorated(NextToken):
+    """A field without the decorator that makes an option of it."""
+
+    gamma: float = 2.0
+
+
+@pytest.mark.parametrize(("kind", "what"), [(TensorLoss, "a Tensor"), (PlainCount, "a Loss with the count 3")])
+def test_a_loss_of_another_form_is_named(kind, what, tiny_model, tokenized, tmp_path):
+    """Catches: `'Tensor' object has no attribute 'parts'` ten frames deep, for who writes an objective of their own."""
+    args = ObjectiveTrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, save_strategy="no", disable_tqdm=True)
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=kind(pad_token_id=14), train_dataset=tokenized)
+    with pytest.raises(ValueError, match=rf"{kind.__name__}\.loss returned {what}; return Loss\(sum, count, parts\)"):
+        trainer.train()
+
+
+def test_a_field_without_the_decorator_is_named():
+    """Catches: an option that can be given to nobody, and a run that goes on without it."""
+    with pytest.raises(
+        ValueError, match=r"Undecorated declares gamma, which is no option of it; write @dataclasses\.dataclass"
+    ):
+        Undecorated()

@@ -204,12 +204,23 @@ def test_memory_is_not_said_of_few_instances(n, right, name):
     assert ("too few instances" in found.text) == (name == "undertrained")
 
 
+def test_below_chance_is_not_at_chance():
+    """Catches: 37 of 100 called a guess among two, though its interval lies below one half; memorising that is not named."""
+    found = verdict(evidence([1, 0.37, 1, 1, 1], 0.37, n=100, train_decision=0.816))
+    assert found.name == "undertrained"
+    assert "the decision is below chance (decision 37.0% [28.2%, 46.8%]" in found.text
+    assert found.text.endswith("On training instances it is right in 81.6%: it is being memorised.")
+    assert "memorised" not in verdict(evidence([1, 0.37, 1, 1, 1], 0.37, n=100, train_decision=0.46)).text
+    assert verdict(evidence([1, 0.46, 1, 1, 1], 0.46, n=1000)).name == HANS
+
+
 def test_three_symbols_have_no_look_up():
     """Catches: the look-ups praised where every other symbol stands in the prompt."""
     found = verdict(evidence([1, 0.5, 1], 0.5))
     assert found.name == HANS
     assert "Every other position is a copy from the prompt (the worst at 100.0%)" in found.text
     assert "errors at the copies alone" in found.text
+    assert "The cheat itself cannot show, as no position lies between the decision and the last." in found.text
 
 
 share = st.floats(0, 1)

@@ -124,9 +124,10 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
        measured).
     6. undertrained: anything else.
 
-    "At chance" means that the 95 % interval of the decision's accuracy meets 0.9 to 1.1 times chance and lies within 0.5 to
-    1.5 times chance; too few instances prove nothing. Where there is only one way to go (chance 1), the decision is a
-    position like the others.
+    "At chance" means that the decision is neither above chance (its 95 % interval above 1.1 times chance) nor below it (the
+    interval below chance, and the accuracy below 0.9 times chance), and that the interval lies within 0.5 to 1.5 times
+    chance; too few instances prove nothing. Where there is only one way to go (chance 1), the decision is a position like
+    the others.
     """
     facts = _Facts(evidence, "" if budget is None else f" after {budget}")
     if evidence.exact >= SOLVED_AT:
@@ -160,7 +161,8 @@ class _Facts:
         self.decision = shares[evidence.decision]
         low, high = wilson(self.decision * evidence.n, evidence.n)
         self.above_chance = low > 1.1 * evidence.chance or evidence.chance >= 1
-        near = not self.above_chance and high >= 0.9 * evidence.chance
+        below = high < evidence.chance and self.decision < 0.9 * evidence.chance
+        near = not (self.above_chance or below)
         self.at_chance = near and low >= 0.5 * evidence.chance and high <= 1.5 * evidence.chance
         self.too_few = near and not self.at_chance
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
@@ -223,7 +225,18 @@ class _Facts:
             if self.jumps
             else ""
         )
-        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}"
+        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}{self._by_heart()}"
+
+    def _by_heart(self) -> str:
+        """What speaks for memorising before that is the verdict."""
+        train = self.evidence.train_decision
+        if (
+            train is None
+            or train < self.decision + 0.1
+            or train <= wilson(self.decision * self.evidence.n, self.evidence.n)[1]
+        ):
+            return ""
+        return f" On training instances it is right in {train:.1%}: it is being memorised."
 
     def memorised(self) -> str:
         return (
@@ -237,6 +250,7 @@ class _Facts:
         others, cheap = f"(the worst at {self.lowest:.1%})", "look-ups"
         learnt = f"Every other position is a look-up once the true path is revealed {others}"
         if not self.looked_up:
+            cheat = " The cheat itself cannot show, as no position lies between the decision and the last."
             learnt, cheap = f"Every other position is a copy from the prompt {others}", "copies"
         return (
             f"Clever Hans + indecipherable token{self.after}: stuck at chance. {learnt}; the one token that needs planning is "

@@ -88,4 +88,4 @@ def _point(axes: Axes, x: float, y: float, look: tuple[str, str], sign: str) -> 
     if sign != "=":
         up = 1.35 if sign == ">" else 1 / 1.35
         arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 0}
-        axes.annotate("", xy=(x, y * up), xytext=(x, y), arrowprops=arrow, zorder=2)
+        axes.annotate("", xy=(x, y * up), xytext=(x, y), arrowprops=arrow, annotation_clip=False, zorder=2)

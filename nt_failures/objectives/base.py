@@ -5,6 +5,7 @@ Shapes: B rows, P prefix columns (padded on the left), T target columns (padded 
 
 import abc
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -55,6 +56,16 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        lost = [
+            name
+            for name, kind in inspect.get_annotations(type(self)).items()
+            if "ClassVar" not in str(kind) and name not in {field.name for field in dataclasses.fields(self)}
+        ]
+        if lost:
+            raise ValueError(
+                f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it; write "
+                "@dataclasses.dataclass(frozen=True) above the class."
+            )
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
         for name, token in (("pad_token_id", self.pad_token_id), ("dummy_token_id", self.dummy_token_id)):
