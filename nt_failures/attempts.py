@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from nt_failures import divergence, lifeline
+from nt_failures import divergence, lifeline, results_file
 
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
@@ -93,7 +93,7 @@ class Attempts:
         for job, run in runs.items():
             if (run / "results.json").exists():
                 found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-                records.append({**job.named, **found})
+                records.append(results_file.record(job.named, found))
                 self._keep(job, run)
             elif code == divergence.EXIT_CODE:
                 records.append({**job.named, "diverged": said})

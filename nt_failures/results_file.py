@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures import study
+from nt_failures.scoring import judged_by
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,19 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         ValueError: a damaged line elsewhere, named by its number.
     """
     return _read_lines(path, _read)
+
+
+def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of a finished run, which `named` tells from others: its results.json, with a shorter learning curve.
+
+    Of each evaluation stays what the time to solve is read from. All else would be most of the file, and stands in the
+    run's own results.json, which `--keep_models` keeps.
+    """
+    trained = results["trained_positions"]
+    curve = [
+        {name: entry[name] for name in ("step", *judged_by(entry, trained))} for entry in results["learning_curve"]
+    ]
+    return {**named, **results, "learning_curve": curve}
 
 
 def diverged_file(results: Path) -> Path:

@@ -72,8 +72,12 @@ def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float
         metrics: of `ObjectiveTrainer.evaluate`, without a prefix.
         trained: positions, from 1; None for all.
     """
-    shares = [metrics[name] for k in trained or () if (name := f"forced/position_{k}") in metrics]
-    return float(np.min(shares)) if shares else metrics["free/exact"]
+    return float(np.min([metrics[name] for name in judged_by(metrics, trained)]))
+
+
+def judged_by(metrics: Mapping[str, float], trained: Sequence[int] | None) -> list[str]:
+    """The metrics that `judged` takes the worst of."""
+    return [name for k in trained or () if (name := f"forced/position_{k}") in metrics] or ["free/exact"]
 
 
 def share(value: float) -> str:

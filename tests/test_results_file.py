@@ -12,6 +12,17 @@ def seeds(path):
     return [entry["seed"] for entry in results_file.read_results(path)]
 
 
+def test_a_line_keeps_of_the_curve_what_times_are_read_from():
+    """Catches: a file that is nine tenths learning curves; one from which the time to solve cannot be told any more."""
+    curve = [{"step": 100, "loss": 0.5, "free/exact": 0.96, "forced/position_2": 0.97, "decision": 0.97}]
+    named = {"recipe": "a", "seed": 1, "fingerprint": "f"}
+    whole = {name: value for name, value in record().items() if name not in named} | {"learning_curve": curve}
+    line = results_file.record(named, whole)
+    assert line == {**named, **whole, "learning_curve": [{"step": 100, "free/exact": 0.96}]}
+    alone = results_file.record(named, whole | {"trained_positions": [2]})
+    assert alone["learning_curve"] == [{"step": 100, "forced/position_2": 0.97}]
+
+
 def test_what_is_appended_is_read(tmp_path):
     """Catches: runs that lose digits, order or keys on their way through the file."""
     path = tmp_path / "new folder" / "results.jsonl"
