@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nt_failures import arguments, records
+from nt_failures import command_line, records
 
 RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"
 WARM_UP = 3
@@ -151,7 +151,7 @@ def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
     flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--logging_strategy", "no"]
     flags += ["--output_dir", "unused", "--disable_tqdm", "true", *extra]
-    parsed = [arguments.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
+    parsed = [command_line.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
     trainers = train_seeds.trainers_of(parsed)[0]
     clock = Clock()
     trainers[0].add_callback(clock)

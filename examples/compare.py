@@ -20,7 +20,7 @@ import reproduce
 import torch
 import yaml
 
-from nt_failures import arguments, comparison, figures, grid, jobs, results_file, study
+from nt_failures import command_line, comparison, figures, grid, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
 from nt_failures.scoring import judged
 
@@ -89,7 +89,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def check_watched(recipe: Path, extra: Sequence[str]) -> None:
     """ValueError unless training evaluates on the way: rates are chosen, and times told, by what that shows."""
-    training = arguments.parse([str(recipe), *extra]).training
+    training = command_line.parse([str(recipe), *extra]).training
     if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
         raise ValueError(
             f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."

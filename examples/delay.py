@@ -16,7 +16,7 @@ import filelock
 import reproduce
 import torch
 
-from nt_failures import arguments, delay, figures, grid, jobs, results_file
+from nt_failures import command_line, delay, figures, grid, jobs, results_file
 from nt_failures.attempts import Attempts, Job
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
             cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
             reproduce.import_named(list(cells.values()), args.extra)
             if not args.only_report:
-                arguments.parse(args.extra)
+                command_line.parse(args.extra, whole=False)
                 attempts = Attempts(reproduce.SCRIPTS, args.output_dir)
                 jobs.run_missing(jobs_of(cells, axes, args), results, attempts, args.jobs)
             report(args, cells, next(iter(axes["objectives"])))

@@ -16,7 +16,7 @@ from pathlib import Path
 import filelock
 import torch
 
-from nt_failures import arguments, figures, finder, jobs, results_file, study
+from nt_failures import command_line, figures, finder, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
 
 SCRIPTS = Path(__file__).parent
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
-                arguments.parse(args.extra)  # a wrong flag fails here, not in the first run
+                command_line.parse(args.extra, whole=False)  # a wrong flag fails here, not in the first run
                 attempts = Attempts(SCRIPTS, folder, args.keep_models)
                 jobs.run_missing(wanted, results, attempts, args.jobs, args.together)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
@@ -88,9 +88,9 @@ def check_extra(extra: Sequence[str], also: Sequence[str] = ()) -> None:
 
 def import_named(recipes: list[Path], extra: list[str]) -> None:
     """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
-    asked = arguments.peek(extra, "objective")
+    asked = command_line.peek(extra, "objective")
     for recipe in recipes:
-        name = asked or arguments.read_recipe(recipe).get("objective")
+        name = asked or command_line.read_recipe(recipe).get("objective")
         if "." in str(name):
             finder.find("objectives", str(name))
 

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from nt_failures import arguments
+from nt_failures import arguments, command_line
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
 # Answered before torch is imported, which takes seconds.
 if __name__ == "__main__" and {"-h", "--help"} & set(sys.argv):
-    arguments.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py [RECIPE.yaml]")
+    command_line.parse(sys.argv[1:], default_recipe=QUICKSTART, prog="examples/train.py [RECIPE.yaml]")
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
@@ -50,7 +50,7 @@ from nt_failures.stopping import StopOnSignal
 
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
-    args = arguments.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
+    args = command_line.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
     if note := launch.said("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
     output_dir.check(args)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, divergence, lifeline, output_dir, runs
+from nt_failures import arguments, command_line, divergence, lifeline, output_dir, runs
 from nt_failures.data import load_splits
 from nt_failures.seeds import train_together
 from nt_failures.seeds.checks import check_together
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     if len(set(asked.seeds)) < len(asked.seeds) or any(flag.split("=")[0] == "--seed" for flag in extra):
         raise ValueError("say with --seeds which seeds there are to be, each once, and leave --seed out.")
     all_args = [
-        arguments.parse(
+        command_line.parse(
             [asked.recipe, *extra, "--seed", str(seed), "--output_dir", str(asked.output_dir / f"seed{seed}")]
         )
         for seed in asked.seeds

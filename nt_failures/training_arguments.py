@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
-from transformers.trainer_utils import HubStrategy, IntervalStrategy
+from transformers.trainer_utils import HubStrategy
 
 from nt_failures import launch
 from nt_failures.limits import check_finite, check_numbers
@@ -71,11 +71,6 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
             )
         if self.max_steps == 0:
             raise ValueError("max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs.")
-        if self.stop_when_solved and self.eval_strategy == IntervalStrategy.NO:
-            raise ValueError(
-                f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or leave it "
-                "out."
-            )
         if self.prediction_loss_only:
             raise ValueError(
                 "prediction_loss_only=True would leave a run without accuracies and verdict; leave it out."

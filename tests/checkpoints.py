@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from nt_failures import arguments
+from nt_failures import command_line
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import tokenize
 
@@ -80,7 +80,7 @@ def write(folder, family, tokenizer, spare=0, dtype=torch.float32, **config):
 
 def trainer_of(*flags):
     """The trainer that examples/train.py makes of the recipe finetune.yaml with these flags."""
-    args = arguments.parse([RECIPE, *SMALL, *map(str, flags)])
+    args = command_line.parse([RECIPE, *SMALL, *map(str, flags)])
     torch.manual_seed(args.training.seed)
     tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
     rows = STEPS["load_splits"](args.task, **args.data.knobs())

@@ -17,7 +17,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
-from nt_failures import arguments, card, report, runs, snippet
+from nt_failures import card, command_line, report, runs, snippet
 from nt_failures.card_data import Run, base_model, metadata
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
@@ -117,7 +117,7 @@ def test_the_recipe_repeats_the_run(read, tmp_path):
     folder, page, results = read("teacherless", "forward")
     (shown,) = blocks(page.text, "yaml")
     assert yaml.safe_load(shown) == yaml.safe_load((folder / "recipe.yaml").read_text())
-    again = arguments.parse([str(folder / "recipe.yaml"), "--disable_tqdm", "true"]).to_dict()
+    again = command_line.parse([str(folder / "recipe.yaml"), "--disable_tqdm", "true"]).to_dict()
     assert json.loads(json.dumps(again)) == results["arguments"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nt_failures import arguments, finder, grid
+from nt_failures import command_line, finder, grid
 from nt_failures.tokenizer import word_level_tokenizer
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
@@ -36,7 +36,7 @@ def test_combinations_by_hand(tmp_path):
         ("large", "a", "large-a.yaml"),
         ("large", "b", "large-b.yaml"),
     ]
-    written = [arguments.read_recipe(path) for path in paths.values()]
+    written = [command_line.read_recipe(path) for path in paths.values()]
     assert written[0] == {"degree": 3, "seed": 4, "objective": "teacherless"}
     assert written[3] == {**common, "degree": 5, "order": "reversed"}
 
@@ -69,7 +69,7 @@ def test_all_objectives_are_compared():
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_compared_recipes_differ_in_the_objective_alone(path):
     """Catches: a recipe that sets an objective itself, which a comparison would drop or mix; another name than its graph's."""
-    common = arguments.read_recipe(path)
+    common = command_line.read_recipe(path)
     assert not set(common) & set(grid.OBJECTIVE_KEYS)
     assert path.stem == f"deg{common['degree']}-path{common['path_length']}-nodes{common['num_nodes']}"
     made = grid.combinations(common, OBJECTIVES)
@@ -81,7 +81,7 @@ def test_compared_recipes_differ_in_the_objective_alone(path):
 @pytest.mark.parametrize("nodes", [10, 30, 100])
 def test_protocols_of_one_size_differ_in_the_graph_alone(nodes):
     """Catches: one of the graphs trained longer, wider or on other data than the others of its source."""
-    found = [arguments.read_recipe(path) for path in COMPARED if path.stem.endswith(f"-nodes{nodes}")]
+    found = [command_line.read_recipe(path) for path in COMPARED if path.stem.endswith(f"-nodes{nodes}")]
     assert len(found) == {10: 2, 30: 4, 100: 3}[nodes]
     assert len({(values.pop("degree"), values.pop("path_length")) for values in found}) == len(found)
     assert all(values == found[0] for values in found)
@@ -106,7 +106,7 @@ def one_of_each(axes):
 def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
     """Catches: a misspelt flag or objective, options that it does not take, a name that says another graph than it sets."""
     ((names, path),) = grid.write_recipes(common, axes, tmp_path).items()
-    args = arguments.parse([str(path), "--use_cpu", "true"])
+    args = command_line.parse([str(path), "--use_cpu", "true"])
     tokenizer = word_level_tokenizer(args.task)
     chosen = args.objective
     finder.find("objectives", chosen.objective).from_tokenizer(

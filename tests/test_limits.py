@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from nt_failures.arguments import parse
+from nt_failures.command_line import parse
 from nt_failures.limits import LIMITS, not_finite
 from nt_failures.trainer import ObjectiveTrainingArguments
 from nt_failures.training_arguments import RunArguments

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import arguments, attached, mamba_scan, options
+from nt_failures import attached, command_line, mamba_scan, options
 from nt_failures.flops import StepFlops
 from nt_failures.loading import load
 from nt_failures.mamba_scan import TorchScanMixer, running, use_scan
@@ -241,8 +241,8 @@ def test_choices(tiny_model):
         with pytest.raises(ValueError, match=f"is for Mamba-1 and {name} has no such layer; write 'auto'"):
             use_scan(model, "torch")
     with pytest.raises(ValueError, match="mamba_scan='fast' is none of auto, torch, transformers"):
-        arguments.parse(["--mamba_scan", "fast"])
-    assert arguments.parse(["--mamba_scan", "torch"]).model.mamba_scan == "torch"
+        command_line.parse(["--mamba_scan", "fast"])
+    assert command_line.parse(["--mamba_scan", "torch"]).model.mamba_scan == "torch"
 
 
 @pytest.mark.parametrize("scan", options.SCANS)

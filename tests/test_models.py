@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
 
-from nt_failures.arguments import read_recipe
+from nt_failures.command_line import read_recipe
 from nt_failures.families import FAMILIES, from_scratch
 from nt_failures.models import load_model, parameter_count, set_answer_length
 from nt_failures.tasks.path_star import PathStar

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from nt_failures import checkpoints, output_dir
-from nt_failures.arguments import parse
 from nt_failures.claims import LOCK_FILE
+from nt_failures.command_line import parse
 from nt_failures.training_arguments import RunArguments
 
 TINY = ["--degree", "2", "--path_length", "3", "--num_nodes", "10", "--model", "gpt2-1x16", "--use_cpu", "true"]

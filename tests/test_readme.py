@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from nt_failures import arguments, output_dir
+from nt_failures import command_line, output_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_training_commands_parse(command):
     argv = words[words.index("examples/train.py") + 1 :]
     argv = [str(ROOT / word) if word.endswith(".yaml") else word for word in argv if word != "..."]
     argv += ["--use_cpu", "true"]  # recipes for a GPU ask for bf16, which is refused where there is none
-    arguments.parse(argv, default_recipe=ROOT / "examples" / "recipes" / "quickstart.yaml")
+    command_line.parse(argv, default_recipe=ROOT / "examples" / "recipes" / "quickstart.yaml")
 
 
 TINY = "--model gpt2-1x16 --max_steps 2 --eval_steps 2 --num_train 32 --num_validation 16 --num_test 40 --use_cpu true"
@@ -70,7 +70,7 @@ def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
     flags = [str(ROOT / word) if word.endswith(".yaml") else word for word in train[3:]]
-    args = arguments.parse(flags)
+    args = command_line.parse(flags)
     output_dir.check(args)
     assert args.training.output_dir == diagnose[2]
     monkeypatch.setattr(sys, "argv", [train[2], *flags, *TINY.split(), "--output_dir", diagnose[2]])

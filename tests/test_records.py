@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from nt_failures import arguments, records
+from nt_failures import command_line, records
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 HEAD = ["--task", "path_star", "--degree", "3", "--path_length", "4", "--num_nodes", "17", "--objective", "hybrid"]
@@ -16,14 +16,14 @@ FLAGS += ["--lr_scheduler_type", "cosine", "--report_to", "none", "--optimizer",
 def test_a_recipe_repeats_the_run_and_nothing_around_it(tmp_path):
     """Catches: a recipe that loses a flag, cannot be read again, publishes again or resumes somebody's checkpoint."""
     once = ["--push_to_hub", "true", "--hub_model_id", "a/b", "--hub_token", "hf_secret", "--run_name", "x"]
-    given = arguments.parse([*FLAGS, *once, "--output_dir", str(tmp_path)]).to_dict()
+    given = command_line.parse([*FLAGS, *once, "--output_dir", str(tmp_path)]).to_dict()
     recipe = records.recipe(given)
     assert recipe["task"] == "path_star"
     assert (recipe["degree"], recipe["objective_options"], recipe["seed"]) == (3, {"share": 0.25}, 3)
     assert not any(name.startswith("hub_") or name in ("push_to_hub", "run_name", "output_dir") for name in recipe)
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
-    again = arguments.parse([str(tmp_path / "recipe.yaml")]).to_dict()
-    plain = arguments.parse(FLAGS).to_dict()
+    again = command_line.parse([str(tmp_path / "recipe.yaml")]).to_dict()
+    plain = command_line.parse(FLAGS).to_dict()
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(plain))
 
 
@@ -31,7 +31,7 @@ def test_arguments_hold_no_token_and_no_folder_of_this_machine(tmp_path):
     """Catches: a token, an output folder or a home directory in arguments.json."""
     (tmp_path / "base").mkdir()
     flags = ["--model", str(tmp_path / "base"), "--hub_token", "hf_secret", "--output_dir", str(tmp_path / "out")]
-    written = json.dumps(arguments.parse(flags).to_dict())
+    written = json.dumps(command_line.parse(flags).to_dict())
     assert str(tmp_path) not in written
     assert "hf_secret" not in written
     assert '"model": "base"' in written

@@ -295,6 +295,15 @@ def test_flags_of_train_go_to_train(small):
     assert all((small.out / name / "run" / "results.json").exists() for name in kept)
 
 
+def test_flags_are_not_judged_without_their_recipe(small):
+    """Catches: a flag refused because of what the recipe, which nobody has read yet, would say beside it."""
+    flags = ["--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
+    small.run("--seeds", "1", *flags)
+    assert sorted(small.results) == [("a", 0), ("b", 0)]
+    with pytest.raises(ValueError, match=r"stop_when_solved=-1 must be a number"):
+        small.run("--seeds", "1", "--stop_when_solved", "-1")
+
+
 def test_a_kept_model_whose_line_is_gone_is_replaced(small):
     """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next start."""
     small.run("--seeds", "1", "--keep_models")

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
 from nt_failures import models, runs
-from nt_failures.arguments import parse
+from nt_failures.command_line import parse
 from nt_failures.data import load_splits
 from nt_failures.tokenizer import tokenize
 

@@ -14,7 +14,7 @@ from fuzzing import accepted, fuzz
 from hypothesis import strategies as st
 
 from nt_failures import finder, output_dir
-from nt_failures.arguments import parse
+from nt_failures.command_line import parse
 from nt_failures.families import from_scratch
 from nt_failures.loading import load
 from nt_failures.models import load_model

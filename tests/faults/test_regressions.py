@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nt_failures import finder, output_dir, study
-from nt_failures.arguments import parse
+from nt_failures.command_line import parse
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
 from nt_failures.layout import layout

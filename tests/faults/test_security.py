@@ -15,7 +15,7 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import arguments, finder, hub, models, report, sums
+from nt_failures import command_line, finder, hub, models, report, sums
 from nt_failures.builder import PathStarBuilder
 from nt_failures.loading import load
 from nt_failures.objectives import NextToken, Objective
@@ -229,7 +229,7 @@ def test_run_folders_stay_below_outputs(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     for model in ("../../x", "/abs/x", "..", ".", "~/x"):
-        args = arguments.parse(["--model", model, "--use_cpu", "true"])
+        args = command_line.parse(["--model", model, "--use_cpu", "true"])
         output_dir.check(args)
         made = (tmp_path / args.training.output_dir).resolve()
         assert made.parent == tmp_path / "outputs"
@@ -282,7 +282,7 @@ SLIPS += [[*GIVEN, "--hub_strategy", "checkpoint"]]
 def test_tokens_are_in_no_error(words):
     """Catches: a message that repeats the whole command line."""
     with pytest.raises(ValueError) as error:
-        arguments.parse([*words, "--use_cpu", "true"])
+        command_line.parse([*words, "--use_cpu", "true"])
     assert TOKEN not in str(error.value)
 
 
@@ -291,7 +291,7 @@ def test_a_broken_recipe_does_not_show_its_token(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"hub_token: {TOKEN}: x\n")
     with pytest.raises(ValueError, match=r"not valid YAML.*line 1") as error:
-        arguments.parse([str(recipe)])
+        command_line.parse([str(recipe)])
     assert TOKEN not in str(error.value)
 
 

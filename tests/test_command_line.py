@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from transformers.integrations import integration_utils
 
-from nt_failures import arguments, finder
-from nt_failures.arguments import parse
+from nt_failures import command_line, finder
+from nt_failures.command_line import parse
 from nt_failures.families import from_scratch
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
@@ -203,7 +203,7 @@ def test_a_run_describes_itself(recipe):
 def test_the_help_names_every_kind_of_flag(capsys):
     """Catches: task knobs, or our own arguments, missing from --help; a percent sign that breaks it."""
     with pytest.raises(SystemExit) as stop:
-        arguments.parse(["--help"])
+        command_line.parse(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for flag in (
@@ -333,7 +333,7 @@ def test_a_tracker_that_does_not_exist():
 
 def test_help_needs_no_torch():
     """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other flags."""
-    code = "import sys; from nt_failures import arguments\ntry: arguments.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = "import sys; from nt_failures import command_line\ntry: command_line.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("False\n"), done.stderr
     assert "--help_all explains them" in " ".join(done.stdout.split())
@@ -342,7 +342,7 @@ def test_help_needs_no_torch():
 def test_all_flags(capsys):
     """Catches: a flag of TrainingArguments that no help explains."""
     with pytest.raises(SystemExit):
-        arguments.parse(["--help_all"])
+        command_line.parse(["--help_all"])
     text = capsys.readouterr().out
     assert all(flag in text for flag in ("--adam_beta1", "--degree", "--sample_rows", "--optimizer"))
 

@@ -1,0 +1,170 @@
+"""The command line of examples/train.py: a YAML recipe, and flags that override it, checked and made into Arguments."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from nt_failures import finder
+from nt_failures.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
+from nt_failures.limits import check_finite
+from nt_failures.options import RunOptions, TrainerOptions
+
+
+def parse(
+    argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None, whole: bool = True
+) -> Arguments:
+    """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
+
+    `--objective` on the command line drops the recipe's `objective_options`, which are for another objective, and
+    `--model` its `config_overrides`.
+
+    Args:
+        argv: arguments without the program's name.
+        default_recipe: read when no argument is given at all, or none but flags.
+        whole: whether recipe and flags are all here. If not, a flag is not refused for what it would do beside the others.
+
+    Raises:
+        ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
+    """
+    argv = list(argv)
+    recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
+    if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
+        raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
+    recipe = {} if recipe_path is None else read_recipe(recipe_path)
+    where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
+    task_name = peek(argv, "task") or recipe.get("task", "path_star")
+    task_class = finder.find("tasks", str(task_name))
+    ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
+    if {"-h", "--help"} & set(argv):
+        _Parser([*ours, TrainerOptions, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
+    from nt_failures.training_arguments import RunArguments  # imports torch, which takes longer than all of --help
+
+    parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
+    if "--help_all" in argv:
+        parser.parse_args(["--help"])
+    next(action for action in parser._actions if action.dest == "report_to").nargs = "+"  # theirs takes one only
+    known = [action.dest for action in parser._actions]
+    _check_names(recipe, known, f"recipe {recipe_path}")
+    # As text, so that numbers of a recipe are checked as those of flags are.
+    parser.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in recipe.items()})
+    namespace, rest = parser.parse_known_args(argv)
+    _check_names([word.split("=")[0].lstrip("-") for word in rest if word.startswith("--")], known, "command line")
+    if rest:
+        raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
+    values = vars(namespace)
+    if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
+        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse takes the two hyphens out
+    for name in ("config_overrides", "objective_options", "lora"):
+        values[name] = None if values[name] is None else _json_object(name, values[name])
+    for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
+        if {choice, options} & set(_flags(argv)) == {choice}:
+            values[options] = {}  # the recipe's options are for the recipe's objective or model
+    given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
+    try:
+        parts = parser.parse_dict(values, allow_extra_keys=True)
+    except ValueError:
+        raise
+    except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
+        short = {name: repr(value)[:80] for name, value in given.items()}
+        raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
+    args = Arguments(*parts, given=given)
+    if whole:
+        _check_idle(_flags(argv), args)
+    return args
+
+
+def _check_idle(flags: Sequence[str], args: Arguments) -> None:
+    """ValueError for a flag of the command line that would change nothing. A recipe's values may idle: flags override parts."""
+    training = args.training
+    if training.stop_when_solved and training.eval_strategy == "no":
+        raise ValueError(
+            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or leave "
+            "it out."
+        )
+    idle = {
+        "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),
+        "num_train_epochs": (training.max_steps > 0, f"max_steps={training.max_steps} ends the run", "--max_steps -1"),
+        "save_steps": (training.save_strategy == "no", "save_strategy='no' saves nothing", "--save_strategy steps"),
+        "eval_steps": (training.eval_strategy == "no", "eval_strategy='no' evaluates nothing", "--eval_strategy steps"),
+        "hub_model_id": (not training.push_to_hub, "nothing is pushed", "--push_to_hub true"),
+    }
+    for name in flags:
+        if name in ("do_train", "do_eval", "do_predict"):
+            raise ValueError(f"--{name} would change nothing: a run trains, evaluates and tests; leave it out.")
+        idles, reason, repair = idle.get(name, (False, "", ""))
+        if idles:
+            raise ValueError(f"--{name} would change nothing, as {reason}; add {repair}, or leave it out.")
+
+
+_MORE_FLAGS = (
+    "Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
+    "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, "
+    "--torch_compile, --report_to and --push_to_hub; --help_all explains them all."
+)
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage of 150 flags before it."""
+        raise ValueError(f"{message}; see --help_all for all flags.")
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe: one flat YAML mapping from flag names to values."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError, as text that is no UTF-8
+        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
+        raise ValueError(f"recipe {shown} is no text file that can be read: {type(error).__name__}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token
+        where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+        raise ValueError(f"recipe {path} is not valid YAML: {error.problem}, {where}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
+        raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"recipe {path} must be a mapping of flag names to values, such as 'learning_rate: 0.001'.")
+    return values
+
+
+def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see --help_all for all names."
+            raise ValueError(f"{where}: unknown name {name!r}; {hint}")
+
+
+def peek(argv: Sequence[str], flag: str) -> str | None:
+    """The value of a flag on a command line that is not parsed yet."""
+    found = None  # the last one counts, as for argparse
+    for i, word in enumerate(argv):
+        if word == f"--{flag}" and i + 1 < len(argv):
+            found = argv[i + 1]
+        if word.startswith(f"--{flag}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _flags(argv: Sequence[str]) -> list[str]:
+    names = [word.lstrip("-").split("=")[0] for word in argv if word.startswith("--")]
+    return [name.replace("-", "_") for name in names]  # argparse takes --max-steps, too
+
+
+def _json_object(name: str, value: dict | str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
+    check_finite(name, parsed)
+    return parsed
