@@ -85,11 +85,11 @@ def test_with_and_without_a_pool(high, k):
 def test_parts_of_any_size_are_the_same(monkeypatch, at_once):
     """Catches: rows that depend on how many fit into the cache, or are computed at once."""
     task = PathStar(3, 4, 20)
-    whole = task.sample(np.random.default_rng(0), 100)
+    whole = task.sample_by_numpy(np.random.default_rng(0), 100)
     monkeypatch.setattr(_fisher_yates, "_AT_ONCE", at_once)
-    for name, column in task.sample(np.random.default_rng(0), 100).items():
+    for name, column in task.sample_by_numpy(np.random.default_rng(0), 100).items():
         assert np.array_equal(column, whole[name])
     monkeypatch.setattr(_fisher_yates, "_POOL_BYTES", 600)
     assert len(slices(100, 40)) == 7
-    for name, column in task.sample(np.random.default_rng(0), 100).items():
+    for name, column in task.sample_by_numpy(np.random.default_rng(0), 100).items():
         assert np.array_equal(column, whole[name])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nt_failures.tasks._fisher_yates import distinct, padded, picks, shuffle, shuffle_parts
+from nt_failures.tasks._star_draw import draw
 from nt_failures.tasks._star_line import parse_line, read_labels, shorten
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, check_integers
@@ -99,6 +100,11 @@ class PathStar(Task):
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
+        drawn = draw(rng, n, self.degree, self.path_length, self.num_nodes)
+        return self.sample_by_numpy(rng, n) if drawn is None else drawn
+
+    def sample_by_numpy(self, rng: np.random.Generator, n: int) -> Columns:
+        """What `sample` returns, without the compiled loop."""
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
         edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
