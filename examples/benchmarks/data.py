@@ -79,10 +79,11 @@ def _python_rows(rows: int) -> Iterator[dict]:
         yield text(instance(rng, *SIZES[0]))
 
 
-def build(rows: int, num_proc: int | None = None) -> int:
+def build(rows: int, num_proc: int | None = None, size: tuple[int, int, int] = SIZES[0]) -> int:
     """Draw rows into a new cache; returns the bytes on disk."""
+    graph = dict(zip(("degree", "path_length", "num_nodes"), size, strict=True))
     with tempfile.TemporaryDirectory() as folder:
-        PathStarBuilder(cache_dir=folder, num_train=rows, num_test=0).download_and_prepare(num_proc=num_proc)
+        PathStarBuilder(cache_dir=folder, num_train=rows, num_test=0, **graph).download_and_prepare(num_proc=num_proc)
         return sum(path.stat().st_size for path in Path(folder).rglob("*.arrow"))
 
 
@@ -106,10 +107,10 @@ def build_line(quick: bool) -> Measured:
     return Measured(found["ours"], found["python"] * rows / few, found["write"], "writing the bytes", 10, notes=notes)
 
 
-def processes(rows: int, quick: bool) -> Measured:
+def processes(rows: int, size: tuple[int, int, int], quick: bool) -> Measured:
     """Two processes against one, by the clock on the wall."""
     rows = 200 if quick else rows
-    works = {"two": lambda: build(rows, 2), "one": lambda: build(rows)}
+    works = {"two": lambda: build(rows, 2, size), "one": lambda: build(rows, None, size)}
     found = interleaved(works, 1 if quick else 5, WALL)
     return Measured(found["two"], found["one"], found["one"] / 2, "half of one process", 1.6)
 
@@ -161,13 +162,13 @@ LINES = [
         for size in SIZES
     ),
     Line("build", "builder: sample, text, Arrow on disk, 200k rows", "plain Python, row by row", ">= 10x", build_line),
-    Line("build-2-processes", "the same with `num_proc=2`", "one process", ">= 1.6x", lambda q: processes(200_000, q)),
-    Line(
-        "build-2-processes-2M",
-        "2 M rows with `num_proc=2`",
-        "one process",
-        ">= 1.6x",
-        lambda q: processes(2_000_000, q),
+    *(
+        Line(name, work, "one process", ">= 1.6x", lambda q, rows=rows, size=size: processes(rows, size, q))
+        for name, work, rows, size in (
+            ("build-2-processes", "the same with `num_proc=2`", 200_000, SIZES[0]),
+            ("build-2-processes-20-5-100", "200k rows of (20, 5, 100) with `num_proc=2`", 200_000, SIZES[2]),
+            ("build-2-processes-2M", "2 M rows with `num_proc=2`", 2_000_000, SIZES[0]),
+        )
     ),
     Line("tokenise", "tokenise 200k rows to ready batches", "row-by-row encode", ">= 20x; < 3 s", tokenise),
 ]
