@@ -12,9 +12,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <string.h>
 
 #define TILE 64 /* columns drawn at a time */
 #define LANES 8 /* instances shuffled in turn: the swaps of one wait for each other */
+#define MANY 32 /* so many labels to a node, and copying a pool costs more than putting back what was moved */
 
 typedef unsigned __int128 uint128;
 
@@ -56,6 +58,7 @@ typedef struct {
     uint128 *state;  /* (rows,): where the row's generator stands */
     uint16_t *pick;  /* (rows, TILE) */
     uint16_t *pool;  /* (LANES, labels): 0, 1, 2, ... between instances */
+    uint16_t *whole; /* (labels,): 0, 1, 2, ... */
     uint32_t *pair;  /* (LANES, edges): parent, and child in the upper half */
 } Scratch;
 
@@ -121,12 +124,18 @@ static void finish_lanes(const Star *star, Scratch *scratch, Py_ssize_t first, P
             edge[2 * i + 1] = (int32_t)(pair[i] >> 16);
         }
     }
-    for (int lane = 0; lane < LANES; lane++) /* put back what was moved, which is less than all where labels are many */
-        for (Py_ssize_t j = 0; j < nodes; j++) {
-            Py_ssize_t other = j + scratch->pick[j * TILE + column + lane];
-            scratch->pool[lane * labels + j] = (uint16_t)j;
-            scratch->pool[lane * labels + other] = (uint16_t)other;
+    for (int lane = 0; lane < LANES; lane++) {
+        uint16_t *pool = scratch->pool + lane * labels;
+        if (labels < MANY * nodes) {
+            memcpy(pool, scratch->whole, sizeof(uint16_t) * labels);
+            continue;
         }
+        for (Py_ssize_t j = 0; j < nodes; j++) { /* put back only what was moved */
+            Py_ssize_t other = j + scratch->pick[j * TILE + column + lane];
+            pool[j] = (uint16_t)j;
+            pool[other] = (uint16_t)other;
+        }
+    }
 }
 
 /* All instances; sets *state to where NumPy's generator would be. Returns whether NumPy would draw a number again. */
@@ -137,8 +146,10 @@ static int draw_all(const Star *star, Scratch *scratch, uint128 *state, uint128 
     int again = 0;
     for (Py_ssize_t j = 0; j < rows; j++, *state = go(row, *state))
         scratch->state[j] = *state;
-    for (Py_ssize_t i = 0; i < LANES * star->labels; i++)
-        scratch->pool[i] = (uint16_t)(i % star->labels);
+    for (Py_ssize_t i = 0; i < star->labels; i++)
+        scratch->whole[i] = (uint16_t)i;
+    for (int lane = 0; lane < LANES; lane++)
+        memcpy(scratch->pool + lane * star->labels, scratch->whole, sizeof(uint16_t) * star->labels);
     for (Py_ssize_t first = 0; first < star->n && !again; first += TILE) {
         Py_ssize_t count = star->n - first < TILE ? star->n - first : TILE;
         for (Py_ssize_t j = 0; j < rows; j++) {
@@ -159,10 +170,11 @@ static int draw_into(const Star *star, uint64_t *state)
         PyMem_RawMalloc(sizeof(uint128) * rows),
         PyMem_RawCalloc((size_t)rows * TILE, sizeof(uint16_t)),
         PyMem_RawMalloc(sizeof(uint16_t) * LANES * star->labels),
+        PyMem_RawMalloc(sizeof(uint16_t) * star->labels),
         PyMem_RawCalloc((size_t)LANES * star->edges, sizeof(uint32_t)),
     };
     int result = -1;
-    if (scratch.state && scratch.pick && scratch.pool && scratch.pair)
+    if (scratch.state && scratch.pick && scratch.pool && scratch.whole && scratch.pair)
         result = draw_all(star, &scratch, &now, increment);
     if (result == 0) {
         state[0] = (uint64_t)now;
@@ -171,6 +183,7 @@ static int draw_into(const Star *star, uint64_t *state)
     PyMem_RawFree(scratch.state);
     PyMem_RawFree(scratch.pick);
     PyMem_RawFree(scratch.pool);
+    PyMem_RawFree(scratch.whole);
     PyMem_RawFree(scratch.pair);
     return result;
 }
