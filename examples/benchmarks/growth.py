@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 import nt_failures as ntf
-from benchmarks.measure import interleaved
+from benchmarks.measure import interleaved, reported
+from benchmarks.steps import stacked_step
 from nt_failures.builder import to_table
-from nt_failures.figures import BLUE, GREEN, GREY, ORANGE
+from nt_failures.figures import BLUE, GREEN, GREY, ORANGE, VERMILION
 from nt_failures.words import WordTable
 
 KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
@@ -18,6 +20,13 @@ KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "rows": [(n, (2, 5, 50), n) for n in (256, 1024, 4096, 16384, 65536, 262144)],
 }
 """By knob: its value, the task, and the rows drawn at once."""
+SEEDS = (1, 2, 4, 8, 16)
+SERIES = (
+    ("sample", BLUE, "o"),
+    ("text and Arrow", ORANGE, "s"),
+    ("encode", GREEN, "^"),
+    ("training step, GPT-2 2 x 64", VERMILION, "D"),
+)
 
 
 def grow(quick: bool) -> dict[str, Any]:
@@ -39,25 +48,43 @@ def grow(quick: bool) -> dict[str, Any]:
             times = interleaved(works, 1 if quick else 5)
             entry = {name: 1e6 * time / rows for name, time in times.items()}
             found.setdefault(knob, []).append({"value": value, "edges": task.num_edges, "rows": rows, **entry})
+    found["seeds"] = grow_seeds(quick)
     return found
 
 
+def grow_seeds(quick: bool) -> list[dict[str, Any]]:
+    """Microseconds of a training step for each of its rows, with so many seeds in one process."""
+    size, batch, steps, counts = ("gpt2-1x16", 8, 2, SEEDS[:2]) if quick else ("gpt2-2x64", 64, 10, SEEDS)
+    works = {n: lambda n=n: stacked_step(size, batch, steps, n) for n in counts}
+    edges = ntf.PathStar().num_edges
+    return [
+        {"value": n, "edges": edges, "rows": batch, SERIES[-1][0]: 1e6 * time / (batch * n)}
+        for n, time in reported(works, 1 if quick else 3).items()
+    ]
+
+
 def figure(found: dict[str, Any]) -> Figure:
-    """Four panels, one for each knob, log-log: time per row, and how the row's edges grow."""
-    whole = Figure(figsize=(10, 6), dpi=140, layout="constrained")
-    for axes, (knob, entries) in zip(whole.subplots(2, 2).flat, found.items(), strict=True):
+    """A panel for each knob, log-log: time per row, and how the row's edges grow."""
+    whole = Figure(figsize=(10, 9), dpi=140, layout="constrained")
+    panels = whole.subplots(3, 2).flat
+    for (knob, entries), axes in zip(found.items(), panels, strict=False):
         values = [entry["value"] for entry in entries]
-        for name, colour, marker in (("sample", BLUE, "o"), ("text and Arrow", ORANGE, "s"), ("encode", GREEN, "^")):
+        here = [series for series in SERIES if series[0] in entries[0]]
+        for name, colour, marker in here:
             axes.plot(values, [entry[name] for entry in entries], color=colour, marker=marker, label=name)
-        last = max(entries[-1][name] for name in ("sample", "text and Arrow", "encode"))
+        last = max(entries[-1][name] for name, *_ in here)
         work = [last * entry["edges"] / entries[-1]["edges"] for entry in entries]
         axes.plot(values, work, color=GREY, linestyle=":", label="in proportion to the edges of a row")
-        axes.set_xscale("log")
+        axes.set(xscale="log", yscale="log", xlabel=knob, ylabel="microseconds per row")
         axes.set_xticks(values, [f"{value:,}" for value in values])
-        axes.minorticks_off()
-        axes.set(yscale="log", xlabel=knob, ylabel="microseconds per row")
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        axes.yaxis.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#E5E5E5", linewidth=0.8)
-    handles, labels = axes.get_legend_handles_labels()
-    whole.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    for axes in panels:
+        axes.set_axis_off()
+    labelled = {name: line for axes in whole.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    whole.legend(labelled.values(), labelled.keys(), loc="outside upper center", ncols=3, frameon=False)
     return whole

@@ -5,6 +5,7 @@ import itertools
 import statistics
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import nt_failures as ntf
 from benchmarks.measure import CPU, Line, Measured, interleaved, reported
 from nt_failures.flops import StepFlops
 from nt_failures.layout import IGNORE
+from nt_failures.seeds import train_together
 from nt_failures.tokenizer import _FEATURES, encode_rows
 
 
@@ -40,6 +42,15 @@ class Clock(TrainerCallback):
         """Note the time."""
         self.ends.append(CPU())
 
+    def step(self) -> float:
+        """Median time from one end to the next."""
+        return step_of(self.ends)
+
+
+def step_of(ends: list[float]) -> float:
+    """Seconds of a step, from the times at which steps ended."""
+    return statistics.median(after - before for before, after in itertools.pairwise(ends))
+
 
 def new_model(size: str) -> PreTrainedModel:
     """The same weights at every call."""
@@ -47,29 +58,49 @@ def new_model(size: str) -> PreTrainedModel:
     return ntf.load_model(size, parts()[1], 32)
 
 
+def new_trainer(
+    size: str, folder: Path, batch: int, steps: int, clock: Clock, seed: int = 42, **options: Any
+) -> ntf.ObjectiveTrainer:
+    """A Trainer for so many steps behind the first, silent and saving nothing."""
+    task, _, objective, rows = parts()
+    args = ntf.ObjectiveTrainingArguments(
+        folder,
+        max_steps=steps + 1,
+        per_device_train_batch_size=batch,
+        learning_rate=1e-3,
+        seed=seed,
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        **options,
+    )
+    trainer = ntf.ObjectiveTrainer(
+        new_model(size), args, objective=objective, task=task, train_dataset=rows, callbacks=[clock]
+    )
+    trainer.log = lambda *args, **kwargs: None
+    return trainer
+
+
 def trainer_step(size: str, batch: int, steps: int, **options: Any) -> float:
     """Seconds of a step of ObjectiveTrainer, fetching its batch included; the first step, which counts FLOPs, is not; nor does a
     single one count much, in which torch.compile may be at work."""
-    task, _, objective, rows = parts()
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        args = ntf.ObjectiveTrainingArguments(
-            folder,
-            max_steps=steps + 1,
-            per_device_train_batch_size=batch,
-            learning_rate=1e-3,
-            use_cpu=True,
-            disable_tqdm=True,
-            logging_strategy="no",
-            save_strategy="no",
-            **options,
+        new_trainer(size, Path(folder), batch, steps, clock, **options).train()
+    return clock.step()
+
+
+def stacked_step(size: str, batch: int, steps: int, seeds: int) -> float:
+    """Seconds of a step that trains so many seeds in one process."""
+    if seeds == 1:
+        return trainer_step(size, batch, steps)
+    clocks = [Clock() for _ in range(seeds)]
+    with tempfile.TemporaryDirectory() as folder:
+        train_together(
+            [new_trainer(size, Path(folder) / str(i), batch, steps, clocks[i], seed=i) for i in range(seeds)]
         )
-        trainer = ntf.ObjectiveTrainer(
-            new_model(size), args, objective=objective, task=task, train_dataset=rows, callbacks=[clock]
-        )
-        trainer.log = lambda *args, **kwargs: None
-        trainer.train()
-    return statistics.median(after - before for before, after in itertools.pairwise(clock.ends))
+    return clocks[-1].step()
 
 
 def raw_step(size: str, batch: int, steps: int) -> float:
@@ -93,7 +124,7 @@ def raw_step(size: str, batch: int, steps: int) -> float:
         optimizer.zero_grad()
         loss.item()
         ends.append(CPU())
-    return statistics.median(after - before for before, after in itertools.pairwise(ends))
+    return step_of(ends)
 
 
 def step_flops(size: str, batch: int) -> float:
