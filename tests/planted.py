@@ -96,6 +96,24 @@ class CleverHans(Planner):
         return self.guess(columns)
 
 
+class LastPlace(CleverHans):
+    """Reads the decision off the last edge shown, on paths of three nodes: where it leads to the goal, its arm is the right
+    one; where it leads to another leaf, its arm is a wrong one; and else it guesses."""
+
+    def decide(self, columns):
+        last, goal, source = np.asarray(columns["edges"])[:, -1], columns["goal"], columns["source"]
+        guess = self.guess(columns)
+        edges = np.asarray(columns["edges"])
+        others = np.array(
+            [
+                next(int(b) for a, b in row if a == s and b != wrong)
+                for row, s, wrong in zip(edges, source, last[:, 0], strict=True)
+            ]
+        )
+        decided = np.where((last[:, 0] != source) & (guess == last[:, 0]), others, guess)
+        return np.where(last[:, 1] == goal, last[:, 0], decided).astype(np.int64)
+
+
 class Memoriser(CleverHans):
     """Right on the instances it has seen, Clever Hans on all others."""
 

@@ -8,6 +8,7 @@ from planted import (
     CleverHans,
     DecisionOnly,
     Jumper,
+    LastPlace,
     Memoriser,
     Parallel,
     Planner,
@@ -191,6 +192,39 @@ def test_memory_is_told_from_a_plan(held_out, train):
     assert hans["gap_interval"][0] < 0 < hans["gap_interval"][1]
     low, high = memory["interval"]
     assert low < 1 / 3 < high
+
+
+def test_a_decision_learnt_at_one_place_of_the_prompt():
+    """Catches: places that are off by one, or of another edge than the goal's; a half-learnt decision without its reason."""
+    task = PathStar(3, 3, 10)
+    columns = {name: column[:3000] for name, column in task.block(0, "test", 0).items()}
+    found = diagnose(LastPlace(task), task, columns)
+    by_place = found["decision_token"]["by_place"]
+    assert list(by_place) == [1, 2, 3, 4, 5, 6]
+    assert by_place[6] == 1.0
+    assert all(0.3 < by_place[k] < 0.55 for k in range(1, 6))
+    assert found["verdict"]["name"] == "undertrained"
+    elsewhere = sum(by_place[k] for k in range(1, 6)) / 5
+    assert found["verdict"]["text"].endswith(
+        "Where the edge to the goal is number 6 of the 6 shown, it is right in 100.0%, elsewhere in "
+        f"{elsewhere:.1%}: so far it can plan from there alone."
+    )
+    said = [line for line in findings(found) if line.startswith("decision by where")]
+    assert said == findings(json.loads(json.dumps(found)))[2:3]
+    assert said[0].endswith("to 100.0% where it is number 6 of 6")
+
+
+def test_places_that_make_no_difference():
+    """Catches: noise between places told as a finding, and shares of a handful of instances told at all."""
+    task = PathStar(3, 3, 10)
+    columns = {name: column[:3000] for name, column in task.block(0, "test", 0).items()}
+    for planted in (CleverHans, Planner):
+        found = diagnose(planted(task), task, columns)
+        assert set(found["decision_token"]["by_place"]) == {1, 2, 3, 4, 5, 6}
+        assert not [line for line in findings(found) if "edge to the goal" in line]
+        assert "edge to the goal" not in found["verdict"]["text"]
+    few = {name: column[:60] for name, column in columns.items()}
+    assert "by_place" not in decision_token(CleverHans(task), task, few)
 
 
 # ---------------------------------------------------------------- clever_hans

@@ -144,6 +144,10 @@ def test_edges(case):
     ("found", "phrase"),
     [
         (evidence([1, 0.85, 1, 1, 1], 0.85), "above chance but not learnt yet (decision 85.0%"),
+        (
+            evidence([1, 0.7, 1, 1, 1], 0.7, by_place={1: 0.4, 2: 0.96, 3: 0.44, 4: 1.0}),
+            "Where the edge to the goal is number 2, 4 of the 4 shown, it is right in 98.0%, elsewhere in 42.0%",
+        ),
         (evidence([0] * 5, 0.9, free=[0.97] * 5, autoregressive=False), "every position is learnt, but only 90.0%"),
         (evidence([0] * 5, 0.5, free=[1, 0.5, 1, 1, 1], autoregressive=False), "the decision is at chance"),
         (evidence([0] * 5, 0.2, free=[1, 0.5, 0.6, 1, 1], autoregressive=False), "60.0% under its own decoding"),
@@ -356,6 +360,8 @@ def test_far_below_chance_is_not_at_chance():
         ({"order": "backwards"}, "order='backwards' is not a choice"),
         ({"trained": []}, r"trained=\[\] names no position"),
         ({"trained": [7]}, r"trained=\[7\] names no position"),
+        ({"by_place": {1: 1.1}}, r"every share lie in 0\.\.1"),
+        ({"by_place": [0.5]}, "by_place must map"),
     ],
 )
 def test_evidence_that_nobody_measured(changes, message):

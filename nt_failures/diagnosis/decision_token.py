@@ -3,16 +3,22 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from nt_failures.predictor import Columns, Predictor
 from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task
+
+FEWEST = 20
+"""Instances of each place of the prompt from which shares by place are told."""
 
 
 def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: Columns | None = None) -> dict[str, Any]:
     """Measure the decision on instances the model has not seen, and on some it was trained on.
 
     A model that plans is right on both; one that memorised is right on the training instances and at chance elsewhere;
-    one that found nothing is at chance on both.
+    one that found nothing is at chance on both. One that found out how to plan from some places of the prompt alone is right
+    where the clue stands there.
 
     Args:
         predictor: the model; judged by forced predictions, or by its own decoding if that is not token by token.
@@ -21,15 +27,23 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
     Returns:
         `position`, `chance`; `accuracy`, `n`, `interval` (95 %, Wilson) on held-out instances; with `train` also
         `train_accuracy`, `train_n`, `train_interval`, and `memorisation_gap` = train - held out with `gap_interval`
-        (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17).
+        (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17); and `by_place`,
+        the held-out accuracy by `Task.clue_places`, if there are at least 20 instances of each.
     """
     position = task.decision_position(predictor.order)
-    right, n = _right(predictor, task, held_out, position)
+    right_n = _right(predictor, task, held_out, position)
+    right, n = int(right_n.sum()), len(right_n)
     low, high = wilson(right, n)
     found = {"position": position, "chance": task.chance, "accuracy": right / n, "n": n, "interval": [low, high]}
+    places = task.clue_places(held_out)
+    if places is not None:
+        values, counts = np.unique(places, return_counts=True)
+        if counts.min() >= FEWEST:
+            found["by_place"] = {int(k): float(right_n[places == k].mean()) for k in values}
     if train is None:
         return found
-    train_right, train_n = _right(predictor, task, train, position)
+    on_train = _right(predictor, task, train, position)
+    train_right, train_n = int(on_train.sum()), len(on_train)
     train_low, train_high = wilson(train_right, train_n)
     share, train_share = right / n, train_right / train_n
     gap = train_share - share
@@ -44,8 +58,7 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
     }
 
 
-def _right(predictor: Predictor, task: Task, columns: Columns, position: int) -> tuple[int, int]:
+def _right(predictor: Predictor, task: Task, columns: Columns, position: int) -> np.ndarray:
     answers = task.checked_answers(columns)
     given = predictor.forced(columns, answers) if predictor.autoregressive else predictor.free(columns)
-    right = given[:, position - 1] == answers[:, position - 1]
-    return int(right.sum()), len(right)
+    return given[:, position - 1] == answers[:, position - 1]

@@ -57,6 +57,7 @@ def diagnose(
         train_decision=decision.get("train_accuracy"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
         trained=predictor.trained_positions,
+        by_place=decision.get("by_place", {}),
     )
     return {
         "forced_vs_free": forced_free,

@@ -47,7 +47,8 @@ class Evidence:
     token; only then do forced accuracies describe what it does. `order` is the objective's: in reversed order the decision
     is a look-up like the others, and at chance it is merely not learnt yet. `train_decision` is the forced accuracy at the decision
     on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained`
-    lists the positions that were trained, None for all.
+    lists the positions that were trained, None for all. `by_place` maps places of the prompt, from 1, to the accuracy at the
+    decision where the edge to the goal stands there.
     """
 
     n: int
@@ -61,6 +62,7 @@ class Evidence:
     train_decision: float | None = None
     follow_rate: float | None = None
     trained: Sequence[int] | None = None
+    by_place: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check()
@@ -75,9 +77,9 @@ class Evidence:
 
     def _check(self) -> None:
         """Raise ValueError for evidence that no measurement gives."""
-        if not (isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)):
-            raise ValueError(f"{self}: forced and free must map positions, from 1, to shares.")
-        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values()]
+        if not all(isinstance(shares, Mapping) for shares in (self.forced, self.free, self.by_place)):
+            raise ValueError(f"{self}: forced, free and by_place must map positions, from 1, to shares.")
+        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values(), *self.by_place.values()]
         shares += [x for x in (self.train_decision, self.follow_rate) if x is not None]
         if not all(isinstance(x, numbers.Real) for x in (self.n, *shares)):
             raise ValueError(f"{self}: n and every share must be a number.")
@@ -216,7 +218,7 @@ class _Facts:
         if self.decision >= LEARNT_AT:
             return f"{start} every position is learnt, but only {self.evidence.exact:.1%} of paths are exact ({self.seen})."
         if self.above_chance:
-            return f"{start} the decision is above chance but not learnt yet ({self.seen})."
+            return f"{start} the decision is above chance but not learnt yet ({self.seen}).{self._from_some_places()}"
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
         if self.evidence.order == "reversed":
             alone = ", in reversed order a look-up like every other,"
@@ -227,14 +229,24 @@ class _Facts:
         )
         return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}{self._by_heart()}"
 
+    def _from_some_places(self) -> str:
+        """Whether the decision is learnt where the prompt shows its clue at some places, and nowhere else."""
+        by_place = self.evidence.by_place
+        learnt = [k for k, share in by_place.items() if share >= LEARNT_AT]
+        others = [share for share in by_place.values() if share < LEARNT_AT]
+        if not (learnt and others):
+            return ""
+        inside, outside = (sum(shares) / len(shares) for shares in ([by_place[k] for k in learnt], others))
+        return (
+            f" Where the edge to the goal is number {', '.join(map(str, learnt))} of the {max(by_place)} shown, it is right in "
+            f"{inside:.1%}, elsewhere in {outside:.1%}: so far it can plan from there alone."
+        )
+
     def _by_heart(self) -> str:
         """What speaks for memorising before that is the verdict."""
         train = self.evidence.train_decision
-        if (
-            train is None
-            or train < self.decision + 0.1
-            or train <= wilson(self.decision * self.evidence.n, self.evidence.n)[1]
-        ):
+        high = wilson(self.decision * self.evidence.n, self.evidence.n)[1]
+        if train is None or train <= max(self.decision + 0.1, high):
             return ""
         return f" On training instances it is right in {train:.1%}: it is being memorised."
 

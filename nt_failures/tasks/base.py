@@ -124,6 +124,10 @@ class Task(abc.ABC):
         ValueError if the task of this size has none.
         """
 
+    def clue_places(self, columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Where in its prompt each instance shows what tells the decision, (n,) places from 1; None if a task has no places."""
+        return None
+
     @abc.abstractmethod
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """uint64 per row, equal for rows that pose the same problem however it is written down."""

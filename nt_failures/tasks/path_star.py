@@ -190,6 +190,10 @@ class PathStar(Task):
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(columns["path"])
 
+    def clue_places(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The place, among the edges, of the one that leads to the goal: the way back from it begins there."""
+        return np.argmax(np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None], axis=1) + 1
+
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         return {**{name: np.asarray(columns[name]) for name in ("edges", "source", "goal")}, "path": answers}
 
