@@ -113,7 +113,13 @@ def findings(found: Mapping[str, Any]) -> list[str]:
             f"decision on training instances {decision['train_accuracy']:.1%}, held out {decision['accuracy']:.1%}: "
             f"memorisation gap {decision['memorisation_gap']:+.1%} [{low:+.1%}, {high:+.1%}]"
         )
-    lines += _places(decision)
+    if (places := found.get("by_place")) and places["differ"]:
+        shares = {int(k): share for k, share in places["accuracy"].items()}  # JSON has made text of the places
+        ends = [
+            f"{shares[k]:.1%} where it is number {k}"
+            for k in (min(shares, key=shares.get), max(shares, key=shares.get))
+        ]
+        lines.append(f"decision by where {places['clue']} is shown: from {' to '.join(ends)} of {places['places']}")
     if cheat:
         copied = cheat["last_position"]["free"]["right_copy"]
         lines.append(
@@ -127,21 +133,6 @@ def findings(found: Mapping[str, Any]) -> list[str]:
         steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
         lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
     return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
-
-
-def _places(decision: Mapping[str, Any]) -> list[str]:
-    """A sentence on where in the prompt the decision is learnt, if that makes a difference beyond noise."""
-    by_place = {int(k): share for k, share in decision.get("by_place", {}).items()}  # JSON has made text of the places
-    if not by_place:
-        return []
-    worst, best = min(by_place, key=by_place.get), max(by_place, key=by_place.get)
-    n = decision["n"] / len(by_place)  # places are equally likely
-    if wilson(by_place[best] * n, n, z=3)[0] <= wilson(by_place[worst] * n, n, z=3)[1]:
-        return []
-    return [
-        f"decision by where the edge to the goal is shown: from {by_place[worst]:.1%} where it is number {worst} to "
-        f"{by_place[best]:.1%} where it is number {best} of {max(by_place)}"
-    ]
 
 
 def diagnosis_markdown(

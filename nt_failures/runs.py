@@ -119,7 +119,7 @@ def diagnosis_of(
         train_decision=found["decision_token"].get("train_accuracy"),
         follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
         trained=predictor.trained_positions,
-        by_place=found["decision_token"].get("by_place", {}),
+        by_place=found["by_place"],
     )
     return found | {"verdict": verdict(evidence, budget).to_dict()}
 

@@ -114,10 +114,13 @@ def test_findings_give_reasons_for_what_was_not_measured():
     """Catches: a claim that was not tested left out in silence, or a crash where there are no errors."""
     columns = TASK.sample(np.random.default_rng(1), 50)
     lines = report.findings(diagnose(Parallel(TASK, [1.0] * 4), TASK, columns))
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("exact paths: 100.0 %")
     assert lines[1].startswith("clever_hans not measured: Parallel decodes all positions at once")
-    assert lines[2].startswith("learning_order not measured: the curve has no free/position_k")
+    assert lines[2].startswith(
+        "by_place not measured: the edge to the goal stands at one of 6 places, and one of them has "
+    )
+    assert lines[3].startswith("learning_order not measured: the curve has no free/position_k")
 
 
 def test_terminal_text(found):

@@ -1,5 +1,6 @@
 """Diagnosis: whether a model failed, and why. One claim, one file; `diagnose` asks for all of them."""
 
+from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
 from nt_failures.diagnosis.diagnose import diagnose
@@ -11,6 +12,7 @@ __all__ = [
     "Budget",
     "Evidence",
     "Verdict",
+    "by_place",
     "clever_hans",
     "decision_token",
     "diagnose",

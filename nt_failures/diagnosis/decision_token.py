@@ -9,16 +9,12 @@ from nt_failures.predictor import Columns, Predictor
 from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task
 
-FEWEST = 20
-"""Instances of each place of the prompt from which shares by place are told."""
-
 
 def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: Columns | None = None) -> dict[str, Any]:
     """Measure the decision on instances the model has not seen, and on some it was trained on.
 
     A model that plans is right on both; one that memorised is right on the training instances and at chance elsewhere;
-    one that found nothing is at chance on both. One that found out how to plan from some places of the prompt alone is right
-    where the clue stands there.
+    one that found nothing is at chance on both.
 
     Args:
         predictor: the model; judged by forced predictions, or by its own decoding if that is not token by token.
@@ -27,23 +23,15 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
     Returns:
         `position`, `chance`; `accuracy`, `n`, `interval` (95 %, Wilson) on held-out instances; with `train` also
         `train_accuracy`, `train_n`, `train_interval`, and `memorisation_gap` = train - held out with `gap_interval`
-        (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17); and `by_place`,
-        the held-out accuracy by `Task.clue_places`, if there are at least 20 instances of each.
+        (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17).
     """
     position = task.decision_position(predictor.order)
-    right_n = _right(predictor, task, held_out, position)
-    right, n = int(right_n.sum()), len(right_n)
+    right, n = _count(predictor, task, held_out)
     low, high = wilson(right, n)
     found = {"position": position, "chance": task.chance, "accuracy": right / n, "n": n, "interval": [low, high]}
-    places = task.clue_places(held_out)
-    if places is not None:
-        values, counts = np.unique(places, return_counts=True)
-        if counts.min() >= FEWEST:
-            found["by_place"] = {int(k): float(right_n[places == k].mean()) for k in values}
     if train is None:
         return found
-    on_train = _right(predictor, task, train, position)
-    train_right, train_n = int(on_train.sum()), len(on_train)
+    train_right, train_n = _count(predictor, task, train)
     train_low, train_high = wilson(train_right, train_n)
     share, train_share = right / n, train_right / train_n
     gap = train_share - share
@@ -58,7 +46,14 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
     }
 
 
-def _right(predictor: Predictor, task: Task, columns: Columns, position: int) -> np.ndarray:
+def right_decisions(predictor: Predictor, task: Task, columns: Columns) -> np.ndarray:
+    """(n,) bool: right at the decision, by a forced prediction or, if decoding is not token by token, by the model's own."""
     answers = task.checked_answers(columns)
     given = predictor.forced(columns, answers) if predictor.autoregressive else predictor.free(columns)
-    return given[:, position - 1] == answers[:, position - 1]
+    at = task.decision_position(predictor.order) - 1
+    return given[:, at] == answers[:, at]
+
+
+def _count(predictor: Predictor, task: Task, columns: Columns) -> tuple[int, int]:
+    right = right_decisions(predictor, task, columns)
+    return int(right.sum()), len(right)

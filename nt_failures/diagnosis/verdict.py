@@ -8,6 +8,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nt_failures.scoring import wilson
 
@@ -47,8 +48,7 @@ class Evidence:
     token; only then do forced accuracies describe what it does. `order` is the objective's: in reversed order the decision
     is a look-up like the others, and at chance it is merely not learnt yet. `train_decision` is the forced accuracy at the decision
     on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained`
-    lists the positions that were trained, None for all. `by_place` maps places of the prompt, from 1, to the accuracy at the
-    decision where the edge to the goal stands there.
+    lists the positions that were trained, None for all. `by_place` is what the measurement of that name found.
     """
 
     n: int
@@ -62,7 +62,7 @@ class Evidence:
     train_decision: float | None = None
     follow_rate: float | None = None
     trained: Sequence[int] | None = None
-    by_place: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    by_place: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._check()
@@ -77,9 +77,9 @@ class Evidence:
 
     def _check(self) -> None:
         """Raise ValueError for evidence that no measurement gives."""
-        if not all(isinstance(shares, Mapping) for shares in (self.forced, self.free, self.by_place)):
-            raise ValueError(f"{self}: forced, free and by_place must map positions, from 1, to shares.")
-        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values(), *self.by_place.values()]
+        if not (isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)):
+            raise ValueError(f"{self}: forced and free must map positions, from 1, to shares.")
+        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values()]
         shares += [x for x in (self.train_decision, self.follow_rate) if x is not None]
         if not all(isinstance(x, numbers.Real) for x in (self.n, *shares)):
             raise ValueError(f"{self}: n and every share must be a number.")
@@ -218,7 +218,7 @@ class _Facts:
         if self.decision >= LEARNT_AT:
             return f"{start} every position is learnt, but only {self.evidence.exact:.1%} of paths are exact ({self.seen})."
         if self.above_chance:
-            return f"{start} the decision is above chance but not learnt yet ({self.seen}).{self._from_some_places()}"
+            return f"{start} the decision is above chance but not learnt yet ({self.seen}).{self._in_part()}"
         alone = "" if self.others else ", trained alone so that no earlier token helps to cheat,"
         if self.evidence.order == "reversed":
             alone = ", in reversed order a look-up like every other,"
@@ -227,19 +227,16 @@ class _Facts:
             if self.jumps
             else ""
         )
-        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}{self._by_heart()}"
+        return f"{start} the decision{alone} is {'at' if self.at_chance else 'below'} chance ({self.seen}).{cheat}{self._in_part()}{self._by_heart()}"
 
-    def _from_some_places(self) -> str:
-        """Whether the decision is learnt where the prompt shows its clue at some places, and nowhere else."""
-        by_place = self.evidence.by_place
-        learnt = [k for k, share in by_place.items() if share >= LEARNT_AT]
-        others = [share for share in by_place.values() if share < LEARNT_AT]
-        if not (learnt and others):
+    def _in_part(self) -> str:
+        """Where the decision is learnt, if only there."""
+        found = self.evidence.by_place or {}
+        if not found.get("learnt_at"):
             return ""
-        inside, outside = (sum(shares) / len(shares) for shares in ([by_place[k] for k in learnt], others))
         return (
-            f" Where the edge to the goal is number {', '.join(map(str, learnt))} of the {max(by_place)} shown, it is right in "
-            f"{inside:.1%}, elsewhere in {outside:.1%}: so far it can plan from there alone."
+            f" Where {found['clue']} is number {', '.join(map(str, found['learnt_at']))} of the {found['places']} shown, the decision "
+            f"is right in {found['there']:.1%}, elsewhere in {found['elsewhere']:.1%}: it is learnt there alone so far."
         )
 
     def _by_heart(self) -> str:
@@ -267,5 +264,5 @@ class _Facts:
         return (
             f"Clever Hans + indecipherable token{self.after}: stuck at chance. {learnt}; the one token that needs planning is "
             f"guessed ({self.seen}).{cheat} This is no snowballing: errors at the {cheap} alone would leave {self.look_ups:.1%} "
-            "of the paths. More steps may still solve it."
+            f"of the paths.{self._in_part()} More steps may still solve it."
         )

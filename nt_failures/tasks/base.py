@@ -43,6 +43,18 @@ def check_integers(task: object, **least: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clue:
+    """Part of a prompt that may stand at several places."""
+
+    name: str
+    """in words, such as "the edge to the goal\""""
+    places: np.ndarray
+    """(n,) whole numbers from 1"""
+    count: int
+    """how many places there are"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
     """Base of all tasks.
 
@@ -124,8 +136,8 @@ class Task(abc.ABC):
         ValueError if the task of this size has none.
         """
 
-    def clue_places(self, columns: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Where in its prompt each instance shows what tells the decision, (n,) places from 1; None if a task has no places."""
+    def clue(self, columns: Mapping[str, np.ndarray]) -> Clue | None:
+        """Where in its prompt each instance shows what tells the decision; None where prompts have no such places."""
         return None
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ from nt_failures.tasks._fisher_yates import distinct, padded, picks, shuffle, sh
 from nt_failures.tasks._star_draw import draw
 from nt_failures.tasks._star_line import parse_line, read_labels, shorten
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
-from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, check_integers
+from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integers
 
 # Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
 
@@ -190,9 +190,10 @@ class PathStar(Task):
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         return np.asarray(columns["path"])
 
-    def clue_places(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The place, among the edges, of the one that leads to the goal: the way back from it begins there."""
-        return np.argmax(np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None], axis=1) + 1
+    def clue(self, columns: Mapping[str, np.ndarray]) -> Clue:
+        """The edge that leads to the goal, where the way back begins, among the edges."""
+        found = np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None]
+        return Clue("the edge to the goal", np.argmax(found, axis=1) + 1, self.num_edges)
 
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         return {**{name: np.asarray(columns[name]) for name in ("edges", "source", "goal")}, "path": answers}

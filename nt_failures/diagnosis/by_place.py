@@ -1,0 +1,79 @@
+"""Claim: a decision that is learnt in part is learnt at some places of the prompt. Accuracy by where its clue is shown."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from nt_failures.diagnosis.decision_token import right_decisions
+from nt_failures.diagnosis.verdict import LEARNT_AT
+from nt_failures.predictor import Columns, Predictor
+from nt_failures.scoring import wilson
+from nt_failures.tasks.base import Clue, Task
+
+FEWEST = 20
+"""Instances of each place from which shares by place are told."""
+SIGMAS = 4.0
+"""Half width of the Wilson intervals by which places are told apart: the extremes of a hundred places, too."""
+
+
+def by_place(predictor: Predictor, task: Task, held_out: Columns) -> dict[str, Any]:
+    """Measure the decision by the place at which the prompt shows its clue, `Task.clue`.
+
+    A model may find out how to plan at one place first, such as the last edge shown. Then it is right wherever the clue
+    stands there, and can rule out what stands there instead of the clue.
+
+    Args:
+        predictor: as for `decision_token`.
+
+    Returns:
+        `clue` (its name), `places` (how many there are); `accuracy` and `n` by place, from 1; `differ`: whether the best and
+        the worst place differ beyond noise; `learnt_at`: places with an accuracy of at least 0.95 that are apart from the
+        others beyond noise, if the others together are nearer to chance than to 1, with `there` and `elsewhere`, the accuracy at
+        these places and at the others (None without such places).
+
+    Raises:
+        ValueError: the task's prompts have no such places, or a place has fewer than 20 instances.
+    """
+    clue, right_N = _checked(task, held_out), right_decisions(predictor, task, held_out)
+    n_K = np.bincount(clue.places, minlength=clue.count + 1)[1:]
+    if n_K.min() < FEWEST:
+        raise ValueError(
+            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} instances; give more, as at "
+            f"least {FEWEST} of each are needed."
+        )
+    right_K = np.bincount(clue.places, weights=right_N, minlength=clue.count + 1)[1:]
+    shares_K = right_K / n_K
+    low_K, high_K = np.transpose([wilson(right, n, SIGMAS) for right, n in zip(right_K, n_K, strict=True)])
+    learnt_K = shares_K >= LEARNT_AT
+    there, elsewhere = _pooled(right_K, n_K, learnt_K), _pooled(right_K, n_K, ~learnt_K)
+    told = learnt_K.any() and not learnt_K.all() and task.chance < 1
+    told = told and elsewhere < (1 + task.chance) / 2 and (low_K[learnt_K] > elsewhere).all()
+    return {
+        "clue": clue.name,
+        "places": clue.count,
+        "accuracy": {k: float(share) for k, share in enumerate(shares_K, start=1)},
+        "n": {k: int(n) for k, n in enumerate(n_K, start=1)},
+        "differ": bool(low_K.max() > high_K.min()),
+        "learnt_at": [int(k) + 1 for k in np.flatnonzero(learnt_K)] if told else [],
+        "there": there if told else None,
+        "elsewhere": elsewhere if told else None,
+    }
+
+
+def _pooled(right_K: np.ndarray, n_K: np.ndarray, chosen_K: np.ndarray) -> float:
+    return float(right_K[chosen_K].sum() / max(n_K[chosen_K].sum(), 1))
+
+
+def _checked(task: Task, columns: Columns) -> Clue:
+    n = len(task.checked_answers(columns))
+    clue = task.clue(columns)
+    if clue is None:
+        raise ValueError(f"{type(task).__name__} names no clue that stands at different places of its prompts.")
+    places = np.asarray(clue.places)
+    if places.shape != (n,) or places.dtype.kind not in "iu" or not (1 <= places.min() <= places.max() <= clue.count):
+        raise ValueError(
+            f"{type(task).__name__}.clue gave no place from 1 to {clue.count} for each of {n} instances; return whole numbers of "
+            f"the shape ({n},)."
+        )
+    return dataclasses.replace(clue, places=places)
