@@ -16,7 +16,7 @@ import filelock
 import reproduce
 import torch
 
-from nt_failures import command_line, delay, figures, grid, jobs, results_file
+from nt_failures import delay, figures, grid, jobs, results_file
 from nt_failures.attempts import Attempts, Job
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
@@ -40,9 +40,9 @@ def main(argv: list[str]) -> None:
             cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
             reproduce.import_named(list(cells.values()), args.extra)
             if not args.only_report:
-                command_line.parse(args.extra, whole=False)
-                attempts = Attempts(reproduce.SCRIPTS, args.output_dir)
-                jobs.run_missing(jobs_of(cells, axes, args), results, attempts, args.jobs)
+                wanted = jobs_of(cells, axes, args)
+                reproduce.check_flags(sorted({job.recipe for job in wanted}), args.extra)
+                jobs.run_missing(wanted, results, Attempts(reproduce.SCRIPTS, args.output_dir), args.jobs)
             report(args, cells, next(iter(axes["objectives"])))
     except filelock.Timeout:
         raise ValueError(f"another process is working on {args.output_dir}; wait, or give another folder.") from None

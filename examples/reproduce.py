@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
             if not args.only_report:
-                command_line.parse(args.extra, whole=False)  # a wrong flag fails here, not in the first run
+                check_flags(recipes, args.extra)
                 attempts = Attempts(SCRIPTS, folder, args.keep_models)
                 jobs.run_missing(wanted, results, attempts, args.jobs, args.together)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
@@ -84,6 +84,15 @@ def check_extra(extra: Sequence[str], also: Sequence[str] = ()) -> None:
         raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
     if both := sorted(given & set(also)):
         raise ValueError(f"--{both[0]} is what the runs differ in; change it in the file that lists them.")
+
+
+def check_flags(recipes: Sequence[Path], extra: Sequence[str]) -> None:
+    """ValueError for a flag that is wrong beside one of the recipes: it fails here, not in that recipe's first run."""
+    for recipe in recipes if extra else ():
+        try:
+            command_line.parse([str(recipe), *extra])
+        except ValueError as error:
+            raise ValueError(f"{recipe.name}: {error}") from error
 
 
 def import_named(recipes: list[Path], extra: list[str]) -> None:

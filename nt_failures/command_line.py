@@ -15,9 +15,7 @@ from nt_failures.limits import check_finite
 from nt_failures.options import RunOptions, TrainerOptions
 
 
-def parse(
-    argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None, whole: bool = True
-) -> Arguments:
+def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
     `--objective` on the command line drops the recipe's `objective_options`, which are for another objective, and
@@ -26,7 +24,6 @@ def parse(
     Args:
         argv: arguments without the program's name.
         default_recipe: read when no argument is given at all, or none but flags.
-        whole: whether recipe and flags are all here. If not, a flag is not refused for what it would do beside the others.
 
     Raises:
         ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
@@ -73,8 +70,7 @@ def parse(
         short = {name: repr(value)[:80] for name, value in given.items()}
         raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
     args = Arguments(*parts, given=given)
-    if whole:
-        _check_idle(_flags(argv), args)
+    _check_idle(_flags(argv), args)
     return args
 
 

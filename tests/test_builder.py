@@ -271,7 +271,15 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-CODE = ("tasks.base", "tasks.path_star", "tasks._fisher_yates", "tasks._text", "builder", "task_config")
+CODE = (
+    "tasks.base",
+    "tasks.path_star",
+    "tasks._fisher_yates",
+    "tasks._star_draw",
+    "tasks._text",
+    "builder",
+    "task_config",
+)
 
 
 @pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])
@@ -281,6 +289,13 @@ def test_changed_code_has_another_folder(folder, monkeypatch, module):
 
     before, read = folder(), inspect.getsource
     monkeypatch.setattr(inspect, "getsource", lambda source: read(source) + "#" * (source.__name__ == module))
+    assert folder() != before
+
+
+def test_changed_c_has_another_folder(folder, monkeypatch):
+    """Catches: rows of an old compiled loop served from the cache."""
+    before, read = folder(), Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **kw: read(path, **kw) + "/**/" * (path.name == "_star_draw.c"))
     assert folder() != before
 
 

@@ -110,6 +110,10 @@ def small(tmp_path):
 EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
+def anything_goes(recipes, extra):
+    """In the place of `check_flags`, as the recipes here are for another train.py."""
+
+
 # ---------------------------------------------------------------- with real models
 
 
@@ -229,8 +233,9 @@ def test_killed_anywhere_every_run_counts_once(small):
     assert [line.split("|")[8].split()[2] for line in table.splitlines()[2:4]] == ["2", "2"]  # `x of 2` seeds
 
 
-def test_a_changed_recipe_is_a_new_run(small):
+def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
     """Catches: results of an old recipe, or of other flags, passed off as those of the present one."""
+    monkeypatch.setattr(small.module, "check_flags", anything_goes)
     small.run()
     small.recipe("b", exact=0.7)
     small.run()
@@ -285,8 +290,9 @@ def test_a_study_that_is_killed_takes_its_trainings_along(small):
     assert sorted(small.results) == sorted(EVERY)
 
 
-def test_flags_of_train_go_to_train(small):
+def test_flags_of_train_go_to_train(small, monkeypatch):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
+    monkeypatch.setattr(small.module, "check_flags", anything_goes)
     small.run("--seeds", "1", "--keep_models", "--max_steps", "5", "--streaming")
     logs = [path.read_text() for path in small.out.glob("*/log.txt")]
     assert logs == ["--max_steps 5 --streaming\n"] * 2
@@ -295,13 +301,24 @@ def test_flags_of_train_go_to_train(small):
     assert all((small.out / name / "run" / "results.json").exists() for name in kept)
 
 
-def test_flags_are_not_judged_without_their_recipe(small):
-    """Catches: a flag refused because of what the recipe, which nobody has read yet, would say beside it."""
-    flags = ["--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
-    small.run("--seeds", "1", *flags)
-    assert sorted(small.results) == [("a", 0), ("b", 0)]
-    with pytest.raises(ValueError, match=r"stop_when_solved=-1 must be a number"):
-        small.run("--seeds", "1", "--stop_when_solved", "-1")
+def test_flags_are_judged_beside_every_recipe(small, tmp_path):
+    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its first run."""
+    muon, adamw = (tmp_path / f"{name}.yaml" for name in ("muon", "adamw"))
+    muon.write_text("num_nodes: 100\noptimizer: muon\neval_strategy: steps")
+    adamw.write_text("num_nodes: 100\nmax_steps: 5")
+    flags = ["--degree", "20", "--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
+    small.module.check_flags([muon], flags)
+    small.module.check_flags([muon, adamw], ["--degree", "20"])
+    for given, message in (
+        (flags, "adamw.yaml: stop_when_solved=2 has no evaluations"),
+        (["--muon_learning_rate", "0.01"], "adamw.yaml: --muon_learning_rate would change nothing"),
+        (["--do_train", "true"], "muon.yaml: --do_train would change nothing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            small.module.check_flags([muon, adamw], given)
+    with pytest.raises(ValueError, match=r"a.yaml: stop_when_solved=-1 must be|a.yaml: recipe .* unknown name"):
+        small.run("--stop_when_solved", "-1")
+    assert small.calls == []
 
 
 def test_a_kept_model_whose_line_is_gone_is_replaced(small):

@@ -3,6 +3,7 @@
 import shutil
 import sysconfig
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,18 @@ SIZES += [(2, 5, 256), (2, 5, 257), (40, 3, 1000), (2, 5, 2**16)]
 
 def test_the_loop_was_compiled():
     """Catches: an extension that no longer builds; without a compiler NumPy draws, and the tests below hold of that."""
-    compiler = (sysconfig.get_config_var("CC") or "cl").split()[0]
-    assert _star_draw.COMPILED or shutil.which(compiler) is None, "install again: pip install -c constraints.txt -e ."
+    compiler = (sysconfig.get_config_var("CC") or "none").split()[0]
+    can_build = shutil.which(compiler) and Path(sysconfig.get_path("include"), "Python.h").is_file()
+    assert _star_draw.COMPILED or not can_build, "install again: pip install -c constraints.txt -e ."
+
+
+def test_a_loop_of_another_source_is_not_used(monkeypatch):
+    """Catches: rows of a loop that was compiled before its source was mended."""
+    if not _star_draw.COMPILED:
+        return
+    assert _star_draw._compiled() is _star_draw._star_loop
+    monkeypatch.setattr(_star_draw._star_loop, "SOURCE_DIGEST", "0" * 64)
+    assert _star_draw._compiled() is None
 
 
 def assert_same(ours, theirs):

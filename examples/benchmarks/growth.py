@@ -1,5 +1,6 @@
 """What a row costs as the task grows, in one figure: a line that leaves the dotted one upwards grows faster than its work."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,26 +31,30 @@ SERIES = (
 
 
 def grow(quick: bool) -> dict[str, Any]:
-    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each knob and value."""
-    found: dict[str, Any] = {}
-    for knob, places in KNOBS.items():
-        for value, size, rows in places[:2] if quick else places:
-            task, rng = ntf.PathStar(*size), np.random.default_rng(0)
-            rows = min(rows, 64) if quick else rows
-            columns = task.sample(rng, rows)
-            table = to_table(task, columns)
-            words = WordTable.of(ntf.word_level_tokenizer(task))
-            prompts = table["prompt"].combine_chunks()
-            works = {
-                "sample": lambda task=task, rng=rng, rows=rows: task.sample(rng, rows),
-                "text and Arrow": lambda task=task, columns=columns: to_table(task, columns),
-                "encode": lambda words=words, prompts=prompts: words.encode(prompts),
-            }
-            times = interleaved(works, 1 if quick else 5)
-            entry = {name: 1e6 * time / rows for name, time in times.items()}
-            found.setdefault(knob, []).append({"value": value, "edges": task.num_edges, "rows": rows, **entry})
-    found["seeds"] = grow_seeds(quick)
-    return found
+    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each knob and value; all of them in turn."""
+    places = [(knob, *place) for knob, all_of_it in KNOBS.items() for place in all_of_it[: 2 if quick else None]]
+    works, found = {}, {knob: [] for knob in KNOBS}
+    for knob, value, size, rows in places:
+        task, rows = ntf.PathStar(*size), min(rows, 64) if quick else rows
+        found[knob].append({"value": value, "edges": task.num_edges, "rows": rows})
+        works |= {(knob, value, name): work for name, work in _works(task, rows).items()}
+    times = interleaved(works, 1 if quick else 5)
+    for knob, entries in found.items():
+        for entry in entries:
+            entry |= {name: 1e6 * times[knob, entry["value"], name] / entry["rows"] for name, *_ in SERIES[:3]}
+    return found | {"seeds": grow_seeds(quick)}
+
+
+def _works(task: ntf.PathStar, rows: int) -> dict[str, Callable[[], Any]]:
+    rng = np.random.default_rng(0)
+    columns = task.sample(rng, rows)
+    words = WordTable.of(ntf.word_level_tokenizer(task))
+    prompts = to_table(task, columns)["prompt"].combine_chunks()
+    return {
+        "sample": lambda: task.sample(rng, rows),
+        "text and Arrow": lambda: to_table(task, columns),
+        "encode": lambda: words.encode(prompts),
+    }
 
 
 def grow_seeds(quick: bool) -> list[dict[str, Any]]:

@@ -1,11 +1,23 @@
-"""PathStar's draws by the compiled loop of _star_loop.c, where the installation has it."""
+"""PathStar's draws by the compiled loop of _star_draw.c, where the installation has it."""
+
+import hashlib
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-try:
-    from nt_failures.tasks import _star_loop
-except ImportError:  # no C compiler at installation
-    _star_loop = None
+
+def _compiled() -> ModuleType | None:
+    """The loop, if there is one and it was compiled from the source that lies here."""
+    try:
+        from nt_failures.tasks import _star_loop
+    except ImportError:  # no C compiler at installation
+        return None
+    digest = hashlib.sha256(Path(__file__).with_suffix(".c").read_bytes()).hexdigest()
+    return _star_loop if digest == _star_loop.SOURCE_DIGEST else None
+
+
+_star_loop = _compiled()
 
 COMPILED = _star_loop is not None
 """Whether there is a compiled loop. Without it NumPy draws the same rows, in about three times the time."""

@@ -230,7 +230,10 @@ static PyObject *draw(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {{"draw", draw, METH_VARARGS, draw_doc}, {NULL}};
 
+static int add_digest(PyObject *module) { return PyModule_AddStringConstant(module, "SOURCE_DIGEST", SOURCE_DIGEST); }
+
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, add_digest},
 #ifdef Py_MOD_GIL_NOT_USED
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
