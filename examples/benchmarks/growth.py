@@ -38,7 +38,7 @@ def grow(quick: bool) -> dict[str, Any]:
         task, rows = ntf.PathStar(*size), min(rows, 64) if quick else rows
         found[knob].append({"value": value, "edges": task.num_edges, "rows": rows})
         works |= {(knob, value, name): work for name, work in _works(task, rows).items()}
-    times = interleaved(works, 1 if quick else 5)
+    times = interleaved(works, 1 if quick else 7, warm=True)
     for knob, entries in found.items():
         for entry in entries:
             entry |= {name: 1e6 * times[knob, entry["value"], name] / entry["rows"] for name, *_ in SERIES[:3]}

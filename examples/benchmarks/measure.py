@@ -55,12 +55,17 @@ class Measured:
 
 
 def interleaved(
-    works: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = CPU
-) -> dict[str, float]:
-    """Median seconds of each work, all of them once in every round, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in works}
+    works: Mapping[Any, Callable[[], Any]], rounds: int, clock: Callable[[], float] = CPU, warm: bool = False
+) -> dict[Any, float]:
+    """Median seconds of each work, all of them once in every round, after one round that does not count.
+
+    With `warm` each is done twice in a row and the second counts, for works that would find the caches full of another's.
+    """
+    times: dict[Any, list[float]] = {name: [] for name in works}
     for round_ in range(rounds + 1):
         for name, work in works.items():
+            if warm:
+                work()
             start = clock()
             work()
             if round_ or rounds == 1:

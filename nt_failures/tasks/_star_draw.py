@@ -13,7 +13,8 @@ def _compiled() -> ModuleType | None:
         from nt_failures.tasks import _star_loop
     except ImportError:  # no C compiler at installation
         return None
-    digest = hashlib.sha256(Path(__file__).with_suffix(".c").read_bytes()).hexdigest()
+    source = Path(__file__).with_suffix(".c")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else ""
     return _star_loop if digest == _star_loop.SOURCE_DIGEST else None
 
 
