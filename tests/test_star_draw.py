@@ -72,13 +72,20 @@ def test_other_generators(kind):
     assert ours.random() == theirs.random()
 
 
-def test_half_of_a_number_left_from_before():
-    """Catches: a half that NumPy would use first and the loop passes by."""
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 65, 129, 200])
+@pytest.mark.parametrize("between", [0, 1, 5])
+def test_half_of_a_number_left_from_before(n, between):
+    """Catches: a half that NumPy would use first and the loop passes by, drawn long before the state it stands beside."""
     task, ours, theirs = PathStar(), np.random.default_rng(3), np.random.default_rng(3)
     for rng in (ours, theirs):
         rng.integers(0, 2**32, 1, np.uint32)
-    assert_same(task.sample(ours, 100), task.sample_by_numpy(theirs, 100))
-    assert ours.bit_generator.state == theirs.bit_generator.state
+        rng.random(between)
+    assert ours.bit_generator.state["has_uint32"] == 1
+    for _ in range(3):
+        columns = _star_draw.draw(ours, n, 2, 5, 50)
+        assert (columns is None) is not _star_draw.COMPILED
+        assert_same(columns or task.sample(ours, n), task.sample_by_numpy(theirs, n))
+        assert ours.bit_generator.state == theirs.bit_generator.state
 
 
 def test_without_the_loop(monkeypatch):
@@ -119,11 +126,11 @@ def test_threads_draw_at_the_same_time():
         {"path_length": 2**62},
         {"num_nodes": 8},
         {"num_nodes": 2**16 + 1},
-        {"state": 3},
+        {"state": 5},
         {"edges": 79},
         {"edges": 81},
         {"source": 9},
-        {"source": 8},
+        {"source": 0, "goal": 0, "edges": 0, "path": 0},
         {"goal": 8},
         {"path": 49},
     ],
@@ -134,7 +141,7 @@ def test_arrays_that_do_not_fit(broken):
     if not _star_draw.COMPILED:
         return
     knobs = {"degree": 2, "path_length": 5, "num_nodes": 50}
-    sizes = {"state": 4, "edges": 160, "source": 10, "goal": 10, "path": 50}
+    sizes = {"state": 6, "edges": 160, "source": 10, "goal": 10, "path": 50}
     given = {
         "state": np.ones(sizes["state"], dtype=np.uint64),
         **{name: np.zeros(size, dtype=np.int32) for name, size in sizes.items() if name != "state"},
@@ -155,7 +162,7 @@ def test_arrays_that_may_not_be_written():
     """Catches: a write into memory that is read-only."""
     if not _star_draw.COMPILED:
         return
-    state, edges, few, path = (np.zeros(size, dtype=np.int32) for size in (8, 160, 10, 50))
+    state, edges, few, path = (np.zeros(size, dtype=np.int32) for size in (12, 160, 10, 50))
     edges.flags.writeable = False
     with pytest.raises(TypeError, match="read-write"):
         _star_draw._star_loop.draw(state, 2, 5, 50, edges, few, few.copy(), path)

@@ -1,9 +1,9 @@
 /* PathStar's draws as a compiled loop: the rows that NumPy draws of the same generator, in about a third of the time.
 
    Fisher-Yates, first of the labels, then of the edges. Draw j of all n instances is row j of a matrix that is never
-   written down: NumPy fills it row by row with halves of the generator's 64 bits, so row j begins j * n / 2 steps of the
-   generator on. It can be set ahead by any number of steps, so each row has a generator of its own here, and TILE columns
-   are drawn and used at a time, in the processor's first cache.
+   written down: NumPy fills it row by row with halves of the generator's 64 bits, the lower first, so row j begins j * n
+   halves on, or one less where a half was left from before. The generator can be set ahead by any number of steps, so each
+   row has one of its own here, and TILE columns are drawn and used at a time, in the processor's first cache.
 
    Sources: PCG64 is M. E. O'Neill, PCG: A family of simple fast space-efficient statistically good algorithms for random
    number generation (2014), XSL RR 128/64; setting it ahead is F. B. Brown, Random number generation with arbitrary
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define TILE 64 /* columns drawn at a time */
+#define STRIDE (TILE + 8)
 #define LANES 8 /* instances shuffled in turn: the swaps of one wait for each other */
 #define MANY 32 /* so many labels to a node, and copying a pool costs more than putting back what was moved */
 
@@ -50,25 +51,36 @@ static inline uint64_t output(uint128 state)
 }
 
 typedef struct {
+    uint128 state;
+    uint32_t left; /* the upper half of the last output, if it comes next */
+    int has_left;
+} Generator;
+
+typedef struct {
     Py_ssize_t n, length, edges, labels; /* instances, nodes of a path, edges, labels to draw from */
     int32_t *edge, *source, *goal, *path; /* (n, edges, 2), (n,), (n,), (n, length) */
 } Star;
 
 typedef struct {
-    uint128 *state;  /* (rows,): where the row's generator stands */
-    uint16_t *pick;  /* (rows, TILE) */
+    Generator *row;  /* (rows,): the row's generator */
+    uint16_t *pick;  /* (rows, STRIDE): TILE numbers, and what is drawn beyond them */
     uint16_t *pool;  /* (LANES, labels): 0, 1, 2, ... between instances */
     uint16_t *whole; /* (labels,): 0, 1, 2, ... */
     uint32_t *pair;  /* (LANES, edges): parent, and child in the upper half */
 } Scratch;
 
 /* Numbers below `size` for `count` columns of a row. Returns whether NumPy would draw one of them again. */
-static int draw_row(uint128 *state, uint64_t size, Py_ssize_t count, Step one, Step four, uint16_t *pick)
+static int draw_row(Generator *row, uint64_t size, Py_ssize_t count, Step one, Step four, uint16_t *pick)
 {
     uint32_t least = (uint32_t)((1ULL << 32) % size), again = 0;
-    uint128 ahead[4], last = *state;
+    uint128 ahead[4], last = row->state;
     for (int i = 0; i < 4; i++)
-        ahead[i] = go(one, i ? ahead[i - 1] : *state);
+        ahead[i] = go(one, i ? ahead[i - 1] : row->state);
+    if (row->has_left) {
+        uint64_t first = row->left * size;
+        *pick++ = (uint16_t)(first >> 32);
+        again = (uint32_t)first < least;
+    }
     for (Py_ssize_t column = 0; column < count; column += 8) { /* four at a time, as they need not wait for each other */
         last = ahead[3];
         for (int i = 0; i < 4; i++) {
@@ -79,7 +91,8 @@ static int draw_row(uint128 *state, uint64_t size, Py_ssize_t count, Step one, S
             ahead[i] = go(four, ahead[i]);
         }
     }
-    *state = last;
+    row->state = last;
+    row->left = (uint32_t)(output(last) >> 32);
     return again != 0;
 }
 
@@ -97,7 +110,7 @@ static void finish_lanes(const Star *star, Scratch *scratch, Py_ssize_t first, P
     Py_ssize_t edges = star->edges, labels = star->labels, nodes = edges + 1 < labels ? edges + 1 : labels - 1;
     for (Py_ssize_t j = 0; j < nodes; j++)
         for (int lane = 0; lane < LANES; lane++) {
-            uint16_t *entry = scratch->pool + lane * labels + j, pick = scratch->pick[j * TILE + column + lane];
+            uint16_t *entry = scratch->pool + lane * labels + j, pick = scratch->pick[j * STRIDE + column + lane];
             uint16_t taken = entry[pick];
             entry[pick] = entry[0];
             entry[0] = taken;
@@ -111,7 +124,7 @@ static void finish_lanes(const Star *star, Scratch *scratch, Py_ssize_t first, P
     }
     for (Py_ssize_t j = 0; j < edges - 1; j++)
         for (int lane = 0; lane < LANES; lane++) {
-            uint32_t *entry = scratch->pair + lane * edges + j, pick = scratch->pick[(nodes + j) * TILE + column + lane];
+            uint32_t *entry = scratch->pair + lane * edges + j, pick = scratch->pick[(nodes + j) * STRIDE + column + lane];
             uint32_t taken = entry[pick];
             entry[pick] = entry[0];
             entry[0] = taken;
@@ -131,21 +144,32 @@ static void finish_lanes(const Star *star, Scratch *scratch, Py_ssize_t first, P
             continue;
         }
         for (Py_ssize_t j = 0; j < nodes; j++) { /* put back only what was moved */
-            Py_ssize_t other = j + scratch->pick[j * TILE + column + lane];
+            Py_ssize_t other = j + scratch->pick[j * STRIDE + column + lane];
             pool[j] = (uint16_t)j;
             pool[other] = (uint16_t)other;
         }
     }
 }
 
-/* All instances; sets *state to where NumPy's generator would be. Returns whether NumPy would draw a number again. */
-static int draw_all(const Star *star, Scratch *scratch, uint128 *state, uint128 increment)
+/* The generator of the next row, n halves on; `half` makes n / 2 steps. */
+static Generator next_row(Generator row, Py_ssize_t n, Step one, Step half)
+{
+    row.state = go(half, row.state);
+    if (n % 2 && !row.has_left)
+        row.state = go(one, row.state);
+    row.has_left = (n + row.has_left) % 2;
+    row.left = (uint32_t)(output(row.state) >> 32);
+    return row;
+}
+
+/* All instances; sets *now to where NumPy's generator would be. Returns whether NumPy would draw a number again. */
+static int draw_all(const Star *star, Scratch *scratch, Generator *now, uint128 increment)
 {
     Py_ssize_t nodes = star->edges + 1 < star->labels ? star->edges + 1 : star->labels - 1, rows = nodes + star->edges - 1;
-    Step one = steps(increment, 1), four = steps(increment, 4), row = steps(increment, (uint64_t)star->n / 2);
+    Step one = steps(increment, 1), four = steps(increment, 4), half = steps(increment, (uint64_t)star->n / 2);
     int again = 0;
-    for (Py_ssize_t j = 0; j < rows; j++, *state = go(row, *state))
-        scratch->state[j] = *state;
+    for (Py_ssize_t j = 0; j < rows; j++, *now = next_row(*now, star->n, one, half))
+        scratch->row[j] = *now;
     for (Py_ssize_t i = 0; i < star->labels; i++)
         scratch->whole[i] = (uint16_t)i;
     for (int lane = 0; lane < LANES; lane++)
@@ -154,7 +178,7 @@ static int draw_all(const Star *star, Scratch *scratch, uint128 *state, uint128 
         Py_ssize_t count = star->n - first < TILE ? star->n - first : TILE;
         for (Py_ssize_t j = 0; j < rows; j++) {
             Py_ssize_t size = j < nodes ? star->labels - j : star->edges - (j - nodes);
-            again |= draw_row(&scratch->state[j], (uint64_t)size, count, one, four, scratch->pick + j * TILE);
+            again |= draw_row(&scratch->row[j], (uint64_t)size, count, one, four, scratch->pick + j * STRIDE);
         }
         for (Py_ssize_t column = 0; column < count; column += LANES)
             finish_lanes(star, scratch, first, column, count - column < LANES ? count - column : LANES);
@@ -162,25 +186,30 @@ static int draw_all(const Star *star, Scratch *scratch, uint128 *state, uint128 
     return again;
 }
 
+/* Returns 0, 1 where NumPy would draw a number again, and -1 without memory; sets the state ahead only for 0. */
 static int draw_into(const Star *star, uint64_t *state)
 {
     Py_ssize_t rows = 2 * star->edges;
-    uint128 now = (uint128)state[1] << 64 | state[0], increment = (uint128)state[3] << 64 | state[2];
+    uint128 increment = (uint128)state[3] << 64 | state[2];
+    Generator now = {(uint128)state[1] << 64 | state[0], (uint32_t)state[5], state[4] != 0};
+    int buffered = star->n % 2 || now.has_left, result = -1;
     Scratch scratch = {
-        PyMem_RawMalloc(sizeof(uint128) * rows),
-        PyMem_RawCalloc((size_t)rows * TILE, sizeof(uint16_t)),
+        PyMem_RawMalloc(sizeof(Generator) * rows),
+        PyMem_RawCalloc((size_t)rows * STRIDE, sizeof(uint16_t)),
         PyMem_RawMalloc(sizeof(uint16_t) * LANES * star->labels),
         PyMem_RawMalloc(sizeof(uint16_t) * star->labels),
         PyMem_RawCalloc((size_t)LANES * star->edges, sizeof(uint32_t)),
     };
-    int result = -1;
-    if (scratch.state && scratch.pick && scratch.pool && scratch.whole && scratch.pair)
+    if (scratch.row && scratch.pick && scratch.pool && scratch.whole && scratch.pair)
         result = draw_all(star, &scratch, &now, increment);
     if (result == 0) {
-        state[0] = (uint64_t)now;
-        state[1] = (uint64_t)(now >> 64);
+        state[0] = (uint64_t)now.state;
+        state[1] = (uint64_t)(now.state >> 64);
+        state[4] = (uint64_t)now.has_left;
+        if (buffered) /* NumPy keeps what it buffered last, used or not */
+            state[5] = now.left;
     }
-    PyMem_RawFree(scratch.state);
+    PyMem_RawFree(scratch.row);
     PyMem_RawFree(scratch.pick);
     PyMem_RawFree(scratch.pool);
     PyMem_RawFree(scratch.whole);
@@ -190,8 +219,9 @@ static int draw_into(const Star *star, uint64_t *state)
 
 PyDoc_STRVAR(draw_doc,
     "draw(state, degree, path_length, num_nodes, edges, source, goal, path) -> bool\n\n"
-    "Fill C-contiguous int32 arrays with n graphs, n even. `state` is PCG64's state and increment, 4 uint64 with the lower\n"
-    "halves first, and is set ahead. False, with `state` as it was, where NumPy would draw a number again.\n"
+    "Fill C-contiguous int32 arrays with n graphs, at least one. `state` is set ahead; it is PCG64's: 6 uint64, state and\n"
+    "increment with the lower halves first, has_uint32, uinteger. False, with `state` as it was, where NumPy would draw a\n"
+    "number again.\n"
     "ValueError: arrays of other sizes, or a graph of more nodes than labels.");
 
 static PyObject *draw(PyObject *module, PyObject *args)
@@ -208,7 +238,7 @@ static PyObject *draw(PyObject *module, PyObject *args)
         star.n = source.len / 4;
         star.edges = degree * (star.length - 1);
         star.edge = edges.buf, star.source = source.buf, star.goal = goal.buf, star.path = path.buf;
-        fits = state.len == 32 && source.len % 8 == 0 && goal.len == source.len && path.len == source.len * star.length
+        fits = state.len == 48 && star.n > 0 && source.len % 4 == 0 && goal.len == source.len && path.len == source.len * star.length
             && edges.len == source.len * 2 * star.edges;
     }
     if (fits) {

@@ -32,16 +32,15 @@ def draw(
     """Columns of `PathStar.sample`, and the generator set ahead, as NumPy's own draws leave them.
 
     None, with the generator as it was, where they have to be NumPy's: without a compiled loop, of another generator than
-    PCG64 or one with half of its 64 bits left, for an odd n, and where a number has to be drawn again.
+    PCG64, for no instance, and where a number has to be drawn again.
     """
-    if _star_loop is None or n % 2 or not isinstance(rng.bit_generator, np.random.PCG64):
+    if _star_loop is None or n == 0 or not isinstance(rng.bit_generator, np.random.PCG64):
         return None
     with rng.bit_generator.lock:
         state = rng.bit_generator.state
-        if state["has_uint32"]:
-            return None
         words = state["state"]["state"], state["state"]["inc"]
-        now = np.array([half for word in words for half in (word & _LOWER, word >> 64)], dtype=np.uint64)
+        halves = [half for word in words for half in (word & _LOWER, word >> 64)]
+        now = np.array([*halves, state["has_uint32"], state["uinteger"]], dtype=np.uint64)
         columns = {
             "edges": np.empty((n, degree * (path_length - 1), 2), dtype=np.int32),
             "source": np.empty(n, dtype=np.int32),
@@ -50,6 +49,7 @@ def draw(
         }
         if not _star_loop.draw(now, degree, path_length, num_nodes, *columns.values()):
             return None
-        state["state"]["state"] = int(now[0]) | int(now[1]) << 64
-        rng.bit_generator.state = state
+        low, high, _, _, has, left = map(int, now)
+        state["state"]["state"] = low | high << 64
+        rng.bit_generator.state = state | {"has_uint32": has, "uinteger": left}
     return columns
