@@ -313,6 +313,13 @@ def test_clues_that_cannot_be_used(clue, message, monkeypatch):
     assert found["not_measured"]["by_place"]
 
 
+def test_clues_of_any_whole_numbers(short, monkeypatch):
+    """Catches: a run lost at its end by places that NumPy does not count."""
+    places = THREE.clue(short).places.astype(np.uint64)
+    monkeypatch.setattr(PathStar, "clue", lambda task, columns: Clue("it", places, 6))
+    assert by_place(LastPlace(THREE), THREE, short)["learnt_at"] == [6]
+
+
 def test_claims_share_their_forced_predictions(short):
     """Catches: the same forward passes made for every claim."""
     asked = []

@@ -82,9 +82,8 @@ def figure(found: dict[str, Any]) -> Figure:
         axes.plot(values, work, color=GREY, linestyle=":", label="in proportion to the edges of a row")
         axes.set(xscale="log", yscale="log", xlabel=knob, ylabel="microseconds per row")
         low, high = axes.get_ylim()
-        axes.set_ylim(
-            min(low, last / 20), max(high, 1.6 * last)
-        )  # a decade at least: noise should not look like growth
+        # A decade at least, so that noise does not look like growth.
+        axes.set_ylim(min(low, last / 20), max(high, 1.6 * last))
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.xaxis.minorticks_off()
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -76,4 +76,4 @@ def _checked(task: Task, columns: Columns) -> Clue:
             f"{type(task).__name__}.clue gave no place from 1 to {clue.count} for each of {n} instances; return whole numbers of "
             f"the shape ({n},)."
         )
-    return dataclasses.replace(clue, places=places)
+    return dataclasses.replace(clue, places=places.astype(np.int64))
