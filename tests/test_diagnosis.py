@@ -326,11 +326,20 @@ def test_claims_share_their_forced_predictions(short):
 
     class Counting(LastPlace):
         def forced(self, columns, answers):
-            asked.append(len(answers))
+            asked.append(("forced", len(answers)))
             return super().forced(columns, answers)
 
-    diagnose(Counting(THREE), THREE, short, {name: column[:100] for name, column in short.items()})
-    assert asked == [3000, 100]
+        def free(self, columns):
+            asked.append(("free", len(columns["path"])))
+            return super().free(columns)
+
+    few = {name: column[:100] for name, column in short.items()}
+    diagnose(Counting(THREE), THREE, short, few)
+    assert sorted(asked) == [("forced", 100), ("forced", 3000), ("free", 3000)]
+    asked.clear()
+    Counting.autoregressive = False
+    diagnose(Counting(THREE), THREE, short, few)
+    assert sorted(asked) == [("forced", 3000), ("free", 100), ("free", 3000)]
 
 
 # ---------------------------------------------------------------- clever_hans

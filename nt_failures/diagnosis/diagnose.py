@@ -25,10 +25,16 @@ class _Once:
         return getattr(self._predictor, name)
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
-        for before, given, found in self._asked:
-            if columns is before and np.array_equal(answers, given):
+        return self._once("forced", columns, answers)
+
+    def free(self, columns: Columns) -> np.ndarray:
+        return self._once("free", columns)
+
+    def _once(self, way: str, columns: Columns, *answers: np.ndarray) -> np.ndarray:
+        for asked_way, asked_columns, asked_answers, found in self._asked:
+            if asked_way == way and asked_columns is columns and np.array_equal(asked_answers, answers):
                 return found
-        self._asked.append((columns, answers, self._predictor.forced(columns, answers)))
+        self._asked.append((way, columns, answers, getattr(self._predictor, way)(columns, *answers)))
         return self._asked[-1][-1]
 
 

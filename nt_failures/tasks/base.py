@@ -218,9 +218,9 @@ def sources(modules: Sequence[str]) -> list[str]:
         taken = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
         beside = name.rpartition(".")[0] + "."
         whole |= dict.fromkeys(value.__module__ for value in taken if value.__module__.startswith(beside))
+    python = [inspect.getsource(sys.modules[name]) for name in whole]
     files = [Path(sys.modules[name].__file__).with_suffix(".c") for name in whole]
-    c = [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-    return [*(inspect.getsource(sys.modules[name]) for name in whole), *c]
+    return python + [path.read_text(encoding="utf-8") for path in files if path.is_file()]
 
 
 BASE = Task
