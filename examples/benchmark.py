@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/benchmark"))
     args = parser.parse_args(argv)
     if args.list:
-        print("\n".join(f"{line.name:22} {line.work}" for line in LINES))
+        print("\n".join(f"{line.name:28}{line.work}" for line in LINES) + f"\n{'growth':28}the figure")
         return
     lines = chosen(args.names)
     torch.set_num_threads(1)

@@ -37,8 +37,8 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0):
+            check_flags(recipes, args.extra)
             if not args.only_report:
-                check_flags(recipes, args.extra)
                 attempts = Attempts(SCRIPTS, folder, args.keep_models)
                 jobs.run_missing(wanted, results, attempts, args.jobs, args.together)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
@@ -112,7 +112,7 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
         raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
     if not groups:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    table = study.markdown_table(groups) + study.missing_note(forms, groups)
+    table = study.markdown_table(groups) + study.missing_note(forms, groups) + study.earlier_note(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")
     print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")

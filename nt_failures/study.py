@@ -32,7 +32,7 @@ def summarise(
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
-    if there are any, diverged ones too, else of the last. A seed that stands there twice counts once.
+    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice counts once.
 
     Args:
         diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are of the
@@ -50,7 +50,12 @@ def summarise(
         name = record["recipe"]
         if chosen.get(name) == record["fingerprint"] and record["seed"] not in groups[name]:
             lost[name].add(record["seed"])
-    return [_summarise(name, list(groups[name].values()), len(lost[name])) for name in sorted(groups) if groups[name]]
+    asked = chosen | dict(forms or {})
+    return [
+        {**_summarise(name, list(groups[name].values()), len(lost[name])), "as_asked": chosen[name] == asked[name]}
+        for name in sorted(groups)
+        if groups[name]
+    ]
 
 
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) -> dict[str, Any]:
@@ -155,6 +160,16 @@ def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) ->
     missing = sorted(set(recipes) - {group["name"] for group in groups})
     names = ", ".join(map(_cell, missing))
     return f"\nWithout a finished run, so not in the table: {names}.\n" if missing else ""
+
+
+def earlier_note(groups: Sequence[Mapping[str, Any]]) -> str:
+    """A paragraph on the groups whose runs were made otherwise than is asked now, if any."""
+    names = ", ".join(_cell(group["name"]) for group in groups if not group["as_asked"])
+    return (
+        f"\nOf an earlier recipe or with other flags, as none of the present ones has ended: {names}.\n"
+        if names
+        else ""
+    )
 
 
 def cells(group: Mapping[str, Any]) -> tuple[str, ...]:

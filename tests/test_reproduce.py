@@ -245,6 +245,13 @@ def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
     assert len(small.results) == 10
     small.run("--max_steps", "5")
     assert len(small.results) == 10
+    assert "Of an earlier recipe" not in (small.out / "table.md").read_text()
+    small.run("--max_steps", "77", "--only_report")
+    assert (
+        "Of an earlier recipe or with other flags, as none of the present ones has ended: a, b."
+        in (small.out / "table.md").read_text()
+    )
+    assert len(small.results) == 10
 
 
 def test_a_comment_is_no_change(small):

@@ -130,6 +130,7 @@ def test_groups_by_hand():
         "steps": 2000,
         "seconds": 60.5,
         "verdicts": ["clever-hans + indecipherable token"],
+        "as_asked": True,
     }
     assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
     assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
@@ -197,6 +198,9 @@ def test_the_form_that_is_asked_for_counts():
     runs = [record(seed=0, exact=0.5), record(seed=1, exact=0.5), record(seed=0, exact=0.7, fingerprint="between")]
     assert study.summarise(runs, {"hans": "0123456789ab"})[0]["values"] == [0.5, 0.5]
     assert study.summarise(runs, {"hans": "never run"})[0]["values"] == [0.7]
+    assert study.earlier_note(study.summarise(runs)) == ""
+    assert study.earlier_note(study.summarise(runs, {"hans": "0123456789ab"})) == ""
+    assert study.earlier_note(study.summarise(runs, {"hans": "never run"})).endswith(": hans.\n")
 
 
 def test_a_seed_counts_once():

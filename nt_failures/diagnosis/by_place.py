@@ -39,8 +39,8 @@ def by_place(predictor: Predictor, task: Task, held_out: Columns) -> dict[str, A
     n_K = np.bincount(clue.places, minlength=clue.count + 1)[1:]
     if n_K.min() < FEWEST:
         raise ValueError(
-            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} instances; give more, as at "
-            f"least {FEWEST} of each are needed."
+            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {len(right_N)} instances; "
+            f"at least {FEWEST} are needed."
         )
     right_K = np.bincount(clue.places, weights=right_N, minlength=clue.count + 1)[1:]
     shares_K = right_K / n_K
@@ -67,9 +67,14 @@ def _pooled(right_K: np.ndarray, n_K: np.ndarray, chosen_K: np.ndarray) -> float
 
 def _checked(task: Task, columns: Columns) -> Clue:
     n = len(task.checked_answers(columns))
-    clue = task.clue(columns)
+    try:
+        clue = task.clue(columns)
+    except Exception as error:  # of a user's own task; what else was measured is not to be lost by it
+        raise ValueError(f"{type(task).__name__}.clue failed with {type(error).__name__}: {error}") from error
     if clue is None:
         raise ValueError(f"{type(task).__name__} names no clue that stands at different places of its prompts.")
+    if not (isinstance(clue, Clue) and isinstance(clue.count, int)):
+        raise ValueError(f"{type(task).__name__}.clue gave {clue!r:.200}; return a Clue(name, places, count), or None.")
     places = np.asarray(clue.places)
     if places.shape != (n,) or places.dtype.kind not in "iu" or not (1 <= places.min() <= places.max() <= clue.count):
         raise ValueError(

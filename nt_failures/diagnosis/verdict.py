@@ -116,8 +116,9 @@ def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
 
     1. solved: exact accuracy >= 0.95.
     2. snowballing: every forced position, the decision too, >= 0.8, the decision clearly above chance, the product of the
-       forced accuracies within 0.05 of exact, and the errors at the other positions together outweigh those at the
-       decision: nothing is unlearnt, small errors multiply. Only where every position was trained.
+       forced accuracies within 0.05 of exact, the errors at the other positions together outweigh those at the decision, and
+       no position alone has three quarters of the errors: nothing is unlearnt, small errors multiply. Only where every
+       position was trained.
     3. memorised: the decision is >= 0.95 on training instances and at or below chance on held-out ones.
     4. undertrained: a position other than the decision is below 0.95, or, with the decision at chance, all of them together
        below 0.9 (their product).
@@ -172,11 +173,13 @@ class _Facts:
         self.looked_up = any(evidence.decision < k < max(shares) for k in shares)
         self.product = math.prod(evidence.forced.values())
         mild = min(evidence.forced.values()) >= 0.8 and self.above_chance
-        spread = self.look_ups <= self.decision
+        spread = self.look_ups <= self.decision and 1 - self.lowest < 0.75 * (1 - self.product)
         multiplied = evidence.trained is None and abs(self.product - evidence.exact) <= 0.05
         self.snowballs = evidence.autoregressive and mild and spread and multiplied
         self.seen = (
             f"decision {self.decision:.1%} [{low:.1%}, {high:.1%}], chance {evidence.chance:.1%}, n = {evidence.n:,}"
+            if evidence.chance < 1
+            else f"there is only one way to go, n = {evidence.n:,}"
         )
 
     def solved(self) -> str:
@@ -200,6 +203,7 @@ class _Facts:
     def undertrained(self) -> str:
         way = "teacher forcing" if self.evidence.autoregressive else "its own decoding"
         missing = "it, and not the decision," if self.decision >= LEARNT_AT else "more than the decision"
+        missing = "it" if self.evidence.chance >= 1 else missing
         return (
             f"Undertrained{self.after}: position {self.worst} is right in {self.lowest:.1%} under {way}, so {missing} is still to "
             f"be learnt ({self.seen})."
@@ -234,8 +238,10 @@ class _Facts:
         found = self.evidence.by_place or {}
         if not found.get("learnt_at"):
             return ""
+        *places, last = map(str, found["learnt_at"])
+        number = f"{', '.join(places)} or {last}" if places else last
         return (
-            f" Where {found['clue']} is number {', '.join(map(str, found['learnt_at']))} of the {found['places']} shown, the decision "
+            f" Where {found['clue']} is number {number} of the {found['places']} shown, the decision "
             f"is right in {found['there']:.1%}, elsewhere in {found['elsewhere']:.1%}: it is learnt there alone so far."
         )
 
