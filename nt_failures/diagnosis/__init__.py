@@ -4,9 +4,10 @@ from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
 from nt_failures.diagnosis.diagnose import diagnose
+from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
-from nt_failures.diagnosis.verdict import Budget, Evidence, Verdict, verdict
+from nt_failures.diagnosis.verdict import Verdict, verdict
 
 __all__ = [
     "Budget",

@@ -8,9 +8,10 @@ import numpy as np
 from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
+from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
-from nt_failures.diagnosis.verdict import Budget, Evidence, verdict
+from nt_failures.diagnosis.verdict import verdict
 from nt_failures.predictor import Columns, Predictor
 from nt_failures.tasks.base import Task
 
@@ -19,23 +20,25 @@ class _Once:
     """A predictor that is asked the same question once: claims share what they measure on the same instances."""
 
     def __init__(self, predictor: Predictor):
-        self._predictor, self._asked = predictor, []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor, name)
+        self.autoregressive, self.order = predictor.autoregressive, predictor.order
+        self.trained_positions, self.continued = predictor.trained_positions, predictor.continued
+        self._predictor = predictor
+        self._forced: list[tuple[Columns, np.ndarray, np.ndarray]] = []
+        self._free: list[tuple[Columns, np.ndarray]] = []
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
-        return self._once("forced", columns, answers)
+        for asked, given, found in self._forced:
+            if asked is columns and np.array_equal(given, answers):
+                return found
+        self._forced.append((columns, answers, self._predictor.forced(columns, answers)))
+        return self._forced[-1][-1]
 
     def free(self, columns: Columns) -> np.ndarray:
-        return self._once("free", columns)
-
-    def _once(self, way: str, columns: Columns, *answers: np.ndarray) -> np.ndarray:
-        for asked_way, asked_columns, asked_answers, found in self._asked:
-            if asked_way == way and asked_columns is columns and np.array_equal(asked_answers, answers):
+        for asked, found in self._free:
+            if asked is columns:
                 return found
-        self._asked.append((way, columns, answers, getattr(self._predictor, way)(columns, *answers)))
-        return self._asked[-1][-1]
+        self._free.append((columns, self._predictor.free(columns)))
+        return self._free[-1][-1]
 
 
 def diagnose(
