@@ -101,17 +101,13 @@ class LastPlace(CleverHans):
     one; where it leads to another leaf, its arm is a wrong one; and else it guesses."""
 
     def decide(self, columns):
-        last, goal, source = np.asarray(columns["edges"])[:, -1], columns["goal"], columns["source"]
-        guess = self.guess(columns)
-        edges = np.asarray(columns["edges"])
-        others = np.array(
-            [
-                next(int(b) for a, b in row if a == s and b != wrong)
-                for row, s, wrong in zip(edges, source, last[:, 0], strict=True)
-            ]
-        )
-        decided = np.where((last[:, 0] != source) & (guess == last[:, 0]), others, guess)
-        return np.where(last[:, 1] == goal, last[:, 0], decided).astype(np.int64)
+        edges, source, guess = np.asarray(columns["edges"]), columns["source"], self.guess(columns)
+        arm, end = edges[:, -1].T
+        other = [
+            next(b for a, b in row if a == s and b != wrong) for row, s, wrong in zip(edges, source, arm, strict=True)
+        ]
+        guess = np.where((arm != source) & (guess == arm), other, guess)
+        return np.where(end == columns["goal"], arm, guess).astype(np.int64)
 
 
 class Memoriser(CleverHans):
