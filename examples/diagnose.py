@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import finder, remote, report, runs
+from nt_failures import registry, remote, report, runs
 from nt_failures.diagnosis import Budget, diagnose
 from nt_failures.loading import Loaded
 from nt_failures.models import check_length
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> dict:
     """One model: load, diagnose, write. Returns the diagnosis."""
     args = parse(argv)
     if args.import_module is not None:
-        finder.import_own(args.import_module)
+        registry.import_own(args.import_module)
     try:
         loaded = ntf.load(args.model)
     except OSError as error:

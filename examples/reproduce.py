@@ -16,8 +16,9 @@ from pathlib import Path
 import filelock
 import torch
 
-from nt_failures import command_line, figures, finder, jobs, results_file, study
+from nt_failures import command_line, figures, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
+from nt_failures.objectives import find_objective
 
 SCRIPTS = Path(__file__).parent
 
@@ -101,7 +102,7 @@ def import_named(recipes: list[Path], extra: list[str]) -> None:
     for recipe in recipes:
         name = asked or command_line.read_recipe(recipe).get("objective")
         if "." in str(name):
-            finder.find("objectives", str(name))
+            find_objective(str(name))
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nt_failures import arguments, command_line
+from nt_failures.objectives import find_objective
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
@@ -31,7 +32,6 @@ from nt_failures import (
     attached,
     checkpoints,
     divergence,
-    finder,
     launch,
     lifeline,
     lora,
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> dict:
 
 def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTrainedTokenizerBase, ntf.Objective]:
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
-    objective_class = finder.find("objectives", args.objective.objective)
+    objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = models.load_tokenizer(args.model.tokenizer or args.model.model)
     else:

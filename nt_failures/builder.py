@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
-from nt_failures import cache, finder
+from nt_failures import cache, registry
 from nt_failures.task_config import DATA_KNOBS, TaskConfig
 from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, sources
 from nt_failures.tasks.path_star import PathStar
@@ -223,4 +223,4 @@ def _shards(num_rows: int | None) -> list[range]:
 def _unknown(kind: str, given: str, repo_id: str, known: object) -> str:
     near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{finder.shown(given)} is not a {kind} of {repo_id}.{hint} Known: {', '.join(known)}."
+    return f"{registry.shorten(given)} is not a {kind} of {repo_id}.{hint} Known: {', '.join(known)}."

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from nt_failures import finder, report, throughput
+from nt_failures import registry, report, throughput
 from nt_failures.card_data import NO_SCORE, Run, metadata
 from nt_failures.records import recipe_text
 from nt_failures.snippet import other_ways, snippet
@@ -50,7 +50,7 @@ def introduction(run: Run) -> str:
         base = ", continued from a local model that is not published (these steps come on top of its own)"
     if run.adapter:
         base += ", as a LoRA adapter beside its weights"
-    kind = report.markdown(finder.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
+    kind = report.markdown(registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
     on = ""
     if run.task is not None:
         on = f" on `{run.task}`: {report.markdown(about(run.task))}"

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from nt_failures import finder
+from nt_failures import registry
 from nt_failures.families import from_scratch
 from nt_failures.objectives.base import Objective
 from nt_failures.registration import BUILDERS
@@ -80,11 +80,11 @@ def metadata(run: Run, **given: Any) -> ModelCardData:
     Args:
         given: fields of `ModelCardData` that the caller knows better; `tags` come on top.
     """
-    kind = finder.name_of(type(run.objective)).rpartition(".")[2]
+    kind = registry.name_of(type(run.objective)).rpartition(".")[2]
     dataset = dataset_id(run.task)
     tags = ["nt_failures", "next-token-prediction", kind, f"{run.objective.order}-order"]
     if run.task is not None:
-        tags.insert(1, finder.name_of(type(run.task)).rpartition(".")[2].replace("_", "-"))
+        tags.insert(1, registry.name_of(type(run.task)).rpartition(".")[2].replace("_", "-"))
     library = "peft" if run.adapter else "transformers"
     if run.adapter:
         tags.append("lora")

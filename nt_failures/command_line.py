@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
-from nt_failures import finder
 from nt_failures.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
 from nt_failures.limits import check_finite
 from nt_failures.options import RunOptions, TrainerOptions
+from nt_failures.tasks import find_task
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
@@ -35,7 +35,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     recipe = {} if recipe_path is None else read_recipe(recipe_path)
     where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
     task_name = peek(argv, "task") or recipe.get("task", "path_star")
-    task_class = finder.find("tasks", str(task_name))
+    task_class = find_task(str(task_name))
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
     if {"-h", "--help"} & set(argv):
         _Parser([*ours, TrainerOptions, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])

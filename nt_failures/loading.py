@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, finder, lora, mamba_scan, models, remote, sums, whole
-from nt_failures.objectives.base import Objective
+from nt_failures import attached, lora, mamba_scan, models, registry, remote, sums, whole
+from nt_failures.objectives import Objective, read_objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
-from nt_failures.tasks.base import Task
+from nt_failures.tasks import Task, read_task
 
 LAYERS = "num_hidden_layers"
 
@@ -60,9 +60,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     tokenizer = _tokenizer(name_or_path, revision, hub)
     with _damage_named(name_or_path, RUN_FILE):
         objective = (
-            Objective.from_dict(described["objective"])
-            if "objective" in described
-            else NextToken.from_tokenizer(tokenizer)
+            read_objective(described["objective"]) if "objective" in described else NextToken.from_tokenizer(tokenizer)
         )
         task = read_task(described["task"]) if "task" in described else None
     with _damage_named(name_or_path, "config.json or the weights"):
@@ -120,7 +118,7 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, finder.NotImported) or (
+        if isinstance(error, registry.NotImported) or (
             isinstance(error, ValueError) and str(error).startswith(name_or_path)
         ):
             raise
@@ -193,12 +191,6 @@ def _check_layers(folder: Path) -> None:
             f"{folder} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; save the "
             "model again."
         )
-
-
-def read_task(values: dict[str, Any]) -> Task:
-    """Rebuild a task from `{"task": name, **knobs}`; a class of the user's own must be imported already."""
-    knobs = dict(values)
-    return finder.find("tasks", knobs.pop("task"), from_file=True)(**knobs)
 
 
 def _modules_file(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> Path:

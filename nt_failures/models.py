@@ -21,7 +21,7 @@ from transformers import (
 
 from nt_failures import mamba_scan
 from nt_failures.families import FAMILIES, SIZE
-from nt_failures.finder import shown
+from nt_failures.registry import shorten
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of peft (lora.py), where a checkpoint has config.json and model.safetensors."""
@@ -34,13 +34,13 @@ def check_name(name_or_path: str) -> None:
     except (OSError, ValueError):  # longer than a path can be, a null character, half of a surrogate pair
         folder = file = False
     if file:
-        raise ValueError(f"{shown(name_or_path)} is a file; give the folder it lies in.")
+        raise ValueError(f"{shorten(name_or_path)} is a file; give the folder it lies in.")
     try:
         if not folder:
             validate_repo_id(name_or_path)
     except HFValidationError as error:
         raise ValueError(
-            f"{shown(name_or_path)} is no folder, and no repository can have that name; give the folder of a run, or "
+            f"{shorten(name_or_path)} is no folder, and no repository can have that name; give the folder of a run, or "
             "NAMESPACE/NAME of one on the Hub."
         ) from error
 

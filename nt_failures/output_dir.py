@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nt_failures import checkpoints, claims, resuming
 from nt_failures.arguments import Arguments
-from nt_failures.finder import shown
 from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE
+from nt_failures.registry import shorten
 
 
 def check(args: Arguments) -> str | None:
@@ -90,7 +90,7 @@ def _possible(name: str) -> Path:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"output_dir {shown(name)} can be no folder ({reason}); give --output_dir with another name."
+            f"output_dir {shorten(name)} can be no folder ({reason}); give --output_dir with another name."
         ) from error
     return Path(name)
 

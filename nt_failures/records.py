@@ -17,7 +17,7 @@ import yaml
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
-from nt_failures import finder, sums
+from nt_failures import registry, sums
 from nt_failures.diagnosis import Budget
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -32,7 +32,7 @@ def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
     """Write objective and task beside the weights, and the sums of what stands there: the last file to be written."""
     described = {"objective": objective.to_dict()}
     if task is not None:
-        described["task"] = {"task": finder.name_of(type(task)), **task.to_dict()}
+        described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
     text = json.dumps(sums.sealed(described, folder), indent=2)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 

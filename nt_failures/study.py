@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nt_failures import finder
 from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.objectives import find_objective
 from nt_failures.scoring import judged, share, t975, wilson
 
 
@@ -61,7 +61,7 @@ def summarise(
 def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) -> dict[str, Any]:
     values = [judged(run["metrics"], run["trained_positions"]) for run in runs]
     decision = runs[0]["decision_position"]
-    objective = finder.find("objectives", runs[0]["arguments"]["objective"]["objective"], from_file=True)
+    objective = find_objective(runs[0]["arguments"]["objective"]["objective"], from_file=True)
     way = "forced" if objective.decodings[0] == "autoregressive" else "free"
     others = [
         min(v for k, v in run["metrics"].items() if k.startswith(f"{way}/position_") and not k.endswith(f"_{decision}"))

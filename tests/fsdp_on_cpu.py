@@ -11,8 +11,9 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-from nt_failures import divergence, finder
+from nt_failures import divergence
 from nt_failures.models import load_model
+from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer
@@ -75,7 +76,7 @@ def build(folder, objective, optimizer, **options):
         report_to=[],
         **options,
     )
-    found = finder.find("objectives", objective).from_tokenizer(tokenizer)
+    found = find_objective(objective).from_tokenizer(tokenizer)
     return ObjectiveTrainer(model, args, objective=found, task=TASK, train_dataset=rows(), processing_class=tokenizer)
 
 

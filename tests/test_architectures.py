@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nt_failures import finder
 from nt_failures.capabilities import capabilities
 from nt_failures.families import FAMILIES
 from nt_failures.loading import load
+from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-OBJECTIVES = finder.names("objectives")
 CAN = {
     "gpt2": {"4d_mask", "bidirectional", "hidden_states"},
     "gpt_neox": {"4d_mask", "bidirectional", "hidden_states"},
@@ -23,7 +22,7 @@ CAN = {
     "mamba2": {"hidden_states"},
 }
 """What each family offers, by hand; with each objective's `needs` this is the table."""
-RUNS = {(name, family): finder.find("objectives", name).needs <= CAN[family] for name in OBJECTIVES for family in CAN}
+RUNS = {(name, family): find_objective(name).needs <= CAN[family] for name in OBJECTIVES for family in CAN}
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def trainer(tiny_model, tokenizer, task, tokenized, tmp_path):
         return ObjectiveTrainer(
             tiny_model(family).to(dtype),
             args,
-            objective=finder.find("objectives", name).from_tokenizer(tokenizer),
+            objective=find_objective(name).from_tokenizer(tokenizer),
             task=task,
             train_dataset=tokenized.select(range(8)),
             processing_class=tokenizer,
@@ -90,7 +89,7 @@ def test_an_objective_trains_and_comes_back(name, family, trainer, examples, tmp
 @pytest.mark.parametrize(("name", "family"), [cell for cell, runs in RUNS.items() if not runs])
 def test_an_objective_says_what_it_misses(name, family, trainer):
     """Catches: an objective trained on a model that ignores its mask; an error that names no way out."""
-    cls = finder.find("objectives", name)
+    cls = find_objective(name)
     message = rf"{cls.__name__} needs 4d_mask.*, which \w+ForCausalLM does not offer; train it with an attention model"
     with pytest.raises(ValueError, match=message):
         trainer(name, family)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from transformers.integrations import integration_utils
 
-from nt_failures import command_line, finder
+from nt_failures import command_line
 from nt_failures.command_line import parse
 from nt_failures.families import from_scratch
+from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 
@@ -115,7 +116,7 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
     monkeypatch.syspath_prepend(str(tmp_path))
     args = parse(["--task", "somebodys.Twisted", "--twist", "4", "--degree", "3", "--objective", "somebodys.Own"])
     assert (type(args.task).__name__, args.task.twist, args.task.degree) == ("Twisted", 4, 3)
-    assert finder.find("objectives", args.objective.objective).__name__ == "Own"
+    assert find_objective(args.objective.objective).__name__ == "Own"
     assert parse([recipe("task: somebodys.Twisted\ntwist: 6")]).task.twist == 6
     with pytest.raises(ValueError, match=r"'somebodys\.Own' is no whole class derived from nt_failures\.tasks"):
         parse(["--task=somebodys.Own"])
@@ -173,7 +174,7 @@ def test_bad_flags(argv, reason, capsys):
 def test_recipes_of_the_examples(path):
     """Catches: a recipe with a flag that no longer exists, or options that its objective does not take."""
     args = parse([str(path), "--use_cpu", "true"])  # bf16 is refused on a machine without a GPU, unless asked for
-    objective_class = finder.find("objectives", args.objective.objective)
+    objective_class = find_objective(args.objective.objective)
     tokenizer = word_level_tokenizer(args.task)
     objective = objective_class.from_tokenizer(
         tokenizer, order=args.objective.order, **args.objective.objective_options

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nt_failures import command_line, finder, grid
+from nt_failures import command_line, grid
+from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.tokenizer import word_level_tokenizer
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem != "objectives")
-OBJECTIVES = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objectives": grid.OBJECTIVE_KEYS})
+COMPARISON = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objectives": grid.OBJECTIVE_KEYS})
 MAP = grid.read_axes(
     RECIPES / "delay" / "map.yaml",
     {
@@ -63,7 +64,7 @@ def test_a_grid_file_says_nothing_else(text, message, tmp_path):
 
 def test_all_objectives_are_compared():
     """Catches: an objective that was added and is missing in the comparison."""
-    assert {values["objective"] for values in OBJECTIVES["objectives"].values()} == set(finder.names("objectives"))
+    assert {values["objective"] for values in COMPARISON["objectives"].values()} == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
@@ -72,8 +73,8 @@ def test_compared_recipes_differ_in_the_objective_alone(path):
     common = command_line.read_recipe(path)
     assert not set(common) & set(grid.OBJECTIVE_KEYS)
     assert path.stem == f"deg{common['degree']}-path{common['path_length']}-nodes{common['num_nodes']}"
-    made = grid.combinations(common, OBJECTIVES)
-    assert len(made) == len(OBJECTIVES["objectives"])
+    made = grid.combinations(common, COMPARISON)
+    assert len(made) == len(COMPARISON["objectives"])
     for values in made.values():
         assert {name: value for name, value in values.items() if name not in grid.OBJECTIVE_KEYS} == common
 
@@ -99,7 +100,7 @@ def one_of_each(axes):
     ("common", "axes"),
     [
         pytest.param(common, axes, id="-".join(name for choice in axes.values() for name in choice))
-        for common, all_axes in ((RECIPES / "delay" / "cpu.yaml", MAP), (COMPARED[0], OBJECTIVES))
+        for common, all_axes in ((RECIPES / "delay" / "cpu.yaml", MAP), (COMPARED[0], COMPARISON))
         for axes in one_of_each(all_axes)
     ],
 )
@@ -109,9 +110,7 @@ def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
     args = command_line.parse([str(path), "--use_cpu", "true"])
     tokenizer = word_level_tokenizer(args.task)
     chosen = args.objective
-    finder.find("objectives", chosen.objective).from_tokenizer(
-        tokenizer, order=chosen.order, **chosen.objective_options
-    )
+    find_objective(chosen.objective).from_tokenizer(tokenizer, order=chosen.order, **chosen.objective_options)
     if "graphs" in axes:
         assert names[0] == args.task.config_name
         assert args.training.stop_when_solved

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import nt_failures
-from nt_failures import finder
-from nt_failures.loading import load, read_task
+from nt_failures.loading import load
 from nt_failures.models import load_model
-from nt_failures.objectives import NextToken
+from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
 from nt_failures.records import RUN_FILE, save_run
+from nt_failures.tasks import read_task
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer
@@ -54,10 +54,10 @@ def stock(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["forward", "reversed"])
-@pytest.mark.parametrize("name", finder.names("objectives"))
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_run_comes_back_whole(name, order, save, tokenizer, tmp_path):
     """Catches: an option, the order or the task lost on the way; a tuple that comes back as a list; other weights."""
-    objective = finder.find("objectives", name).from_tokenizer(tokenizer, order=order, **OPTIONS.get(name, {}))
+    objective = find_objective(name).from_tokenizer(tokenizer, order=order, **OPTIONS.get(name, {}))
     model = save(objective, tmp_path)
     loaded = nt_failures.load(str(tmp_path))
     assert type(loaded.objective) is type(objective)
@@ -239,7 +239,7 @@ MIXED_UP = {
 def test_what_no_reader_sees(case, save, tokenizer, tmp_path):
     """Catches: a silent other model: each of these folders can be read, and is not what was saved."""
     name, change = MIXED_UP[case]
-    save(finder.find("objectives", "future_bag").from_tokenizer(tokenizer), tmp_path / "run")
+    save(find_objective("future_bag").from_tokenizer(tokenizer), tmp_path / "run")
     load(str(tmp_path / "run"))
     change(tmp_path / "run" / name)
     with pytest.raises(ValueError, match=rf"run: {name}.*not as saved with nt_failures\.json.*remove 'sha256' from"):

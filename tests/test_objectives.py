@@ -7,10 +7,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached, finder, mamba_scan
+from nt_failures import attached, mamba_scan
 from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs
 from nt_failures.layout import IGNORE
-from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
+from nt_failures.objectives import (
+    OBJECTIVES,
+    Hybrid,
+    MaskedTeacher,
+    NextToken,
+    Teacherless,
+    find_objective,
+    read_objective,
+)
 from nt_failures.tasks.base import Task
 
 # ---------------------------------------------------------------- by hand: two rows, dummy 13, padding 14
@@ -143,7 +151,7 @@ def test_next_token_on_position_2_only(order, labels, terms, tiny_model):
     torch.testing.assert_close(loss.sum, loss_by_hand(model, REVEALED["ragged", order], terms), rtol=1e-4, atol=1e-4)
     assert int(loss.count) == 2
     assert objective.trained_positions == (2,)
-    assert Objective.from_dict(json.loads(json.dumps(objective.to_dict()))) == objective
+    assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
 
 
 def test_next_token_positions_are_symbols_not_tokens():
@@ -213,9 +221,9 @@ OFFERED = {"gpt2": frozenset(CAPABILITIES), "mamba": frozenset({"hidden_states"}
 def pytest_generate_tests(metafunc):
     """`name` (and `family`) of a test of the contract: every objective of the package, or the one of `--objective`."""
     own = metafunc.config.getoption("--objective")
-    names = [own] if own else finder.names("objectives")
+    names = [own] if own else OBJECTIVES
     if "family" in metafunc.fixturenames and "name" in metafunc.fixturenames:
-        needs = {name: finder.find("objectives", name).needs for name in names}
+        needs = {name: find_objective(name).needs for name in names}
         cases = [(n, f) for n in names for f, offered in OFFERED.items() if needs[n] <= offered]
         metafunc.parametrize(("name", "family"), cases)
     elif "name" in metafunc.fixturenames:
@@ -227,7 +235,7 @@ def build(tokenizer, tiny_model):
     """The objective, and a model with its modules in it, every parameter off its initial value."""
 
     def make(name, order, family):
-        objective = finder.find("objectives", name).from_tokenizer(tokenizer, order=order)
+        objective = find_objective(name).from_tokenizer(tokenizer, order=order)
         model = tiny_model(family, spread=0.3)
         torch.manual_seed(1)
         objective.attach(model)
@@ -308,7 +316,7 @@ def test_contract_of_gradients(name, order, family, build, ragged):
 def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     """Catches: options lost in JSON, modules kept outside the model, a model changed so that it no longer loads."""
     objective, model = build(name, order, family)
-    again = Objective.from_dict(json.loads(json.dumps(objective.to_dict())))
+    again = read_objective(json.loads(json.dumps(objective.to_dict())))
     assert again == objective
     torch.manual_seed(0)
     batch = objective.collate(ragged)
@@ -329,7 +337,7 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
 @by_order
 def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     """Catches: labels that do not belong to what `decode` reads, an answer left in reversed order."""
-    objective = finder.find("objectives", name).from_tokenizer(tokenizer, order=order)
+    objective = find_objective(name).from_tokenizer(tokenizer, order=order)
     model = tiny_model("gpt2", size="2x32")
     objective.attach(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
@@ -353,7 +361,7 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
 
 def test_contract_of_options(name, tokenizer):
     """Catches: a misspelt option that is dropped in silence, another dummy than the task's."""
-    cls = finder.find("objectives", name)
+    cls = find_objective(name)
     assert cls.extra_tokens[:1] in [(), (Task.DUMMY,)]
     assert dataclasses.is_dataclass(cls)
     assert cls.citation

@@ -12,7 +12,7 @@ from transformers import GPT2Config
 from nt_failures import attached
 from nt_failures.decoding import one_pass
 from nt_failures.layout import IGNORE
-from nt_failures.objectives import Objective
+from nt_failures.objectives import read_objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
@@ -433,4 +433,4 @@ def test_options_out_of_range(make, message):
 def test_options_survive_json():
     """Catches: options lost between a run and its reload."""
     objective = NextLatent(order="reversed", horizon=3, smooth_weight=0.5, kl_weight=0.25, pad_token_id=14)
-    assert Objective.from_dict(json.loads(json.dumps(objective.to_dict()))) == objective
+    assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective

@@ -6,8 +6,8 @@ from small_models import SMALL
 from transformers import TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import finder
 from nt_failures.models import load_model
+from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.seeds import Stack, train_together
 from nt_failures.seeds.optimizers import MuonOfStacks
 from nt_failures.token_rows import TokenDataset
@@ -35,7 +35,7 @@ def make(tokenized, tokenizer, task, tmp_path):
         return ntf.ObjectiveTrainer(
             model,
             args,
-            objective=finder.find("objectives", objective).from_tokenizer(tokenizer),
+            objective=find_objective(objective).from_tokenizer(tokenizer),
             task=task,
             train_dataset=TokenDataset.of(tokenized.select(range(24))),
             eval_dataset=tokenized.select(range(24, 32)),
@@ -189,7 +189,7 @@ def test_seeds_must_be_of_one_recipe(make):
         train_together([])
 
 
-COVERED = [(objective, "gpt2") for objective in finder.names("objectives") if objective != "joint_multi_token"]
+COVERED = [(objective, "gpt2") for objective in OBJECTIVES if objective != "joint_multi_token"]
 COVERED += [("next_token", family) for family in SMALL if family != "gpt2"]
 
 

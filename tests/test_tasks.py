@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from nt_failures.finder import find, names
+from nt_failures.tasks import TASKS, find_task
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Task
 from nt_failures.tasks.path_star import PathStar
 
@@ -17,14 +17,14 @@ GOLDEN = {"path_star": "9b53eae2b82084ee231bbb6851d9bfe2d72f9a497e055487fc8ada2d
 """SHA-256 of the first train block of seed 0, default knobs: columns, then text."""
 
 
-@pytest.fixture(params=names("tasks"))
+@pytest.fixture(params=TASKS)
 def name(request):
     return request.param
 
 
 @pytest.fixture
 def task(name):
-    return find("tasks", name)()
+    return find_task(name)()
 
 
 def _same(a, b):

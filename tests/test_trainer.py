@@ -16,7 +16,7 @@ from transformers.integrations import integration_utils
 
 from nt_failures.evaluation import each_pass_once, objective_metrics
 from nt_failures.models import load_model
-from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Objective, Teacherless
+from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.token_rows import TokenDataset
 from nt_failures.tokenizer import tokenize, word_level_tokenizer
@@ -341,7 +341,7 @@ def test_objective_and_task_are_saved_beside_the_weights(tiny_model, tmp_path, t
     trainer.save_model()
     for folder in (tmp_path, tmp_path / "checkpoint-1"):
         described = json.loads((folder / "nt_failures.json").read_text(encoding="utf-8"))
-        assert Objective.from_dict(described["objective"]) == objective
+        assert read_objective(described["objective"]) == objective
         assert described["task"] == {"task": "path_star", "degree": 2, "path_length": 3, "num_nodes": 10}
 
 

@@ -21,7 +21,7 @@ import page
 import steps
 
 import nt_failures as ntf
-from nt_failures import finder
+from nt_failures import registry
 from nt_failures.models import check_length
 
 
@@ -53,7 +53,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def load(args: argparse.Namespace) -> tuple[ntf.ModelPredictor, ntf.PathStar]:
     """The model and its task, checked on one graph."""
     if args.import_module is not None:
-        finder.import_own(args.import_module)
+        registry.import_own(args.import_module)
     try:
         loaded = ntf.load(args.model)
     except OSError as error:

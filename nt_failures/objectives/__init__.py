@@ -1,5 +1,9 @@
-"""Training objectives: how (prefix, target) is shown to a model and its prediction read. One objective, one file."""
+"""Training objectives: how prompt and answer are shown to a model, trained and decoded. One objective, one file."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from nt_failures import registry
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
@@ -15,6 +19,7 @@ from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
 
 __all__ = [
+    "OBJECTIVES",
     "BeliefState",
     "FutureBag",
     "Hybrid",
@@ -29,4 +34,33 @@ __all__ = [
     "Registers",
     "Teacherless",
     "TokenOrder",
+    "find_objective",
+    "read_objective",
 ]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "belief_state": BeliefState,
+    "future_bag": FutureBag,
+    "hybrid": Hybrid,
+    "joint_multi_token": JointMultiToken,
+    "masked_diffusion": MaskedDiffusion,
+    "masked_teacher": MaskedTeacher,
+    "multi_token_heads": MultiTokenHeads,
+    "next_latent": NextLatent,
+    "next_token": NextToken,
+    "registers": Registers,
+    "teacherless": Teacherless,
+    "token_order": TokenOrder,
+}
+"""Objectives by their command-line names, each the name of its file."""
+
+
+def find_objective(name: str, from_file: bool = False) -> type[Objective]:
+    """The objective of a name, or of a dotted path to your own class; errors as in `registry.find`."""
+    return registry.find(OBJECTIVES, Objective, name, from_file)
+
+
+def read_objective(values: Mapping[str, Any]) -> Objective:
+    """Rebuild what `Objective.to_dict` wrote; a class of your own must be imported already."""
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return find_objective(options.pop("objective"), from_file=True)(**options)

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import decoding, finder
-from nt_failures.layout import IGNORE, Example, layout, predicting, reverse_rows
+from nt_failures import decoding, registry
+from nt_failures.layout import IGNORE, Example, join, layout, predicting, reverse_rows
 from nt_failures.models import check_length
 from nt_failures.tokenizer import token_id
 
@@ -97,16 +97,8 @@ class Objective(abc.ABC):
             raise ValueError(f"{cls.__name__} does not take {options}: {error}.") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and options, JSON-ready; `Objective.from_dict` is the inverse."""
-        return {"objective": finder.name_of(type(self)), **dataclasses.asdict(self)}
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "Objective":
-        """Rebuild what `to_dict` wrote; a class of the user's own must be imported already."""
-        options = dict(values)
-        cls = finder.find("objectives", options.pop("objective"), from_file=True)
-        tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-        return cls(**tuples)
+        """Name and options, JSON-ready; `objectives.read_objective` is the inverse."""
+        return {"objective": registry.name_of(type(self)), **dataclasses.asdict(self)}
 
     @property
     def trained_positions(self) -> tuple[int, ...] | None:
@@ -205,6 +197,16 @@ class Objective(abc.ABC):
         return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
 
 
+class ExtraLoss(Objective):
+    """Teacher forcing, as in `next_token`; what a subclass attaches and adds is dropped when it decodes."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+
+
 def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
 
@@ -213,6 +215,3 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
     inputs, first = predicting(batch)
     labels_BT = batch["labels"][:, first:]
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
-
-
-BASE = Objective

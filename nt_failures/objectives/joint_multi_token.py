@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 
 from nt_failures import attached
 from nt_failures.layout import IGNORE
-from nt_failures.objectives._extra_loss import ExtraLoss
-from nt_failures.objectives.base import Loss
+from nt_failures.objectives.base import ExtraLoss, Loss
 
 
 @dataclasses.dataclass(frozen=True)

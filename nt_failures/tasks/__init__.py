@@ -1,6 +1,24 @@
-"""Lookahead tasks: what a problem is and what counts as right. One task, one file."""
+"""Lookahead tasks: what a problem is and what counts as right. NumPy only. One task, one file."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from nt_failures import registry
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.path_star import PathStar
 
-__all__ = ["PathStar", "Task"]
+__all__ = ["TASKS", "PathStar", "Task", "find_task", "read_task"]
+
+TASKS: dict[str, type[Task]] = {"path_star": PathStar}
+"""Tasks by their command-line names, each the name of its file."""
+
+
+def find_task(name: str, from_file: bool = False) -> type[Task]:
+    """The task of a name, or of a dotted path to your own class; errors as in `registry.find`."""
+    return registry.find(TASKS, Task, name, from_file)
+
+
+def read_task(values: Mapping[str, Any]) -> Task:
+    """Rebuild a task from `{"task": name, **parameters}`; a class of your own must be imported already."""
+    parameters = dict(values)
+    return find_task(parameters.pop("task"), from_file=True)(**parameters)

@@ -221,6 +221,3 @@ def sources(modules: Sequence[str]) -> list[str]:
     python = [inspect.getsource(sys.modules[name]) for name in whole]
     files = [Path(sys.modules[name].__file__).with_suffix(".c") for name in whole]
     return python + [path.read_text(encoding="utf-8") for path in files if path.is_file()]
-
-
-BASE = Task

@@ -13,12 +13,13 @@ import pytest
 from fuzzing import accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures import finder, output_dir
+from nt_failures import output_dir, registry
 from nt_failures.command_line import parse
 from nt_failures.families import from_scratch
 from nt_failures.loading import load
 from nt_failures.models import load_model
-from nt_failures.objectives import Objective
+from nt_failures.objectives import OBJECTIVES, Objective, find_objective, read_objective
+from nt_failures.tasks import TASKS, find_task
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import word_level_tokenizer
 
@@ -104,14 +105,14 @@ def test_models(name, empty):
             assert refused(lambda read=read: read(name), name) is None
 
 
-@fuzz(700, package=st.sampled_from(["objectives", "tasks"]), name=NAMES)
-def test_classes_named_by_files(package, name, empty):
+@fuzz(700, find=st.sampled_from([find_objective, find_task]), name=NAMES)
+def test_classes_named_by_files(find, name, empty):
     """Catches: a module imported because a file names it."""
     before = set(sys.modules)
-    found = refused(lambda: finder.find(package, name, from_file=True), name)
-    assert found is None or found.__module__.startswith(f"nt_failures.{package}.")
+    found = refused(lambda: find(name, from_file=True), name)
+    assert found is None or found in [*OBJECTIVES.values(), *TASKS.values()]
     assert not {module.split(".")[0] for module in set(sys.modules) - before} - {"nt_failures"}
-    accepted(lambda: Objective.from_dict({"objective": name}), *beginnings(name))
+    accepted(lambda: read_objective({"objective": name}), *beginnings(name))
 
 
 TYPED = NAMES.filter(lambda name: not {"this", "antigravity"} & {name.split(".")[0]})
@@ -121,9 +122,9 @@ TYPED = NAMES.filter(lambda name: not {"this", "antigravity"} & {name.split(".")
 @fuzz(700, name=TYPED)
 def test_classes_and_modules_that_are_typed(name, empty):
     """Catches: a TypeError for `..`, a class of another kind, a package that is taken for a class."""
-    found = refused(lambda: finder.find("objectives", name), name.split(".")[0])
+    found = refused(lambda: find_objective(name), name.split(".")[0])
     assert found is None or issubclass(found, Objective)
-    module = refused(lambda: finder.import_own(name), name.split(".")[0])
+    module = refused(lambda: registry.import_own(name), name.split(".")[0])
     assert module is None or module.__name__ == name
 
 

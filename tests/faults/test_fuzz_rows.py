@@ -5,11 +5,10 @@ import torch
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures import finder
 from nt_failures.collators import NextTokenCollator, TeacherlessCollator
 from nt_failures.layout import layout
+from nt_failures.objectives import OBJECTIVES, find_objective, read_objective
 
-OBJECTIVES = finder.names("objectives")
 IDS = st.lists(st.integers(0, 12), min_size=1, max_size=6)
 ROW = st.tuples(IDS, IDS).map(
     lambda r: {"prefix_ids": r[0], "target_ids": r[1], "target_positions": [*range(1, len(r[1]) + 1)]}
@@ -62,7 +61,7 @@ def models(tiny_model, tokenizer):
     """Each objective with a tiny model that has its modules."""
 
     def make(name):
-        objective = finder.find("objectives", name).from_tokenizer(tokenizer)
+        objective = find_objective(name).from_tokenizer(tokenizer)
         model = tiny_model("gpt2")
         objective.attach(model)
         return objective, model
@@ -70,7 +69,7 @@ def models(tiny_model, tokenizer):
     return {name: make(name) for name in OBJECTIVES}
 
 
-@fuzz(360, name=st.sampled_from(OBJECTIVES), rows=st.lists(ROW, min_size=1, max_size=3))
+@fuzz(360, name=st.sampled_from(list(OBJECTIVES)), rows=st.lists(ROW, min_size=1, max_size=3))
 def test_every_objective(name, rows, models):
     """Catches: rows of one token, of different lengths, that break an objective or give a loss that is no number."""
     objective, model = models[name]
@@ -82,7 +81,7 @@ def test_every_objective(name, rows, models):
 
 @fuzz(
     240,
-    name=st.sampled_from(OBJECTIVES),
+    name=st.sampled_from(list(OBJECTIVES)),
     length=st.one_of(st.integers(-1, 4), st.integers(58, 70), st.just(10**9)),
     prefix=IDS,
 )
@@ -103,20 +102,20 @@ HUGE = st.sampled_from([2, 3, 10**6, 10**9, 0.5, float("nan"), float("inf"), Tru
 
 @fuzz(
     1500,
-    name=st.sampled_from(OBJECTIVES),
+    name=st.sampled_from(list(OBJECTIVES)),
     options=st.dictionaries(st.sampled_from(OPTIONS), st.one_of(HUGE, ODD), max_size=2),
 )
 def test_options(name, options, tokenizer):
     """Catches: nan, inf or True taken for a number, and an option that breaks only later."""
-    cls = finder.find("objectives", name)
+    cls = find_objective(name)
     objective = accepted(lambda: cls.from_tokenizer(tokenizer, **options), *options, *options.values(), "positions")
     if objective is not None:
-        assert cls.from_dict(objective.to_dict()) == objective
+        assert read_objective(objective.to_dict()) == objective
 
 
 @fuzz(
     120,
-    name=st.sampled_from(OBJECTIVES),
+    name=st.sampled_from(list(OBJECTIVES)),
     option=st.sampled_from(["window", "horizon", "max_distance", "steps"]),
     size=st.integers(6, 10**9),
     rows=st.lists(ROW, min_size=1, max_size=2),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures import finder, output_dir, study
+from nt_failures import output_dir, registry, study
 from nt_failures.command_line import parse
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
@@ -14,6 +14,7 @@ from nt_failures.models import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
 from nt_failures.scoring import wilson
+from nt_failures.tasks import find_task
 from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tokenizer import encode_rows, word_level_tokenizer
@@ -40,8 +41,8 @@ NAN = float("nan")
         (lambda: layout([{"prefix_ids": [1], "target_ids": [2], "target_positions": [1, 2]}], 0), "differ in length"),
         (lambda: TokenOrder(weight=NAN), "weight=nan"),
         (lambda: MultiTokenHeads(heads=10**9), "heads=1000000000"),
-        (lambda: finder.import_own(".."), r"cannot import '\.\.': it is no module's name"),
-        (lambda: finder.find("tasks", "a" * 9999), r"unknown name 'a{199}\.\.\. \(10001 characters\)"),
+        (lambda: registry.import_own(".."), r"cannot import '\.\.': it is no module's name"),
+        (lambda: find_task("a" * 9999), r"unknown name 'a{199}\.\.\. \(10001 characters\)"),
         (lambda: parse(["--use_cpu", "--model=--"]), "'--model=--' gives no value"),
         (lambda: parse(["--use_cpu", "--report_to=\x1b[2J"]), r"report_to=\\x1b\[2J: "),
         (lambda: load("x" * 5000), r"^'x{199}\.\.\. \(5002 characters\) is no folder, and no repository can"),

@@ -15,11 +15,12 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import command_line, finder, hub, models, report, sums
+from nt_failures import command_line, hub, models, report, sums
 from nt_failures.builder import PathStarBuilder
 from nt_failures.loading import load
-from nt_failures.objectives import NextToken, Objective
+from nt_failures.objectives import NextToken, find_objective, read_objective
 from nt_failures.records import RUN_FILE, save_run
+from nt_failures.tasks import find_task
 from nt_failures.tasks.path_star import PathStar
 
 pytestmark = pytest.mark.slow
@@ -142,11 +143,11 @@ def test_odd_names_in_a_models_file(folder, name):
 def test_ones_own_class_comes_back(folder, tmp_path, monkeypatch):
     """Catches: a user who cannot load what they trained; the import is what says that a module is trusted."""
     mark = planted_module(tmp_path, monkeypatch, "planted_and_trusted")
-    mine = finder.find("objectives", "planted_and_trusted.Mine")
+    mine = find_objective("planted_and_trusted.Mine")
     assert mark.exists(), "the command line imports what it names"
     rename(folder, "objective", "planted_and_trusted.Mine")
     assert type(load(str(folder)).objective) is mine
-    assert Objective.from_dict({"objective": "nt_failures.objectives.next_token.NextToken"}) == NextToken()
+    assert read_objective({"objective": "nt_failures.objectives.next_token.NextToken"}) == NextToken()
 
 
 def test_diagnose_imports_what_is_typed(folder, tmp_path, monkeypatch, capsys):
@@ -236,11 +237,11 @@ def test_run_folders_stay_below_outputs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "/abs", "a\0b", "next_token/../base", "next_token.py", ""])
-@pytest.mark.parametrize("package", ["objectives", "tasks"])
-def test_class_names_are_no_paths(package, name):
+@pytest.mark.parametrize("find", [find_objective, find_task])
+def test_class_names_are_no_paths(find, name):
     """Catches: a file of elsewhere run as an objective."""
     with pytest.raises(ValueError):
-        finder.find(package, name)
+        find(name)
 
 
 # What is shown, and what is not --------------------------------------------------------------------------------------

@@ -1,0 +1,97 @@
+"""Find a class by its name in a package's dictionary, or by a dotted path to a user's own class."""
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+
+
+class NotImported(ValueError):
+    """A file names a class of a module that the user has not imported."""
+
+
+def find(known: Mapping[str, type], base: type, name: str, from_file: bool = False) -> type:
+    """The class behind `name`: an entry of `known`, or a user's own class derived from `base`.
+
+    Importing a module runs it. So a dotted path is imported where the user typed it, and never because a file says so.
+
+    Args:
+        known: classes by their command-line names, such as `objectives.OBJECTIVES`.
+        base: what the class must derive from.
+        name: a key of `known` (`"teacherless"`), or a dotted path (`"my_package.my_module.MyObjective"`).
+        from_file: the name was read from a file, so the user's module must be imported already.
+
+    Raises:
+        ValueError: an unknown name (the nearest is suggested), or a dotted path to no concrete class of this kind.
+        NotImported: a file names a class whose module is not imported.
+
+    Example:
+        >>> find(OBJECTIVES, Objective, "next_token")
+        <class 'nt_failures.objectives.next_token.NextToken'>
+    """
+    kind = f"{base.__name__.lower()}s"
+    if "." in name:
+        return _find_own(kind, base, name, from_file)
+    if name not in known:
+        raise ValueError(
+            f"{kind}: unknown name {shorten(name)}.{suggestion(name, known)} Known: {', '.join(known)}, or a dotted path "
+            "to your own class."
+        )
+    return known[name]
+
+
+def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
+    module_name, _, class_name = name.rpartition(".")
+    if not _is_dotted(name):
+        raise ValueError(f"{kind}: {shorten(name)} is no dotted path; write it as my_package.my_module.MyClass.")
+    if from_file and module_name not in sys.modules:
+        raise NotImported(
+            f"{kind}: a file names {shorten(name)}, whose module is not imported, and no file may have it run; if you trust "
+            f"that module, `import {module_name}` first (on the command line: --import_module {module_name})."
+        )
+    module = import_own(module_name)
+    own = {c.__name__: c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base}
+    if class_name not in vars(module):
+        has = f"; of this kind it has {', '.join(sorted(own))}" if own else ""
+        raise ValueError(f"{kind}: the module {module_name} has no {shorten(class_name)}{has}.")
+    found = vars(module)[class_name]
+    if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
+        raise ValueError(
+            f"{kind}: {shorten(name)} is no whole class derived from {base.__module__}.{base.__name__}; derive it from that, "
+            "with all of its abstract methods."
+        )
+    return found
+
+
+def name_of(cls: type) -> str:
+    """The inverse of `find`: the name of one of our classes, which is its file's; the dotted path of a user's."""
+    package, _, module = cls.__module__.rpartition(".")
+    return module if package.startswith("nt_failures.") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def import_own(module: str) -> ModuleType:
+    """A module that the user named; ValueError if there is none."""
+    if not _is_dotted(module):
+        raise ValueError(f"cannot import {shorten(module)}: it is no module's name; write it as my_package.my_module.")
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"cannot import {shorten(module)} ({str(error)[:300]}); is it on PYTHONPATH?") from error
+
+
+def _is_dotted(name: str) -> bool:
+    return len(name) <= 500 and all(part.isidentifier() and part.isprintable() for part in name.split("."))
+
+
+def suggestion(name: object, known: Mapping[str, object] | list[str], cutoff: float = 0.6) -> str:
+    """` Did you mean 'x'?` for the nearest of the known names, or nothing."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def shorten(value: object, limit: int = 200) -> str:
+    """What was given, for an error message: as Python writes it, on one line, cut where it goes on for long."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
