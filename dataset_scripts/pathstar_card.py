@@ -9,7 +9,7 @@ from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 from pathstar_publication import Publication
 
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 
 FIGURE = "graph.png"
 

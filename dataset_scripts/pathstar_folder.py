@@ -13,7 +13,7 @@ from pathstar_publication import Publication
 from tqdm.auto import tqdm
 
 from nt_failures import figures
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 
 MANIFEST = ".published.json"
 """Names each file that we wrote, with its hash: what is not in here is not ours. It stays on this machine."""

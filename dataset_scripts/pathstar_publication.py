@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets.utils.py_utils import convert_file_size_to_int
 from huggingface_hub.utils import validate_repo_id
 
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,21 +28,10 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import (
-    attached,
-    checkpoints,
-    divergence,
-    launch,
-    lifeline,
-    lora,
-    mamba_scan,
-    models,
-    output_dir,
-    report,
-    runs,
-)
+from nt_failures import attached, checkpoints, divergence, launch, lora, mamba_scan, models, output_dir, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
-from nt_failures.data import load_splits
+from nt_failures.data import child_processes
+from nt_failures.data.splits import load_splits
 from nt_failures.draws import RepeatableCollate
 from nt_failures.families import from_scratch
 from nt_failures.stopping import StopOnSignal
@@ -178,7 +167,7 @@ def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    lifeline.hold()
+    child_processes.hold()
     try:
         main(sys.argv[1:])
     except FloatingPointError as error:

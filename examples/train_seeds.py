@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, command_line, divergence, lifeline, output_dir, runs
-from nt_failures.data import load_splits
+from nt_failures import arguments, command_line, divergence, output_dir, runs
+from nt_failures.data import child_processes
+from nt_failures.data.splits import load_splits
+from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.seeds import train_together
 from nt_failures.seeds.checks import check_together
-from nt_failures.token_rows import TokenDataset
 
 
 class Bar(TrainerCallback):
@@ -118,7 +119,7 @@ def finish(
 
 
 if __name__ == "__main__":
-    lifeline.hold()
+    child_processes.hold()
     try:
         main(sys.argv[1:])
     except FloatingPointError as error:  # the other seeds have finished

@@ -2,7 +2,7 @@
 
 import importlib
 
-from nt_failures.registration import register
+from nt_failures.data.registration import register
 
 register()
 
@@ -16,19 +16,19 @@ _PUBLIC = {
     "ObjectiveTrainer": "trainer",
     "ObjectiveTrainingArguments": "training_arguments",
     "PathStar": "tasks",
-    "PathStarBuilder": "builder",
+    "PathStarBuilder": "data.builder",
     "Task": "tasks",
     "Teacherless": "objectives",
     "TeacherlessCollator": "collators",
-    "add_tokens": "tokenizer",
+    "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "loading",
     "load_model": "models",
     "ModelPredictor": "predictor",
     "reward_exact_path": "rewards",
     "reward_valid_prefix": "rewards",
-    "tokenize": "tokenizer",
-    "word_level_tokenizer": "tokenizer",
+    "tokenize": "data.tokenizer",
+    "word_level_tokenizer": "data.tokenizer",
 }
 
 __all__ = list(_PUBLIC)

@@ -19,7 +19,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from nt_failures import mamba_scan
-from nt_failures.layout import IGNORE, predicting
+from nt_failures.data.batches import IGNORE, predicting
 
 NAME = "objective_modules"
 """The attribute of a model under which its objective's modules live."""

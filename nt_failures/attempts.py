@@ -17,7 +17,8 @@ from typing import Any
 import torch
 import yaml
 
-from nt_failures import divergence, lifeline, results_file
+from nt_failures import divergence, results_file
+from nt_failures.data import child_processes
 
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
@@ -143,7 +144,7 @@ class Children:
         with self.lock:
             if self.stopped:
                 return -signal.SIGTERM
-            process = lifeline.start(command, **options)
+            process = child_processes.start(command, **options)
             self.running.add(process)
         try:
             return process.wait()

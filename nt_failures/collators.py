@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from nt_failures.layout import Example
+from nt_failures.data.batches import Example
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.teacherless import Teacherless
 

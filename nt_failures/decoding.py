@@ -3,7 +3,7 @@
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from nt_failures.layout import IGNORE, position_ids
+from nt_failures.data.batches import IGNORE, position_ids
 
 
 @torch.no_grad()

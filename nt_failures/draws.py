@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from nt_failures.layout import Example
-from nt_failures.token_rows import TokenRows
+from nt_failures.data.batches import Example
+from nt_failures.data.token_dataset import TokenRows
 
 
 class RepeatableCollate(TrainerCallback):

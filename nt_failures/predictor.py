@@ -8,10 +8,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import decoding
-from nt_failures.layout import IGNORE
+from nt_failures.data.batches import IGNORE
+from nt_failures.data.tokenizer import encode_rows
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
-from nt_failures.tokenizer import encode_rows
 
 Columns = Mapping[str, np.ndarray]
 

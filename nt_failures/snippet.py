@@ -6,8 +6,8 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.card_data import Run
+from nt_failures.data.tokenizer import encode_rows
 from nt_failures.tasks.base import Task
-from nt_failures.tokenizer import encode_rows
 
 HERE = 'name = "."  # this folder'
 """The line that says where the model is; the pushed copy of a card names the repository instead."""

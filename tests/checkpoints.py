@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from nt_failures import command_line
+from nt_failures.data.tokenizer import tokenize
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import tokenize
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RECIPE = str(EXAMPLES / "recipes" / "finetune.yaml")

@@ -15,8 +15,8 @@ from datasets import load_dataset, load_dataset_builder
 from torch.utils.data import DataLoader
 
 import nt_failures
-from nt_failures import registration
-from nt_failures.builder import PathStarBuilder, TaskBuilder, TaskConfig, generate_rows
+from nt_failures.data import registration
+from nt_failures.data.builder import PathStarBuilder, TaskBuilder, TaskConfig, generate_rows
 from nt_failures.tasks.base import Task, Text
 from nt_failures.tasks.path_star import PathStar
 

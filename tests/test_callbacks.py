@@ -12,9 +12,9 @@ from transformers.integrations import TensorBoardCallback
 
 from nt_failures import callbacks
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
+from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 

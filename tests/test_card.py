@@ -19,9 +19,9 @@ from transformers import AutoModelForCausalLM, pipeline
 import nt_failures
 from nt_failures import card, command_line, report, runs, snippet
 from nt_failures.card_data import Run, base_model, metadata
+from nt_failures.data.tokenizer import encode_rows
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import encode_rows
 
 TASK = PathStar(2, 4, 10)
 KNOWN = {"versions": {"nt_failures": "1"}, "hardware": {"device": "CPU", "machine": "m", "threads": 1}}

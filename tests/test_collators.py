@@ -5,8 +5,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from nt_failures.collators import NextTokenCollator, TeacherlessCollator
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.objectives import NextToken, Teacherless
-from nt_failures.tokenizer import word_level_tokenizer
 
 PAIRS = [(NextTokenCollator, NextToken), (TeacherlessCollator, Teacherless)]
 both = pytest.mark.parametrize(("collator", "objective"), PAIRS)

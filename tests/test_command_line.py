@@ -10,10 +10,10 @@ from transformers.integrations import integration_utils
 
 from nt_failures import command_line
 from nt_failures.command_line import parse
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import word_level_tokenizer
 
 GRIDS = ("objectives", "map")  # axes of recipes, see test_grid.py
 RECIPES = sorted(

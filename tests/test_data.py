@@ -6,7 +6,7 @@ import itertools
 import datasets
 import pytest
 
-from nt_failures.data import load_splits
+from nt_failures.data.splits import load_splits
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 3, 10)

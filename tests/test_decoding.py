@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from nt_failures import decoding
-from nt_failures.layout import IGNORE, layout
+from nt_failures.data.batches import IGNORE, layout
 from nt_failures.objectives import NextToken, Teacherless
 
 PAD, DUMMY = 14, 13

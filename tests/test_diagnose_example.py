@@ -13,9 +13,9 @@ from planted import byte_bpe
 from scripts import EXAMPLES, load
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import word_level_tokenizer
 
 RUN = """
 task: path_star

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures.data import load_splits
+from nt_failures.data.splits import load_splits
+from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.models import load_model
 from nt_failures.objectives import BeliefState, MaskedTeacher, MultiTokenHeads, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 

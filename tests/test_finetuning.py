@@ -9,9 +9,9 @@ from checkpoints import EXAMPLES, RECIPE, SMALL, STEPS, TASK, byte_level_bpe, tr
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nt_failures.data.tokenizer import encode_rows
 from nt_failures.loading import load
 from nt_failures.models import load_model, load_tokenizer
-from nt_failures.tokenizer import encode_rows
 
 NO_DROPOUT = ("--config_overrides", '{"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}')
 KINDS = ("next_token", "teacherless", "hybrid", "token_order")

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from nt_failures import command_line, grid
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.objectives import OBJECTIVES, find_objective
-from nt_failures.tokenizer import word_level_tokenizer
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem != "objectives")

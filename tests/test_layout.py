@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nt_failures.layout import IGNORE, join, layout, position_ids, reverse_rows
+from nt_failures.data.batches import IGNORE, join, layout, position_ids, reverse_rows
 
 X = IGNORE
 PAD = 14

@@ -7,10 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
 
 from nt_failures.command_line import read_recipe
+from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
 from nt_failures.families import FAMILIES, from_scratch
 from nt_failures.models import load_model, parameter_count, set_answer_length
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import add_tokens, word_level_tokenizer
 
 SHAPES = {
     "gpt2": {"n_layer": 2, "n_embd": 128, "n_head": 2, "n_positions": 24, "attn_pdrop": 0.0},

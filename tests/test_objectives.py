@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from nt_failures import attached, mamba_scan
 from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs
-from nt_failures.layout import IGNORE
+from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import (
     OBJECTIVES,
     Hybrid,

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from transformers import GPT2Config
 
 from nt_failures import attached
+from nt_failures.data.batches import IGNORE
 from nt_failures.decoding import one_pass
-from nt_failures.layout import IGNORE
 from nt_failures.objectives import read_objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag

@@ -14,7 +14,7 @@ import pytest
 from hub_server import TOKEN, run_python
 from huggingface_hub import DatasetCard
 
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 
 SCRIPTS = Path(__file__).parents[1] / "dataset_scripts"
 sys.path.insert(0, str(SCRIPTS))

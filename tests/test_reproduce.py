@@ -20,7 +20,8 @@ import pytest
 from scripts import EXAMPLES, TINY, load
 from test_study import record
 
-from nt_failures import attempts, lifeline, results_file
+from nt_failures import attempts, results_file
+from nt_failures.data import child_processes
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -69,7 +70,7 @@ class Study:
             made.mkdir()
         self.gate = folder / "gate"
         self.script = Path(shutil.copy(EXAMPLES / "reproduce.py", folder))
-        (folder / "train.py").write_text(TRAIN.replace("LIFELINE", repr(lifeline.__file__)))
+        (folder / "train.py").write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
         self.module = load(self.script)
 
     def recipe(self, name, exact=0.5, **asked):

@@ -8,8 +8,8 @@ import pytest
 from test_output_dir import arguments
 
 from nt_failures import records, runs
+from nt_failures.data.tokenizer import tokenize
 from nt_failures.objectives import NextToken
-from nt_failures.tokenizer import tokenize
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from nt_failures import token_rows
+from nt_failures.data import token_dataset
+from nt_failures.data.batches import layout
+from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.draws import RepeatableCollate
-from nt_failures.layout import layout
 from nt_failures.objectives import Hybrid, NextToken
-from nt_failures.token_rows import TokenDataset
 
 
 @pytest.fixture(params=["even", "ragged"])
@@ -80,7 +80,7 @@ def test_what_is_left_as_it_is(tokenized, monkeypatch):
         whole,
     ]
     assert [TokenDataset.of(dataset) for dataset in others] == [None] * len(others)
-    monkeypatch.setattr(token_rows, "MAX_BYTES", 100)
+    monkeypatch.setattr(token_dataset, "MAX_BYTES", 100)
     assert TokenDataset.of(tokenized) is None
 
 

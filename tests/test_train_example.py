@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import nt_failures
 from nt_failures import models, runs
 from nt_failures.command_line import parse
-from nt_failures.data import load_splits
-from nt_failures.tokenizer import tokenize
+from nt_failures.data.splits import load_splits
+from nt_failures.data.tokenizer import tokenize
 
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
 TINY = [

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from nt_failures.data.tokenizer import add_tokens, encode_rows, word_level_tokenizer
+from nt_failures.data.word_table import WordTable
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import add_tokens, encode_rows, word_level_tokenizer
-from nt_failures.words import WordTable
 
 TASK = PathStar(2, 5, 50)
 

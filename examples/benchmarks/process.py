@@ -57,7 +57,7 @@ def training_memory(rows: int, epochs: int) -> list[int]:
     from transformers import TrainerCallback
 
     import nt_failures as ntf
-    from nt_failures.data import load_splits
+    from nt_failures.data.splits import load_splits
 
     found = []
 
@@ -92,7 +92,7 @@ def training_memory(rows: int, epochs: int) -> list[int]:
 
 def stream_memory(rows: int) -> list[int]:
     """Own memory of this process while it reads an endless stream, at ten places after the first."""
-    from nt_failures.builder import PathStarBuilder
+    from nt_failures.data.builder import PathStarBuilder
 
     stream = PathStarBuilder(num_train=None, num_test=0).as_streaming_dataset(split="train").with_format("arrow")
     found, seen = [], 0

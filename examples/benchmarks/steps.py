@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, TrainerCallback
 
 import nt_failures as ntf
 from benchmarks.measure import CPU, Line, Measured, interleaved, reported
+from nt_failures.data.batches import IGNORE
+from nt_failures.data.tokenizer import _FEATURES, encode_rows
 from nt_failures.flops import StepFlops
-from nt_failures.layout import IGNORE
 from nt_failures.seeds import train_together
-from nt_failures.tokenizer import _FEATURES, encode_rows
 
 
 @functools.cache

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import decoding, registry
-from nt_failures.layout import IGNORE, Example, join, layout, predicting, reverse_rows
+from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
+from nt_failures.data.tokenizer import token_id
 from nt_failures.models import check_length
-from nt_failures.tokenizer import token_id
 
 ORDERS = ("forward", "reversed")
 

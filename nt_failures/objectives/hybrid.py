@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from nt_failures.layout import Example, join
+from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Objective
 
 

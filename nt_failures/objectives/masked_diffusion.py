@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, join, position_ids
+from nt_failures.data.batches import IGNORE, Example, join, position_ids
 from nt_failures.masks import additive, full
 from nt_failures.objectives.base import Loss, Objective
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE
+from nt_failures.data.batches import IGNORE
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE
+from nt_failures.data.batches import IGNORE
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 

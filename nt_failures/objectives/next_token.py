@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from nt_failures.layout import IGNORE, Example, join
+from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives.base import Objective
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from nt_failures import attached
-from nt_failures.layout import IGNORE, Example, first_label, join, position_ids
+from nt_failures.data.batches import IGNORE, Example, first_label, join, position_ids
 from nt_failures.masks import additive, causal
 from nt_failures.objectives.base import Loss, Objective
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from nt_failures import attached
 from nt_failures.attached import VocabularyHead
-from nt_failures.layout import IGNORE
+from nt_failures.data.batches import IGNORE
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.func import functional_call, vmap
 from transformers import PreTrainedModel
 
-from nt_failures.layout import FIRST_LABEL, first_label
+from nt_failures.data.batches import FIRST_LABEL, first_label
 from nt_failures.objectives.base import Loss, Objective
 
 Batch = Mapping[str, torch.Tensor]

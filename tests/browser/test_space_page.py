@@ -18,11 +18,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.models import load_model
 from nt_failures.objectives import NextToken
 from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import word_level_tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "space"))
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from datasets import load_dataset
 
-from nt_failures import tokenizer as tokenizer_module
-from nt_failures.builder import PathStarBuilder, generate_rows, to_table
+from nt_failures.data import tokenizer as tokenizer_module
+from nt_failures.data.builder import PathStarBuilder, generate_rows, to_table
+from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import tokenize, word_level_tokenizer
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from datasets import load_dataset
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from nt_failures.builder import generate_rows
+from nt_failures.data.builder import generate_rows
 from nt_failures.tasks.base import BLOCK_ROWS
 from nt_failures.tasks.path_star import PathStar
 

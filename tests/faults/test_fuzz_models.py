@@ -10,12 +10,12 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
 from nt_failures.attached import MODULES_FILE
+from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.loading import load
 from nt_failures.models import load_model
 from nt_failures.objectives import FutureBag
 from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import word_level_tokenizer
 from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 
 FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]

@@ -6,8 +6,8 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 from planted import byte_bpe
 
+from nt_failures.data.tokenizer import encode_rows, tokenize, word_level_tokenizer
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import encode_rows, tokenize, word_level_tokenizer
 
 TASK = PathStar(2, 4, 100)
 ANSWERS = st.one_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nt_failures.builder import PathStarBuilder, to_table
+from nt_failures.data.builder import PathStarBuilder, to_table
 from nt_failures.objectives import NextToken
 from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.base import BLOCK_ROWS

@@ -6,9 +6,10 @@ import torch
 
 from nt_failures import output_dir, registry, study
 from nt_failures.command_line import parse
+from nt_failures.data.batches import layout
+from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
-from nt_failures.layout import layout
 from nt_failures.loading import load
 from nt_failures.models import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
@@ -17,7 +18,6 @@ from nt_failures.scoring import wilson
 from nt_failures.tasks import find_task
 from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tokenizer import encode_rows, word_level_tokenizer
 
 TASK = PathStar(2, 3, 10)
 NAN = float("nan")

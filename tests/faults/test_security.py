@@ -16,7 +16,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 
 from nt_failures import command_line, hub, models, report, sums
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 from nt_failures.loading import load
 from nt_failures.objectives import NextToken, find_objective, read_objective
 from nt_failures.records import RUN_FILE, save_run

@@ -7,7 +7,8 @@ import drill
 import pytest
 from drill import Fault
 
-from nt_failures import checkpoints, lifeline
+from nt_failures import checkpoints
+from nt_failures.data import child_processes
 
 FLAGS = (
     "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
@@ -57,7 +58,7 @@ def test_stopped_at_the_last_step(whole, tmp_path):
 @pytest.mark.slow
 def test_its_study_is_gone(whole, tmp_path):
     """Catches: a training that goes on after the study that started it was killed. Here its lifeline is at its end at once."""
-    ended = drill.run(FLAGS, tmp_path / "run", whole[0], None, {lifeline.VARIABLE: "stdin"})
+    ended = drill.run(FLAGS, tmp_path / "run", whole[0], None, {child_processes.VARIABLE: "stdin"})
     assert ended.code == 1, ended.text
     assert not (tmp_path / "run" / "results.json").exists()
 

@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures as ntf
-from nt_failures.builder import PathStarBuilder
+from nt_failures.data.builder import PathStarBuilder
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 TASK = "pathstar_deg2_path3_nodes10"

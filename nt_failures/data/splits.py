@@ -5,8 +5,8 @@ from typing import Any
 
 import datasets
 
-from nt_failures.builder import TaskBuilder, generate_rows
-from nt_failures.registration import BUILDERS
+from nt_failures.data.builder import TaskBuilder, generate_rows
+from nt_failures.data.registration import BUILDERS
 from nt_failures.tasks.base import SPLITS, Task
 
 

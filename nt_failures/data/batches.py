@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nt_failures.token_rows import TokenRows
+from nt_failures.data.token_dataset import TokenRows
 
 IGNORE = -100
 """Label that every Hugging Face loss ignores."""

@@ -15,7 +15,7 @@ import multiprocess
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError
 
-from nt_failures import lifeline
+from nt_failures.data import child_processes
 
 
 class WriteError(Exception):
@@ -30,7 +30,7 @@ def in_worker() -> Iterator[None]:
     """
     caller = multiprocess.parent_process()
     if caller is not None:
-        lifeline.end_with(caller, forked=multiprocess.get_start_method() == "fork")
+        child_processes.end_with(caller, forked=multiprocess.get_start_method() == "fork")
     try:
         yield
     except (OSError, DatasetGenerationError) as error:

@@ -19,8 +19,9 @@ import pyarrow as pa
 from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
-from nt_failures import cache, registry
-from nt_failures.task_config import DATA_KNOBS, TaskConfig
+from nt_failures import registry
+from nt_failures.data import builder_cache
+from nt_failures.data.task_config import DATA_KNOBS, TaskConfig
 from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, sources
 from nt_failures.tasks.path_star import PathStar
 
@@ -66,12 +67,12 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
 
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
-        with cache.explained(cache_dir or datasets.config.HF_DATASETS_CACHE):
+        with builder_cache.explained(cache_dir or datasets.config.HF_DATASETS_CACHE):
             try:
                 super().__init__(cache_dir, **(defaults | options))
             except json.JSONDecodeError as error:
                 raise ValueError(
-                    cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")
+                    builder_cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")
                 ) from error
 
     def _create_builder_config(
@@ -117,23 +118,23 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
                 "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
                 f"load_dataset({self.REPO_ID!r}, num_train=None, streaming=True)."
             )
-        with cache.explained(self._output_dir):
+        with builder_cache.explained(self._output_dir):
             super().download_and_prepare(*args, **kwargs)
 
     def _download_and_prepare(self, *args: object, **kwargs: object) -> None:
-        cache.clear_leftovers(self._output_dir)
+        builder_cache.clear_leftovers(self._output_dir)
         super()._download_and_prepare(*args, **kwargs)
 
     def _prepare_split_single(self, *args: object, **kwargs: object) -> Iterator[tuple]:
-        with cache.in_worker():
+        with builder_cache.in_worker():
             yield from super()._prepare_split_single(*args, **kwargs)
 
     def _as_dataset(self, split: object = datasets.Split.TRAIN, in_memory: bool = False) -> datasets.Dataset:
         parts = (self.dataset_name, list(self.info.splits.values()), split)
         expected = make_file_instructions(*parts, prefix_path=self._output_dir).num_examples
-        with cache.undamaged(self._output_dir):
+        with builder_cache.undamaged(self._output_dir):
             rows = super()._as_dataset(split, in_memory)
-        cache.check_rows(rows, expected, self._output_dir)
+        builder_cache.check_rows(rows, expected, self._output_dir)
         return rows
 
     def _split_generators(
@@ -147,7 +148,7 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
         if not dl_manager.is_streaming:
-            cache.check_room(self._output_dir, needed)
+            builder_cache.check_room(self._output_dir, needed)
         return generators
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:

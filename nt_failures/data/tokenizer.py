@@ -21,9 +21,9 @@ import tokenizers
 from tokenizers import models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from nt_failures import words
+from nt_failures.data import word_table
+from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.tasks.base import Task
-from nt_failures.words import WordTable, word_splitter
 
 AnyDataset = TypeVar(
     "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
@@ -102,7 +102,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if missing:
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
     # The cache of `map` knows a function of an installed module by its name alone: changed code must look changed.
-    code = "".join(inspect.getsource(module) for module in (sys.modules[__name__], words))
+    code = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
     given = {"tokenizer": tokenizer, "code": hashlib.sha256(code.encode()).hexdigest()}
     options = {"batched": True, "remove_columns": columns, "fn_kwargs": given}
     if isinstance(dataset, datasets.IterableDataset):

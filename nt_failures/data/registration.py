@@ -11,7 +11,7 @@ from datasets import inspect as datasets_inspect
 from datasets import load as datasets_load
 from datasets.load import DatasetModule
 
-from nt_failures.builder import PathStarBuilder, TaskBuilder
+from nt_failures.data.builder import PathStarBuilder, TaskBuilder
 
 BUILDERS: dict[str, type[TaskBuilder]] = {"nt_failures/pathstar": PathStarBuilder}
 """What `load_dataset` is to find under which name. A builder is the first concrete one in its module, because
