@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_mambapy_available
 
-from nt_failures import mamba_scan
+from nt_failures.models import mamba_scan
 
 VOCABULARY = 60
 STOCK = "Mamba, transformers' own scan"

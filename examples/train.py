@@ -28,12 +28,14 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import attached, checkpoints, divergence, launch, lora, mamba_scan, models, output_dir, report, runs
+from nt_failures import attached, checkpoints, divergence, launch, output_dir, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
 from nt_failures.draws import RepeatableCollate
-from nt_failures.families import from_scratch
+from nt_failures.models import lora, mamba_scan
+from nt_failures.models.families import from_scratch
+from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
 from nt_failures.stopping import StopOnSignal
 
 
@@ -64,7 +66,7 @@ def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTraine
     """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
     objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
-        tokenizer = models.load_tokenizer(args.model.tokenizer or args.model.model)
+        tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)
     else:
         tokenizer = ntf.word_level_tokenizer(args.task)
     ntf.add_tokens(tokenizer, objective_class.extra_tokens)
@@ -84,7 +86,7 @@ def make_trainer(
     longest = runs.longest_sequence(splits["test"])
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}
-    model = models.load_model(
+    model = load_model(
         args.model.model,
         tokenizer,
         longest,
@@ -97,7 +99,7 @@ def make_trainer(
         tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
         lora.add(model, args.model.lora, tokens, args.model.config_overrides)
     answer_tokens = max(map(len, splits["test"]["target_ids"]))
-    models.set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
+    set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     trainer = ntf.ObjectiveTrainer(
         model,
         args.training,

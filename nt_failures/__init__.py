@@ -23,7 +23,7 @@ _PUBLIC = {
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "loading",
-    "load_model": "models",
+    "load_model": "models.load",
     "ModelPredictor": "predictor",
     "reward_exact_path": "rewards",
     "reward_valid_prefix": "rewards",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from nt_failures.families import from_folder
+from nt_failures.models.families import from_folder
 from nt_failures.options import check_scan, option
 from nt_failures.tasks.base import Task, check_integers
 

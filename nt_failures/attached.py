@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from nt_failures import mamba_scan
 from nt_failures.data.batches import IGNORE, predicting
+from nt_failures.models import mamba_scan
 
 NAME = "objective_modules"
 """The attribute of a model under which its objective's modules live."""

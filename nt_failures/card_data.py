@@ -13,7 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from nt_failures import registry
 from nt_failures.data.registration import BUILDERS
-from nt_failures.families import from_scratch
+from nt_failures.models.families import from_scratch
 from nt_failures.objectives.base import Objective
 from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task

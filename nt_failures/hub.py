@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from transformers.utils import PushInProgress
 
-from nt_failures import lora
+from nt_failures.models import lora
 from nt_failures.records import RESULTS_FILE
 from nt_failures.run_card import CARD, card_of_folder, published_card, read_results
 from nt_failures.whole import check_whole

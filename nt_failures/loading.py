@@ -12,7 +12,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, lora, mamba_scan, models, registry, remote, sums, whole
+from nt_failures import attached, registry, remote, sums, whole
+from nt_failures.models import lora, mamba_scan
+from nt_failures.models.load import check_name, is_adapter
 from nt_failures.objectives import Objective, read_objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
@@ -85,11 +87,11 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _check_name(name_or_path: str) -> None:
     """Refuse a folder without a whole model, and what is neither a folder nor the form of a repository's name."""
-    models.check_name(name_or_path)
+    check_name(name_or_path)
     folder = Path(name_or_path)
     if not folder.is_dir():
         return
-    if not (folder / "config.json").exists() and not models.is_adapter(folder):
+    if not (folder / "config.json").exists() and not is_adapter(folder):
         raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
     whole.check_readable(folder)
 
@@ -182,7 +184,7 @@ def _model(name_or_path: str, revision: str | None, options: dict[str, Any]) -> 
 
 def _check_layers(folder: Path) -> None:
     """Refuse a number of layers that the weights cannot fill, before so many are built."""
-    if not folder.is_dir() or models.is_adapter(folder):  # an adapter's base model is looked at when it is loaded
+    if not folder.is_dir() or is_adapter(folder):  # an adapter's base model is looked at when it is loaded
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), whole.tensors(folder)

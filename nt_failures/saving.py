@@ -8,9 +8,10 @@ import torch
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures import attached, hub, lora, run_card
+from nt_failures import attached, hub, run_card
 from nt_failures.measured import MeasuredTrainer
-from nt_failures.models import ADAPTER_WEIGHTS
+from nt_failures.models import lora
+from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives.base import Objective
 from nt_failures.records import save_run
 from nt_failures.tasks.base import Task

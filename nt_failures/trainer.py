@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 
 from nt_failures import attached
-from nt_failures.capabilities import check_needs
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict, rows_of_its_own
+from nt_failures.models.capabilities import check_needs
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.saving import SavingTrainer

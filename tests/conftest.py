@@ -17,7 +17,7 @@ from hub_server import Hub
 from small_models import SMALL
 
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.tasks.path_star import PathStar
 
 

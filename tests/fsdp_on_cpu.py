@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType
 
 from nt_failures import divergence
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer

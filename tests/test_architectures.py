@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nt_failures.capabilities import capabilities
-from nt_failures.families import FAMILIES
 from nt_failures.loading import load
+from nt_failures.models.capabilities import capabilities
+from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs, mask_obeyed
+from nt_failures.models.capabilities import CAPABILITIES, capabilities, check_needs, mask_obeyed
 from nt_failures.objectives import MaskedDiffusion, NextToken, Registers
 
 HEADS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -14,7 +14,7 @@ import torch
 
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.objectives import BeliefState, MaskedTeacher, MultiTokenHeads, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer

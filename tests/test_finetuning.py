@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.loading import load
-from nt_failures.models import load_model, load_tokenizer
+from nt_failures.models.load import load_model, load_tokenizer
 
 NO_DROPOUT = ("--config_overrides", '{"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}')
 KINDS = ("next_token", "teacherless", "hybrid", "token_order")

@@ -9,7 +9,7 @@ import torch
 import nt_failures
 from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.loading import load
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
 from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks import read_task

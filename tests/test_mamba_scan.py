@@ -11,12 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import attached, command_line, mamba_scan, options
+from nt_failures import attached, command_line, options
 from nt_failures.flops import StepFlops
 from nt_failures.loading import load
-from nt_failures.mamba_scan import TorchScanMixer, running, use_scan
-from nt_failures.models import load_model
-from nt_failures.selective_scan import selective_scan
+from nt_failures.models import mamba_scan
+from nt_failures.models.load import load_model
+from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan
+from nt_failures.models.selective_scan import selective_scan
 
 ROWS = 4
 EXAMPLES = Path(__file__).parents[1] / "examples"

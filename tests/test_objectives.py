@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached, mamba_scan
-from nt_failures.capabilities import CAPABILITIES, capabilities, check_needs
+from nt_failures import attached
 from nt_failures.data.batches import IGNORE
+from nt_failures.models import mamba_scan
+from nt_failures.models.capabilities import CAPABILITIES, capabilities, check_needs
 from nt_failures.objectives import (
     OBJECTIVES,
     Hybrid,

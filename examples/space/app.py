@@ -22,7 +22,7 @@ import steps
 
 import nt_failures as ntf
 from nt_failures import registry
-from nt_failures.models import check_length
+from nt_failures.models.load import check_length
 
 
 def main(argv: list[str]) -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nt_failures import decoding, registry
 from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
 from nt_failures.data.tokenizer import token_id
-from nt_failures.models import check_length
+from nt_failures.models.load import check_length
 
 ORDERS = ("forward", "reversed")
 

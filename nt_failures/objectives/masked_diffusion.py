@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from nt_failures import attached
 from nt_failures.data.batches import IGNORE, Example, join, position_ids
-from nt_failures.masks import additive, full
+from nt_failures.models.attention_masks import additive, full
 from nt_failures.objectives.base import Loss, Objective
 
 LOWEST_RATE = 1e-3

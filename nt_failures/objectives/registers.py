@@ -8,7 +8,7 @@ import torch
 
 from nt_failures import attached
 from nt_failures.data.batches import IGNORE, Example, first_label, join, position_ids
-from nt_failures.masks import additive, causal
+from nt_failures.models.attention_masks import additive, causal
 from nt_failures.objectives.base import Loss, Objective
 
 

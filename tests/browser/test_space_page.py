@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken
 from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.path_star import PathStar

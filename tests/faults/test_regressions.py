@@ -11,7 +11,7 @@ from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.figures import graph
 from nt_failures.loading import load
-from nt_failures.models import load_model
+from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.rewards import reward_exact_path
 from nt_failures.scoring import wilson

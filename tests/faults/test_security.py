@@ -15,9 +15,10 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import command_line, hub, models, report, sums
+from nt_failures import command_line, hub, report, sums
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.loading import load
+from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken, find_objective, read_objective
 from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks import find_task
@@ -171,7 +172,7 @@ class _Harm:
         return Path.touch, (Path(self.mark),)
 
 
-@pytest.mark.parametrize("read", [load, lambda name: models.load_model(name, None, 8)], ids=["load", "load_model"])
+@pytest.mark.parametrize("read", [load, lambda name: load_model(name, None, 8)], ids=["load", "load_model"])
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
 def test_pickled_weights_do_not_run(folder, tmp_path, read, file):
     """Catches: weights that are a pickle, under either name, unpickled: that runs what their author put there."""
@@ -186,7 +187,7 @@ def test_pickled_weights_do_not_run(folder, tmp_path, read, file):
     assert (tmp_path / "harm").exists(), "the plant works"
 
 
-@pytest.mark.parametrize("read", [load, lambda name: models.load_model(name, None, 8)], ids=["load", "load_model"])
+@pytest.mark.parametrize("read", [load, lambda name: load_model(name, None, 8)], ids=["load", "load_model"])
 def test_code_of_a_model_does_not_run(folder, tmp_path, read, monkeypatch):
     """Catches: `auto_map` obeyed, or a question at the terminal whether to obey it."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")

@@ -6,7 +6,7 @@ import torch
 from datasets import load_dataset
 
 import nt_failures as ntf
-from nt_failures.models import load_model, set_answer_length
+from nt_failures.models.load import load_model, set_answer_length
 
 
 @pytest.fixture(scope="session", autouse=True)

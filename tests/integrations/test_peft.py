@@ -14,10 +14,11 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached, lora
-from nt_failures.families import FAMILIES
+from nt_failures import attached
 from nt_failures.hub import push_run
 from nt_failures.loading import load
+from nt_failures.models import lora
+from nt_failures.models.families import FAMILIES
 
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
 KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state")

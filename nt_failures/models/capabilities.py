@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from nt_failures import masks
-from nt_failures.families import FAMILIES
+from nt_failures.models import attention_masks
+from nt_failures.models.families import FAMILIES
 
 CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 """What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
@@ -76,7 +76,7 @@ def mask_obeyed(model: PreTrainedModel) -> tuple[bool, bool]:
 def _obeys_own(model: PreTrainedModel) -> bool:
     """With each column seeing itself alone: the last one's logits, if another token changes, and if its position does."""
     alone = torch.eye(_TRIED, dtype=torch.bool)[None]
-    every_earlier = masks.causal(torch.ones(1, _TRIED, dtype=torch.long))
+    every_earlier = attention_masks.causal(torch.ones(1, _TRIED, dtype=torch.long))
     last = _tried(model, alone)[:, -1]
     others = torch.equal(last, _tried(model, alone, changed=_TRIED - 2)[:, -1])
     moved = _tried(model, every_earlier, last_position=_TRIED)[:, -1]
@@ -97,6 +97,6 @@ def _tried(
     places[0, -1] = last_position
     if changed is not None:
         ids[0, changed] = 1
-    mask = masks.additive(seen, model.dtype)
+    mask = attention_masks.additive(seen, model.dtype)
     to = model.device
     return model(input_ids=ids.to(to), attention_mask=mask.to(to), position_ids=places.to(to), use_cache=False).logits

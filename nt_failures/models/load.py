@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nt_failures import mamba_scan
-from nt_failures.families import FAMILIES, SIZE
+from nt_failures.models import mamba_scan
+from nt_failures.models.families import FAMILIES, SIZE
 from nt_failures.registry import shorten
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

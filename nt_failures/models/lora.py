@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from nt_failures import remote
-from nt_failures.families import from_scratch
-from nt_failures.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from nt_failures.models.families import from_scratch
+from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.whole import read_object
 
 if TYPE_CHECKING:
