@@ -28,7 +28,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import attached, checkpoints, divergence, launch, output_dir, report, runs
+from nt_failures import checkpoints, divergence, launch, output_dir, report, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
@@ -36,6 +36,7 @@ from nt_failures.draws import RepeatableCollate
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.stopping import StopOnSignal
 
 
@@ -134,7 +135,7 @@ def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = F
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
             if merge:
-                lora.merge(attached.plain(trainer.model))
+                lora.merge(auxiliary_modules.plain(trainer.model))
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     if stop.signal is not None:
         stopped(trainer, stop.signal)

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, registry, remote, sums, whole
+from nt_failures import registry, remote, sums, whole
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import check_name, is_adapter
-from nt_failures.objectives import Objective, read_objective
+from nt_failures.objectives import Objective, auxiliary_modules, read_objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.records import RUN_FILE
 from nt_failures.tasks import Task, read_task
@@ -69,8 +69,8 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         model = _model_or_adapter(name_or_path, revision, tokenizer, kwargs)
     mamba_scan.use_scan(model)
     objective.attach(model)
-    if attached.has_modules(model):
-        attached.load(model, _modules_file(name_or_path, revision, hub))
+    if auxiliary_modules.has_modules(model):
+        auxiliary_modules.load(model, _modules_file(name_or_path, revision, hub))
     return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
 
 
@@ -197,11 +197,11 @@ def _check_layers(folder: Path) -> None:
 
 def _modules_file(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> Path:
     if Path(name_or_path).is_dir():
-        return Path(name_or_path) / attached.MODULES_FILE
-    path = remote.file_of(name_or_path, attached.MODULES_FILE, revision, **hub)
+        return Path(name_or_path) / auxiliary_modules.MODULES_FILE
+    path = remote.file_of(name_or_path, auxiliary_modules.MODULES_FILE, revision, **hub)
     if path is None:
         raise ValueError(
-            f"{name_or_path}: {attached.MODULES_FILE} is missing, the objective's modules were not pushed; push the run again."
+            f"{name_or_path}: {auxiliary_modules.MODULES_FILE} is missing, the objective's modules were not pushed; push the run again."
         )
     return path
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers.trainer_utils import TrainOutput
 
-from nt_failures import attached
 from nt_failures.flops import StepFlops
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.steady import SteadyTrainer
 from nt_failures.throughput import Clock, Throughput
 
@@ -29,7 +29,7 @@ class MeasuredTrainer(SteadyTrainer):
         on_cpu = self.args.device.type == "cpu"
         self._clock = Clock() if on_cpu else Clock(wait=torch.accelerator.synchronize)
         output = super().train(*args, **kwargs)
-        self.throughput = self._clock.total(self.accelerator, attached.plain(self.model))
+        self.throughput = self._clock.total(self.accelerator, auxiliary_modules.plain(self.model))
         return output
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:

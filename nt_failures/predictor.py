@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import decoding
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.objectives import decoding
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 

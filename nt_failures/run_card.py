@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import attached, report, snippet
+from nt_failures import report, snippet
 from nt_failures.card import model_card
 from nt_failures.card_data import Run, base_model
 from nt_failures.data.tokenizer import encode_rows
@@ -14,6 +14,7 @@ from nt_failures.loading import load
 from nt_failures.models import lora
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.predictor import ModelPredictor
 from nt_failures.records import RESULTS_FILE, budget_of, changed_arguments, hardware, learning_curve, versions
@@ -85,7 +86,7 @@ def known_results(trainer: "ObjectiveTrainer") -> dict[str, Any]:
     task, known = trainer.task, {"training_arguments": changed_arguments(trainer.args)}
     known |= {"parameters": parameter_count(trainer.model), "versions": versions(), "hardware": hardware()}
     known["learning_curve"] = learning_curve(trainer.state)
-    if from_folder(attached.plain(trainer.model).name_or_path):
+    if from_folder(auxiliary_modules.plain(trainer.model).name_or_path):
         known["local"] = ["model"]
     evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
     if evaluated:
@@ -130,7 +131,7 @@ def write_card(
         settled=settings is not None and settings == (tokens or settings),
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
         notes=notes,
-        adapter=lora.has_adapter(attached.plain(model)),
+        adapter=lora.has_adapter(auxiliary_modules.plain(model)),
     )
     model_card(run, **given).save(folder / CARD)
 

@@ -8,10 +8,11 @@ import torch
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures import attached, hub, run_card
+from nt_failures import hub, run_card
 from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.records import save_run
 from nt_failures.tasks.base import Task
@@ -35,15 +36,15 @@ class SavingTrainer(MeasuredTrainer):
 
     @property
     def _adapter(self) -> bool:
-        return lora.has_adapter(attached.plain(self.model))
+        return lora.has_adapter(auxiliary_modules.plain(self.model))
 
     def _load_rest(self, folder: str) -> None:
         """What transformers does not load by itself."""
         if self._adapter:
-            lora.load_weights(attached.plain(self.model), Path(folder) / ADAPTER_WEIGHTS)
+            lora.load_weights(auxiliary_modules.plain(self.model), Path(folder) / ADAPTER_WEIGHTS)
         # A sharded checkpoint holds model and modules as one, and has brought both back.
-        if attached.has_modules(self.model) and not self.is_fsdp_enabled:
-            attached.load(self.model, Path(folder) / attached.MODULES_FILE)
+        if auxiliary_modules.has_modules(self.model) and not self.is_fsdp_enabled:
+            auxiliary_modules.load(self.model, Path(folder) / auxiliary_modules.MODULES_FILE)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
@@ -53,9 +54,9 @@ class SavingTrainer(MeasuredTrainer):
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return
-        rest = attached.save(state, folder)
+        rest = auxiliary_modules.save(state, folder)
         if self._adapter:
-            lora.save(attached.plain(self.model), rest, folder)
+            lora.save(auxiliary_modules.plain(self.model), rest, folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
         else:

@@ -13,11 +13,11 @@ import torch
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 
-from nt_failures import attached
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict, rows_of_its_own
 from nt_failures.models.capabilities import check_needs
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.optimizers import MuonAdamW
 from nt_failures.saving import SavingTrainer
@@ -98,8 +98,8 @@ class ObjectiveTrainer(SavingTrainer):
 
     def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
-            if self.accelerator.num_processes > 1 and attached.has_modules(model):
-                return Loss(*attached.inside_forward(model, self.objective.loss, inputs))
+            if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
+                return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
             loss = self.objective.loss(model, inputs)
         if not (isinstance(loss, Loss) and isinstance(loss.count, torch.Tensor)):
             kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"

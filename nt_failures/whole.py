@@ -6,9 +6,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nt_failures.attached import MODULES_FILE
 from nt_failures.limits import not_finite
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from nt_failures.objectives.auxiliary_modules import MODULES_FILE
 from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
 
 INDEX = "model.safetensors.index.json"

@@ -5,9 +5,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached
 from nt_failures.loading import load
-from nt_failures.objectives import BeliefState, JointMultiToken, MultiTokenHeads, NextToken, TokenOrder
+from nt_failures.objectives import (
+    BeliefState,
+    JointMultiToken,
+    MultiTokenHeads,
+    NextToken,
+    TokenOrder,
+    auxiliary_modules,
+)
 from nt_failures.optimizers import matrix_parameters
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
@@ -60,10 +66,12 @@ def test_a_saved_run_is_a_stock_checkpoint_and_comes_back_whole(kind, trainer, e
     folder = tmp_path / "run"
     stock, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert {*report["unexpected_keys"], *report["missing_keys"]} == set()
-    assert not attached.has_modules(stock)
+    assert not auxiliary_modules.has_modules(stock)
     loaded = load(str(folder))
-    own = {name: tensor for name, tensor in made.model.state_dict().items() if name.startswith(attached.NAME)}
-    assert {f"{attached.NAME}.{name}" for name in load_file(folder / attached.MODULES_FILE)} == set(own)
+    own = {name: tensor for name, tensor in made.model.state_dict().items() if name.startswith(auxiliary_modules.NAME)}
+    assert {f"{auxiliary_modules.NAME}.{name}" for name in load_file(folder / auxiliary_modules.MODULES_FILE)} == set(
+        own
+    )
     assert all(torch.equal(loaded.model.state_dict()[name], tensor) for name, tensor in own.items())
     batch = loaded.objective.collate(examples[:8])
     made.model.eval()
@@ -74,17 +82,17 @@ def test_missing_and_foreign_modules_are_named(trainer, tmp_path):
     """Catches: new heads in place of trained ones, in silence."""
     made = trainer(KINDS["belief_state"]())
     made.save_model()
-    file = tmp_path / "run" / attached.MODULES_FILE
+    file = tmp_path / "run" / auxiliary_modules.MODULES_FILE
     file.rename(file.with_suffix(".gone"))
     with pytest.raises(ValueError, match=r"objective_modules\.safetensors is missing: the weights of the objective"):
         load(str(tmp_path / "run"))
     with torch.no_grad():
         trainer(KINDS["token_order"](), folder="other").save_model()
-    (tmp_path / "other" / attached.MODULES_FILE).rename(file)
+    (tmp_path / "other" / auxiliary_modules.MODULES_FILE).rename(file)
     with pytest.raises(ValueError, match=r"objective_modules\.safetensors: not as saved"):
         load(str(tmp_path / "run"))
     with pytest.raises(ValueError, match="does not fit the objective's modules"):
-        attached.load(made.model, file)
+        auxiliary_modules.load(made.model, file)
 
 
 @by_kind
@@ -114,10 +122,10 @@ def test_the_best_model_has_its_own_modules(trainer):
         metric_for_best_model="loss",
     )
     made.train()
-    best = load_file(f"{made.state.best_model_checkpoint}/{attached.MODULES_FILE}")
+    best = load_file(f"{made.state.best_model_checkpoint}/{auxiliary_modules.MODULES_FILE}")
     assert made.state.best_global_step < 4
     for name, tensor in best.items():
-        assert torch.equal(made.model.state_dict()[f"{attached.NAME}.{name}"], tensor), name
+        assert torch.equal(made.model.state_dict()[f"{auxiliary_modules.NAME}.{name}"], tensor), name
 
 
 def test_parts_of_the_loss_are_logged_per_label(trainer, tmp_path):
@@ -158,11 +166,11 @@ def test_two_objectives_do_not_share_a_model(tiny_model):
 def test_states_are_what_the_unembedding_reads(family, tiny_model, examples):
     """Catches: hidden states from before the final norm, in any family; an encoder that does not take states."""
     model = tiny_model(family, spread=0.3)
-    seen = attached.see(model, NextToken(pad_token_id=14).collate(examples[:4]))
-    logits = attached.unembed(model, seen.states_BSD[:, seen.first - 1 :])
+    seen = auxiliary_modules.see(model, NextToken(pad_token_id=14).collate(examples[:4]))
+    logits = auxiliary_modules.unembed(model, seen.states_BSD[:, seen.first - 1 :])
     torch.testing.assert_close(logits, seen.logits_BTV, rtol=1e-4, atol=1e-4)
     torch.manual_seed(0)
-    encoder = attached.encoder_like(model, layers=2)
+    encoder = auxiliary_modules.encoder_like(model, layers=2)
     found = encoder(inputs_embeds=seen.states_BSD, use_cache=False).last_hidden_state
     assert found.shape == seen.states_BSD.shape
     assert encoder.config.num_hidden_layers == 2
@@ -173,11 +181,11 @@ def test_muon_leaves_heads_to_the_vocabulary_to_adamw(tiny_model):
     """Catches: an orthogonalised step on an unembedding."""
     model = tiny_model("gpt2")
     TokenOrder().attach(model)
-    head = attached.attached(model)["order"].weight
+    head = auxiliary_modules.attached(model)["order"].weight
     assert not any(p is head for p in matrix_parameters(model))
     heads = tiny_model("gpt2")
     MultiTokenHeads(heads=2).attach(heads)
-    inside = {id(p) for p in attached.attached(heads).parameters() if p.ndim == 2}
+    inside = {id(p) for p in auxiliary_modules.attached(heads).parameters() if p.ndim == 2}
     assert any(id(p) in inside for p in matrix_parameters(heads))
 
 
@@ -186,5 +194,5 @@ def test_weighed_means_by_hand():
     values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
     counted = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     labels = torch.tensor([[5, 5, 5], [5, 5, -100], [5, -100, -100]])
-    assert float(attached.weighed(values, counted, labels)) == 3 * 1.5 + 2 * 4.0 + 1 * 0.0
-    assert float(attached.weighed(values * torch.inf, torch.zeros_like(counted), labels)) == 0
+    assert float(auxiliary_modules.weighed(values, counted, labels)) == 3 * 1.5 + 2 * 4.0 + 1 * 0.0
+    assert float(auxiliary_modules.weighed(values * torch.inf, torch.zeros_like(counted), labels)) == 0

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from nt_failures.collators import NextTokenCollator, TeacherlessCollator
 from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
 
 PAIRS = [(NextTokenCollator, NextToken), (TeacherlessCollator, Teacherless)]
 both = pytest.mark.parametrize(("collator", "objective"), PAIRS)

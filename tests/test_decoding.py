@@ -4,9 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from nt_failures import decoding
 from nt_failures.data.batches import IGNORE, layout
-from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.objectives import NextToken, Teacherless, decoding
 
 PAD, DUMMY = 14, 13
 STEPS = 6

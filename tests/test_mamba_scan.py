@@ -11,13 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import attached, command_line, options
+from nt_failures import command_line, options
 from nt_failures.flops import StepFlops
 from nt_failures.loading import load
 from nt_failures.models import mamba_scan
 from nt_failures.models.load import load_model
 from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan
 from nt_failures.models.selective_scan import selective_scan
+from nt_failures.objectives import auxiliary_modules
 
 ROWS = 4
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -223,9 +224,9 @@ def test_one_model_only():
     torch.nn.init.zeros_(copied.backbone.norm_f.weight)
     assert mamba_scan.uses_torch_scan(copied)
     assert copied(ids).logits.count_nonzero() == 0 < ours(ids).logits.count_nonzero()
-    trunk = attached.encoder_like(ours, layers=1)
+    trunk = auxiliary_modules.encoder_like(ours, layers=1)
     assert (type(trunk.layers[0].mixer), trunk.config.num_hidden_layers) == (TorchScanMixer, 1)
-    assert not mamba_scan.uses_torch_scan(attached.encoder_like(stock, layers=1))
+    assert not mamba_scan.uses_torch_scan(auxiliary_modules.encoder_like(stock, layers=1))
     use_scan(ours, "transformers")
     assert not mamba_scan.uses_torch_scan(ours)
     assert torch.equal(ours(ids).logits, logits)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE
 from nt_failures.models import mamba_scan
 from nt_failures.models.capabilities import CAPABILITIES, capabilities, check_needs
@@ -17,6 +16,7 @@ from nt_failures.objectives import (
     MaskedTeacher,
     NextToken,
     Teacherless,
+    auxiliary_modules,
     find_objective,
     read_objective,
 )
@@ -321,7 +321,7 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     assert again == objective
     torch.manual_seed(0)
     batch = objective.collate(ragged)
-    model.save_pretrained(tmp_path, state_dict=attached.save(model.state_dict(), tmp_path))
+    model.save_pretrained(tmp_path, state_dict=auxiliary_modules.save(model.state_dict(), tmp_path))
     loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     loaded.eval()
     assert {*report["unexpected_keys"], *report["missing_keys"]} == set()  # a stock checkpoint
@@ -329,9 +329,9 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     inputs = {"input_ids": torch.tensor([[1, 2, 3, 4]])}
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     again.attach(loaded)
-    assert attached.has_modules(loaded) == (tmp_path / attached.MODULES_FILE).exists()
-    if attached.has_modules(loaded):
-        attached.load(loaded, tmp_path / attached.MODULES_FILE)
+    assert auxiliary_modules.has_modules(loaded) == (tmp_path / auxiliary_modules.MODULES_FILE).exists()
+    if auxiliary_modules.has_modules(loaded):
+        auxiliary_modules.load(loaded, tmp_path / auxiliary_modules.MODULES_FILE)
     assert torch.equal(seeded_loss(again, loaded, batch).sum, seeded_loss(objective, model, batch).sum)
 
 

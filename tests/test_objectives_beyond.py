@@ -9,11 +9,10 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2Config
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE
-from nt_failures.decoding import one_pass
-from nt_failures.objectives import read_objective
+from nt_failures.objectives import auxiliary_modules, read_objective
 from nt_failures.objectives.belief_state import BeliefState
+from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
@@ -77,7 +76,7 @@ def test_multi_token_heads(order, family, tiny_model):
         expected = expected + nats
         sequence = prefix + target
         for j in (2, 3):
-            head = attached.attached(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
+            head = auxiliary_modules.attached(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
             for t in range(len(sequence) - j):
                 if t + j >= len(prefix):
                     expected = expected + nats_of(model, head[t], sequence[t + j])
@@ -102,7 +101,7 @@ def test_token_order(order, family, window, tiny_model):
             scores = torch.full((VOCABULARY,), -torch.inf)
             for steps, token in enumerate(target[i : i + reach], start=1):
                 scores[token] = reach - steps
-            log_p = attached.attached(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
+            log_p = auxiliary_modules.attached(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
             ranked = sum(scores.softmax(dim=-1)[v] * log_p[v] for v in target[i : i + reach])
             expected = expected - 0.5 * ranked
     check(objective, model, expected, 7)
@@ -130,7 +129,7 @@ def test_future_bag(order, family, window, tiny_model):
         bags = []
         for i in range(len(target) - 1):
             bag = set(target[i + 1 : i + (window or 4)])
-            logits = attached.attached(model)["bag"](states[len(prefix) - 1 + i])
+            logits = auxiliary_modules.attached(model)["bag"](states[len(prefix) - 1 + i])
             inside = sum(-F.logsigmoid(logits[v]) for v in bag) / len(bag)
             others = set(range(VOCABULARY)) - bag
             outside = sum(-F.logsigmoid(-logits[v]) for v in others) / len(others)
@@ -153,7 +152,7 @@ def test_joint_multi_token(order, family, tiny_model):
             hidden = states[len(prefix) - 1 + i][None, None]
             for given, wanted in zip(target[i : i + 2], target[i + 1 : i + 3], strict=False):
                 embedded = model.get_input_embeddings()(torch.tensor([[given]]))
-                read, hidden = attached.attached(model)["window"](embedded, hidden)
+                read, hidden = auxiliary_modules.attached(model)["window"](embedded, hidden)
                 windows.append(nats_of(model, read[0, 0], wanted))
         expected = expected + nats + 0.5 * len(target) * sum(windows) / len(windows)
     check(objective, model, expected, 7)
@@ -167,7 +166,7 @@ def test_next_latent(order, family, horizon, tiny_model):
     token's state, which only short rows have."""
     objective = NextLatent(order=order, horizon=horizon, smooth_weight=0.5, kl_weight=2.0, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = attached.attached(model)
+    modules = auxiliary_modules.attached(model)
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
@@ -216,8 +215,8 @@ def test_next_latent_moves_neither_its_targets_nor_the_unembedding(tiny_model):
 
 
 def objective_next_token(model, objective):
-    seen = attached.see(model, objective.collate(EXAMPLES))
-    return attached.cross_entropy(seen.logits_BTV, seen.labels_BT)
+    seen = auxiliary_modules.see(model, objective.collate(EXAMPLES))
+    return auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
 
 
 @by_order
@@ -274,7 +273,7 @@ def test_belief_state(order, fraction, family, tiny_model):
     """Catches: a backward encoder that has read the token it predicts, the suffix forwards, gaps of other rows or none."""
     objective = BeliefState(order=order, pair_fraction=fraction, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = attached.attached(model)
+    modules = auxiliary_modules.attached(model)
     torch.manual_seed(3)
     gaps = objective.collate(EXAMPLES)["gaps"]
     expected = 0
@@ -364,7 +363,7 @@ class Surest(torch.nn.Module):
 )
 def test_unmasking_keeps_the_surest_first(options, way, shown, monkeypatch):
     """Catches: left to right, the least sure first, more passes than asked for, a kept token predicted again."""
-    monkeypatch.setattr(attached, "plain", lambda model: model)
+    monkeypatch.setattr(auxiliary_modules, "plain", lambda model: model)
     model = Surest()
     found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, way=way)
     assert found.tolist() == [[7, 8, 9]]

@@ -13,10 +13,11 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import decoding, registry
+from nt_failures import registry
 from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
 from nt_failures.data.tokenizer import token_id
 from nt_failures.models.load import check_length
+from nt_failures.objectives import decoding
 
 ORDERS = ("forward", "reversed")
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE, Example, join, position_ids, reverse_rows
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
 
 
@@ -52,10 +52,10 @@ class BeliefState(Objective):
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        attached.attach(
+        auxiliary_modules.attach(
             model,
             start=nn.Embedding(1, width),
-            backward=attached.encoder_like(model, layers=model.config.num_hidden_layers),
+            backward=auxiliary_modules.encoder_like(model, layers=model.config.num_hidden_layers),
             pair=nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width)),
         )
 
@@ -69,7 +69,7 @@ class BeliefState(Objective):
         return batch | {"gaps": gaps_BTT & (torch.rand(gaps_BTT.shape) < self.pair_fraction)}
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = attached.see(model, batch)
+        seen = auxiliary_modules.see(model, batch)
         labels_BT, gaps_BTT = seen.labels_BT, batch["gaps"]
         length = labels_BT.shape[1]
         before_BTD, behind_BTD = seen.states_BSD[:, seen.first - 1 :], self._behind(model, labels_BT)
@@ -90,7 +90,7 @@ class BeliefState(Objective):
         for name, logits in (("first", first), ("last", last)):
             tokens = wanted[name].where(gaps_BTT, IGNORE)
             nats = F.cross_entropy(logits.flatten(0, 2), tokens.flatten(), ignore_index=IGNORE, reduction="none")
-            sums[name] = attached.weighed(nats.view(rows), counted, labels_BT)
+            sums[name] = auxiliary_modules.weighed(nats.view(rows), counted, labels_BT)
         total = (sums["first"] + sums["last"]) / 2
         return Loss(total, labels_BT.ne(IGNORE).sum(), {name: s.detach() for name, s in sums.items()})
 
@@ -128,14 +128,14 @@ class BeliefState(Objective):
         if not bool(mask.all()):
             inputs["position_ids"] = position_ids(mask)
         found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        before = attached.last_states(model, found)[:, -columns:]
+        before = auxiliary_modules.last_states(model, found)[:, -columns:]
         nothing = self._behind(model, ids[:, :0])
         first, _ = self._ends(model, before, nothing.expand_as(before))
         return first.argmax(dim=-1)
 
     def _behind(self, model: torch.nn.Module, labels_BT: torch.Tensor) -> torch.Tensor:
         """States of B after 0, 1, .. of the last target tokens, (B, max(T, 1), D); all but the first token are ever read."""
-        modules, plain = attached.attached(model), attached.plain(model)
+        modules, plain = auxiliary_modules.attached(model), auxiliary_modules.plain(model)
         backwards = reverse_rows(labels_BT)[:, :-1]
         start = modules["start"].weight[None].expand(len(labels_BT), -1, -1)
         tokens = plain.get_input_embeddings()(backwards.clamp(min=0))
@@ -146,6 +146,6 @@ class BeliefState(Objective):
     @staticmethod
     def _ends(model: torch.nn.Module, before: torch.Tensor, behind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (..., V) of a gap's first and last token."""
-        states = attached.attached(model)["pair"](torch.cat([before, behind], dim=-1))
+        states = auxiliary_modules.attached(model)["pair"](torch.cat([before, behind], dim=-1))
         first, last = states.chunk(2, dim=-1)
-        return attached.unembed(model, first).float(), attached.unembed(model, last).float()
+        return auxiliary_modules.unembed(model, first).float(), auxiliary_modules.unembed(model, last).float()

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE, Example, join, position_ids
 from nt_failures.models.attention_masks import additive, full
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
 
 LOWEST_RATE = 1e-3
@@ -139,7 +139,7 @@ class _Given:
 
 def _logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], targets: int) -> torch.Tensor:
     """Logits (B, T, V) of the last `targets` columns, each for its own column, with attention in both directions."""
-    mask = additive(full(batch["attention_mask"]), attached.plain(model).dtype)
+    mask = additive(full(batch["attention_mask"]), auxiliary_modules.plain(model).dtype)
     found = model(
         input_ids=batch["input_ids"],
         attention_mask=mask,

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 
@@ -46,16 +46,16 @@ class MultiTokenHeads(ExtraLoss):
             )
 
     def attach(self, model: PreTrainedModel) -> None:
-        attached.attach(
-            model, **{f"head_{j}": attached.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
+        auxiliary_modules.attach(
+            model, **{f"head_{j}": auxiliary_modules.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
         )
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = attached.see(model, batch)
-        sums = {"next_token": attached.cross_entropy(seen.logits_BTV, seen.labels_BT)}
+        seen = auxiliary_modules.see(model, batch)
+        sums = {"next_token": auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)}
         shown = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
         for j in range(2, self.heads + 1):
-            head = attached.attached(model)[f"head_{j}"]
+            head = auxiliary_modules.attached(model)[f"head_{j}"]
             states_BSD = head(inputs_embeds=seen.states_BSD, use_cache=False, **shown).last_hidden_state
             start = max(seen.first - j, 0)  # the state in column t predicts column t + j
             labels = batch["labels"][:, start + j :]
@@ -63,7 +63,7 @@ class MultiTokenHeads(ExtraLoss):
             labels = labels.where(
                 batch["attention_mask"][:, columns].bool(), IGNORE
             )  # a short prefix has no such column
-            logits = attached.unembed(model, states_BSD[:, columns])
-            sums[f"head_{j}"] = attached.cross_entropy(logits, labels)
+            logits = auxiliary_modules.unembed(model, states_BSD[:, columns])
+            sums[f"head_{j}"] = auxiliary_modules.cross_entropy(logits, labels)
         count = seen.labels_BT.ne(IGNORE).sum()
         return Loss(torch.stack(list(sums.values())).sum(), count, {name: s.detach() for name, s in sums.items()})

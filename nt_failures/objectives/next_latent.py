@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures import attached
 from nt_failures.data.batches import IGNORE
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 
@@ -60,11 +60,11 @@ class NextLatent(ExtraLoss):
             nn.GELU(),
             nn.Linear(2 * width, width),
         )
-        attached.attach(model, norm=nn.LayerNorm(width), step=mlp)
+        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=mlp)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = attached.see(model, batch)
-        next_token = attached.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        seen = auxiliary_modules.see(model, batch)
+        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
         # The last token of a row is never read: it has a state only where a longer row stands beside it.
         real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
@@ -80,19 +80,21 @@ class NextLatent(ExtraLoss):
             counted.append(real_BS[:, :-i] & real_BS[:, i:] & (own_B1 >= i))
         sums = {"next_token": next_token}
         for name, values in (("smooth", smooth), ("kl", kl)):
-            sums[name] = attached.weighed(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
+            sums[name] = auxiliary_modules.weighed(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
         total = next_token + self.smooth_weight * sums["smooth"] + self.kl_weight * sums["kl"]
         return Loss(total, seen.labels_BT.ne(IGNORE).sum(), {name: s.detach() for name, s in sums.items()})
 
     def _roll(self, model: torch.nn.Module, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """States one step on, from states and the tokens that follow them."""
-        modules = attached.attached(model)
-        embedded = attached.plain(model).get_input_embeddings()(tokens)
+        modules = auxiliary_modules.attached(model)
+        embedded = auxiliary_modules.plain(model).get_input_embeddings()(tokens)
         return states + modules["step"](torch.cat([modules["norm"](states), embedded], dim=-1))
 
 
 def _distances(model: torch.nn.Module, rolled: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
     smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
-    logits, wanted = (attached.unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
+    logits, wanted = (
+        auxiliary_modules.unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true)
+    )
     return smooth, F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel
 
-from nt_failures import attached
-from nt_failures.attached import VocabularyHead
 from nt_failures.data.batches import IGNORE
+from nt_failures.objectives import auxiliary_modules
+from nt_failures.objectives.auxiliary_modules import VocabularyHead
 from nt_failures.objectives.base import ExtraLoss, Loss
 
 
@@ -49,12 +49,14 @@ class TokenOrder(ExtraLoss):
             raise ValueError(f"weight={self.weight} must be a number >= 0; 1.0 weighs the ranking like the next token.")
 
     def attach(self, model: PreTrainedModel) -> None:
-        attached.attach(model, order=VocabularyHead(model.config.hidden_size, model.config.vocab_size, bias=False))
+        auxiliary_modules.attach(
+            model, order=VocabularyHead(model.config.hidden_size, model.config.vocab_size, bias=False)
+        )
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = attached.see(model, batch)
-        next_token = attached.cross_entropy(seen.logits_BTV, seen.labels_BT)
-        logits_BTV = attached.attached(model)["order"](seen.states_BSD[:, seen.first - 1 :]).float()
+        seen = auxiliary_modules.see(model, batch)
+        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        logits_BTV = auxiliary_modules.attached(model)["order"](seen.states_BSD[:, seen.first - 1 :]).float()
         wanted_BTV = self.scores(seen.labels_BT, logits_BTV.shape[-1]).softmax(dim=-1)
         counted_BT = seen.labels_BT.ne(IGNORE)
         ranked_BT = -(wanted_BTV.nan_to_num(0.0) * logits_BTV.log_softmax(dim=-1)).sum(dim=-1)

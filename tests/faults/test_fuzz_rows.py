@@ -5,9 +5,9 @@ import torch
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures.collators import NextTokenCollator, TeacherlessCollator
 from nt_failures.data.batches import layout
 from nt_failures.objectives import OBJECTIVES, find_objective, read_objective
+from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
 
 IDS = st.lists(st.integers(0, 12), min_size=1, max_size=6)
 ROW = st.tuples(IDS, IDS).map(

@@ -14,11 +14,11 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures import attached
 from nt_failures.hub import push_run
 from nt_failures.loading import load
 from nt_failures.models import lora
 from nt_failures.models.families import FAMILIES
+from nt_failures.objectives import auxiliary_modules
 
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
 KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state")
@@ -69,7 +69,7 @@ def test_only_the_adapter_and_new_rows_are_trained(build):
     moved = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == trainable(trainer.model)
     assert {name.split(".")[-3] for name in moved if "lora_" in name} == {"lora_A", "lora_B"}
-    assert f"{attached.NAME}.order.weight" in moved
+    assert f"{auxiliary_modules.NAME}.order.weight" in moved
     assert len(moved) == 2 * 2 + 1  # two layers
     teacherless = build("--objective", "teacherless", folder="other").model
     (rows,) = [p for name, p in teacherless.named_parameters() if "trainable_tokens" in name and p.requires_grad]
@@ -98,7 +98,7 @@ def test_an_adapter_comes_back_and_merges(family, kind, config, build, tmp_path)
     loaded = load(str(folder))
     assert torch.equal(logits(loaded.model, dollar), expected)
     assert trainable(loaded.model) <= {
-        name for name, _ in loaded.model.named_parameters() if name.startswith(attached.NAME)
+        name for name, _ in loaded.model.named_parameters() if name.startswith(auxiliary_modules.NAME)
     }
     batch = trainer.objective.collate(trainer.train_dataset.to_list()[:4])
     torch.manual_seed(0)
