@@ -22,7 +22,7 @@ import yaml
 
 from nt_failures import command_line, comparison, figures, grid, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
-from nt_failures.scoring import judged
+from nt_failures.evaluation.metrics import judged
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")

@@ -19,9 +19,9 @@ import torch
 import nt_failures as ntf
 from nt_failures import registry, remote, report, runs
 from nt_failures.diagnosis import Budget, diagnose
+from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.loading import Loaded
 from nt_failures.models.load import check_length
-from nt_failures.predictor import ModelPredictor
 from nt_failures.records import seen_all
 
 REPORT_FILE = "diagnosis.json"

@@ -24,9 +24,9 @@ _PUBLIC = {
     "diagnose": "diagnosis",
     "load": "loading",
     "load_model": "models.load",
-    "ModelPredictor": "predictor",
-    "reward_exact_path": "rewards",
-    "reward_valid_prefix": "rewards",
+    "ModelPredictor": "evaluation.predictor",
+    "reward_exact_path": "evaluation.rewards",
+    "reward_valid_prefix": "evaluation.rewards",
     "tokenize": "data.tokenizer",
     "word_level_tokenizer": "data.tokenizer",
 }

@@ -13,9 +13,9 @@ from huggingface_hub.utils import validate_repo_id
 
 from nt_failures import registry
 from nt_failures.data.registration import BUILDERS
+from nt_failures.evaluation.metrics import wilson
 from nt_failures.models.families import from_scratch
 from nt_failures.objectives.base import Objective
-from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task
 
 NO_SCORE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")

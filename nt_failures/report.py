@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures import figures, throughput
+from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.objectives.base import Objective
-from nt_failures.predictor import Columns, Predictor
-from nt_failures.scoring import wilson
 from nt_failures.tasks.base import Task
 
 

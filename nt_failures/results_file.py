@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures import study
-from nt_failures.scoring import judged_by
+from nt_failures.evaluation.metrics import judged_by
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from nt_failures import report, snippet
 from nt_failures.card import model_card
 from nt_failures.card_data import Run, base_model
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.loading import load
 from nt_failures.models import lora
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.predictor import ModelPredictor
 from nt_failures.records import RESULTS_FILE, budget_of, changed_arguments, hardware, learning_curve, versions
 from nt_failures.tasks.base import Task
 from nt_failures.whole import read_object

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.evaluation.metrics import judged, share, t975, wilson
 from nt_failures.objectives import find_objective
-from nt_failures.scoring import judged, share, t975, wilson
 
 
 def steps_to_solve(

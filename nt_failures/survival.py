@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from nt_failures.scoring import Z975, t975
+from nt_failures.evaluation.metrics import Z975, t975
 
 TOLERANCE = 1e-4
 """EM ends when no coefficient moves further in a step; log times are of the order of 1."""

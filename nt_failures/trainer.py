@@ -15,7 +15,13 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.draws import RepeatableCollate
-from nt_failures.evaluation import collate_answers, each_pass_once, objective_metrics, predict, rows_of_its_own
+from nt_failures.evaluation.prediction import (
+    collate_answers,
+    each_pass_once,
+    objective_metrics,
+    predict,
+    rows_of_its_own,
+)
 from nt_failures.models.capabilities import check_needs
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nt_failures import metrics
-from nt_failures.metrics.path_accuracy import PathAccuracy
+from nt_failures.evaluation.path_accuracy import PathAccuracy
 from nt_failures.tasks.path_star import PathStar
 
 # G(2, 5): arms 32 34 6 16 12 (goal) and 32 3 19 47 28.

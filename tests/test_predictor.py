@@ -9,9 +9,9 @@ from planted import byte_bpe
 from small_models import SMALL
 
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
+from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, NextToken, Teacherless
-from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 4, 100)

@@ -5,8 +5,8 @@ import doctest
 import numpy as np
 import pytest
 
-from nt_failures import rewards
-from nt_failures.rewards import reward_exact_path, reward_valid_prefix
+from nt_failures.evaluation import rewards
+from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
 from nt_failures.tasks.path_star import PathStar
 
 # G(2, 5): arms 32 34 6 16 12 (goal) and 32 3 19 47 28.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nt_failures.scoring import exact, path_metrics, right_positions, share, wilson
+from nt_failures.evaluation.metrics import exact, path_metrics, right_positions, share, wilson
 
 X = -100
 

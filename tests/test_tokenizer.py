@@ -9,8 +9,8 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nt_failures.data.tokenizer import add_tokens, token_id, tokenize, word_level_tokenizer
+from nt_failures.evaluation.metrics import right_positions
 from nt_failures.objectives import NextToken
-from nt_failures.scoring import right_positions
 from nt_failures.tasks.path_star import PathStar
 
 PROMPT = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12="

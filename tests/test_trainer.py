@@ -16,7 +16,7 @@ from transformers.integrations import integration_utils
 
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.evaluation import each_pass_once, objective_metrics
+from nt_failures.evaluation.prediction import each_pass_once, objective_metrics
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 import nt_failures  # noqa: F401 - teaches load_dataset the name nt_failures/pathstar
-from nt_failures.rewards import reward_valid_prefix
+from nt_failures.evaluation.rewards import reward_valid_prefix
 from nt_failures.tasks import PathStar
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import numpy as np
 
 from nt_failures.diagnosis.decision_token import right_decisions
 from nt_failures.diagnosis.verdict import LEARNT_AT
-from nt_failures.predictor import Columns, Predictor
-from nt_failures.scoring import wilson
+from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.tasks.base import Clue, Task
 
 FEWEST = 20

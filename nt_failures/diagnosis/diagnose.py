@@ -12,7 +12,7 @@ from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
 from nt_failures.diagnosis.verdict import verdict
-from nt_failures.predictor import Columns, Predictor
+from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.tasks.base import Task
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from nt_failures.predictor import Columns, Predictor
-from nt_failures.scoring import wilson
+from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.tasks.base import Task
 
 

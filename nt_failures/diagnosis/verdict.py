@@ -8,7 +8,7 @@ import dataclasses
 import math
 
 from nt_failures.diagnosis.evidence import Budget, Evidence
-from nt_failures.scoring import wilson
+from nt_failures.evaluation.metrics import wilson
 
 SOLVED_AT = 0.95
 """Exact accuracy from which a run counts as solved."""

@@ -19,9 +19,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken
-from nt_failures.predictor import ModelPredictor
 from nt_failures.tasks.path_star import PathStar
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "space"))

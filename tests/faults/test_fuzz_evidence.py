@@ -18,7 +18,7 @@ from nt_failures.diagnosis import (
     verdict,
 )
 from nt_failures.diagnosis.verdict import VERDICTS
-from nt_failures.scoring import wilson
+from nt_failures.evaluation.metrics import wilson
 from nt_failures.tasks.path_star import PathStar
 
 SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.94, 0.95, 0.99, 1.0]), st.floats(0, 1))

@@ -7,8 +7,8 @@ import numpy as np
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures.metrics.path_accuracy import PathAccuracy
-from nt_failures.rewards import reward_exact_path, reward_valid_prefix
+from nt_failures.evaluation.path_accuracy import PathAccuracy
+from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 4, 10)

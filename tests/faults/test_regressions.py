@@ -9,12 +9,12 @@ from nt_failures.command_line import parse
 from nt_failures.data.batches import layout
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.diagnosis import Evidence, learning_order
+from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.rewards import reward_exact_path
 from nt_failures.figures import graph
 from nt_failures.loading import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
-from nt_failures.rewards import reward_exact_path
-from nt_failures.scoring import wilson
 from nt_failures.tasks import find_task
 from nt_failures.tasks._text import join_numbers
 from nt_failures.tasks.path_star import PathStar

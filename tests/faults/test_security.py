@@ -119,7 +119,7 @@ def test_a_models_file_imports_nothing(folder, tmp_path, monkeypatch, kind):
     assert f"planted_{kind}" not in sys.modules
 
 
-ODD = ["os.system", "subprocess.Popen", "antigravity.x", "this.s", "nt_failures.metrics.path_accuracy.app.launch"]
+ODD = ["os.system", "subprocess.Popen", "antigravity.x", "this.s", "nt_failures.evaluation.path_accuracy.app.launch"]
 ODD += [
     "../../x",
     "/etc/passwd",

@@ -8,7 +8,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from nt_failures.metrics import path_accuracy
+from nt_failures.evaluation import path_accuracy
 
 APP = runpy.run_path(str(path_accuracy.__path__[0] + "/app.py"), run_name="space")
 PROMPT = "32,3|16,12|3,19|32,34|34,6|6,16|19,47|47,28/32,12="

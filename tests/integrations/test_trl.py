@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 import nt_failures as ntf
-from nt_failures.rewards import reward_exact_path, reward_valid_prefix
+from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
 
 # In deg2-path3-nodes10 a label is its own id; | 10, = 11, / 12, $ 13, [PAD], the end token, 14.
 HAND = {"prompt": "8,2|8,5|2,9|5,0/8,0=", "completion": "8,5,0"}

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from transformers import EvalPrediction, PreTrainedModel
 
-from nt_failures import scoring
+from nt_failures.evaluation.metrics import IGNORE, path_metrics
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
@@ -59,7 +59,7 @@ def predict(
         full_decode: decode autoregressive objectives token by token; otherwise their `free` is left out.
     """
     prefix, mask, target = batch["prefix_ids"], batch["prefix_mask"], batch["target_ids"]
-    lengths = target.ne(scoring.IGNORE).sum(dim=1)
+    lengths = target.ne(IGNORE).sum(dim=1)
     predictions = {"forced": objective.decode(model, prefix, lengths, mask, shown=target)}
     first = objective.decodings[0]
     if first != "autoregressive" or full_decode:
@@ -72,7 +72,7 @@ def predict(
 def objective_metrics(output: EvalPrediction, objective: Objective, task: Task | None) -> dict[str, float]:
     """The metrics of `ObjectiveTrainer.evaluate` from gathered predictions."""
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
-    metrics = scoring.path_metrics(output.predictions, target, positions)
+    metrics = path_metrics(output.predictions, target, positions)
     metrics.setdefault("free/exact", metrics["forced/exact"])
     if task is not None:
         # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.

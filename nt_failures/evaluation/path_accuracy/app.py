@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from nt_failures.metrics.path_accuracy import PathAccuracy
+from nt_failures.evaluation.path_accuracy import PathAccuracy
 
 MAX_ROWS = 1000
 
