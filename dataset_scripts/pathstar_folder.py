@@ -12,8 +12,8 @@ from huggingface_hub.utils.sha import sha_fileobj
 from pathstar_publication import Publication
 from tqdm.auto import tqdm
 
-from nt_failures import figures
 from nt_failures.data.builder import PathStarBuilder
+from nt_failures.diagnosis import figures
 
 MANIFEST = ".published.json"
 """Names each file that we wrote, with its hash: what is not in here is not ours. It stays on this machine."""

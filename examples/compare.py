@@ -20,8 +20,9 @@ import reproduce
 import torch
 import yaml
 
-from nt_failures import command_line, comparison, figures, grid, jobs, results_file, study
+from nt_failures import command_line, comparison, grid, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
+from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import judged
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"

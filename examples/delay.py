@@ -16,8 +16,9 @@ import filelock
 import reproduce
 import torch
 
-from nt_failures import delay, figures, grid, jobs, results_file
+from nt_failures import delay, grid, jobs, results_file
 from nt_failures.attempts import Attempts, Job
+from nt_failures.diagnosis import figures
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
 AXES = {

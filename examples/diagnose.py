@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import registry, remote, report, runs
-from nt_failures.diagnosis import Budget, diagnose
+from nt_failures import registry, remote, runs
+from nt_failures.diagnosis import Budget, diagnose, report
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.loading import Loaded
 from nt_failures.models.load import check_length

@@ -16,8 +16,9 @@ from pathlib import Path
 import filelock
 import torch
 
-from nt_failures import command_line, figures, jobs, results_file, study
+from nt_failures import command_line, jobs, results_file, study
 from nt_failures.attempts import Attempts, Job
+from nt_failures.diagnosis import figures
 from nt_failures.objectives import find_objective
 
 SCRIPTS = Path(__file__).parent

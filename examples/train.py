@@ -28,10 +28,11 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import checkpoints, divergence, launch, output_dir, report, runs
+from nt_failures import checkpoints, divergence, launch, output_dir, runs
 from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
+from nt_failures.diagnosis import report
 from nt_failures.draws import RepeatableCollate
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from nt_failures import registry, report, throughput
+from nt_failures import registry, throughput
 from nt_failures.card_data import NO_SCORE, Run, metadata
+from nt_failures.diagnosis import report
 from nt_failures.records import recipe_text
 from nt_failures.snippet import other_ways, snippet
 from nt_failures.tasks.base import Task

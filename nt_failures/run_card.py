@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import report, snippet
+from nt_failures import snippet
 from nt_failures.card import model_card
 from nt_failures.card_data import Run, base_model
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.diagnosis import report
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.loading import load
 from nt_failures.models import lora

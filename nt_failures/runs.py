@@ -8,9 +8,8 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from nt_failures import report
 from nt_failures.arguments import Arguments
-from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
+from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count

@@ -17,9 +17,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
-from nt_failures import card, command_line, report, runs, snippet
+from nt_failures import card, command_line, runs, snippet
 from nt_failures.card_data import Run, base_model, metadata
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.diagnosis import report
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 

@@ -8,7 +8,8 @@ import pytest
 from scripts import EXAMPLES, load
 from test_study import record
 
-from nt_failures import comparison, figures, results_file, study
+from nt_failures import comparison, results_file, study
+from nt_failures.diagnosis import figures
 
 TRAIN = """
 import json, pathlib, sys

@@ -29,7 +29,7 @@ from nt_failures.diagnosis import (
     forced_vs_free,
     learning_order,
 )
-from nt_failures.report import findings
+from nt_failures.diagnosis.report import findings
 from nt_failures.tasks.base import Clue
 from nt_failures.tasks.path_star import PathStar
 

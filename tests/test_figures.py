@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
-from nt_failures import figures
+from nt_failures.diagnosis import figures
 
 # The released data's first graph: arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
 GRAPH = {

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from planted import CleverHans, Parallel, Planner
 
-from nt_failures import report
-from nt_failures.diagnosis import Budget, diagnose
+from nt_failures.diagnosis import Budget, diagnose, report
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 

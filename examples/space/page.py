@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from steps import Walk, Way
 
 import nt_failures as ntf
-from nt_failures import figures
+from nt_failures.diagnosis import figures
 
 NAMES = {
     "forced": "Teacher forcing",

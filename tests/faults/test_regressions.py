@@ -9,9 +9,9 @@ from nt_failures.command_line import parse
 from nt_failures.data.batches import layout
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.diagnosis import Evidence, learning_order
+from nt_failures.diagnosis.figures import graph
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.rewards import reward_exact_path
-from nt_failures.figures import graph
 from nt_failures.loading import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder

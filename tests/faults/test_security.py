@@ -15,8 +15,9 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import command_line, hub, report, sums
+from nt_failures import command_line, hub, sums
 from nt_failures.data.builder import PathStarBuilder
+from nt_failures.diagnosis import report
 from nt_failures.loading import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken, find_objective, read_objective

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, literal, new_axes
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, literal, new_axes
 
 
 def _accuracy_axis(axes: Axes, chance: float | None, label: str = "accuracy") -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nt_failures import study
+from nt_failures.diagnosis.figures.style import BLUE, VERMILION, literal, new_axes
 from nt_failures.evaluation.metrics import share
-from nt_failures.figures.style import BLUE, VERMILION, literal, new_axes
 
 
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:

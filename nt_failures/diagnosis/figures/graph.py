@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nt_failures.figures.style import BLUE, GREEN, GREY, VERMILION, literal, new_axes
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, VERMILION, literal, new_axes
 
 
 def path_star(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from nt_failures import delay
-from nt_failures.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
 MARKERS = "os^Dv*"

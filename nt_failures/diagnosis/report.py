@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nt_failures import figures, throughput
+from nt_failures import throughput
+from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.objectives.base import Objective
