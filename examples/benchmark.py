@@ -25,8 +25,8 @@ import transformers
 from benchmarks import data, evaluation, growth, process, steps
 from benchmarks.measure import Line, Measured, seconds
 
-from nt_failures import records
 from nt_failures.diagnosis import figures
+from nt_failures.hub import run_files as records
 
 LINES: list[Line] = [*data.LINES, *steps.LINES, *evaluation.LINES, *process.LINES]
 

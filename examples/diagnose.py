@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import registry, remote, runs
+from nt_failures import registry, runs
 from nt_failures.diagnosis import Budget, diagnose, report
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.loading import Loaded
+from nt_failures.hub import download
+from nt_failures.hub.load import Loaded
+from nt_failures.hub.run_files import seen_all
 from nt_failures.models.load import check_length
-from nt_failures.records import seen_all
 
 REPORT_FILE = "diagnosis.json"
 
@@ -125,7 +126,7 @@ def results_path(model: str) -> Path | None:
     if Path(model).is_dir():
         path = Path(model) / runs.RESULTS_FILE
         return path if path.is_file() else None
-    return remote.file_of(model, runs.RESULTS_FILE)
+    return download.file_of(model, runs.RESULTS_FILE)
 
 
 def read_results(path: Path | None) -> dict:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from nt_failures.hub import push_run
+from nt_failures.hub.push import push_run
 
 
 def main(argv: list[str]) -> None:

@@ -22,7 +22,7 @@ _PUBLIC = {
     "TeacherlessCollator": "objectives.collators",
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
-    "load": "loading",
+    "load": "hub.load",
     "load_model": "models.load",
     "ModelPredictor": "evaluation.predictor",
     "reward_exact_path": "evaluation.rewards",

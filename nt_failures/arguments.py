@@ -102,7 +102,7 @@ class Arguments:
 
         Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
         """
-        from nt_failures.records import changed_arguments, portable  # imports torch
+        from nt_failures.hub.run_files import changed_arguments, portable  # imports torch
 
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
         plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}

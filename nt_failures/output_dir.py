@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nt_failures import checkpoints, claims, resuming
 from nt_failures.arguments import Arguments
-from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
 
 

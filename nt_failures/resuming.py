@@ -6,8 +6,8 @@ from typing import Any
 
 from nt_failures import checkpoints
 from nt_failures.arguments import Arguments
-from nt_failures.records import ARGUMENTS_FILE, RESULTS_FILE, plain, write_json
-from nt_failures.whole import read_object
+from nt_failures.hub.integrity import read_object
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, write_json
 
 RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
 RESTORED += ("adam_epsilon",)

@@ -11,9 +11,7 @@ from transformers import PreTrainedModel
 from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.models.families import from_folder
-from nt_failures.models.load import parameter_count
-from nt_failures.records import (
+from nt_failures.hub.run_files import (
     RECIPE_FILE,
     RESULTS_FILE,
     budget_of,
@@ -24,6 +22,8 @@ from nt_failures.records import (
     versions,
     write_json,
 )
+from nt_failures.models.families import from_folder
+from nt_failures.models.load import parameter_count
 from nt_failures.tasks.base import Task
 from nt_failures.trainer import ObjectiveTrainer
 

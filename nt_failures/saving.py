@@ -8,13 +8,14 @@ import torch
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures import hub, run_card
+from nt_failures.hub.push import create_repo_of, explained, push_checkpoint, push_trainer
+from nt_failures.hub.run_card import card_of_trainer
+from nt_failures.hub.run_files import save_run
 from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.records import save_run
 from nt_failures.tasks.base import Task
 
 
@@ -68,13 +69,13 @@ class SavingTrainer(MeasuredTrainer):
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
         if self.is_world_process_zero():
-            with hub.explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
-                hub.create_repo_of(self, token, private)
+            with explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
+                create_repo_of(self, token, private)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`."""
         if self.is_world_process_zero():
-            run_card.card_of_trainer(self, *args, **kwargs)
+            card_of_trainer(self, *args, **kwargs)
 
     def push_to_hub(
         self,
@@ -92,8 +93,8 @@ class SavingTrainer(MeasuredTrainer):
         Raises:
             OSError: the push failed; the run is whole on disk, and the message says how to push it again.
         """
-        return hub.push_trainer(self, commit_message, blocking, token, revision, private, **kwargs)
+        return push_trainer(self, commit_message, blocking, token, revision, private, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.is_world_process_zero() and self.args.hub_strategy == HubStrategy.EVERY_SAVE:
-            hub.push_checkpoint(self, Path(checkpoint_folder))
+            push_checkpoint(self, Path(checkpoint_folder))

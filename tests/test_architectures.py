@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import OBJECTIVES, find_objective

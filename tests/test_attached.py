@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.objectives import (
     BeliefState,
     JointMultiToken,

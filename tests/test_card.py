@@ -17,10 +17,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
-from nt_failures import card, command_line, runs, snippet
-from nt_failures.card_data import Run, base_model, metadata
+from nt_failures import command_line, runs
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
+from nt_failures.hub import usage as snippet
+from nt_failures.hub.card import curve_table, introduction, model_card
+from nt_failures.hub.card_data import Run, base_model, metadata
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
@@ -240,7 +242,7 @@ def test_names_are_shown_and_never_interpreted():
         "n": 10,
         "training_arguments": {"run_name": NASTY},
     }
-    page = card.model_card(Run(NASTY, "GPT2LMHeadModel", NextToken(), TASK, results), tags=[NASTY])
+    page = model_card(Run(NASTY, "GPT2LMHeadModel", NextToken(), TASK, results), tags=[NASTY])
     again = ModelCard(str(page))
     assert again.data.license == "apache-2.0"
     assert again.data.model_name == " ".join(NASTY.split())
@@ -255,7 +257,7 @@ def test_names_are_shown_and_never_interpreted():
 
 def test_nothing_is_said_that_is_not_known():
     """Catches: a crash without results, or a number, verdict, budget or file that nobody measured or wrote."""
-    page = card.model_card(Run("m", "GPT2LMHeadModel", Teacherless(dummy_token_id=1), None, KNOWN))
+    page = model_card(Run("m", "GPT2LMHeadModel", Teacherless(dummy_token_id=1), None, KNOWN))
     assert page.data.eval_results is None
     assert page.data.datasets is None
     for word in ("Verdict", "Accuracy", "budget", "recipe.yaml", ".png", "%"):
@@ -265,7 +267,7 @@ def test_nothing_is_said_that_is_not_known():
 
 def test_decision_only_training_is_not_sold_as_a_solver():
     """Catches: a model trained at one position whose card lets expect whole answers."""
-    text = card.introduction(Run("m", "GPT2LMHeadModel", NextToken(positions=(2,)), TASK, KNOWN))
+    text = introduction(Run("m", "GPT2LMHeadModel", NextToken(positions=(2,)), TASK, KNOWN))
     assert "Only position 2 of the answer was trained: judge it by what is right there" in text
 
 
@@ -283,9 +285,9 @@ def test_base_models(tmp_path, monkeypatch):
 def test_a_long_curve_is_cut_evenly():
     """Catches: a table of a thousand rows, or one without the last evaluation."""
     curve = [{"step": 10 * i, "loss": 1.0, "free/exact": 0.5} for i in range(1, 101)]
-    text = card.curve_table(curve)
+    text = curve_table(curve)
     steps = [int(s.replace(",", "")) for s in re.findall(r"^\| ([\d,]+) \|", text, re.M)]
     assert (len(steps), steps[0], steps[-1]) == (12, 10, 1000)
     assert "12 of 100 evaluations are shown" in text
-    assert len(re.findall(r"^\| \d", card.curve_table(curve[:3]), re.M)) == 3
-    assert len(re.findall(r"^\| \d", card.curve_table(curve[:1]), re.M)) == 1
+    assert len(re.findall(r"^\| \d", curve_table(curve[:3]), re.M)) == 3
+    assert len(re.findall(r"^\| \d", curve_table(curve[:1]), re.M)) == 1

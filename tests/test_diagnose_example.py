@@ -14,7 +14,7 @@ from scripts import EXAMPLES, load
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.records import RUN_FILE
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 
 RUN = """

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nt_failures.data.tokenizer import encode_rows
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.models.load import load_model, load_tokenizer
 
 NO_DROPOUT = ("--config_overrides", '{"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}')

@@ -11,10 +11,10 @@ from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from transformers import AutoModelForCausalLM
 
 import nt_failures
-from nt_failures import hub as to_hub
-from nt_failures import snippet
+from nt_failures.hub.push import push_run
+from nt_failures.hub.run_files import RUN_FILE
+from nt_failures.hub.usage import HERE
 from nt_failures.objectives import NextToken
-from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
@@ -63,7 +63,7 @@ def trainer(tiny_model, tokenized, tokenizer, task, tmp_path):
 
 def test_a_finished_run_arrives_and_nothing_else(online, run):
     """Catches: pickles, optimizer states or logs that are pushed; files of the model that are not."""
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert set(online.files(REPO)) == ARRIVES
     page = online.files(REPO)["README.md"].decode()
     assert f'name = "{REPO}"' in page
@@ -72,13 +72,13 @@ def test_a_finished_run_arrives_and_nothing_else(online, run):
 
 def test_a_second_push_changes_nothing(online, run):
     """Catches: a commit for every push, or a card that loses what its author wrote into it."""
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     before = online.commits(REPO)
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert online.commits(REPO) == before
     with (run / "README.md").open("a") as page:
         page.write("\nWritten by hand.\n")
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert online.files(REPO)["README.md"].endswith(b"Written by hand.\n")
 
 
@@ -88,7 +88,7 @@ def test_a_missing_card_is_made_from_the_folder(online, run):
     results = json.loads((run / "results.json").read_text())
     results["hardware"]["machine"] = "elsewhere"
     (run / "results.json").write_text(json.dumps(results))
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert "elsewhere" in (run / "README.md").read_text()
     page = ModelCard(online.files(REPO)["README.md"].decode())
     shares = {r.metric_name: r.metric_value for r in page.data.eval_results if r.dataset_split == "test"}
@@ -100,11 +100,11 @@ def test_each_repository_is_named_on_its_own_card(online, run):
     """Catches: a card that loads the model of another repository; a local card that downloads what lies beside it."""
     local = (run / "README.md").read_text()
     for repo in (REPO, "tester/second"):
-        to_hub.push_run(run, repo)
-        assert online.files(repo)["README.md"].decode() == local.replace(snippet.HERE, f'name = "{repo}"')
+        push_run(run, repo)
+        assert online.files(repo)["README.md"].decode() == local.replace(HERE, f'name = "{repo}"')
     assert (run / "README.md").read_text() == local
     (run / "README.md").write_bytes(online.files(REPO)["README.md"])  # a run that was downloaded
-    to_hub.push_run(run, "tester/third")
+    push_run(run, "tester/third")
     assert f'name = "{REPO}"' not in online.files("tester/third")["README.md"].decode()
 
 
@@ -115,7 +115,7 @@ def test_a_run_without_results_says_nothing_of_them(online, run, results, caplog
     (run / "results.json").unlink()
     if results is not None:
         (run / "results.json").write_text(results)
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     page = online.files(REPO)["README.md"].decode()
     for word in ("hardware", "versions", "commit", "Training", "Verdict"):
         assert word not in page
@@ -149,7 +149,7 @@ def test_a_damaged_run_is_not_pushed(online, run, case):
     file = run / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content is None else content.encode())
     with pytest.raises(ValueError, match=f"holds no whole run: {name} {fault}"):
-        to_hub.push_run(run, REPO)
+        push_run(run, REPO)
     assert online.requests == []
 
 
@@ -160,10 +160,10 @@ def test_shards_are_looked_into(online, run):
     last = sorted(run.glob("model-*.safetensors"))[-1]
     last.write_bytes(last.read_bytes()[:-1])
     with pytest.raises(ValueError, match=f"{last.name} is cut off or damaged"):
-        to_hub.push_run(run, REPO)
+        push_run(run, REPO)
     last.unlink()
     with pytest.raises(ValueError, match=f"{last.name} missing"):
-        to_hub.push_run(run, REPO)
+        push_run(run, REPO)
 
 
 def test_a_diverged_run_is_a_run(online, run):
@@ -171,7 +171,7 @@ def test_a_diverged_run_is_a_run(online, run):
     results = json.loads((run / "results.json").read_text())
     results["metrics"]["loss"] = float("nan")
     (run / "results.json").write_text(json.dumps(results))
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert "results.json" in online.files(REPO)
 
 
@@ -182,10 +182,10 @@ def test_half_a_run_is_not_pushed(online, run, name):
     """Catches: a repository with a model that nobody can load."""
     (run / name).unlink()
     with pytest.raises(ValueError, match=f"holds no whole run: {name} missing; finish it"):
-        to_hub.push_run(run, REPO)
+        push_run(run, REPO)
     assert online.requests == []
     with pytest.raises(ValueError, match="is no folder"):
-        to_hub.push_run(run / "nowhere", REPO)
+        push_run(run / "nowhere", REPO)
 
 
 def content(folder):
@@ -215,7 +215,7 @@ def test_a_refused_push_says_what_to_do_and_loses_nothing(online, run, monkeypat
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     before = content(run)
     with pytest.raises(OSError, match=REFUSALS[case]) as refused:
-        to_hub.push_run(run, repo)
+        push_run(run, repo)
     again = "YOUR_NAME/model" if case == "not mine" else repo
     assert f"the run is whole in {run}; push it with: python examples/push.py {run} --repo_id {again}" in str(
         refused.value
@@ -229,27 +229,27 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(online, run, where):
     """Catches: half a model that shows on the Hub, and a second push that does not complete the first."""
     online.fail_next(*where, times=100)
     with pytest.raises(OSError, match=r"cannot push to 'tester/path-star': .*examples/push\.py"):
-        to_hub.push_run(run, REPO)
+        push_run(run, REPO)
     assert set(online.files(REPO)) == {".gitattributes"}
     online.failures.clear()
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert set(online.files(REPO)) == ARRIVES
 
 
 def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
     """Catches: the adapter of an earlier push, which every loader prefers, in charge of a repository that shows a whole model."""
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     stays = {"notes.md", "mine.safetensors", "onnx/model.safetensors"}
     gone = {"adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors"}
     for name in gone | stays:
         HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     assert set(online.files(REPO)) == ARRIVES | stays
 
 
 def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):
     """Catches: a reversed model that a pipeline has cached, loaded offline as next-token in forward order in silence."""
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         hf_hub_download(REPO, file)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -276,7 +276,7 @@ def test_a_whole_download_says_what_is_missing(online, run, monkeypatch):
 
 def test_a_token_reaches_every_file(online, run, monkeypatch):
     """Catches: a private repository whose weights come with the token given, and whose other files are asked for without."""
-    to_hub.push_run(run, REPO, private=True)
+    push_run(run, REPO, private=True)
     monkeypatch.delenv("HF_TOKEN")
     assert nt_failures.load(REPO, token=TOKEN).described
 
@@ -367,7 +367,7 @@ def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):
     with pytest.raises(OSError, match=r"the run is whole in .*library; push it with: python examples/push\.py"):
         used.push_to_hub()
     online.failures.clear()
-    to_hub.push_run(tmp_path / "library", REPO)
+    push_run(tmp_path / "library", REPO)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "library")
     assert torch.equal(loaded.lm_head.weight, used.model.lm_head.weight)
     assert "model.safetensors" in online.files(REPO)
@@ -394,11 +394,11 @@ def test_optimizer_states_are_never_published(strategy, tmp_path):
 
 def test_what_was_pushed_comes_back(online, run):
     """Catches: weights, objective, task or revision that do not survive the Hub."""
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     first = next(reversed(online.repos[REPO].history))
     reversed_order = {"objective": {"objective": "next_token", "order": "reversed", "pad_token_id": 14}}
     (run / "nt_failures.json").write_text(json.dumps(reversed_order))
-    to_hub.push_run(run, REPO)
+    push_run(run, REPO)
     new, old = nt_failures.load(REPO), nt_failures.load(REPO, revision=first)
     assert (new.objective, new.task) == (NextToken(order="reversed", pad_token_id=14), None)
     assert (old.objective.order, old.task) == ("forward", PathStar(2, 4, 10))

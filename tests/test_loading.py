@@ -8,10 +8,10 @@ import torch
 
 import nt_failures
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.loading import load
+from nt_failures.hub.load import load
+from nt_failures.hub.run_files import RUN_FILE, save_run
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
-from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks import read_task
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer

@@ -13,7 +13,7 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from nt_failures import command_line, options
 from nt_failures.flops import StepFlops
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.models import mamba_scan
 from nt_failures.models.load import load_model
 from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan

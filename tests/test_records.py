@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from nt_failures import command_line, records
+from nt_failures import command_line
+from nt_failures.hub import run_files as records
 from nt_failures.training_arguments import ObjectiveTrainingArguments
 
 HEAD = ["--task", "path_star", "--degree", "3", "--path_length", "4", "--num_nodes", "17", "--objective", "hybrid"]

@@ -7,8 +7,9 @@ import datasets
 import pytest
 from test_output_dir import arguments
 
-from nt_failures import records, runs
+from nt_failures import runs
 from nt_failures.data.tokenizer import tokenize
+from nt_failures.hub.run_files import budget_of
 from nt_failures.objectives import NextToken
 from nt_failures.trainer import ObjectiveTrainer
 from nt_failures.training_arguments import ObjectiveTrainingArguments
@@ -118,7 +119,7 @@ def test_examples_are_the_rows_that_were_trained_on(flags, steps, tmp_path, tiny
 
     trainer = Counting(tiny_model("gpt2"), args, objective=NextToken(pad_token_id=14), train_dataset=rows)
     trainer.train()
-    assert records.budget_of(trainer).examples == sum(seen)
+    assert budget_of(trainer).examples == sum(seen)
 
 
 @pytest.mark.parametrize(("drop_last", "examples"), [(False, 60), (True, 30)])
@@ -133,4 +134,4 @@ def test_examples_of_several_processes(drop_last, examples):
     )
     state = SimpleNamespace(global_step=5, total_flos=0.0, best_model_checkpoint=None)
     trainer = SimpleNamespace(args=args, state=state, train_dataset=range(10))
-    assert records.budget_of(trainer).examples == examples
+    assert budget_of(trainer).examples == examples

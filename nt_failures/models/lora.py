@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
-from nt_failures import remote
+from nt_failures.hub import download
+from nt_failures.hub.integrity import read_object
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
-from nt_failures.whole import read_object
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -201,10 +201,10 @@ def files_of(name_or_path: str, revision: str | None = None, **options: Any) -> 
     folder = Path(name_or_path)
     if folder.is_dir():
         return (read_object(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS) if is_adapter(folder) else None
-    config = remote.file_of(name_or_path, ADAPTER_CONFIG, revision, **options)
+    config = download.file_of(name_or_path, ADAPTER_CONFIG, revision, **options)
     if config is None:
         return None
-    weights = remote.file_of(name_or_path, ADAPTER_WEIGHTS, revision, **options)
+    weights = download.file_of(name_or_path, ADAPTER_WEIGHTS, revision, **options)
     if weights is None:
         raise ValueError(f"{name_or_path} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; push the run again.")
     return read_object(config), weights

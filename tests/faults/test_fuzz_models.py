@@ -10,11 +10,11 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.loading import load
+from nt_failures.hub.load import load
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
 from nt_failures.objectives import FutureBag
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE
-from nt_failures.records import RUN_FILE
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 

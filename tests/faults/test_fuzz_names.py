@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nt_failures import output_dir, registry
 from nt_failures.command_line import parse
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, Objective, find_objective, read_objective

@@ -12,7 +12,7 @@ from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.diagnosis.figures import graph
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.rewards import reward_exact_path
-from nt_failures.loading import load
+from nt_failures.hub.load import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
 from nt_failures.tasks import find_task

@@ -15,13 +15,15 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import command_line, hub, sums
+from nt_failures import command_line
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.diagnosis import report
-from nt_failures.loading import load
+from nt_failures.hub import sums
+from nt_failures.hub.load import load
+from nt_failures.hub.push import push_run
+from nt_failures.hub.run_files import RUN_FILE, save_run
 from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken, find_objective, read_objective
-from nt_failures.records import RUN_FILE, save_run
 from nt_failures.tasks import find_task
 from nt_failures.tasks.path_star import PathStar
 
@@ -304,7 +306,7 @@ def test_a_failed_push_does_not_show_its_token(finished, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     with pytest.raises(OSError) as error:
-        hub.push_run(finished(), "someone/model", token=TOKEN)
+        push_run(finished(), "someone/model", token=TOKEN)
     causes = [error.value]
     while causes[-1].__cause__ or causes[-1].__context__:
         causes.append(causes[-1].__cause__ or causes[-1].__context__)

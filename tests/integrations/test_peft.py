@@ -14,8 +14,8 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from nt_failures.hub import push_run
-from nt_failures.loading import load
+from nt_failures.hub.load import load
+from nt_failures.hub.push import push_run
 from nt_failures.models import lora
 from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import auxiliary_modules

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import snippet
-from nt_failures.card import model_card
-from nt_failures.card_data import Run, base_model
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.loading import load
+from nt_failures.hub import usage as snippet
+from nt_failures.hub.card import model_card
+from nt_failures.hub.card_data import Run, base_model
+from nt_failures.hub.integrity import read_object
+from nt_failures.hub.load import load
+from nt_failures.hub.run_files import RESULTS_FILE, budget_of, changed_arguments, hardware, learning_curve, versions
 from nt_failures.models import lora
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.records import RESULTS_FILE, budget_of, changed_arguments, hardware, learning_curve, versions
 from nt_failures.tasks.base import Task
-from nt_failures.whole import read_object
 
 if TYPE_CHECKING:
     from nt_failures.trainer import ObjectiveTrainer

@@ -12,12 +12,13 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import registry, remote, sums, whole
+from nt_failures import registry
+from nt_failures.hub import download, integrity, sums
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import check_name, is_adapter
 from nt_failures.objectives import Objective, auxiliary_modules, read_objective
 from nt_failures.objectives.next_token import NextToken
-from nt_failures.records import RUN_FILE
 from nt_failures.tasks import Task, read_task
 
 LAYERS = "num_hidden_layers"
@@ -57,7 +58,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     _check_name(name_or_path)
     with _damage_named(name_or_path, "config.json"):
         _check_layers(Path(name_or_path))
-    hub = remote.options_of(kwargs)
+    hub = download.options_of(kwargs)
     described = _described(name_or_path, revision, hub)
     tokenizer = _tokenizer(name_or_path, revision, hub)
     with _damage_named(name_or_path, RUN_FILE):
@@ -93,7 +94,7 @@ def _check_name(name_or_path: str) -> None:
         return
     if not (folder / "config.json").exists() and not is_adapter(folder):
         raise ValueError(f"folder {name_or_path} holds no model: config.json is missing; give the folder of a run.")
-    whole.check_readable(folder)
+    integrity.check_readable(folder)
 
 
 def _tokenizer(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -131,7 +132,7 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
 def _model_or_adapter(
     name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
 ) -> PreTrainedModel:
-    adapter = lora.files_of(name_or_path, revision, **remote.options_of(options))
+    adapter = lora.files_of(name_or_path, revision, **download.options_of(options))
     if adapter is None:
         return _model(name_or_path, revision, options)
     saved, file = adapter
@@ -187,7 +188,7 @@ def _check_layers(folder: Path) -> None:
     if not folder.is_dir() or is_adapter(folder):  # an adapter's base model is looked at when it is loaded
         return
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), whole.tensors(folder)
+    layers, tensors = config.to_dict().get(config.attribute_map.get(LAYERS, LAYERS), 0), integrity.tensors(folder)
     if layers > tensors > 0:
         raise ValueError(
             f"{folder} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; save the "
@@ -198,7 +199,7 @@ def _check_layers(folder: Path) -> None:
 def _modules_file(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> Path:
     if Path(name_or_path).is_dir():
         return Path(name_or_path) / auxiliary_modules.MODULES_FILE
-    path = remote.file_of(name_or_path, auxiliary_modules.MODULES_FILE, revision, **hub)
+    path = download.file_of(name_or_path, auxiliary_modules.MODULES_FILE, revision, **hub)
     if path is None:
         raise ValueError(
             f"{name_or_path}: {auxiliary_modules.MODULES_FILE} is missing, the objective's modules were not pushed; push the run again."
@@ -212,7 +213,7 @@ def _described(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> 
         if not path.exists():
             return {}
     else:
-        path = remote.file_of(name_or_path, RUN_FILE, revision, **hub)
+        path = download.file_of(name_or_path, RUN_FILE, revision, **hub)
         if path is None:
             return {}
     try:

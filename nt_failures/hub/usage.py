@@ -5,8 +5,8 @@ import re
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase
 
-from nt_failures.card_data import Run
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.hub.card_data import Run
 from nt_failures.tasks.base import Task
 
 HERE = 'name = "."  # this folder'

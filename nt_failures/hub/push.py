@@ -22,10 +22,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from transformers.utils import PushInProgress
 
+from nt_failures.hub.integrity import check_whole
+from nt_failures.hub.run_card import CARD, card_of_folder, published_card, read_results
+from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.models import lora
-from nt_failures.records import RESULTS_FILE
-from nt_failures.run_card import CARD, card_of_folder, published_card, read_results
-from nt_failures.whole import check_whole
 
 if TYPE_CHECKING:
     from nt_failures.trainer import ObjectiveTrainer

@@ -17,8 +17,9 @@ import yaml
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
-from nt_failures import registry, sums
+from nt_failures import registry
 from nt_failures.diagnosis import Budget
+from nt_failures.hub import sums
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 

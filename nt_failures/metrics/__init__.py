@@ -1,1 +1,0 @@
-"""Metrics in the form of the `evaluate` library: one folder, one metric."""
