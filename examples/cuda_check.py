@@ -24,8 +24,8 @@ from transformers import PrinterCallback, set_seed
 from transformers.models.mamba import modeling_mamba
 
 import nt_failures as ntf
-from nt_failures import throughput
 from nt_failures.models import mamba_scan
+from nt_failures.training import throughput
 
 TASK = ntf.PathStar(degree=2, path_length=5, num_nodes=50)
 MODELS = ("gpt2-6x384", "gpt2-12x384", "gpt2-36x1280", "mamba-12x384")

@@ -28,17 +28,18 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import checkpoints, divergence, launch, output_dir, runs
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
+from nt_failures import output_dir, runs
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
 from nt_failures.diagnosis import report
-from nt_failures.draws import RepeatableCollate
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.stopping import StopOnSignal
+from nt_failures.training import checkpoint_files, divergence, launch
+from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
+from nt_failures.training.seeded_collator import RepeatableCollate
+from nt_failures.training.stopping import StopOnSignal
 
 
 def main(argv: list[str]) -> dict:
@@ -162,7 +163,7 @@ def finish(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, test: Datas
 def stopped(trainer: ntf.ObjectiveTrainer, number: int) -> NoReturn:
     """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
     if trainer.is_world_process_zero():
-        checkpoint = checkpoints.newest_whole(Path(trainer.args.output_dir))
+        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
         print(f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}", file=sys.stderr)
         alone = "it holds the model alone (--save_only_model), so training cannot go on from there"
         goes_on = "the same command with --resume goes on from there"

@@ -4,11 +4,11 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from nt_failures.models.families import from_folder
-from nt_failures.options import check_scan, option
 from nt_failures.tasks.base import Task, check_integers
+from nt_failures.training.options import check_scan, option
 
 if TYPE_CHECKING:  # imports torch
-    from nt_failures.training_arguments import RunArguments
+    from nt_failures.training.arguments import RunArguments
 
 DTYPES = ("float32", "bfloat16")
 

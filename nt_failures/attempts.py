@@ -17,8 +17,9 @@ from typing import Any
 import torch
 import yaml
 
-from nt_failures import divergence, results_file
+from nt_failures import results_file
 from nt_failures.data import child_processes
+from nt_failures.training import divergence
 
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""

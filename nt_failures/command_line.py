@@ -10,9 +10,9 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
-from nt_failures.limits import check_finite
-from nt_failures.options import RunOptions, TrainerOptions
 from nt_failures.tasks import find_task
+from nt_failures.training.limits import check_finite
+from nt_failures.training.options import RunOptions, TrainerOptions
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
@@ -39,7 +39,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
     if {"-h", "--help"} & set(argv):
         _Parser([*ours, TrainerOptions, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
-    from nt_failures.training_arguments import RunArguments  # imports torch, which takes longer than all of --help
+    from nt_failures.training.arguments import RunArguments  # imports torch, which takes longer than all of --help
 
     parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
     if "--help_all" in argv:

@@ -28,7 +28,7 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
         f"n = {counts} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the "
         "Wilson interval of the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which validation "
         "accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of the objective's own step, "
-        "counted (nt_failures/flops.py), without the optimizer's own. "
+        "counted (nt_failures/training/flops.py), without the optimizer's own. "
         f"`rate`: times the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}.",
     ]
     return "\n".join(lines) + "\n" + study.diverged_note(groups)

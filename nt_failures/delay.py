@@ -142,7 +142,7 @@ def cell_table(runs: Sequence[Run], baseline: str) -> str:
                      *("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)))  # fmt: skip
     note = (
         "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; >: the median run "
-        "was stopped there, unsolved. FLOPs are counted (nt_failures/flops.py): forward and backward, without the optimizer's own."
+        "was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and backward, without the optimizer's own."
     )
     return f"{_table(rows)}\n\n{note}"
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nt_failures import checkpoints, claims, resuming
+from nt_failures import claims, resuming
 from nt_failures.arguments import Arguments
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
+from nt_failures.training import checkpoint_files
 
 
 def check(args: Arguments) -> str | None:
@@ -52,7 +53,7 @@ def _checked(args: Arguments) -> str | None:
     if folder.exists() and any(path.name not in left for path in folder.iterdir()):
         if training.resume and (folder / ARGUMENTS_FILE).exists():
             resuming.check_same_run(args, folder)
-            newest = checkpoints.newest_whole(folder)
+            newest = checkpoint_files.newest_whole(folder)
             if newest is None and (folder / RESULTS_FILE).exists():
                 raise ValueError(
                     f"the run in {str(folder)!r} has ended and left no checkpoint to go on from; --overwrite_output_dir trains "
@@ -60,7 +61,7 @@ def _checked(args: Arguments) -> str | None:
                 )
             return None if newest is None else resuming.checkpoint_of(str(newest), folder, args)
         if not (training.overwrite_output_dir or training.resume):
-            more = "" if checkpoints.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
+            more = "" if checkpoint_files.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
             raise ValueError(
                 f"output_dir {str(folder)!r} is not empty; add {more}--overwrite_output_dir to replace it, or --output_dir with "
                 "another folder."

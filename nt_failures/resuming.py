@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nt_failures import checkpoints
 from nt_failures.arguments import Arguments
 from nt_failures.hub.integrity import read_object
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, write_json
+from nt_failures.training import checkpoint_files
 
 RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
 RESTORED += ("adam_epsilon",)
@@ -109,15 +109,15 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     """
     checkpoint = Path(str(asked))
     if str(asked).lower() in ("last", "true"):
-        checkpoint = checkpoints.newest_whole(folder)
+        checkpoint = checkpoint_files.newest_whole(folder)
         if checkpoint is None:
             raise ValueError(
                 f"output_dir {str(folder)!r} holds no whole checkpoint to resume; train with --save_strategy steps."
             )
-    state = checkpoint / checkpoints.STATE_FILE
+    state = checkpoint / checkpoint_files.STATE_FILE
     if not state.exists():
         raise ValueError(f"{str(checkpoint)!r} is no checkpoint of a Trainer ({state.name} is missing).")
-    damage = checkpoints.damage(checkpoint)
+    damage = checkpoint_files.damage(checkpoint)
     if damage is not None:
         raise ValueError(f"{str(checkpoint)!r} is half-written ({damage}); --resume takes the newest whole one.")
     step = json.loads(state.read_text(encoding="utf-8"))["global_step"]
@@ -153,6 +153,6 @@ def _tested_after(folder: Path, checkpoint: Path, step: int) -> bool:
     Nor does the test of an earlier run count, of which a checkpoint was gone on from.
     """
     path = folder / RESULTS_FILE
-    if not path.exists() or path.stat().st_mtime < checkpoints.written(checkpoint):
+    if not path.exists() or path.stat().st_mtime < checkpoint_files.written(checkpoint):
         return False
     return json.loads(path.read_text(encoding="utf-8"))["steps"] >= step

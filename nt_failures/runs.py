@@ -25,7 +25,7 @@ from nt_failures.hub.run_files import (
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.tasks.base import Task
-from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training.trainer import ObjectiveTrainer
 
 DIAGNOSIS_ROWS = 2000
 """Instances of each split that a run's diagnosis looks at."""

@@ -11,13 +11,13 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
-from nt_failures import divergence
 from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.models.load import load_model
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training import divergence
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(2, 3, 10)
 STEPS, ROWS = 3, 8

@@ -10,8 +10,8 @@ from nt_failures.hub.load import load
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import OBJECTIVES, find_objective
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 CAN = {

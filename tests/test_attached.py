@@ -14,9 +14,9 @@ from nt_failures.objectives import (
     TokenOrder,
     auxiliary_modules,
 )
-from nt_failures.optimizers import matrix_parameters
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.optimizers import matrix_parameters
+from nt_failures.training.trainer import ObjectiveTrainer
 
 KINDS = {
     "multi_token_heads": lambda: MultiTokenHeads(heads=2, pad_token_id=14),

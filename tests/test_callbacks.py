@@ -10,13 +10,13 @@ from planted import columns_of
 from transformers import ProgressCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 
-from nt_failures import callbacks
-from nt_failures.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training import callbacks
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(2, 4, 10)
 COLUMNS = columns_of(

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from nt_failures.objectives import MultiTokenHeads
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.models.load import load_model
 from nt_failures.objectives import BeliefState, MaskedTeacher, MultiTokenHeads, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(2, 3, 10)
 OBJECTIVES = {

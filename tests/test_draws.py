@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from nt_failures.draws import RepeatableCollate
 from nt_failures.objectives import MaskedTeacher, NextToken
+from nt_failures.training.seeded_collator import RepeatableCollate
 
 OBJECTIVE = MaskedTeacher(dummy_token_id=13, pad_token_id=14)
 

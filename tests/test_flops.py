@@ -10,10 +10,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures.flops import StepFlops
 from nt_failures.objectives import MultiTokenHeads, NextToken
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.flops import StepFlops
+from nt_failures.training.trainer import ObjectiveTrainer
 
 ROWS, COLUMNS, ANSWER, WIDTH, VOCABULARY = 8, 17, 3, 16, 15
 """The last of 18 columns predicts nothing, and only those before the answer's three tokens are unembedded."""

@@ -16,8 +16,8 @@ from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.hub.usage import HERE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 pytestmark = pytest.mark.hub
 

@@ -11,7 +11,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from nt_failures import launch
+from nt_failures.training import launch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CONFIGS = sorted((EXAMPLES / "accelerate_configs").glob("*.yaml"))

@@ -14,8 +14,8 @@ from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
 from nt_failures.tasks import read_task
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(3, 4, 17)
 OPTIONS = {"next_token": {"positions": (2, 3)}, "hybrid": {"share": 0.25}, "masked_teacher": {"rate": 0.3}}

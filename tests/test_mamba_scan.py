@@ -11,14 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import command_line, options
-from nt_failures.flops import StepFlops
+from nt_failures import command_line
 from nt_failures.hub.load import load
 from nt_failures.models import mamba_scan
 from nt_failures.models.load import load_model
 from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan
 from nt_failures.models.selective_scan import selective_scan
 from nt_failures.objectives import auxiliary_modules
+from nt_failures.training.flops import StepFlops
+from nt_failures.training.options import SCANS
 
 ROWS = 4
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -247,7 +248,7 @@ def test_choices(tiny_model):
     assert command_line.parse(["--mamba_scan", "torch"]).model.mamba_scan == "torch"
 
 
-@pytest.mark.parametrize("scan", options.SCANS)
+@pytest.mark.parametrize("scan", SCANS)
 def test_loading(tokenizer, tmp_path, scan):
     """Catches: a choice that does not reach a model made here or loaded again."""
     model = load_model("mamba-1x8", tokenizer, 24, scan=scan)

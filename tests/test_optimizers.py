@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from nt_failures import optimizers
 from nt_failures.objectives import NextToken
-from nt_failures.optimizers import MuonAdamW, StackedMuon, matrix_parameters
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training import optimizers
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.optimizers import MuonAdamW, StackedMuon, matrix_parameters
+from nt_failures.training.trainer import ObjectiveTrainer
 
 MATRICES = {
     "gpt2": {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"},
@@ -165,7 +165,7 @@ def test_a_schedule_scales_both(tiny_model, tmp_path, tokenized, monkeypatch):
             rates.extend(group["lr"] for group in self.param_groups)
             return super().step(closure)
 
-    monkeypatch.setattr("nt_failures.trainer.MuonAdamW", Watched)
+    monkeypatch.setattr("nt_failures.training.trainer.MuonAdamW", Watched)
     trainer.train()
     assert rates == pytest.approx([rate * share for share in (1, 0.75, 0.5, 0.25) for rate in (0.1, 0.1, 0.4)])
     groups = trainer.optimizer.param_groups

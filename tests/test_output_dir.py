@@ -5,10 +5,11 @@ import os
 
 import pytest
 
-from nt_failures import checkpoints, output_dir
+from nt_failures import output_dir
 from nt_failures.claims import LOCK_FILE
 from nt_failures.command_line import parse
-from nt_failures.training_arguments import RunArguments
+from nt_failures.training import checkpoint_files
+from nt_failures.training.arguments import RunArguments
 
 TINY = ["--degree", "2", "--path_length", "3", "--num_nodes", "10", "--model", "gpt2-1x16", "--use_cpu", "true"]
 
@@ -39,7 +40,7 @@ def earlier(tmp_path):
         checkpoint.mkdir(parents=True)
         (checkpoint / "model").write_text("weights", encoding="utf-8")
         (checkpoint / "trainer_state.json").write_text(f'{{"global_step": {step}}}', encoding="utf-8")
-        checkpoints.seal(checkpoint)
+        checkpoint_files.seal(checkpoint)
     (folder / "results.json").write_text('{"steps": 10}', encoding="utf-8")
     (folder / "arguments.json").write_text(
         json.dumps(arguments(folder, "--max_steps", "10").to_dict()), encoding="utf-8"

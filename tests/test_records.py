@@ -7,7 +7,7 @@ import pytest
 
 from nt_failures import command_line
 from nt_failures.hub import run_files as records
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 HEAD = ["--task", "path_star", "--degree", "3", "--path_length", "4", "--num_nodes", "17", "--objective", "hybrid"]
 FLAGS = [*HEAD, "--objective_options", '{"share": 0.25}', "--learning_rate", "0.01", "--max_steps", "7", "--seed", "3"]

@@ -11,8 +11,8 @@ from nt_failures import runs
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.hub.run_files import budget_of
 from nt_failures.objectives import NextToken
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import nt_failures as ntf
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, find_objective
-from nt_failures.seeds import Stack, train_together
-from nt_failures.seeds.optimizers import MuonOfStacks
+from nt_failures.training.many_seeds import Stack, train_together
+from nt_failures.training.many_seeds.optimizers import MuonOfStacks
 
 SEEDS = (0, 1, 2)
 

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from nt_failures import checkpoints, divergence
-from nt_failures.callbacks import StopWhenSolved
-from nt_failures.divergence import LossWatch
 from nt_failures.objectives import NextToken
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.callbacks import StopWhenSolved
+from nt_failures.training.divergence import LossWatch
+from nt_failures.training.trainer import ObjectiveTrainer
 
 
 class Poison(TrainerCallback):
@@ -63,7 +63,7 @@ def trainer(tmp_path, tiny_model, tokenized, tokenizer):
 
 
 def steps(trainer):
-    return [path.name for path in checkpoints.in_order(Path(trainer.args.output_dir))]
+    return [path.name for path in checkpoint_files.in_order(Path(trainer.args.output_dir))]
 
 
 def test_a_nan_loss_stops_the_run(trainer):
@@ -145,22 +145,22 @@ def test_rotation_counts_whole_checkpoints_alone(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "model").write_text("weights", encoding="utf-8")
         if step < 8:
-            checkpoints.seal(tmp_path / f"checkpoint-{step}")
-    checkpoints.rotate(tmp_path, None, None)
-    assert len(checkpoints.in_order(tmp_path)) == 5
-    checkpoints.rotate(tmp_path, 2, None)
-    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
-    checkpoints.rotate(tmp_path, 1, str(tmp_path / "checkpoint-4"))
-    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
-    checkpoints.rotate(tmp_path, 1, None)
-    assert [path.name for path in checkpoints.in_order(tmp_path)] == ["checkpoint-6"]
+            checkpoint_files.seal(tmp_path / f"checkpoint-{step}")
+    checkpoint_files.rotate(tmp_path, None, None)
+    assert len(checkpoint_files.in_order(tmp_path)) == 5
+    checkpoint_files.rotate(tmp_path, 2, None)
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoint_files.rotate(tmp_path, 1, str(tmp_path / "checkpoint-4"))
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoint_files.rotate(tmp_path, 1, None)
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-6"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', "{"])
 def test_a_damaged_manifest_is_damage(tmp_path, text):
     """Catches: a crash, or a checkpoint that counts as whole, for a manifest that is cut or not ours."""
     (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
-    assert checkpoints.damage(tmp_path) == "manifest.json cannot be read"
+    assert checkpoint_files.damage(tmp_path) == "manifest.json cannot be read"
 
 
 def test_true_resumes_the_newest_whole_one(trainer):
@@ -169,10 +169,10 @@ def test_true_resumes_the_newest_whole_one(trainer):
     run = trainer(max_steps=10)
     folder = Path(run.args.output_dir)
     (folder / "checkpoint-8" / "optimizer.pt").unlink()
-    assert checkpoints.newest_whole(folder) == folder / "checkpoint-6"
+    assert checkpoint_files.newest_whole(folder) == folder / "checkpoint-6"
     run.train(True)
     assert steps(run) == [f"checkpoint-{step}" for step in (2, 4, 6, 8, 10)]
-    assert checkpoints.damage(folder / "checkpoint-8") is None
+    assert checkpoint_files.damage(folder / "checkpoint-8") is None
     again = trainer(max_steps=10)
     assert again.train(True).global_step == 10  # nothing left to train
     assert torch.equal(again.model.transformer.wte.weight, run.model.transformer.wte.weight)
@@ -208,7 +208,7 @@ def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
     back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
     back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
     assert steps(back) == ["checkpoint-5", "checkpoint-8"]
-    assert checkpoints.newest_whole(tmp_path / "run").name == "checkpoint-5"
+    assert checkpoint_files.newest_whole(tmp_path / "run").name == "checkpoint-5"
     again = trainer(save_total_limit=2)
     again.train(resume_from_checkpoint=True)
     assert again.resumed_at == 5

@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback
 
-from nt_failures import throughput
 from nt_failures.objectives import NextToken
-from nt_failures.throughput import Clock, Throughput
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training import throughput
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.throughput import Clock, Throughput
+from nt_failures.training.trainer import ObjectiveTrainer
 
 FOUND = Throughput(100, 20.0, 1e6, 98.95e12, 989.5e12, "NVIDIA H200", 1, "bf16", "sdpa", True)
 
@@ -126,7 +126,7 @@ class Moves(TrainerCallback):
 def test_a_training_measures_itself(tiny_model, tokenized, tmp_path, monkeypatch):
     """Catches: evaluations in the time, accumulated batches forgotten, FLOPs of another run."""
     time = Time()
-    monkeypatch.setattr("nt_failures.measured.Clock", functools.partial(Clock, time))
+    monkeypatch.setattr("nt_failures.training.measured.Clock", functools.partial(Clock, time))
     args = ObjectiveTrainingArguments(
         output_dir=str(tmp_path),
         use_cpu=True,

@@ -8,8 +8,8 @@ import torch
 from nt_failures.data import token_dataset
 from nt_failures.data.batches import layout
 from nt_failures.data.token_dataset import TokenDataset
-from nt_failures.draws import RepeatableCollate
 from nt_failures.objectives import Hybrid, NextToken
+from nt_failures.training.seeded_collator import RepeatableCollate
 
 
 @pytest.fixture(params=["even", "ragged"])

@@ -20,8 +20,8 @@ from nt_failures.evaluation.prediction import each_pass_once, objective_metrics
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 PAD, DUMMY = 14, 13
 TOKENS = {"dummy_token_id": DUMMY, "pad_token_id": PAD}
@@ -434,7 +434,7 @@ def test_evaluation_runs_each_pass_once(tiny_model, tokenized, tokenizer, task, 
         assert len(passes) == most
         handle.remove()
         with monkeypatch.context() as patch:
-            patch.setattr("nt_failures.trainer.each_pass_once", lambda model: contextlib.nullcontext())
+            patch.setattr("nt_failures.training.trainer.each_pass_once", lambda model: contextlib.nullcontext())
             twice = trainer.evaluate()
         assert {k: v for k, v in metrics.items() if k in SHARES} == {k: v for k, v in twice.items() if k in SHARES}
         assert "forward" not in vars(model)

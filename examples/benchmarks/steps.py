@@ -16,8 +16,8 @@ import nt_failures as ntf
 from benchmarks.measure import CPU, Line, Measured, interleaved, reported
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import _FEATURES, encode_rows
-from nt_failures.flops import StepFlops
-from nt_failures.seeds import train_together
+from nt_failures.training.flops import StepFlops
+from nt_failures.training.many_seeds import train_together
 
 
 @functools.cache

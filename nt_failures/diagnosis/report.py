@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nt_failures import throughput
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
+from nt_failures.training import throughput
 
 
 def markdown(text: object) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard
 
-from nt_failures import registry, throughput
+from nt_failures import registry
 from nt_failures.diagnosis import report
 from nt_failures.hub.card_data import NO_SCORE, Run, metadata
 from nt_failures.hub.run_files import recipe_text
 from nt_failures.hub.usage import other_ways, snippet
 from nt_failures.tasks.base import Task
+from nt_failures.training import throughput
 
 PAPER = "[The Pitfalls of Next-Token Prediction](https://arxiv.org/abs/2403.06963) (Bachmann and Nagarajan, 2024)"
 CURVE_ROWS = 12

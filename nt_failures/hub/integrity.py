@@ -7,9 +7,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
-from nt_failures.limits import not_finite
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE
+from nt_failures.training.limits import not_finite
 
 INDEX = "model.safetensors.index.json"
 NEEDED = ("tokenizer.json", "tokenizer_config.json", RUN_FILE)

@@ -28,7 +28,7 @@ from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.models import lora
 
 if TYPE_CHECKING:
-    from nt_failures.trainer import ObjectiveTrainer
+    from nt_failures.training.trainer import ObjectiveTrainer
 
 logger = logging.getLogger(__name__)
 

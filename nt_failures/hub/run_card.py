@@ -23,7 +23,7 @@ from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
 if TYPE_CHECKING:
-    from nt_failures.trainer import ObjectiveTrainer
+    from nt_failures.training.trainer import ObjectiveTrainer
 
 FIGURES = ("forced_vs_free.png", "graph.png", "learning.png")
 CARD = "README.md"

@@ -15,7 +15,7 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.utils.import_utils import is_causal_conv1d_available, is_mamba_ssm_available
 
 from nt_failures.models.selective_scan import selective_scan
-from nt_failures.options import check_scan
+from nt_failures.training.options import check_scan
 
 
 class TorchScanMixer(MambaMixer):

@@ -17,7 +17,8 @@ import datasets
 import torch
 from transformers import PreTrainedModel, TrainerState
 
-from nt_failures import checkpoints, steady
+from nt_failures.training import checkpoint_files
+from nt_failures.training.checkpointing import SteadyTrainer
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 MID_SAVE = ("weights", "optimizer.pt", "scheduler.pt", "rng_state", "state", "manifest")
@@ -91,7 +92,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
 
 def _install(fault: Fault | None, steps: Path) -> None:
     """Note every step, and plant the fault."""
-    training_step, file = steady.SteadyTrainer.training_step, steps.open("w", encoding="utf-8")
+    training_step, file = SteadyTrainer.training_step, steps.open("w", encoding="utf-8")
     seen = set()
 
     def noted(self, *args, **kwargs):
@@ -105,7 +106,7 @@ def _install(fault: Fault | None, steps: Path) -> None:
             _strike(fault)
         return loss
 
-    steady.SteadyTrainer.training_step = noted
+    SteadyTrainer.training_step = noted
     if fault is not None and fault.spot != "step":
         _cut(fault)
 
@@ -124,7 +125,7 @@ def _cut(fault: Fault) -> None:
         _strike(fault)
 
     save, weights, state = torch.save, PreTrainedModel.save_pretrained, TrainerState.save_to_json
-    seal, rotate = checkpoints.seal, checkpoints.rotate
+    seal, rotate = checkpoint_files.seal, checkpoint_files.rotate
 
     def saved(value, path, *args, **kwargs):
         save(value, path, *args, **kwargs)
@@ -148,11 +149,11 @@ def _cut(fault: Fault) -> None:
             die(path / "manifest.part")
 
     def rotated(path, limit, best):
-        if (checkpoints.in_order(path)[-1].name, fault.spot) == (folder, "rotation"):
+        if (checkpoint_files.in_order(path)[-1].name, fault.spot) == (folder, "rotation"):
             shutil.rmtree = lambda path, **kwargs: (next(path.iterdir()).unlink(), _strike(fault))
         rotate(path, limit, best)
         if fault.spot == "rotation" and path.joinpath(folder).exists():
             _strike(fault)
 
     torch.save, PreTrainedModel.save_pretrained, TrainerState.save_to_json = saved, weighed, stated
-    checkpoints.seal, checkpoints.rotate = sealed, rotated
+    checkpoint_files.seal, checkpoint_files.rotate = sealed, rotated

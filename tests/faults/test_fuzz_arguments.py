@@ -8,8 +8,8 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
 from nt_failures.command_line import parse, read_recipe
-from nt_failures.limits import LIMITS, check_numbers, not_finite
-from nt_failures.training_arguments import RunArguments
+from nt_failures.training.arguments import RunArguments
+from nt_failures.training.limits import LIMITS, check_numbers, not_finite
 
 ARGS = RunArguments("outputs/none", use_cpu=True)
 

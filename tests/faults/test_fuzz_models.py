@@ -16,7 +16,7 @@ from nt_failures.models.load import load_model
 from nt_failures.objectives import FutureBag
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer, ObjectiveTrainingArguments
 
 FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
 FILES += ["model.safetensors", MODULES_FILE, RUN_FILE, "results.json"]

@@ -11,8 +11,8 @@ from nt_failures.data.builder import PathStarBuilder, to_table
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.base import BLOCK_ROWS
-from nt_failures.trainer import ObjectiveTrainer
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import drill
 import pytest
 from drill import Fault
 
-from nt_failures import checkpoints
+from nt_failures.training import checkpoint_files
 
 STEPS, EVERY = 12, 2
 TINY = (
@@ -54,7 +54,7 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path):
         assert (passed is None) or f"{passed} is half-written" in ended.text
         if fault is None:
             break
-        newest = checkpoints.newest_whole(folder)
+        newest = checkpoint_files.newest_whole(folder)
         at = 0 if newest is None else int(newest.name.removeprefix("checkpoint-"))
         assert at == (fault.step if fault.spot == "rotation" else (fault.step - 1) // EVERY * EVERY)
         passed = folder / f"checkpoint-{fault.step}" if fault.spot in drill.MID_SAVE else None

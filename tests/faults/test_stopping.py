@@ -7,8 +7,8 @@ import drill
 import pytest
 from drill import Fault
 
-from nt_failures import checkpoints
 from nt_failures.data import child_processes
+from nt_failures.training import checkpoint_files
 
 FLAGS = (
     "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
@@ -70,10 +70,10 @@ def test_a_second_signal_stops_at_once(whole, tmp_path):
     ended = drill.run(FLAGS, folder, whole[0], Fault(3, signals=(signal.SIGINT, signal.SIGINT)))
     assert ended.code == 130
     assert "Traceback" not in ended.text
-    assert checkpoints.in_order(folder) == []
+    assert checkpoint_files.in_order(folder) == []
     ended = drill.run(FLAGS + "--resume", folder, whole[0], Fault(3, signals=(signal.SIGTERM, signal.SIGTERM)))
     assert ended.code == -signal.SIGTERM
-    assert checkpoints.in_order(folder) == []
+    assert checkpoint_files.in_order(folder) == []
 
 
 def two(flags, folder, cache, fault=None):
@@ -97,7 +97,7 @@ def test_processes_stop_together(whole, tmp_path):
     assert [(ended.code, ended.steps) for ended in stopped] == [(143, [1, 2, 3])] * 2, stopped
     assert "checkpoint saved in" in stopped[0].text
     assert "checkpoint saved in" not in stopped[1].text
-    assert checkpoints.damage(folder / "checkpoint-3") is None
+    assert checkpoint_files.damage(folder / "checkpoint-3") is None
     resumed = two(flags + "--resume", folder, cache)
     assert [(ended.code, ended.steps) for ended in resumed] == [(0, [4, 5, 6, 7, 8])] * 2, resumed
     assert (folder / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()

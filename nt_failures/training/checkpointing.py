@@ -11,8 +11,8 @@ import torch
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from nt_failures import checkpoints, divergence
-from nt_failures.callbacks import StopWhenSolved
+from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training.callbacks import StopWhenSolved
 
 
 class SteadyTrainer(Trainer):
@@ -43,12 +43,12 @@ class SteadyTrainer(Trainer):
         """
         self._sealed = None
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = checkpoints.newest_whole(Path(self.args.output_dir))
+            resume_from_checkpoint = checkpoint_files.newest_whole(Path(self.args.output_dir))
             if resume_from_checkpoint is None:
                 raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
         if resume_from_checkpoint:
             folder = Path(resume_from_checkpoint)
-            state = TrainerState.load_from_json(str(folder / checkpoints.STATE_FILE))
+            state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
             self.resumed_at = state.global_step
             if self._is_finished(state):
                 return self._load_finished(folder, state)
@@ -111,7 +111,7 @@ class SteadyTrainer(Trainer):
             what, bad = "a weight", (self.state.global_step, self._get_learning_rate())
         if bad is not None:
             raise divergence.diverged(
-                what, *bad, self.args, checkpoints.newest_whole(Path(self.args.output_dir), warn=False)
+                what, *bad, self.args, checkpoint_files.newest_whole(Path(self.args.output_dir), warn=False)
             )
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -121,11 +121,11 @@ class SteadyTrainer(Trainer):
         if folder == self._sealed:  # the end of an epoch on the step of a save: the same weights
             return
         if self.args.should_save:
-            checkpoints.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
+            checkpoint_files.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
         self.accelerator.wait_for_everyone()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            checkpoints.seal(folder)
-            checkpoints.rotate(run, self._save_total_limit, self.state.best_model_checkpoint)
+            checkpoint_files.seal(folder)
+            checkpoint_files.rotate(run, self._save_total_limit, self.state.best_model_checkpoint)
         self._sealed = folder

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
-from nt_failures.optimizers import MuonAdamW, StackedMuon
+from nt_failures.training.optimizers import MuonAdamW, StackedMuon
 
 
 def of_stack(

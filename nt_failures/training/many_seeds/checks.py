@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from transformers import TrainingArguments
 
-from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training.trainer import ObjectiveTrainer
 
 PER_SEED = frozenset({"seed", "output_dir", "run_name", "logging_dir", "accelerator_config"})
 KNOWN = frozenset(

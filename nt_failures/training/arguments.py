@@ -8,9 +8,9 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures import launch
-from nt_failures.limits import check_finite, check_numbers
-from nt_failures.options import RunOptions, TrainerOptions
+from nt_failures.training import launch
+from nt_failures.training.limits import check_finite, check_numbers
+from nt_failures.training.options import RunOptions, TrainerOptions
 
 OPTIMIZERS = ("adamw", "muon")
 

@@ -11,12 +11,12 @@ from transformers.trainer_utils import HubStrategy
 from nt_failures.hub.push import create_repo_of, explained, push_checkpoint, push_trainer
 from nt_failures.hub.run_card import card_of_trainer
 from nt_failures.hub.run_files import save_run
-from nt_failures.measured import MeasuredTrainer
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
+from nt_failures.training.measured import MeasuredTrainer
 
 
 class SavingTrainer(MeasuredTrainer):

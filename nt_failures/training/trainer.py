@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput
 
 from nt_failures.data.token_dataset import TokenDataset
-from nt_failures.draws import RepeatableCollate
 from nt_failures.evaluation.prediction import (
     collate_answers,
     each_pass_once,
@@ -25,10 +24,11 @@ from nt_failures.evaluation.prediction import (
 from nt_failures.models.capabilities import check_needs
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
-from nt_failures.optimizers import MuonAdamW
-from nt_failures.saving import SavingTrainer
 from nt_failures.tasks.base import Task
-from nt_failures.training_arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.optimizers import MuonAdamW
+from nt_failures.training.publishing import SavingTrainer
+from nt_failures.training.seeded_collator import RepeatableCollate
 
 
 class ObjectiveTrainer(SavingTrainer):

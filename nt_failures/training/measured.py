@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from transformers.trainer_utils import TrainOutput
 
-from nt_failures.flops import StepFlops
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.steady import SteadyTrainer
-from nt_failures.throughput import Clock, Throughput
+from nt_failures.training.checkpointing import SteadyTrainer
+from nt_failures.training.flops import StepFlops
+from nt_failures.training.throughput import Clock, Throughput
 
 
 class MeasuredTrainer(SteadyTrainer):

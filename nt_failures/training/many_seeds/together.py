@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from nt_failures import divergence
-from nt_failures.flops import StepFlops
-from nt_failures.seeds import optimizers
-from nt_failures.seeds.checks import check_together
-from nt_failures.seeds.stack import Batch, Stack
-from nt_failures.seeds.sums import Sums
-from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training import divergence
+from nt_failures.training.flops import StepFlops
+from nt_failures.training.many_seeds import optimizers
+from nt_failures.training.many_seeds.checks import check_together
+from nt_failures.training.many_seeds.stack import Batch, Stack
+from nt_failures.training.many_seeds.sums import Sums
+from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointError | None]:

@@ -2,9 +2,9 @@
 
 import torch
 
-from nt_failures import divergence
 from nt_failures.objectives.base import Loss
-from nt_failures.trainer import ObjectiveTrainer
+from nt_failures.training import divergence
+from nt_failures.training.trainer import ObjectiveTrainer
 
 
 class Sums:

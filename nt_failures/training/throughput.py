@@ -32,7 +32,7 @@ part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
 class Throughput:
     """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
 
-    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of nt_failures/flops.py.
+    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of nt_failures/training/flops.py.
     """
 
     steps: int
