@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nt_failures import command_line
+from nt_failures.experiments import command_line
 from nt_failures.hub import run_files as records
 
 RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"

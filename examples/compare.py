@@ -20,10 +20,13 @@ import reproduce
 import torch
 import yaml
 
-from nt_failures import command_line, comparison, grid, jobs, results_file, study
-from nt_failures.attempts import Attempts, Job
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import judged
+from nt_failures.experiments import command_line
+from nt_failures.experiments.study import comparison, grid, results_file
+from nt_failures.experiments.study.runner import run_missing, run_script
+from nt_failures.experiments.study.summary import missing_note, steps_to_solve, summarise
+from nt_failures.experiments.study.worker import Attempts, Job
 
 OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -48,7 +51,7 @@ def main(argv: list[str]) -> None:
                     check_watched(recipe, args.extra)
                 attempts = Attempts(reproduce.SCRIPTS, folder)
                 tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
-                jobs.run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
+                run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
             chosen = choose(recipes, folder / "tuning.jsonl", args)
             wanted = [
                 Job(recipe, seed, flags(recipe, rate, args))
@@ -56,7 +59,7 @@ def main(argv: list[str]) -> None:
                 for recipe, rate in chosen.items()
             ]
             if not args.only_report:
-                jobs.run_missing(wanted, folder / "results.jsonl", attempts, args.jobs)
+                run_missing(wanted, folder / "results.jsonl", attempts, args.jobs)
             report(folder, chosen, wanted, args.title or args.recipe.stem)
     except filelock.Timeout:
         raise ValueError(f"another process is working on {folder}; wait, or give another --output_dir.") from None
@@ -142,7 +145,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
 def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
     ended = [run for run in runs if "diverged" not in run]
-    steps = [study.steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
+    steps = [steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
     solved = [step for step in steps if step is not None]
     last = [judged(run["learning_curve"][-1], run["trained_positions"]) for run in ended]
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
@@ -159,12 +162,12 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     if not here:
         raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
-    groups = [{**group, "rate": rates[group["name"]]} for group in study.summarise(here, forms, diverged)]
-    table = comparison.table(groups) + study.missing_note(forms, groups)
+    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(here, forms, diverged)]
+    table = comparison.table(groups) + missing_note(forms, groups)
     (folder / "comparison.md").write_text(table, encoding="utf-8")
     figures.save(figures.time_to_solve(groups, title), folder / "comparison.png")
     print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")
 
 
 if __name__ == "__main__":
-    jobs.run_script(main)
+    run_script(main)

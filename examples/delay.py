@@ -16,9 +16,10 @@ import filelock
 import reproduce
 import torch
 
-from nt_failures import delay, grid, jobs, results_file
-from nt_failures.attempts import Attempts, Job
 from nt_failures.diagnosis import figures
+from nt_failures.experiments.study import delay, grid, results_file
+from nt_failures.experiments.study.runner import run_missing, run_script
+from nt_failures.experiments.study.worker import Attempts, Job
 
 RECIPES = Path(__file__).parent / "recipes" / "delay"
 AXES = {
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
             if not args.only_report:
                 wanted = jobs_of(cells, axes, args)
                 reproduce.check_flags(sorted({job.recipe for job in wanted}), args.extra)
-                jobs.run_missing(wanted, results, Attempts(reproduce.SCRIPTS, args.output_dir), args.jobs)
+                run_missing(wanted, results, Attempts(reproduce.SCRIPTS, args.output_dir), args.jobs)
             report(args, cells, next(iter(axes["objectives"])))
     except filelock.Timeout:
         raise ValueError(f"another process is working on {args.output_dir}; wait, or give another folder.") from None
@@ -112,4 +113,4 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
 
 
 if __name__ == "__main__":
-    jobs.run_script(main)
+    run_script(main)

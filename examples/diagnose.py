@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 import nt_failures as ntf
-from nt_failures import registry, runs
+from nt_failures import registry
 from nt_failures.diagnosis import Budget, diagnose, report
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.experiments.results import RESULTS_FILE, first_rows, write_json
 from nt_failures.hub import download
 from nt_failures.hub.load import Loaded
 from nt_failures.hub.run_files import seen_all
@@ -47,16 +48,16 @@ def main(argv: list[str]) -> dict:
     check_tokenizer(loaded, task)
     data = earlier.get("arguments", {}).get("data", {})
     stream = (data.get("dataset_seed", 0), data.get("overlap", "forbid"))
-    held_out, train = runs.first_rows(task, "test", args.num_test, *stream), None
+    held_out, train = first_rows(task, "test", args.num_test, *stream), None
     drop_last = earlier.get("arguments", {}).get("training", {}).get("dataloader_drop_last", False)
     if loaded.task == task and earlier and seen_all(earlier["examples"], data["num_train"], drop_last):
-        train = runs.first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
+        train = first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
     found = diagnose(predictor, task, held_out, train, curve, budget)
 
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / REPORT_FILE, found)
+    write_json(folder / REPORT_FILE, found)
     decision, example = found["decision_token"]["position"], report.example_of(predictor, task, held_out)
     report.draw(folder, found["forced_vs_free"], decision, task.chance, example)
     if found["learning_order"]:
@@ -124,9 +125,9 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
 def results_path(model: str) -> Path | None:
     """results.json of a run of ours, in its folder or on the Hub; None for any other model."""
     if Path(model).is_dir():
-        path = Path(model) / runs.RESULTS_FILE
+        path = Path(model) / RESULTS_FILE
         return path if path.is_file() else None
-    return download.file_of(model, runs.RESULTS_FILE)
+    return download.file_of(model, RESULTS_FILE)
 
 
 def read_results(path: Path | None) -> dict:

@@ -16,9 +16,12 @@ from pathlib import Path
 import filelock
 import torch
 
-from nt_failures import command_line, jobs, results_file, study
-from nt_failures.attempts import Attempts, Job
 from nt_failures.diagnosis import figures
+from nt_failures.experiments import command_line
+from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.runner import run_missing, run_script
+from nt_failures.experiments.study.summary import earlier_note, markdown_table, missing_note, summarise
+from nt_failures.experiments.study.worker import Attempts, Job
 from nt_failures.objectives import find_objective
 
 SCRIPTS = Path(__file__).parent
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> None:
             check_flags(recipes, args.extra)
             if not args.only_report:
                 attempts = Attempts(SCRIPTS, folder, args.keep_models)
-                jobs.run_missing(wanted, results, attempts, args.jobs, args.together)
+                run_missing(wanted, results, attempts, args.jobs, args.together)
             forms = {job.recipe.stem: job.fingerprint for job in wanted}
             report(results, folder, args.title or args.recipes.stem, forms)
     except filelock.Timeout:
@@ -109,16 +112,16 @@ def import_named(recipes: list[Path], extra: list[str]) -> None:
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
     """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
     records, diverged = results_file.read_results(results), results_file.read_diverged(results)
-    groups = study.summarise(records, forms, diverged)
+    groups = summarise(records, forms, diverged)
     if not groups and diverged:
         raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
     if not groups:
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    table = study.markdown_table(groups) + study.missing_note(forms, groups) + study.earlier_note(groups)
+    table = markdown_table(groups) + missing_note(forms, groups) + earlier_note(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
     figures.save(figures.side_by_side(groups, title), folder / "figure.png")
     print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")
 
 
 if __name__ == "__main__":
-    jobs.run_script(main)
+    run_script(main)

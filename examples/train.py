@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from nt_failures import arguments, command_line
+from nt_failures.experiments import arguments, command_line
 from nt_failures.objectives import find_objective
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
@@ -28,10 +28,11 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import output_dir, runs
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
 from nt_failures.diagnosis import report
+from nt_failures.experiments import output_dir
+from nt_failures.experiments import results as runs
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model, load_tokenizer, set_answer_length

@@ -19,10 +19,11 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 import nt_failures as ntf
-from nt_failures import arguments, command_line, output_dir, runs
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
 from nt_failures.data.token_dataset import TokenDataset
+from nt_failures.experiments import arguments, command_line, output_dir
+from nt_failures.experiments import results as runs
 from nt_failures.training import divergence
 from nt_failures.training.many_seeds import train_together
 from nt_failures.training.many_seeds.checks import check_together

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from nt_failures import command_line
 from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import command_line
 from nt_failures.tasks.path_star import PathStar
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -17,9 +17,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
-from nt_failures import command_line, runs
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
+from nt_failures.experiments import command_line
+from nt_failures.experiments.results import first_rows
 from nt_failures.hub import usage as snippet
 from nt_failures.hub.card import curve_table, introduction, model_card
 from nt_failures.hub.card_data import Run, base_model, metadata
@@ -222,7 +223,7 @@ def test_a_next_token_model_needs_no_package_of_ours(read):
 def test_a_pipeline_answers_every_prompt_as_we_decode(read):
     """Catches: generation settings that stop late, stop early, or sample."""
     folder, _, _ = read("next_token", "forward")
-    columns = runs.first_rows(TASK, "test", 30, 0, "forbid")
+    columns = first_rows(TASK, "test", 30, 0, "forbid")
     texts = {name: text.to_list() for name, text in TASK.render(columns).items()}
     loaded = nt_failures.load(str(folder))
     generate = pipeline("text-generation", model=str(folder))

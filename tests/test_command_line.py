@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from transformers.integrations import integration_utils
 
-from nt_failures import command_line
-from nt_failures.command_line import parse
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.experiments import command_line
+from nt_failures.experiments.command_line import parse
 from nt_failures.models.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar

@@ -8,8 +8,9 @@ import pytest
 from scripts import EXAMPLES, load
 from test_study import record
 
-from nt_failures import comparison, results_file, study
 from nt_failures.diagnosis import figures
+from nt_failures.experiments.study import comparison, results_file
+from nt_failures.experiments.study.summary import summarise
 
 TRAIN = """
 import json, pathlib, sys
@@ -195,5 +196,5 @@ def test_the_most_often_solved_stands_first():
     """Catches: an order by name, or by a mean that hides the lottery."""
     runs = [record("a", seed, exact) | {"flops": 1e12} for seed, exact in enumerate([0.94, 0.94])]
     runs += [record("b", seed, exact, curve=[(9, exact)]) | {"flops": 1e12} for seed, exact in enumerate([0.99, 0.1])]
-    table = comparison.table([{**g, "rate": None} for g in study.summarise(runs)])
+    table = comparison.table([{**g, "rate": None} for g in summarise(runs)])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["b", "a"]

@@ -5,8 +5,8 @@ import math
 import pytest
 from test_study import record
 
-from nt_failures import delay
 from nt_failures.diagnosis import figures
+from nt_failures.experiments.study import delay
 
 
 def run(objective="next_token", solved_at=500, graph=(2, 3, 7), optimizer="muon", seed=0, budget=4000, flops=2.0):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nt_failures import command_line, grid
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.experiments import command_line
+from nt_failures.experiments.study import grid
 from nt_failures.objectives import OBJECTIVES, find_objective
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"

@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 
-from nt_failures.command_line import parse
+from nt_failures.experiments.command_line import parse
 from nt_failures.training.arguments import RunArguments
 from nt_failures.training.limits import LIMITS, not_finite
 from nt_failures.training.trainer import ObjectiveTrainingArguments

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from nt_failures import command_line
+from nt_failures.experiments import command_line
 from nt_failures.hub.load import load
 from nt_failures.models import mamba_scan
 from nt_failures.models.load import load_model

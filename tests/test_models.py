@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
 
-from nt_failures.command_line import read_recipe
 from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
+from nt_failures.experiments.command_line import read_recipe
 from nt_failures.models.families import FAMILIES, from_scratch
 from nt_failures.models.load import load_model, parameter_count, set_answer_length
 from nt_failures.tasks.path_star import PathStar

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from nt_failures import output_dir
-from nt_failures.claims import LOCK_FILE
-from nt_failures.command_line import parse
+from nt_failures.experiments import output_dir
+from nt_failures.experiments.claims import LOCK_FILE
+from nt_failures.experiments.command_line import parse
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import RunArguments
 

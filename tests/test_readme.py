@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from nt_failures import command_line, output_dir
+from nt_failures.experiments import command_line, output_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from nt_failures import command_line
+from nt_failures.experiments import command_line
 from nt_failures.hub import run_files as records
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 

@@ -20,8 +20,8 @@ import pytest
 from scripts import EXAMPLES, TINY, load
 from test_study import record
 
-from nt_failures import attempts, results_file
 from nt_failures.data import child_processes
+from nt_failures.experiments.study import results_file, worker
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -131,7 +131,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
-    call = attempts.Children.call
+    call = worker.Children.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[2]:
@@ -140,7 +140,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         train.main(command[2:])
         return 0
 
-    monkeypatch.setattr(attempts.Children, "call", call_or_stay)
+    monkeypatch.setattr(worker.Children, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -384,16 +384,16 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = attempts.Children.call
+    call = worker.Children.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(attempts.Children, "call", edited)
+    monkeypatch.setattr(worker.Children, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(attempts.Children, "call", call)
+    monkeypatch.setattr(worker.Children, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [entry["metrics"]["free/exact"] for entry in found] == [0.5, 0.9]
@@ -425,7 +425,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    failing = attempts.Attempts.alone
+    failing = worker.Attempts.alone
 
     def opens_the_gate(attempts, job):
         try:
@@ -435,7 +435,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(attempts.Attempts, "alone", opens_the_gate)
+    monkeypatch.setattr(worker.Attempts, "alone", opens_the_gate)
     with pytest.raises(RuntimeError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

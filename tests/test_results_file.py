@@ -5,7 +5,7 @@ import json
 import pytest
 from test_study import lost, record
 
-from nt_failures import results_file
+from nt_failures.experiments.study import results_file
 
 
 def seeds(path):

@@ -7,8 +7,8 @@ import datasets
 import pytest
 from test_output_dir import arguments
 
-from nt_failures import runs
 from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import results as runs
 from nt_failures.hub.run_files import budget_of
 from nt_failures.objectives import NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nt_failures import survival
+from nt_failures.experiments.study import survival
 
 BUDGETS = {"none censored": 1e9, "two in five censored": 1000, "five in six censored": 300}
 TRUTH = np.array([1.0, 0.8, 0.3, 0.5])

@@ -15,10 +15,10 @@ from scripts import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
-from nt_failures import runs
-from nt_failures.command_line import parse
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments.command_line import parse
+from nt_failures.experiments.results import longest_sequence
 from nt_failures.models.load import load_model
 
 TRAIN = Path(__file__).parent.parent / "examples" / "train.py"
@@ -172,7 +172,7 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     torch.manual_seed(5)
     made = module.make_trainer(args, objective, tokenizer, splits).model
     torch.manual_seed(5)
-    longest = runs.longest_sequence(splits["test"])
+    longest = longest_sequence(splits["test"])
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 

@@ -10,7 +10,7 @@ import pytest
 from scripts import EXAMPLES, TINY, load
 from test_study import record
 
-from nt_failures import attempts, results_file
+from nt_failures.experiments.study import results_file, worker
 
 SEEDS_OF_A_FEW_LINES = """
 import json, pathlib, sys
@@ -52,7 +52,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, r
         scripts[Path(command[1]).stem].main(command[2:])
         return 0
 
-    monkeypatch.setattr(attempts.Children, "call", staticmethod(stay))
+    monkeypatch.setattr(worker.Children, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
@@ -142,10 +142,10 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
         results = json.loads(group[0].recipe.read_text())["results"]
         records = [{**job.named, **results} for job in group]
         if group[0].seed == 0:
-            return attempts.Ended(records, out / "first")
+            return worker.Ended(records, out / "first")
         working.set()
         assert stopped.wait(60)
-        return attempts.Ended(records[:1], out / "second", RuntimeError("terminated"))
+        return worker.Ended(records[:1], out / "second", RuntimeError("terminated"))
 
     def interrupted(path, entry):
         append(path, entry)
@@ -153,8 +153,8 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(attempts.Attempts, "together", together)
-    monkeypatch.setattr(attempts.Children, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(worker.Attempts, "together", together)
+    monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run("--seeds", "6", "--together", "2")

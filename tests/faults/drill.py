@@ -84,7 +84,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
     out = os.open(f"{notes}.out", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    draw = lambda *args: None  # figures take longer than the training
+    run_card.draw = lambda *args: None  # figures take longer than the training
     _install(fault, Path(f"{notes}.steps"))
     sys.argv = [str(TRAIN), *argv]
     runpy.run_path(str(TRAIN), run_name="__main__")

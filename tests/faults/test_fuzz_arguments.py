@@ -7,7 +7,7 @@ import yaml
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures.command_line import parse, read_recipe
+from nt_failures.experiments.command_line import parse, read_recipe
 from nt_failures.training.arguments import RunArguments
 from nt_failures.training.limits import LIMITS, check_numbers, not_finite
 

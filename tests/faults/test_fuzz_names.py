@@ -13,9 +13,10 @@ import pytest
 from fuzzing import accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures import output_dir, registry
-from nt_failures.command_line import parse
+from nt_failures import registry
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.experiments import output_dir
+from nt_failures.experiments.command_line import parse
 from nt_failures.hub.load import load
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model

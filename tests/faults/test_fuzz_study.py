@@ -6,7 +6,8 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 from test_study import record
 
-from nt_failures import results_file, study
+from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.summary import markdown_table, mean_interval, steps_to_solve, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
 PLACES = [
@@ -44,9 +45,9 @@ def damaged(draw):
 
 def shown(records):
     """All that is made of runs which were read: groups, and the table."""
-    groups = study.summarise(records)
+    groups = summarise(records)
     assert all(0 <= value <= 1 for group in groups for value in group["values"])
-    assert len(study.markdown_table(groups).splitlines()) == len(groups) + 4
+    assert len(markdown_table(groups).splitlines()) == len(groups) + 4
 
 
 @fuzz(400, data=damaged())
@@ -84,13 +85,13 @@ def test_steps_to_solve(values, threshold, odd):
         values[odd] = float("nan")
     curve = [{"step": i, "free/exact": value} for i, value in enumerate(values)]
     tails = [i for i in range(len(values)) if all(value >= threshold for value in values[i:])]
-    assert study.steps_to_solve(curve, threshold) == (tails[0] if tails else None)
+    assert steps_to_solve(curve, threshold) == (tails[0] if tails else None)
 
 
 @fuzz(500, values=st.lists(st.floats(0, 1), max_size=40))
 def test_mean_interval(values):
     """Catches: an interval without its mean, or outside of 0..1."""
-    found = study.mean_interval(values)
+    found = mean_interval(values)
     assert (found is None) == (len(values) < 2)
     if found:
         assert 0 <= found[0] <= sum(values) / len(values) + 1e-9

@@ -15,9 +15,9 @@ import pytest
 import torch
 from huggingface_hub.errors import HFValidationError
 
-from nt_failures import command_line
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.diagnosis import report
+from nt_failures.experiments import command_line
 from nt_failures.hub import sums
 from nt_failures.hub.load import load
 from nt_failures.hub.push import push_run
@@ -230,7 +230,7 @@ def test_config_names_are_no_paths(tmp_path, name):
 
 def test_run_folders_stay_below_outputs(tmp_path, monkeypatch):
     """Catches: `--model ../../x` or a class's name that moves the default folder of a run out of outputs/."""
-    from nt_failures import output_dir
+    from nt_failures.experiments import output_dir
 
     monkeypatch.chdir(tmp_path)
     for model in ("../../x", "/abs/x", "..", ".", "~/x"):

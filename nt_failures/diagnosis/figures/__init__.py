@@ -1,10 +1,10 @@
 """Figures for README, reports and cards."""
 
 from nt_failures.diagnosis.figures.accuracy import forced_vs_free, learning_curves
-from nt_failures.diagnosis.figures.delays import delays
 from nt_failures.diagnosis.figures.graph import path_star
-from nt_failures.diagnosis.figures.studies import side_by_side, time_to_solve
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, save
+from nt_failures.experiments.study.figures import side_by_side, time_to_solve
+from nt_failures.experiments.study.figures_delays import delays
 
 __all__ = [
     "BLUE",

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nt_failures.arguments import Arguments
+from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.integrity import read_object
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, write_json
 from nt_failures.training import checkpoint_files

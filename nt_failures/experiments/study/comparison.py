@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nt_failures import study
+from nt_failures.experiments.study.summary import COLUMNS, best_first, cells, diverged_note
 
 
 def table(groups: Sequence[Mapping[str, Any]]) -> str:
@@ -15,8 +15,8 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
     head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
     head += ("follows wrong arm", "verdicts")
     rows = [head, ("---",) * len(head)]
-    for group in study.best_first(groups):
-        named = dict(zip(study.COLUMNS, study.cells(group), strict=True))
+    for group in best_first(groups):
+        named = dict(zip(COLUMNS, cells(group), strict=True))
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         rate = "-" if group["rate"] is None else f"x {group['rate']:g}"
         rows.append((group["name"], rate, named["solved"], named["steps to solve"], flops, named["exact, mean [95 %]"],
@@ -31,4 +31,4 @@ def table(groups: Sequence[Mapping[str, Any]]) -> str:
         "counted (nt_failures/training/flops.py), without the optimizer's own. "
         f"`rate`: times the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}.",
     ]
-    return "\n".join(lines) + "\n" + study.diverged_note(groups)
+    return "\n".join(lines) + "\n" + diverged_note(groups)

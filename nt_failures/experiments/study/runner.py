@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-from nt_failures import results_file
-from nt_failures.attempts import Attempts, Ended, Job
+from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.worker import Attempts, Ended, Job
 
 
 def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:

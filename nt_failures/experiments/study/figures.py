@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nt_failures import study
 from nt_failures.diagnosis.figures.style import BLUE, VERMILION, literal, new_axes
 from nt_failures.evaluation.metrics import share
+from nt_failures.experiments.study.summary import best_first
 
 
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
@@ -64,7 +64,7 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     Args:
         groups: of `study.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and `seeds`.
     """
-    order = study.best_first(groups)
+    order = best_first(groups)
     figure, axes = new_axes(7.2, 0.42 * len(order) + 1.3)
     rows = np.arange(len(order))[::-1]
     budget = max(group["steps"] for group in order)

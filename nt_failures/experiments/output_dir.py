@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nt_failures import claims, resuming
-from nt_failures.arguments import Arguments
+from nt_failures.experiments import claims, resuming
+from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
 from nt_failures.training import checkpoint_files

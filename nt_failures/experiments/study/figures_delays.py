@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from nt_failures import delay
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from nt_failures.experiments.study import delay
 
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
 MARKERS = "os^Dv*"

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nt_failures import study, survival
+from nt_failures.experiments.study import survival
+from nt_failures.experiments.study.summary import steps_to_solve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Run:
 def observe(run: Mapping[str, Any], graph: str, objective: str, optimizer: str) -> Run:
     """What a line of results.jsonl says, under the names of its cell of the map."""
     curve = run["learning_curve"]
-    solved_at = study.steps_to_solve(curve, trained=run["trained_positions"])
+    solved_at = steps_to_solve(curve, trained=run["trained_positions"])
     steps = [int(entry["step"]) for entry in curve]
     task = run["arguments"]["task"]
     return Run(

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from nt_failures.command_line import read_recipe
+from nt_failures.experiments.command_line import read_recipe
 
 Axes = dict[str, dict[str, dict[str, Any]]]
 """Axis -> choice -> the values of a recipe that the choice sets."""

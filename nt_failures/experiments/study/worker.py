@@ -17,8 +17,8 @@ from typing import Any
 import torch
 import yaml
 
-from nt_failures import results_file
 from nt_failures.data import child_processes
+from nt_failures.experiments.study import results_file
 from nt_failures.training import divergence
 
 ATTEMPT = "attempt-"

@@ -8,9 +8,9 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from nt_failures.arguments import Arguments
 from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_files import (
     RECIPE_FILE,
     RESULTS_FILE,
