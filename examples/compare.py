@@ -24,6 +24,7 @@ from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import judged
 from nt_failures.experiments import command_line
 from nt_failures.experiments.study import comparison, grid, results_file
+from nt_failures.experiments.study import figures as study_figures
 from nt_failures.experiments.study.runner import run_missing, run_script
 from nt_failures.experiments.study.summary import missing_note, steps_to_solve, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
@@ -165,7 +166,7 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     groups = [{**group, "rate": rates[group["name"]]} for group in summarise(here, forms, diverged)]
     table = comparison.table(groups) + missing_note(forms, groups)
     (folder / "comparison.md").write_text(table, encoding="utf-8")
-    figures.save(figures.time_to_solve(groups, title), folder / "comparison.png")
+    figures.save(study_figures.time_to_solve(groups, title), folder / "comparison.png")
     print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")
 
 

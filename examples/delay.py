@@ -18,6 +18,7 @@ import torch
 
 from nt_failures.diagnosis import figures
 from nt_failures.experiments.study import delay, grid, results_file
+from nt_failures.experiments.study import figures as study_figures
 from nt_failures.experiments.study.runner import run_missing, run_script
 from nt_failures.experiments.study.worker import Attempts, Job
 
@@ -108,7 +109,7 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
-    figures.save(figures.delays(runs, baseline), args.output_dir / "delay.png")
+    figures.save(study_figures.delays(runs, baseline), args.output_dir / "delay.png")
     print(f"\n{text}\n{args.output_dir / 'delay.md'}, {args.output_dir / 'delay.png'}")
 
 

@@ -18,6 +18,7 @@ import torch
 
 from nt_failures.diagnosis import figures
 from nt_failures.experiments import command_line
+from nt_failures.experiments.study import figures as study_figures
 from nt_failures.experiments.study import results_file
 from nt_failures.experiments.study.runner import run_missing, run_script
 from nt_failures.experiments.study.summary import earlier_note, markdown_table, missing_note, summarise
@@ -119,7 +120,7 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
         raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
     table = markdown_table(groups) + missing_note(forms, groups) + earlier_note(groups)
     (folder / "table.md").write_text(table, encoding="utf-8")
-    figures.save(figures.side_by_side(groups, title), folder / "figure.png")
+    figures.save(study_figures.side_by_side(groups, title), folder / "figure.png")
     print(f"\n{table}\n{folder / 'table.md'}, {folder / 'figure.png'}")
 
 

@@ -107,7 +107,7 @@ def hub():
 def finished(tmp_path_factory):
     """`finished(objective, order)`: the folder of a run of examples/train.py, four steps of the smallest model."""
     root = tmp_path_factory.mktemp("finished")
-    main = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "train.py"), run_name="train")["main"]
+    main = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "train.py"), run_name="train")["main"]
 
     @functools.cache
     def make(objective, order):

@@ -2,7 +2,7 @@
 
 `WordTable.of(tokenizer)` gives a table for a tokenizer of `word_level_tokenizer`, also one saved and loaded; None for any
 other. A column that holds anything out of the ordinary encodes to None. In both cases the tokenizer itself has to do it,
-and to say what is wrong: what comes out of a table is what the tokenizer gives (tests/test_words.py compares them).
+and to say what is wrong: what comes out of a table is what the tokenizer gives (tests/data/test_word_table.py compares them).
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One run from the command line, and studies of many runs."""

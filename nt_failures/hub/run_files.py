@@ -158,7 +158,7 @@ def versions() -> dict[str, str]:
 @functools.cache
 def commit() -> str | None:
     """Git commit of this package where it runs from a checkout, with a word where files were changed since."""
-    checkout = Path(__file__).parents[1]
+    checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():  # installed: a repository further up is not ours
         return None
     git = ["git", "-C", str(checkout)]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""ObjectiveTrainer and what it needs: checkpointing, publishing, optimizers, callbacks, cost."""

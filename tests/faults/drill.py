@@ -17,6 +17,7 @@ import datasets
 import torch
 from transformers import PreTrainedModel, TrainerState
 
+from nt_failures.hub import run_card
 from nt_failures.training import checkpoint_files
 from nt_failures.training.checkpointing import SteadyTrainer
 

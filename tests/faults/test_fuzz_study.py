@@ -4,7 +4,7 @@ import json
 
 from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
-from test_study import record
+from study_records import record
 
 from nt_failures.experiments.study import results_file
 from nt_failures.experiments.study.summary import markdown_table, mean_interval, steps_to_solve, summarise

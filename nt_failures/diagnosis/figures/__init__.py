@@ -3,8 +3,6 @@
 from nt_failures.diagnosis.figures.accuracy import forced_vs_free, learning_curves
 from nt_failures.diagnosis.figures.graph import path_star
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, save
-from nt_failures.experiments.study.figures import side_by_side, time_to_solve
-from nt_failures.experiments.study.figures_delays import delays
 
 __all__ = [
     "BLUE",
@@ -14,11 +12,8 @@ __all__ = [
     "PURPLE",
     "SKY",
     "VERMILION",
-    "delays",
     "forced_vs_free",
     "learning_curves",
     "path_star",
     "save",
-    "side_by_side",
-    "time_to_solve",
 ]

@@ -1,13 +1,17 @@
-"""Several recipes side by side: how accurate they end, and when they solve the task."""
+"""Figures of a study: accuracy by recipe, time to solve by objective, and the map of delays."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from nt_failures.diagnosis.figures.style import BLUE, VERMILION, literal, new_axes
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, literal, new_axes
 from nt_failures.evaluation.metrics import share
+from nt_failures.experiments.study import delay
 from nt_failures.experiments.study.summary import best_first
 
 
@@ -94,3 +98,83 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
 def _spread(count: int, width: float) -> np.ndarray:
     """Heights around a row's middle, so that seeds of one value do not hide each other."""
     return np.linspace(-width, width, count) if count > 1 else np.zeros(count)
+
+
+COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
+MARKERS = "os^Dv*"
+
+
+def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
+    """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; graphs from left to right.
+
+    A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so the true
+    value lies in the direction of the arrow.
+    """
+    graphs = [graph for (graph,) in delay.by(runs, "graph")]
+    optimizers = list(dict.fromkeys(run.optimizer for run in runs))
+    objectives = sorted({run.objective for run in runs}, key=lambda name: (name != baseline, name))
+    looks = {name: (COLOURS[i % 6], MARKERS[i % 6]) for i, name in enumerate(objectives)}
+    figure = Figure(
+        figsize=(max(6.4, 0.95 * len(graphs) + 1.5), 2.4 * len(optimizers) + 3.2), dpi=160, layout="constrained"
+    )
+    panels = figure.subplots(len(optimizers) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    for axes, optimizer in zip(panels, optimizers, strict=False):
+        _times(axes, [run for run in runs if run.optimizer == optimizer], graphs, looks)
+        axes.set_title(f"training steps until exact >= 95 %, {optimizer}", fontsize=11, loc="left")
+    _ratios(panels[-1], runs, graphs, looks, baseline)
+    panels[-1].set_title(f"how many times later {baseline} is, in steps", fontsize=11, loc="left")
+    for axes in panels:
+        axes.set_yscale("log")
+        axes.margins(y=0.14)  # room for the arrows
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+        axes.set_axisbelow(True)
+        for i in range(1, len(graphs)):
+            axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
+    first = {run.graph: run for run in runs}
+    names = [f"G({first[g].degree},{first[g].path_length})\n{first[g].labels} labels" for g in graphs]
+    panels[-1].set_xticks(range(len(graphs)), names, fontsize=9.5)
+    panels[-1].set_xlim(-0.5, len(graphs) - 0.5)
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=9.5, loc="outside lower center", ncols=4,
+                  title="open markers with an arrow: stopped unsolved, a bound", title_fontsize=9.5)  # fmt: skip
+    return figure
+
+
+def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Mapping[str, tuple[str, str]]) -> None:
+    for i, (objective, look) in enumerate(looks.items()):
+        axes.plot([], [], look[1], color=look[0], label=objective)
+        middle = 0.8 * ((i + 0.5) / len(looks) - 0.5)
+        for (graph,), group in delay.by([run for run in runs if run.objective == objective], "graph").items():
+            places = graphs.index(graph) + middle + np.linspace(-0.05, 0.05, len(group))
+            for x, run in zip(places, group, strict=True):
+                solved = math.isfinite(run.solved_at)
+                _point(axes, x, run.solved_at if solved else run.before, look, "=" if solved else ">")
+
+
+def _ratios(
+    axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Mapping[str, tuple[str, str]], baseline: str
+) -> None:
+    cells = delay.by(runs, "graph", "optimizer", "objective")
+    optimizers = list(dict.fromkeys(run.optimizer for run in runs))
+    axes.axhline(1, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    for (graph, optimizer, objective), group in cells.items():
+        slow = cells.get((graph, optimizer, baseline))
+        found = None if slow is None or objective == baseline else delay.ratio(slow, group)
+        if found is not None:
+            shift = 0.8 * ((list(looks).index(objective) + 0.5) / len(looks) - 0.5)
+            small = 0.06 * (optimizers.index(optimizer) - (len(optimizers) - 1) / 2)
+            _point(axes, graphs.index(graph) + shift + small, *found[:1], looks[objective], found[1])
+    if len(optimizers) > 1:
+        axes.set_xlabel(f"ratios from left to right: {', '.join(optimizers)}", fontsize=9.5)
+
+
+def _point(axes: Axes, x: float, y: float, look: tuple[str, str], sign: str) -> None:
+    colour, marker = look
+    axes.plot(x, y, marker, color=colour, markerfacecolor=colour if sign == "=" else "white", markersize=6, zorder=3)
+    if sign != "=":
+        up = 1.35 if sign == ">" else 1 / 1.35
+        arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 0}
+        axes.annotate("", xy=(x, y * up), xytext=(x, y), arrowprops=arrow, annotation_clip=False, zorder=2)

@@ -1,0 +1,224 @@
+"""Figures: what is drawn where, read back from matplotlib's own objects, and files made without a display."""
+
+import collections
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.image import imread
+
+from nt_failures.diagnosis import figures
+from nt_failures.experiments.study import figures as study_figures
+
+# The released data's first graph: arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
+GRAPH = {
+    "edges": [[32, 3], [16, 12], [3, 19], [32, 34], [34, 6], [6, 16], [19, 47], [47, 28]],
+    "source": 32,
+    "goal": 12,
+    "path": [32, 34, 6, 16, 12],
+}
+FORCED, FREE = {1: 1.0, 2: 0.5, 3: 0.9}, {1: 1.0, 2: 0.5, 3: 0.6}
+CURVE = [
+    {"step": 100, "forced/position_1": 0.9, "forced/position_2": 0.4, "forced/position_3": 0.1},
+    {"step": 150, "loss": 1.0},
+    {"step": 200, "forced/position_1": 1.0, "forced/position_2": 0.5, "forced/position_3": 0.8},
+]
+GROUPS = [
+    {"name": "next-token", "values": [0.48, 0.52], "chance": 0.5},
+    {"name": "reversed", "values": [0.99, 0.94, 0.98], "chance": 0.5, "exact_interval": (0.9552, 1.0)},
+    {"name": "three arms", "values": [0.3], "chance": 1 / 3, "decision_only": True},
+]
+ALL = {
+    "forced_vs_free": lambda: figures.forced_vs_free(FORCED, FREE, 1000, 2, 0.5),
+    "learning_curves": lambda: figures.learning_curves(CURVE, "forced", 2, 0.5),
+    "side_by_side": lambda: study_figures.side_by_side(GROUPS, "a study"),
+    "path_star": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12]),
+}
+
+
+def axes_of(figure):
+    (axes,) = figure.axes
+    return axes
+
+
+def dashed(line):
+    return line.get_linestyle() == "--"
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_files_have_a_readable_size(name, tmp_path):
+    """Catches: a figure of no or of monstrous size, an empty one, text cut off at its edge, the version of matplotlib."""
+    figure = ALL[name]()
+    path = tmp_path / "figure.png"
+    figures.save(figure, path)
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert b"atplotlib" not in data  # the same picture has the same bytes
+    width, height = struct.unpack(">II", data[16:24])
+    assert 900 <= width <= 1300
+    assert 300 <= height <= 800
+    pixels = imread(path)
+    assert pixels.shape[:2] == (height, width)
+    assert len(np.unique(pixels[::4, ::4].reshape(-1, pixels.shape[2]), axis=0)) > 10
+    for border in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (border == 1).all()  # nothing runs out of the figure
+
+
+def test_no_display_is_needed(tmp_path):
+    """Catches: pyplot, which opens a window system and keeps every figure in memory."""
+    code = (
+        "import sys; from nt_failures import figures\n"
+        "figures.save(study_figures.side_by_side([{'name': 'a', 'values': [0.5], 'chance': 0.5}]), 'f.png')\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | {"MPLBACKEND": "tkagg"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert (tmp_path / "f.png").stat().st_size > 5000
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def test_forced_vs_free_draws_shares_intervals_and_chance():
+    """Catches: the two ways swapped, intervals of one n for all sizes, chance drawn at a fixed half."""
+    axes = axes_of(figures.forced_vs_free(FORCED, FREE, 100, 2, 1 / 3, "a title"))
+    for container, shares in zip(axes.containers, (FORCED, FREE), strict=True):
+        points, _, (bars,) = container.lines
+        assert points.get_ydata().tolist() == list(shares.values())
+        assert np.round(points.get_xdata()).tolist() == list(shares)
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        assert ends[1] == pytest.approx([0.4038, 0.5962], abs=1e-4)  # Wilson, 50 of 100
+        assert ends[0] == pytest.approx([0.9630, 1.0], abs=1e-4)
+    assert [container.get_label().split(":")[0] for container in axes.containers] == ["forced", "free"]
+    (chance,) = [line for line in axes.lines if dashed(line)]
+    assert chance.get_ydata() == pytest.approx([1 / 3, 1 / 3])
+    assert "chance" in [text.get_text() for text in axes.texts]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2\ndecision", "3"]
+    assert axes.get_title(loc="left") == "a title"
+
+
+def test_learning_curves_draw_every_position():
+    """Catches: losses drawn as evaluations, the decision in another line's colour, a line without its name."""
+    axes = axes_of(figures.learning_curves(CURVE, "forced", 2, 0.25))
+    lines = {line.get_label(): line for line in axes.lines if line.get_label().startswith("position")}
+    assert list(lines) == ["position 1", "position 2, the decision", "position 3"]
+    assert [line.get_ydata().tolist() for line in lines.values()] == [[0.9, 1.0], [0.4, 0.5], [0.1, 0.8]]
+    assert all(line.get_xdata().tolist() == [100, 200] for line in lines.values())
+    vermilion = [name for name, line in lines.items() if line.get_color() == figures.VERMILION]
+    assert vermilion == ["position 2, the decision"]
+    (chance,) = [line for line in axes.lines if dashed(line)]
+    assert chance.get_ydata() == pytest.approx([0.25, 0.25])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
+
+
+def test_many_positions_keep_apart():
+    """Catches: two positions in one colour and marker, or no marker left, on long paths."""
+    curve = [{"step": 1} | {f"free/position_{k}": k / 12 for k in range(1, 13)}]
+    lines = [line for line in axes_of(figures.learning_curves(curve, "free", 2, 0.5)).lines if not dashed(line)]
+    assert len(lines) == 12
+    looks = collections.Counter((line.get_color(), line.get_marker()) for line in lines)
+    assert looks[(figures.VERMILION, "o")] == 1
+    assert max(looks.values()) <= 3
+
+
+def test_side_by_side_draws_every_seed():
+    """Catches: groups upside down, one chance for all, a mean without its seeds."""
+    axes = axes_of(study_figures.side_by_side(GROUPS, "a study"))
+    bars = [
+        (round(bar.get_y() + bar.get_height() / 2), bar.get_width(), to_hex(bar.get_facecolor()))
+        for bar in axes.patches
+    ]
+    assert [(row, pytest.approx(mean)) for row, mean, _ in bars] == [(2, 0.5), (1, 0.97), (0, 0.3)]
+    assert [colour == figures.BLUE.lower() for _, _, colour in bars] == [False, True, False]  # blue is solved
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["next-token", "reversed", "three arms*"]
+    assert "*: the decision alone" in axes.get_xlabel()
+    spans = [line for line in axes.lines if not dashed(line)]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in spans] == [(0.9552, 1.0, 1, 1)]
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axes.collections] == [group["values"] for group in GROUPS]
+    shades = [[to_hex(colour) for colour in dots.get_facecolors()] for dots in axes.collections]
+    blue, red = figures.BLUE.lower(), figures.VERMILION.lower()
+    assert shades == [[red, red], [blue, red, blue], [red]]  # each seed for itself
+    ticks = [line for line in axes.lines if dashed(line)]
+    assert [line.get_xdata()[0] for line in ticks] == [group["chance"] for group in GROUPS]
+    assert [text.get_text() for text in axes.texts] == ["50.0%", "97.0%", "30.0%"]
+
+
+# ---------------------------------------------------------------- graphs
+
+
+def places(axes):
+    """Label -> (x, y) of the nodes drawn."""
+    return {int(text.get_text()): text.get_position() for text in axes.texts if text.get_text().isdigit()}
+
+
+def steps(axes):
+    """(from, to, colour, whether an edge) of each arrow, read from its ends."""
+    node_at = {place: node for node, place in places(axes).items()}
+    found = []
+    for note in axes.texts:
+        if note.get_text() == "" and note.arrow_patch is not None:
+            arrow = note.arrow_patch
+            solid = arrow.get_linestyle() in ("-", "solid")
+            found.append((node_at[note.xyann], node_at[tuple(note.xy)], to_hex(arrow.get_edgecolor()).upper(), solid))
+    return found
+
+
+def test_graph_draws_each_node_once_on_its_arm():
+    """Catches: labels drawn twice or left out, arms that cross, source and goal not named."""
+    axes = axes_of(figures.path_star(**GRAPH, answer=GRAPH["path"]))
+    labels = collections.Counter(text.get_text() for text in axes.texts if text.get_text().isdigit())
+    assert labels == {str(node): 1 for node in (32, 34, 6, 16, 12, 3, 19, 47, 28)}
+    at = places(axes)
+    assert at[32] == (0.0, 0.0)
+    assert [at[node] for node in (34, 6, 16, 12)] == [(x, -0.5) for x in (1.0, 2.0, 3.0, 4.0)]
+    assert [at[node] for node in (3, 19, 47, 28)] == [(x, 0.5) for x in (1.0, 2.0, 3.0, 4.0)]
+    names = [(text.get_text().strip(), tuple(text.xy)) for text in axes.texts if text.get_text().strip().isalpha()]
+    assert names == [("source", at[32]), ("goal", at[12])]
+    lines = {frozenset(zip(*line.get_data(), strict=True)) for line in axes.lines if len(line.get_xdata()) == 2}
+    assert lines == {frozenset((at[a], at[b])) for a, b in GRAPH["edges"]}
+
+
+ARROWS = {
+    "right": ([32, 34, 6, 16, 12], ["32>34 right", "34>6 right", "6>16 right", "16>12 right"], "(right)"),
+    "wrong arm, then the goal": (
+        [32, 3, 19, 47, 12],
+        ["32>3 wrong", "3>19 wrong", "19>47 wrong", "47>12 leap"],
+        "32, 3, 19, 47, 12  (wrong)",
+    ),
+    "back on the path": ([32, 3, 6, 16, 12], ["32>3 wrong", "3>6 leap", "6>16 right", "16>12 right"], "(wrong)"),
+    "unknown nodes": ([32, 34, -1, 16, 12], ["32>34 right", "16>12 right"], "32, 34, ?, 16, 12  (wrong)"),
+    "nodes of no graph": ([32, 34, 6, 99, 12], ["32>34 right", "34>6 right"], "32, 34, 6, 99, 12  (wrong)"),
+    "backwards": ([12, 16, 6, 34, 32], ["12>16 leap", "16>6 leap", "6>34 leap", "34>32 leap"], "(wrong)"),
+    "stuck": ([32, 32, 32, 32, 32], ["32>32 leap"] * 4, "(wrong)"),
+    "nothing": ([-1] * 5, [], "?, ?, ?, ?, ?  (wrong)"),
+    "too short": ([32, 34], ["32>34 right"], "(wrong)"),
+}
+
+
+@pytest.mark.parametrize("case", ARROWS)
+def test_answers_are_drawn_with_their_errors(case):
+    """Catches: a wrong step drawn as right, a leap drawn as an edge, a crash on an answer that is no path."""
+    answer, expected, title = ARROWS[case]
+    figure = figures.path_star(**GRAPH, answer=answer)
+    kinds = {(figures.BLUE, True): "right", (figures.VERMILION, True): "wrong", (figures.VERMILION, False): "leap"}
+    assert [f"{a}>{b} {kinds[colour, solid]}" for a, b, colour, solid in steps(axes_of(figure))] == expected
+    assert axes_of(figure).get_title(loc="left").endswith(title)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("arms", [1, 5])
+def test_graphs_of_other_shapes(arms):
+    """Catches: a layout made for two arms."""
+    edges = [edge for arm in range(arms) for edge in ((0, 10 + arm), (10 + arm, 20 + arm))]
+    axes = axes_of(figures.path_star(edges, 0, 20, [0, 10, 20], answer=[0, 10, 20]))
+    at = places(axes)
+    assert len(set(at.values())) == len(at) == 1 + 2 * arms
+    assert all(at[10 + arm][1] == at[20 + arm][1] for arm in range(arms))
+    assert sum(y for _, y in at.values()) == pytest.approx(0)

@@ -1,0 +1,55 @@
+"""examples/benchmark.py runs: every line at its smallest size, once. How fast anything is, no test says."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROCESSES = ("start-", "memory-")
+
+
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """The names of the script, imported as `python examples/benchmark.py` does it."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    caching = datasets.is_caching_enabled()
+    yield runpy.run_path(str(EXAMPLES / "benchmark.py"), run_name="benchmark")
+    (datasets.enable_caching if caching else datasets.disable_caching)()
+    datasets.enable_progress_bars()
+    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+def test_every_line_runs(benchmark, tmp_path, capsys):
+    """Catches: a line that no longer runs, that answers otherwise than its alternative, or is missing from the files."""
+    names = [line.name for line in benchmark["LINES"]]
+    chosen = [name for name in names if not name.startswith(PROCESSES)]
+    benchmark["main"]([*chosen, "growth", "--quick", "--output_dir", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "benchmark.json").read_text(encoding="utf-8"))
+    table = (tmp_path / "out" / "benchmark.md").read_text(encoding="utf-8")
+    assert [line["name"] for line in found["lines"]] == chosen
+    assert all(line["ours"] > 0 for line in found["lines"])
+    assert found["about"]["threads"] == 1
+    assert {"torch", "datasets", "numpy"} <= set(found["about"]["versions"])
+    grown = json.loads((tmp_path / "out" / "growth.json").read_text(encoding="utf-8"))["microseconds_per_row"]
+    assert set(grown) == {"degree", "path_length", "num_nodes", "rows", "seeds"}
+    assert (tmp_path / "out" / "growth.png").stat().st_size > 10_000
+    for line in found["lines"]:
+        assert f"| {line['work']} | " in table
+        assert f"- `{line['name']}`: " in table
+        assert all(held for check, held in line["checks"].items() if check.startswith("the same"))
+    assert "written to" in capsys.readouterr().out
+
+
+def test_names(benchmark, capsys):
+    """Catches: a name that selects nothing and passes for done."""
+    benchmark["main"](["--list"])
+    assert "sample-2-5-50" in capsys.readouterr().out
+    assert [line.name for line in benchmark["chosen"](["memory"])] == ["memory-train", "memory-stream"]
+    with pytest.raises(SystemExit, match="no line begins with 'smaple'"):
+        benchmark["main"](["smaple"])

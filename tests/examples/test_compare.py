@@ -1,0 +1,200 @@
+"""examples/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from scripts import EXAMPLES, load
+from study_records import record
+
+from nt_failures.experiments.study import comparison, results_file
+from nt_failures.experiments.study import figures as study_figures
+from nt_failures.experiments.study.summary import summarise
+
+TRAIN = """
+import json, pathlib, sys
+recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
+rate = float(sys.argv[sys.argv.index("--learning_rate") + 1]) if "--learning_rate" in sys.argv else None
+marks = pathlib.Path(__file__).parent / "marks"
+(marks / f"{recipe.stem} {seed} {rate}").touch()
+made = json.loads((pathlib.Path(__file__).parent / f"{recipe.stem}.json").read_text())
+if made[str(rate)] is None:
+    print("error: the loss became NaN")
+    sys.exit(3)
+folder.mkdir()
+(folder / "results.json").write_text(json.dumps(made[str(rate)]))
+"""
+
+
+def results(curve, exact):
+    """A run of 400 steps with 1e12 FLOPs and this validation curve."""
+    made = {k: v for k, v in record(exact=exact, curve=curve).items() if k not in ("recipe", "seed", "fingerprint")}
+    return made | {"steps": 400, "flops": 1e12}
+
+
+WATCHED = "task: path_star\nuse_cpu: true\nmax_steps: 400\neval_strategy: steps\neval_steps: 100\n"
+NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 0.5), (200, 0.97), (400, 0.99)]
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch):
+    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py beside a stand-in."""
+    (tmp_path / "marks").mkdir()
+    for name in ("reproduce.py", "compare.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "train.py").write_text(TRAIN)
+    for name, by_rate in {
+        "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
+        "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(by_rate))
+    (tmp_path / "graph.yaml").write_text("learning_rate: 0.002\n" + WATCHED)
+    (tmp_path / "objectives.yaml").write_text("objectives: {cure: {objective: teacherless}, hans: {order: reversed}}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("reproduce", "compare"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield tmp_path, load(tmp_path / "compare.py").main
+    sys.modules.pop("reproduce", None)
+
+
+def run(setting, *flags):
+    folder, main = setting
+    files = [str(folder / "graph.yaml"), "--objectives", str(folder / "objectives.yaml")]
+    main([*files, "--output_dir", str(folder / "out"), "--seeds", "2", "--jobs", "1", *flags])
+
+
+def marks(setting):
+    return sorted(mark.name for mark in (setting[0] / "marks").iterdir())
+
+
+TUNING = [f"{name} 1000 {rate}" for name in ("cure", "hans") for rate in (0.001, 0.002, 0.004)]
+SEEDS = [f"{name} {seed} {rate}" for name, rate in (("cure", 0.004), ("hans", 0.001)) for seed in (0, 1)]
+
+
+def test_the_best_rate_is_chosen_and_reported_apart_from_the_tuning(setting):
+    """Catches: a rate chosen on reported seeds, the same rate for all, the last one instead of the best."""
+    run(setting)
+    assert marks(setting) == sorted(TUNING + SEEDS)
+    reported = results_file.read_results(setting[0] / "out" / "results.jsonl")
+    assert sorted((r["recipe"], r["seed"]) for r in reported) == [("cure", 0), ("cure", 1), ("hans", 0), ("hans", 1)]
+    lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
+    assert lines[2].startswith("| cure | x 2 | 2 of 2 [34%, 100%] | 200 | 5.0e+11 | 99.0% [99.0%, 99.0%] |")
+    assert lines[3].startswith("| hans | x 0.5 | 0 of 2 [0%, 66%] | > 400 | - | 60.0% [60.0%, 60.0%] |")
+    assert (setting[0] / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_run_twice(setting):
+    """Catches: tuning done again at every call, seeds lost when more are asked for."""
+    run(setting)
+    for mark in (setting[0] / "marks").iterdir():
+        mark.unlink()
+    run(setting)
+    run(setting, "--only_report")
+    assert marks(setting) == []
+    run(setting, "--seeds", "3")
+    assert marks(setting) == ["cure 2 0.004", "hans 2 0.001"]
+
+
+def test_a_grid_of_one_needs_no_tuning(setting):
+    """Catches: runs whose figures decide nothing."""
+    run(setting, "--rates", "2")
+    assert marks(setting) == [f"{name} {seed} 0.004" for name in ("cure", "hans") for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0"], "must be at least 1"),
+        (["--rates", "0"], "every one of --rates a finite number above 0"),
+        (["--seed", "3"], "--seed is set for each run"),
+        (["--order=reversed"], "--order is what the runs differ in"),
+        (["--objective", "hybrid"], "--objective is what the runs differ in"),
+        (["--only_report"], "holds no finished run yet"),
+        (["--learning_rate", "0.1"], "--learning_rate is what the runs differ in"),
+        (["--optimizer=muon"], "--optimizer is what the runs differ in"),
+        (["--eval_strategy", "no"], "evaluates nothing on the way"),
+        (["--eval_steps", "500"], "evaluates nothing on the way"),
+    ],
+)
+def test_bad_arguments(flags, message, setting):
+    """Catches: a comparison of nothing, or of one seed with itself."""
+    with pytest.raises(ValueError, match=message):
+        run(setting, *flags)
+    assert marks(setting) == []
+
+
+def test_a_rate_that_diverges_is_not_chosen(setting):
+    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at every start."""
+    made = json.loads((setting[0] / "cure.json").read_text())
+    (setting[0] / "cure.json").write_text(json.dumps(made | {"0.004": None}))
+    run(setting)
+    lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
+    assert lines[2].startswith("| cure | x 1 | 2 of 2 [34%, 100%] | 400 |")
+    (setting[0] / "marks" / "cure 1000 0.004").unlink()
+    run(setting)
+    assert "cure 1000 0.004" not in marks(setting)
+
+
+def test_seeds_that_diverge_are_told(setting):
+    """Catches: seeds that vanish from the solve probability, an objective that vanishes from the table."""
+    for name, made in (("cure", {"0.004": None}), ("hans", {"0.004": results(LATE, 0.96)})):
+        (setting[0] / f"{name}.json").write_text(json.dumps(made))
+    run(setting, "--rates", "2")
+    table = (setting[0] / "out" / "comparison.md").read_text()
+    assert table.splitlines()[2].startswith("| hans | x 2 | 2 of 2")
+    assert "Without a finished run, so not in the table: cure." in table
+
+
+def test_other_rates_are_not_reported_as_these(setting):
+    """Catches: runs at the recipe's own rates shown as those of a rate that nobody has tuned."""
+    run(setting, "--rates", "2")
+    with pytest.raises(ValueError, match="cure was not tuned with these flags and --rates"):
+        run(setting, "--only_report")
+    with pytest.raises(ValueError, match="holds no finished run with these flags"):
+        run(setting, "--only_report", "--rates", "0.5")
+
+
+def test_a_rate_as_yaml_reads_it(setting):
+    """Catches: 2e-3, which YAML takes for text, multiplied as such."""
+    (setting[0] / "graph.yaml").write_text("learning_rate: 2e-3\n" + WATCHED)
+    run(setting)
+    assert marks(setting) == sorted(TUNING + SEEDS)
+
+
+def test_a_recipe_without_the_rate(setting):
+    """Catches: a grid that is the same rate three times."""
+    (setting[0] / "graph.yaml").write_text(WATCHED)
+    with pytest.raises(ValueError, match="gives no learning_rate, which the grid is a multiple of"):
+        run(setting)
+
+
+def test_an_own_objective_is_imported_before_anything_runs(setting):
+    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their objective."""
+    (setting[0] / "objectives.yaml").write_text("objectives: {mine: {objective: nobodys_module.Mine}}\n")
+    with pytest.raises(ValueError, match="cannot import 'nobodys_module'"):
+        run(setting)
+    assert marks(setting) == []
+
+
+def group(name, times, **changes):
+    solved = [t for t in times if t is not None]
+    made = {"name": name, "times": times, "steps": 400, "solved": len(solved), "seeds": len(times), "exact": 0.5}
+    return made | {"steps_to_solve": solved[0] if solved else None} | changes
+
+
+def test_censored_runs_are_shown_as_such():
+    """Catches: seeds that never solved left out, or drawn as solved at the last step."""
+    (axes,) = study_figures.time_to_solve([group("hans", [None, None]), group("cure", [200, None])], "a study").axes
+    shown = [(line.get_marker(), float(line.get_xdata()[0]), round(float(line.get_ydata()[0]))) for line in axes.lines]
+    assert shown == [("o", 200.0, 1), (">", 400.0, 1), (">", 400.0, 0), (">", 400.0, 0)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cure", "hans"]
+    assert [text.get_text() for text in axes.texts] == ["1 of 2", "0 of 2"]
+
+
+def test_the_most_often_solved_stands_first():
+    """Catches: an order by name, or by a mean that hides the lottery."""
+    runs = [record("a", seed, exact) | {"flops": 1e12} for seed, exact in enumerate([0.94, 0.94])]
+    runs += [record("b", seed, exact, curve=[(9, exact)]) | {"flops": 1e12} for seed, exact in enumerate([0.99, 0.1])]
+    table = comparison.table([{**g, "rate": None} for g in summarise(runs)])
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["b", "a"]

@@ -1,0 +1,121 @@
+"""examples/delay.py with a stand-in for train.py: in which order it runs, what it runs once, what it reports."""
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from study_records import record
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAIN = """
+import json, pathlib, sys
+recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
+here = pathlib.Path(__file__).parent
+with open(here / "order", "a") as order:
+    order.write(f"{recipe.stem} {seed}\\n")
+made = json.loads((here / ("hans" if "hans" in recipe.stem else "cure")).read_text())
+degree, length = (int(recipe.stem.split("-")[i][-1]) for i in (0, 1))
+made["arguments"]["task"] = {"degree": degree, "path_length": length, "num_nodes": 10}
+folder.mkdir()
+(folder / "results.json").write_text(json.dumps(made))
+"""
+MAP = """
+graphs:
+  deg2-path3: {degree: 2, path_length: 3, num_nodes: 10}
+  deg2-path4: {degree: 2, path_length: 4, num_nodes: 10}
+objectives:
+  hans: {objective: next_token, order: forward}
+  cure: {objective: next_token, order: reversed}
+optimizers:
+  muon: {optimizer: muon}
+  adamw: {optimizer: adamw}
+"""
+
+
+def results(curve, steps):
+    made = record(curve=curve, steps=steps, flops=steps * 1e9)
+    return {name: value for name, value in made.items() if name not in ("recipe", "seed", "fingerprint")}
+
+
+@pytest.fixture
+def delay(tmp_path, monkeypatch):
+    """`delay(*flags)`: the script on a map of eight cells; returns the runs it started."""
+    for name in ("reproduce.py", "delay.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "map.yaml").write_text(MAP)
+    (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 800\n")
+    (tmp_path / "hans").write_text(json.dumps(results([(400, 0.5), (800, 0.6)], 800)))
+    (tmp_path / "cure").write_text(json.dumps(results([(100, 0.5), (200, 0.97), (300, 0.98)], 300)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "reproduce", raising=False)
+    order = tmp_path / "order"
+    flags = ["--recipe", tmp_path / "cpu.yaml", "--map", tmp_path / "map.yaml", "--output_dir", tmp_path / "out"]
+    main = runpy.run_path(str(tmp_path / "delay.py"), run_name="delay")["main"]
+
+    def call(*more):
+        order.write_text("")
+        main([*map(os.fspath, flags), "--jobs", "1", "--seeds", "2", *more])
+        return order.read_text().splitlines()
+
+    yield call
+    sys.modules.pop("reproduce", None)
+
+
+def test_graph_by_graph_and_once(delay, tmp_path):
+    """Catches: a map that is whole only when all of it is, finished runs done again, a choice that leaves others out."""
+    first = [f"deg2-path3-{name}-muon {seed}" for seed in (0, 1) for name in ("hans", "cure")]
+    assert delay("--only", "muon") == first + [run.replace("path3", "path4") for run in first]
+    assert delay("--only", "muon") == []
+    assert delay("--only", "adamw", "deg2-path3", "cure") == ["deg2-path3-cure-adamw 0", "deg2-path3-cure-adamw 1"]
+    lines = (tmp_path / "out" / "delay.md").read_text().splitlines()
+    assert "| G(2,3) | 10 | muon | hans | 0 of 2 | > 800 | > 8.0e+11 | - | - |" in lines
+    assert "| G(2,3) | 10 | muon | cure | 2 of 2 | 200 | 2.0e+11 | > 4.0 x | > 4.0 x |" in lines
+    assert (tmp_path / "out" / "delay.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "out" / "delay.md").unlink()
+    assert delay("--only_report") == []
+    assert (tmp_path / "out" / "delay.md").read_text().splitlines() == lines
+
+
+def test_a_changed_map_does_not_mix_with_what_it_was(delay, tmp_path):
+    """Catches: censored at 800 steps and at 1,600 under one name."""
+    delay("--only", "muon", "hans")
+    (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 1600\n")
+    assert len(delay("--only", "muon", "hans", "--seeds", "1")) == 2
+    assert "| hans | 0 of 1 |" in (tmp_path / "out" / "delay.md").read_text()
+
+
+def test_only_what_diverged_is_said_to_have(delay, tmp_path):
+    """Catches: a solved run listed as diverged, because it once did under other flags."""
+    delay("--only", "muon", "hans")
+    run = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
+    known = {"recipe": run["recipe"], "fingerprint": run["fingerprint"], "diverged": "nan"}
+    lines = [
+        known | {"seed": run["seed"], "fingerprint": "earlier"},
+        known | {"seed": run["seed"]},
+        known | {"seed": 7},
+    ]
+    (tmp_path / "out" / "diverged.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    delay("--only_report")
+    said = (tmp_path / "out" / "delay.md").read_text().splitlines()[-1]
+    assert said == f"Diverged, and in neither table: {run['recipe']} seed 7."
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--only_report"], "holds no finished run yet"),
+        (["--only", "muons"], "--only muons: no such choice"),
+        (["--seeds", "0"], "must be at least 1"),
+        (["--seed", "0"], "--seed is set for each run"),
+        (["--degree", "3"], "--degree is what the runs differ in"),
+    ],
+)
+def test_bad_arguments(flags, message, delay):
+    """Catches: an empty map passed off as done, a flag that makes all cells one."""
+    with pytest.raises(ValueError, match=message):
+        delay(*flags)

@@ -1,0 +1,175 @@
+"""examples/train_seeds.py and `examples/reproduce.py --together`: a line for each seed, as if it had been alone."""
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import datasets
+import pytest
+from scripts import EXAMPLES, TINY, load
+from study_records import record
+
+from nt_failures.experiments.study import results_file, worker
+
+SEEDS_OF_A_FEW_LINES = """
+import json, pathlib, sys
+recipe, words = sys.argv[1], sys.argv[2:]
+seeds = words[1:words.index("--output_dir")]
+folder, extra = pathlib.Path(words[words.index("--output_dir") + 1]), words[words.index("--output_dir") + 2:]
+asked = json.loads(pathlib.Path(recipe).read_text())
+print("seeds", *seeds, "flags", *extra)
+for seed in seeds:
+    if seed in asked["diverge"]:
+        continue
+    (folder / f"seed{seed}").mkdir(parents=True)
+    (folder / f"seed{seed}" / "results.json").write_text(json.dumps(asked["results"]))
+if set(seeds) & set(asked["diverge"]):
+    print("error: seed 1: the loss became NaN")
+    sys.exit(3)
+"""
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    """The script, as a module that finds its neighbours."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return load(EXAMPLES / "reproduce.py")
+
+
+def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, reproduce):
+    """A study of two seeds, once trained together, once one by one.
+
+    Catches: a seed that gets another's weights, rows, draws or test; a record that lacks what a single run's has.
+    """
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(TINY + "objective: hybrid\nobjective_options: {share: 0.7}\noptimizer: muon\n")
+    scripts = {name: load(EXAMPLES / f"{name}.py") for name in ("train", "train_seeds")}
+
+    def stay(command, **options):  # in this process, which saves seconds of imports
+        assert command[0] == sys.executable
+        scripts[Path(command[1]).stem].main(command[2:])
+        return 0
+
+    monkeypatch.setattr(worker.Children, "call", staticmethod(stay))
+    found = {}
+    for way, flags in (("together", ["--together", "4"]), ("alone", [])):
+        reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
+        found[way] = results_file.read_results(tmp_path / way / "results.jsonl")
+    for seed, (one, other) in enumerate(zip(found["together"], found["alone"], strict=True)):
+        assert one.pop("trained_together") == 2
+        assert (one["recipe"], one["seed"], one["fingerprint"]) == (other["recipe"], seed, other["fingerprint"])
+        for name in ("metrics", "learning_curve", "diagnosis"):
+            assert numbers(one[name]) == pytest.approx(numbers(other[name]), rel=1e-3), name
+        for name in ("train_seconds", "throughput", "metrics", "learning_curve", "diagnosis"):
+            del one[name], other[name]
+        assert one == other
+    assert sorted(path.name for path in (tmp_path / "together").iterdir()) == [
+        ".lock",
+        "figure.png",
+        "results.jsonl",
+        "table.md",
+    ]
+
+
+def numbers(value, where=""):
+    """All numbers of a nested value by their place, without times."""
+    if isinstance(value, dict):
+        return {k: v for name, inner in value.items() for k, v in numbers(inner, f"{where}.{name}").items()}
+    if isinstance(value, list):
+        return {k: v for i, inner in enumerate(value) for k, v in numbers(inner, f"{where}.{i}").items()}
+    timed = any(word in where for word in ("runtime", "per_second"))
+    return {where: value} if isinstance(value, (int, float)) and not timed else {}
+
+
+@pytest.fixture
+def study_of(tmp_path):
+    """`study_of(diverge)`: reproduce.py beside a train_seeds.py of a few lines, and a recipe whose named seeds diverge."""
+
+    def make(*diverge):
+        results = {k: v for k, v in record(exact=0.5).items() if k not in ("recipe", "seed", "fingerprint")}
+        (tmp_path / "r.yaml").write_text(json.dumps({"results": results, "diverge": [str(seed) for seed in diverge]}))
+        (tmp_path / "train_seeds.py").write_text(SEEDS_OF_A_FEW_LINES)
+        (tmp_path / "train.py").write_text("raise SystemExit('error: no single run was asked for')")
+        (tmp_path / "reproduce.py").write_text((EXAMPLES / "reproduce.py").read_text())
+        module = load(tmp_path / "reproduce.py")
+        module.check_flags = lambda recipes, extra: None  # the recipe is for those few lines
+        words = [str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path / "out"), "--jobs", "1"]
+
+        def run(*flags):
+            module.main([*words, *flags])
+
+        return tmp_path / "out", run
+
+    return make
+
+
+def test_seeds_go_in_groups_and_only_once(study_of):
+    """Catches: a seed twice or not at all, a group larger than asked, flags that do not reach the training."""
+    out, run = study_of()
+    run("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
+    run("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
+    found = results_file.read_results(out / "results.jsonl")
+    assert [entry["seed"] for entry in found] == list(range(7))
+    assert len({entry["fingerprint"] for entry in found}) == 1
+    kept = sorted(path.name.rsplit("-", 1)[0] for path in out.iterdir() if path.is_dir())
+    assert kept == [f"r-seed{seed}" for seed in range(7)]
+
+
+def test_seeds_beside_one_that_diverges_are_kept(study_of):
+    """Catches: a study lost to one seed; a divergence that nobody hears of."""
+    out, run = study_of(1)
+    run("--seeds", "3", "--together", "3")
+    run("--seeds", "3", "--together", "3")
+    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 2]
+    (lost,) = results_file.read_diverged(out / "results.jsonl")
+    assert (lost["recipe"], lost["seed"]) == ("r", 1)
+    assert lost["diverged"].startswith("error: seed 1: the loss became NaN")
+    assert "left out of the means: r: 1." in (out / "table.md").read_text()
+
+
+def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch):
+    """Ctrl-C while a group is at work: the seeds of it that have ended count.
+
+    Catches: finished seeds thrown away with the process that trained them.
+    """
+    out, run = study_of()
+    append = results_file.append_result
+    working, stopped = threading.Event(), threading.Event()
+
+    def together(self, group):
+        results = json.loads(group[0].recipe.read_text())["results"]
+        records = [{**job.named, **results} for job in group]
+        if group[0].seed == 0:
+            return worker.Ended(records, out / "first")
+        working.set()
+        assert stopped.wait(60)
+        return worker.Ended(records[:1], out / "second", RuntimeError("terminated"))
+
+    def interrupted(path, entry):
+        append(path, entry)
+        if entry["seed"] == 1:
+            assert working.wait(60)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker.Attempts, "together", together)
+    monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(results_file, "append_result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("--seeds", "6", "--together", "2")
+    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]
+
+
+def test_a_mistake_costs_no_earlier_seeds(tmp_path, monkeypatch):
+    """Catches: folders that are cleared for a training together which these arguments do not allow."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (tmp_path / "small.yaml").write_text(TINY)
+    kept = tmp_path / "out" / "seed0" / "arguments.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    flags = [str(tmp_path / "small.yaml"), "--seeds", "0", "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="bf16"):
+        load(EXAMPLES / "train_seeds.py").main([*flags, "--overwrite_output_dir", "true", "--bf16", "true"])
+    assert kept.read_text() == "{}"

@@ -1,0 +1,167 @@
+"""The map of delays: what a run says, medians and ratios with censored runs, growth, and the figure that shows which is which."""
+
+import math
+
+import pytest
+from study_records import record
+
+from nt_failures.experiments.study import delay
+from nt_failures.experiments.study import figures as study_figures
+
+
+def run(objective="next_token", solved_at=500, graph=(2, 3, 7), optimizer="muon", seed=0, budget=4000, flops=2.0):
+    """A run on G(degree, path_length) with so many labels; `solved_at` None for never."""
+    degree, length, labels = graph
+    before = budget if solved_at is None else solved_at - 100
+    name = f"deg{degree}-path{length}-nodes{labels}"
+    return delay.Run(
+        *(name, objective, optimizer, seed, length, degree, labels, before),
+        solved_at=math.inf if solved_at is None else solved_at,
+        flops_per_step=flops,
+    )
+
+
+def runs(*times, **changes):
+    return [run(solved_at=time, seed=seed, **changes) for seed, time in enumerate(times)]
+
+
+@pytest.mark.parametrize(
+    ("curve", "before", "solved_at"),
+    [
+        ([(100, 0.5), (200, 0.97), (300, 0.99)], 100, 200),
+        ([(100, 0.5), (200, 0.97), (300, 0.5), (400, 0.96)], 300, 400),  # solved for a moment is not solved
+        ([(100, 0.97)], 0, 100),
+        ([(100, 0.5), (200, 0.6)], 200, math.inf),
+    ],
+)
+def test_what_a_run_says(curve, before, solved_at):
+    """Catches: the budget of a censored run lost, the first moment above the threshold taken for the time."""
+    task = {"task": {"degree": 3, "path_length": 4, "num_nodes": 10}}
+    made = record(curve=curve, steps=400, flops=8e9)
+    made["arguments"] |= task
+    seen = delay.observe(made, "a graph", "an objective", "an optimizer")
+    assert (seen.before, seen.solved_at, seen.flops_per_step) == (before, solved_at, 2e7)
+    assert (seen.degree, seen.path_length, seen.labels) == (3, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([300, 500, 400], (400, True)),
+        ([300, None, 400], (400, True)),  # the median is known although a run is not
+        ([300, None, None], (4000, False)),
+        ([None, None, None], (4000, False)),
+        ([300, 500], (400, True)),
+        ([300, None], (2100, False)),  # halfway between 300 and something above 4,000
+    ],
+)
+def test_medians_of_runs_that_may_be_censored(times, expected):
+    """Catches: censored runs left out, which makes the slower objective the faster one."""
+    assert delay.median(runs(*times)) == expected
+    assert delay.median(runs(*times, flops=3.0), flops=True) == (3 * expected[0], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("slow", "fast", "expected"),
+    [
+        ([900, 800, 1000], [300, 300, 400], (3.0, "=")),
+        ([900, None, None], [400, 500, 400], (10.0, ">")),
+        ([900, 900, 900], [None, None, 300], (0.225, "<")),
+        ([None, None, 300], [None, None, None], None),
+    ],
+)
+def test_ratios_are_bounds_where_one_side_is_censored(slow, fast, expected):
+    """Catches: a bound said to be the ratio, or the wrong way round."""
+    assert delay.ratio(runs(*slow), runs(*fast)) == expected
+
+
+def grown(objective, per_node, graphs=((2, 3, 7), (2, 4, 7), (2, 5, 7), (3, 3, 7), (2, 3, 14)), budget=10**9):
+    """Three runs a graph: 1,000 steps on the first, times `per_node` for each node more, 1.5 for an arm, 2 for twice the labels."""
+    made = []
+    for degree, length, labels in graphs:
+        time = 1000 * per_node ** (length - 3) * 1.5 ** (degree - 2) * labels / 7
+        for seed, luck in enumerate((0.8, 1.0, 1.25)):
+            at = math.ceil(time * luck / 100) * 100
+            made.append(
+                run(objective, at if at <= budget else None, (degree, length, labels), seed=seed, budget=budget)
+            )
+    return made
+
+
+def test_growth_by_factor():
+    """Catches: factors of one thing shown under another's name, logarithms not undone, censored lengths that flatten the growth."""
+    for budget in (10**9, 5000):
+        effects = delay.growth(grown("next_token", 3, budget=budget))
+        assert {name: math.exp(logs[0]) for name, logs in effects.items()} == {
+            "node of the path": pytest.approx(3, rel=0.15),
+            "arm": pytest.approx(1.5, rel=0.1),
+            "doubling of the labels": pytest.approx(2, rel=0.1),
+        }
+
+
+def test_growth_that_nobody_has_seen():
+    """Catches: a growth with the path from graphs of one solved length, however many censored ones stand beside them."""
+    effects = delay.growth(grown("next_token", 30, budget=4000))
+    assert set(effects) == {"arm", "doubling of the labels"}
+    assert math.exp(effects["arm"][0]) == pytest.approx(1.5, rel=0.1)
+    assert delay.growth(grown("next_token", 3, graphs=[(2, 3, 7)])) == {}
+    assert delay.growth(runs(None, None, None)) == {}
+
+
+def test_no_figure_without_an_interval():
+    """Catches: a growth read off one run a graph, of which nobody knows how far luck has made it."""
+    made = [each for each in grown("next_token", 3) if each.seed == 0]
+    assert delay.growth(made)
+    assert "| next_token | muon | 5 of 5 | not identified | not identified | not identified |" in delay.markdown(
+        made, "x"
+    )
+
+
+def test_no_interval_where_one_graph_has_one_run():
+    """Catches: an interval without width for the factor that only this graph tells, as a map that was stopped half-way has it."""
+    made = grown("next_token", 3)
+    graphs = sorted({each.graph for each in made})
+    stopped = [each for each in made if each.graph != graphs[-1] or each.seed == 0]
+    assert "| next_token | muon | 15 of 15 | x " in delay.markdown(made, "x")
+    unknown = "not identified | not identified | not identified |"
+    assert f"| next_token | muon | 13 of 13 | {unknown}" in delay.markdown(stopped, "x")
+
+
+def test_tables_say_what_is_a_bound_and_what_is_not_known():
+    """Catches: a censored median without its sign, a ratio of two growths where one is unknown."""
+    text = delay.markdown(grown("next_token", 30, budget=4000) + grown("cure", 1.2), "next_token")
+    lines = text.splitlines()
+    assert "| G(2,3) | 7 | muon | next_token | 3 of 3 | 1,000 | 2.0e+03 | - | - |" in lines
+    assert "| G(2,3) | 7 | muon | cure | 3 of 3 | 1,000 | 2.0e+03 | 1.0 x | 1.0 x |" in lines
+    assert "| G(2,4) | 7 | muon | next_token | 0 of 3 | > 4,000 | > 8.0e+03 | - | - |" in lines
+    assert "| G(2,4) | 7 | muon | cure | 3 of 3 | 1,200 | 2.4e+03 | > 3.3 x | > 3.3 x |" in lines
+    (own,) = [line for line in lines if line.startswith("| next_token | muon | 9 of 15 | not identified | x 1.5 [")]
+    (both,) = [line for line in lines if line.startswith("| next_token / cure | muon |  | not identified | x 1 [")]
+    assert own.count("|") == both.count("|")
+
+
+def test_the_figure_draws_bounds_apart():
+    """Catches: censored runs drawn as solved, arrows the wrong way, graphs or objectives in each other's place."""
+    made = runs(900, 1000, None) + runs(None, None, None, graph=(2, 4, 7)) + runs(300, 200, 400, objective="cure")
+    made += runs(500, 500, 500, objective="cure", graph=(2, 4, 7))
+    times, ratios = study_figures.delays(made, "next_token").axes
+    names = [label.get_text() for label in ratios.get_xticklabels()]
+    assert names == ["G(2,3)\n7 labels", "G(2,4)\n7 labels"]
+
+    def points(axes):
+        found = [line for line in axes.lines if line.get_marker() in ("o", "s") and len(line.get_xdata())]
+        return sorted(
+            (round(float(line.get_xdata()[0])), line.get_marker(), float(line.get_ydata()[0]), line.get_markerfacecolor() != "white")
+            for line in found
+        )  # fmt: skip
+
+    cure = [(0, "s", 200.0, True), (0, "s", 300.0, True), (0, "s", 400.0, True), *[(1, "s", 500.0, True)] * 3]
+    hans = [(0, "o", 900.0, True), (0, "o", 1000.0, True), (0, "o", 4000.0, False), *[(1, "o", 4000.0, False)] * 3]
+    assert points(times) == sorted(cure + hans)
+    assert points(ratios) == [(0, "s", pytest.approx(10 / 3), True), (1, "s", 8.0, False)]
+    arrows = [note for note in (*times.texts, *ratios.texts) if note.get_text() == ""]
+    assert len(arrows) == 5
+    assert all(note.xy[1] > note.xyann[1] for note in arrows)
+    low, high = times.get_ylim()
+    assert low < 200
+    assert high > 4000 * 1.35  # an arrow beyond the axes would not be drawn

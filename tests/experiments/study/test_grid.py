@@ -1,0 +1,133 @@
+"""Grids of runs: what each combination is, what a grid file may say, and that ours say nothing else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.experiments import command_line
+from nt_failures.experiments.study import grid
+from nt_failures.objectives import OBJECTIVES, find_objective
+
+RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
+COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem != "objectives")
+COMPARISON = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objectives": grid.OBJECTIVE_KEYS})
+MAP = grid.read_axes(
+    RECIPES / "delay" / "map.yaml",
+    {
+        "graphs": ("degree", "path_length", "num_nodes", "max_steps"),
+        "objectives": grid.OBJECTIVE_KEYS,
+        "optimizers": ("optimizer", "muon_learning_rate"),
+    },
+)
+
+
+def test_combinations_by_hand(tmp_path):
+    """Catches: a choice that does not win, options of another objective left over, a product in another order."""
+    common = {"degree": 2, "seed": 4, "objective": "hybrid", "objective_options": {"share": 0.5}}
+    axes = {
+        "graphs": {"small": {"degree": 3}, "large": {"degree": 5}},
+        "objectives": {"a": {"objective": "teacherless"}, "b": {"order": "reversed"}},
+    }
+    (tmp_path / "common.yaml").write_text(yaml.safe_dump(common))
+    paths = grid.write_recipes(tmp_path / "common.yaml", axes, tmp_path / "out")
+    assert [(*names, path.name) for names, path in paths.items()] == [
+        ("small", "a", "small-a.yaml"),
+        ("small", "b", "small-b.yaml"),
+        ("large", "a", "large-a.yaml"),
+        ("large", "b", "large-b.yaml"),
+    ]
+    written = [command_line.read_recipe(path) for path in paths.values()]
+    assert written[0] == {"degree": 3, "seed": 4, "objective": "teacherless"}
+    assert written[3] == {**common, "degree": 5, "order": "reversed"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("graphs: {a: {order: reversed}}", "has the axes graphs; it must have objectives"),
+        ("objectives: {}", "at least one"),
+        ("objectives: {a: {}}", "must set one of them"),
+        ("objectives: {a: {learning_rate: 1}}", "a may set objective, order, objective_options"),
+        ("objectives: {a: [order]}", "a may set"),
+        ("objectives: {../a: {order: reversed}}", "cannot name a file"),
+        ("objectives: [a]", "must map the name"),
+        ("objectives: {1: {order: reversed}}", "1 cannot name a file"),
+    ],
+)
+def test_a_grid_file_says_nothing_else(text, message, tmp_path):
+    """Catches: a comparison in which one run has another learning rate, a file written outside its folder."""
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        grid.read_axes(tmp_path / "grid.yaml", {"objectives": grid.OBJECTIVE_KEYS})
+
+
+def test_all_objectives_are_compared():
+    """Catches: an objective that was added and is missing in the comparison."""
+    assert {values["objective"] for values in COMPARISON["objectives"].values()} == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
+def test_compared_recipes_differ_in_the_objective_alone(path):
+    """Catches: a recipe that sets an objective itself, which a comparison would drop or mix; another name than its graph's."""
+    common = command_line.read_recipe(path)
+    assert not set(common) & set(grid.OBJECTIVE_KEYS)
+    assert path.stem == f"deg{common['degree']}-path{common['path_length']}-nodes{common['num_nodes']}"
+    made = grid.combinations(common, COMPARISON)
+    assert len(made) == len(COMPARISON["objectives"])
+    for values in made.values():
+        assert {name: value for name, value in values.items() if name not in grid.OBJECTIVE_KEYS} == common
+
+
+@pytest.mark.parametrize("nodes", [10, 30, 100])
+def test_protocols_of_one_size_differ_in_the_graph_alone(nodes):
+    """Catches: one of the graphs trained longer, wider or on other data than the others of its source."""
+    found = [command_line.read_recipe(path) for path in COMPARED if path.stem.endswith(f"-nodes{nodes}")]
+    assert len(found) == {10: 2, 30: 4, 100: 3}[nodes]
+    assert len({(values.pop("degree"), values.pop("path_length")) for values in found}) == len(found)
+    assert all(values == found[0] for values in found)
+
+
+def one_of_each(axes):
+    """Every choice once, beside the first ones of the other axes."""
+    first = {axis: dict([next(iter(choices.items()))]) for axis, choices in axes.items()}
+    for axis, choices in axes.items():
+        for name, values in choices.items():
+            yield {**first, axis: {name: values}}
+
+
+@pytest.mark.parametrize(
+    ("common", "axes"),
+    [
+        pytest.param(common, axes, id="-".join(name for choice in axes.values() for name in choice))
+        for common, all_axes in ((RECIPES / "delay" / "cpu.yaml", MAP), (COMPARED[0], COMPARISON))
+        for axes in one_of_each(all_axes)
+    ],
+)
+def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
+    """Catches: a misspelt flag or objective, options that it does not take, a name that says another graph than it sets."""
+    ((names, path),) = grid.write_recipes(common, axes, tmp_path).items()
+    args = command_line.parse([str(path), "--use_cpu", "true"])
+    tokenizer = word_level_tokenizer(args.task)
+    chosen = args.objective
+    find_objective(chosen.objective).from_tokenizer(tokenizer, order=chosen.order, **chosen.objective_options)
+    if "graphs" in axes:
+        assert names[0] == args.task.config_name
+        assert args.training.stop_when_solved
+        assert args.training.lr_scheduler_type == "constant_with_warmup"  # else a run that stops early saw another one
+        assert args.training.max_steps % args.training.eval_steps == 0  # what is censored was looked at to its end
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("one: {a: {x: 1}, a-b: {x: 2}}\ntwo: {b-c: {y: 1}, c: {y: 2}}", "two combinations are named 'a-b-c'"),
+        ("one: {a: {x: 1}}\ntwo: {a: {y: 1}}", "two choices are named 'a'"),
+    ],
+)
+def test_every_combination_has_a_file_of_its_own(text, message, tmp_path):
+    """Catches: a cell of the map that another one's recipe overwrites, and whose runs then count as that one's."""
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        grid.read_axes(tmp_path / "grid.yaml", {"one": ["x"], "two": ["y"]})

@@ -1,0 +1,96 @@
+"""results.jsonl and diverged.jsonl, which any kill may tear."""
+
+import json
+
+import pytest
+from study_records import lost, record
+
+from nt_failures.experiments.study import results_file
+
+
+def seeds(path):
+    return [entry["seed"] for entry in results_file.read_results(path)]
+
+
+def test_a_line_keeps_of_the_curve_what_times_are_read_from():
+    """Catches: a file that is nine tenths learning curves; one from which the time to solve cannot be told any more."""
+    curve = [{"step": 100, "loss": 0.5, "free/exact": 0.96, "forced/position_2": 0.97, "decision": 0.97}]
+    named = {"recipe": "a", "seed": 1, "fingerprint": "f"}
+    whole = {name: value for name, value in record().items() if name not in named} | {"learning_curve": curve}
+    line = results_file.record(named, whole)
+    assert line == {**named, **whole, "learning_curve": [{"step": 100, "free/exact": 0.96}]}
+    alone = results_file.record(named, whole | {"trained_positions": [2]})
+    assert alone["learning_curve"] == [{"step": 100, "forced/position_2": 0.97}]
+
+
+def test_what_is_appended_is_read(tmp_path):
+    """Catches: runs that lose digits, order or keys on their way through the file."""
+    path = tmp_path / "new folder" / "results.jsonl"
+    assert results_file.read_results(path) == []
+    records = [record(seed=seed, exact=1 / (3 + seed)) for seed in range(3)]
+    for entry in records:
+        results_file.append_result(path, entry)
+    assert results_file.read_results(path) == records
+    assert path.read_text().count("\n") == 3
+
+
+def test_a_file_cut_anywhere_loses_only_the_run_that_was_being_written(tmp_path, caplog):
+    """Catches: a torn line glued to the next one, a whole line cut off with it, or a line read twice."""
+    path = tmp_path / "results.jsonl"
+    for seed in range(2):
+        results_file.append_result(path, record(seed=seed))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in [*range(first, len(whole), 43), len(whole) - 2, len(whole) - 1, len(whole)]:
+        caplog.clear()
+        path.write_bytes(whole[:cut])
+        kept = [0, 1] if cut >= len(whole) - 1 else [0]
+        assert seeds(path) == kept
+        assert ("line 2 is torn" in caplog.text) == (first < cut < len(whole) - 1)
+        results_file.append_result(path, record(seed=2))
+        caplog.clear()
+        assert seeds(path) == [*kept, 2]
+        assert not caplog.records
+        assert len(path.read_bytes().splitlines()) == len(kept) + 1
+
+
+def test_the_very_first_line_may_be_torn(tmp_path):
+    """Catches: a study that can never start again because its first write was killed."""
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"recipe":"ha')
+    assert results_file.read_results(path) == []
+    results_file.append_result(path, record())
+    assert seeds(path) == [0]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"5", b"null", b'{"recipe":"hans","seed":1}', b"\xff\xfe", b'"recipe"'])
+def test_damage_in_the_middle_is_named_not_skipped(damage, tmp_path):
+    """Catches: finished runs dropped in silence, or run again, because a line before the last is no run."""
+    path = tmp_path / "results.jsonl"
+    lines = [json.dumps(record(seed=seed)).encode() for seed in range(2)]
+    path.write_bytes(b"\n".join([lines[0], damage, lines[1], b""]))
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 2 is damaged .*; remove that line"):
+        results_file.read_results(path)
+
+
+def test_empty_lines_are_no_damage(tmp_path):
+    """Catches: a study lost to an editor that ends files with an empty line."""
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n" + json.dumps(record()) + "\n\n")
+    assert seeds(path) == [0]
+
+
+def test_the_file_of_diverged_runs(tmp_path):
+    """Catches: a damaged line read as a run, or a torn one that stops the study."""
+    results = tmp_path / "results.jsonl"
+    assert results_file.read_diverged(results) == []
+    path = results_file.diverged_file(results)
+    results_file.append_result(path, lost(0))
+    with path.open("a") as file:
+        file.write('{"recipe": ')
+    assert results_file.read_diverged(results) == [lost(0)]
+    path.write_text('{"recipe": "a", "seed": "0", "fingerprint": "b", "diverged": "c"}\n')
+    with pytest.raises(
+        ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, fingerprint, seed and"
+    ):
+        results_file.read_diverged(results)

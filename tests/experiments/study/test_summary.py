@@ -1,0 +1,235 @@
+"""A study: the figures that its table is made of."""
+
+import pytest
+from study_records import lost, record
+
+from nt_failures.experiments.study.summary import (
+    earlier_note,
+    markdown_table,
+    mean_interval,
+    missing_note,
+    steps_to_solve,
+    summarise,
+)
+
+GOOD = [0.5, 0.52, 0.54]
+
+
+def solved(recipe="cure", seed=0, exact=0.99, step=1500, verdict="solved", **changes):
+    made = record(recipe, seed, exact, "teacherless", [(500, 0.5), (step, 0.96), (2000, 0.99)], **changes)
+    made["diagnosis"] = {
+        "clever_hans": None,
+        "decision_token": {"train_accuracy": 0.99},
+        "verdict": {"name": verdict},
+    }
+    return made
+
+
+# ---------------------------------------------------------------- figures by hand
+
+
+@pytest.mark.parametrize(
+    ("shares", "step"),
+    [
+        ([0.5, 0.96, 0.97], 200),
+        ([0.96, 0.5, 0.95], 300),
+        ([0.5, 0.96, 0.94], None),
+        ([0.5, 0.949, 0.94], None),
+        ([1.0], 100),
+        ([], None),
+    ],
+)
+def test_steps_to_solve(shares, step):
+    """Catches: the best moment of a run taken for the time it needs; a threshold passed from below only."""
+    curve = [{"step": 100 * i, "free/exact": share} for i, share in enumerate(shares, start=1)]
+    assert steps_to_solve(curve) == step
+
+
+def test_another_threshold():
+    """Catches: a threshold that is not the one asked for."""
+    assert steps_to_solve([{"step": 7, "free/exact": 0.5}], threshold=0.5) == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        ([], None),
+        ([0.5], None),
+        ([0.4, 0.6], (0.0, 1.0)),  # 0.5 -+ 12.706 * 0.1414 / sqrt(2)
+        (GOOD, (0.4703, 0.5697)),  # 0.52 -+ 4.303 * 0.02 / sqrt(3)
+        ([0.97, 0.98, 0.99], (0.9552, 1.0)),  # 0.98 -+ 0.0248
+        ([0.7] * 4, (0.7, 0.7)),
+        ([0.4, 0.6] * 6, (0.5 - 0.06637, 0.5 + 0.06637)),  # 12 seeds: 2.201 * 0.10445 / sqrt(12)
+        ([0.4, 0.6] * 50, (0.5 - 0.01994, 0.5 + 0.01994)),  # 100 seeds: 1.984 * 0.1005 / 10
+    ],
+)
+def test_mean_interval(values, interval):
+    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond 0..1."""
+    found = mean_interval(values)
+    assert found == (interval if interval is None else pytest.approx(interval, abs=1e-4))
+
+
+def test_groups_by_hand():
+    """Catches: runs of two recipes mixed, a mean over runs that did not solve, seeds counted as graphs."""
+    runs = [record(seed=0, exact=0.5), solved(seed=0), record(seed=1, exact=0.52), solved(seed=1, exact=0.6, step=500)]
+    runs[3]["learning_curve"] = runs[3]["learning_curve"][:1]
+    runs[3]["diagnosis"]["verdict"]["name"] = "undertrained"
+    cure, hans = summarise(runs)
+    assert hans == {
+        "name": "hans",
+        "decision_only": False,
+        "seeds": 2,
+        "diverged": 0,
+        "n": 20_000,
+        "chance": 0.5,
+        "values": [0.5, 0.52],
+        "exact": 0.51,
+        "exact_interval": pytest.approx((0.51 - 0.12706, 0.51 + 0.12706)),
+        "decision": 0.51,
+        "others": 0.99,
+        "follow_rates": [0.9, 0.91],
+        "train_decision": 0.55,
+        "solved": 0,
+        "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
+        "watched": True,
+        "steps_to_solve": None,
+        "times": [None, None],
+        "flops_to_solve": None,
+        "steps": 2000,
+        "seconds": 60.5,
+        "verdicts": ["clever-hans + indecipherable token"],
+        "as_asked": True,
+    }
+    assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
+    assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
+    assert cure["others"] == 0.6  # of its own, parallel decoding
+    assert cure["verdicts"] == ["solved", "undertrained"]
+
+
+def test_forced_accuracy_counts_where_the_cheat_was_not_measured():
+    """Catches: on paths of three nodes, where it cannot be, look-ups of a next-token model judged by free decoding."""
+    run = record()
+    run["diagnosis"]["clever_hans"] = None
+    assert summarise([run])[0]["others"] == 0.99
+
+
+def test_solved_at_the_first_evaluation():
+    """Catches: step 0, which a pretrained model may have, taken for never."""
+    run = solved()
+    run["learning_curve"] = [{"step": 0, "free/exact": 1.0}]
+    assert summarise([run])[0]["steps_to_solve"] == 0
+
+
+def test_a_time_is_of_a_solved_seed():
+    """Catches: a time to solve of a run whose test says that it has not; a time where nobody looked."""
+    (below,) = summarise([solved(exact=0.949)])
+    assert (below["solved"], below["steps_to_solve"], below["flops_to_solve"], below["times"]) == (
+        0,
+        None,
+        None,
+        [None],
+    )
+    assert "| > 2,000 |" in markdown_table([below])
+    (unseen,) = summarise([solved(learning_curve=[])])
+    assert (unseen["solved"], unseen["steps_to_solve"]) == (1, None)
+    assert "| 1 of 1 [21%, 100%] | - |" in markdown_table([unseen])
+
+
+def test_diverged_seeds_count_as_not_solved():
+    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended, counted."""
+    runs = [solved("hans"), solved("hans", seed=3)]
+    more = [lost(1), lost(1), lost(2), lost(3), lost(4, fingerprint="another"), lost(0, recipe="never ended")]
+    (group,) = summarise(runs, None, more)
+    assert (group["solved"], group["seeds"], group["diverged"], group["values"]) == (2, 4, 2, [0.99, 0.99])
+    assert group["solve_interval"] == pytest.approx((0.15, 0.85), abs=1e-3)
+    assert group["times"] == [1500, 1500, None, None]
+    assert group["verdicts"] == ["solved", "diverged"]
+    table = markdown_table([group])
+    assert table.endswith("\nSeeds that diverged, counted as not solved and left out of the means: hans: 2.\n")
+    assert "diverged" not in markdown_table(summarise(runs))
+
+
+def test_a_changed_recipe_is_not_averaged_with_what_it_was():
+    """Catches: a table that mixes the runs before and after a change under one name."""
+    runs = [record(seed=seed, exact=0.5) for seed in range(3)]
+    runs += [record(seed=0, exact=0.7, fingerprint="another"), solved(fingerprint="third")]
+    cure, hans = summarise(runs)
+    assert (hans["values"], cure["values"]) == ([0.7], [0.99])
+
+
+def test_the_form_that_is_asked_for_counts():
+    """Catches: a table of the form a recipe had in between, after it was changed back."""
+    runs = [record(seed=0, exact=0.5), record(seed=1, exact=0.5), record(seed=0, exact=0.7, fingerprint="between")]
+    assert summarise(runs, {"hans": "0123456789ab"})[0]["values"] == [0.5, 0.5]
+    assert summarise(runs, {"hans": "never run"})[0]["values"] == [0.7]
+    assert earlier_note(summarise(runs)) == ""
+    assert earlier_note(summarise(runs, {"hans": "0123456789ab"})) == ""
+    assert earlier_note(summarise(runs, {"hans": "never run"})).endswith(": hans.\n")
+
+
+def test_a_seed_counts_once():
+    """Catches: a doubled line as one more seed, with an interval that is too narrow."""
+    runs = [record(seed=0, exact=0.5), record(seed=1, exact=0.6), record(seed=0, exact=0.9)]
+    assert summarise(runs)[0]["values"] == [0.5, 0.6]
+
+
+def test_training_graphs_count_where_all_were_seen():
+    """Catches: a decision said to be on training graphs, of which most were never trained on."""
+    half = record()
+    del half["diagnosis"]["decision_token"]["train_accuracy"]
+    assert summarise([record(), half | {"seed": 1}])[0]["train_decision"] is None
+    assert summarise([record(), record(seed=1)])[0]["train_decision"] == 0.55
+    assert "| 99.0% | - | 90.0%" in markdown_table(summarise([half]))
+
+
+TABLE = """\
+| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
+| hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% (90.0% to 92.0%) | 0 of 3 [0%, 56%] | > 2,000 | \
+clever-hans + indecipherable token |
+
+n = 20,000 held-out graphs a run. """
+
+
+def test_table():
+    """Catches: a number in the wrong column; a group without its interval, chance or the steps it was given."""
+    groups = summarise([*(record(seed=seed, exact=exact) for seed, exact in enumerate(GOOD)), solved()])
+    table = markdown_table(groups)
+    assert table.startswith(TABLE)
+    assert table.endswith("\n")
+    assert len({line.count("|") for line in table.splitlines()[:4]}) == 1
+
+
+def test_decision_only_training_is_judged_by_the_decision():
+    """Catches a run that trained one position being scored 0 for the positions it never saw."""
+    curve = [{"step": 500, "free/exact": 0.0, "forced/position_2": 0.97}]
+    run = record("alone", trained_positions=[2], learning_curve=curve)
+    run["metrics"] |= {"forced/position_2": 0.96, "decision": 0.96, "free/exact": 0.0}
+    (group,) = summarise([run])
+    assert (group["values"], group["decision_only"]) == ([0.96], True)
+    assert group["steps_to_solve"] == 500
+    assert group["others"] is None
+    assert "| - |" in markdown_table([group])
+
+
+def test_any_positions_are_judged_by_the_worst_of_them():
+    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is "solved"."""
+    curve = [
+        {"step": step, "free/exact": 0.0, "decision": 0.5, "forced/position_1": 1.0, "forced/position_3": share}
+        for step, share in ((100, 0.9), (200, 0.96), (300, 0.99))
+    ]
+    run = record("alone", trained_positions=[1, 3], learning_curve=curve, exact=0.4)
+    (group,) = summarise([run])
+    assert (group["values"], group["solved"], group["steps_to_solve"]) == ([0.99], 1, 200)
+
+
+def test_a_form_of_which_every_seed_diverged_is_not_another_one():
+    """Catches: the results of earlier flags shown in the place of those that diverged, with no word of it."""
+    lost = [{"recipe": "cure", "seed": seed, "fingerprint": "changed", "diverged": "nan"} for seed in (0, 1)]
+    assert summarise([solved(), solved(seed=1)], {"cure": "changed"}, lost) == []
+    assert (
+        missing_note(["cure", "hans"], [{"name": "hans"}]).strip()
+        == "Without a finished run, so not in the table: cure."
+    )
+    assert missing_note(["hans"], [{"name": "hans"}]) == ""

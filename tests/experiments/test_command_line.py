@@ -1,0 +1,356 @@
+"""The command line: recipes, flags over recipes, the user's own classes, and errors of one line that say what to type."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers.integrations import integration_utils
+
+from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.experiments import command_line
+from nt_failures.experiments.command_line import parse
+from nt_failures.models.families import from_scratch
+from nt_failures.objectives import find_objective
+from nt_failures.tasks.path_star import PathStar
+
+GRIDS = ("objectives", "map")  # axes of recipes, see test_grid.py
+RECIPES = sorted(
+    path for path in (Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml") if path.stem not in GRIDS
+)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """`recipe(text)`: the path of a recipe with this text."""
+
+    def write(text):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_flags_override_the_recipe(recipe):
+    """Catches: a recipe that wins over a flag, or a default that wins over the recipe."""
+    path = recipe("degree: 3\npath_length: 4\nmodel: gpt2-1x16\nmax_steps: 7\nlearning_rate: 0.5\nseed: 4\nbf16: false")
+    args = parse([path, "--degree", "5", "--seed=6", "--max-steps", "8", "--output_dir", "here", "--use_cpu"])
+    assert args.task == PathStar(5, 4, 50)
+    assert args.model.model == "gpt2-1x16"
+    training = args.training
+    assert (training.max_steps, training.learning_rate, training.seed, training.output_dir) == (8, 0.5, 6, "here")
+    assert args.data.num_train == 200_000
+    assert set(args.given) == {
+        *("degree", "path_length", "model", "max_steps", "learning_rate", "seed", "bf16", "output_dir", "use_cpu")
+    }
+    assert (args.given["seed"], args.given["max_steps"]) == (6, 8)
+
+
+def test_hyphens_count_as_underscores(recipe):
+    """Catches: an `--output-dir` that is read and then replaced by the default folder."""
+    args = parse(["--output-dir", "here", "--objective", "hybrid", "--objective-options", '{"share": 0.1}'])
+    assert args.given["output_dir"] == "here"
+    assert args.objective.objective_options == {"share": 0.1}
+
+
+def test_default_recipe(recipe, tmp_path):
+    """Catches: a quickstart that is dropped as soon as a flag is given, or mixed into another recipe."""
+    quickstart = tmp_path / "quickstart.yaml"
+    quickstart.write_text("seed: 9\nmax_steps: 3", encoding="utf-8")
+    assert parse([], default_recipe=quickstart).training.seed == 9
+    args = parse(["--max_steps", "4"], default_recipe=quickstart)
+    assert (args.training.seed, args.training.max_steps) == (9, 4)
+    assert parse([recipe("max_steps: 5")], default_recipe=quickstart).training.seed == 42
+
+
+@pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", "'0.0005'"])
+def test_numbers_as_people_write_them(recipe, number):
+    """Catches: YAML's `5e-4`, which is text."""
+    assert parse([recipe(f"learning_rate: {number}")]).training.learning_rate == 5e-4
+
+
+def test_mappings_in_recipes_and_json_in_flags(recipe):
+    """Catches: options that stay text, an empty default shared by two runs."""
+    path = recipe("config_overrides: {n_head: 2}\nobjective: hybrid\nobjective_options: {share: 0.25}")
+    args = parse([path])
+    assert args.model.config_overrides == {"n_head": 2}
+    assert args.objective.objective_options == {"share": 0.25}
+    args = parse([path, "--objective_options", '{"share": 0.75}', "--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'])
+    assert args.objective.objective_options == {"share": 0.75}
+    assert args.training.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
+    assert parse([]).model.config_overrides == {}
+
+
+def test_another_objective_drops_the_recipes_options(recipe):
+    """Catches: `share` given to an objective that has none."""
+    path = recipe("objective: hybrid\nobjective_options: {share: 0.25}")
+    assert parse([path, "--objective", "teacherless"]).objective.objective_options == {}
+    assert parse([path, "--order", "reversed"]).objective.objective_options == {"share": 0.25}
+
+
+OWN = '''
+import dataclasses
+
+from nt_failures.objectives import NextToken
+from nt_failures.tasks import PathStar
+
+
+@dataclasses.dataclass(frozen=True)
+class Twisted(PathStar):
+    """A task of one's own with a knob of its own."""
+
+    twist: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(NextToken):
+    """An objective of one's own."""
+'''
+
+
+def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
+    """Catches: a task outside the package without flags for its knobs, in a flag or in a recipe."""
+    (tmp_path / "somebodys.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    args = parse(["--task", "somebodys.Twisted", "--twist", "4", "--degree", "3", "--objective", "somebodys.Own"])
+    assert (type(args.task).__name__, args.task.twist, args.task.degree) == ("Twisted", 4, 3)
+    assert find_objective(args.objective.objective).__name__ == "Own"
+    assert parse([recipe("task: somebodys.Twisted\ntwist: 6")]).task.twist == 6
+    with pytest.raises(ValueError, match=r"'somebodys\.Own' is no whole class derived from nt_failures\.tasks"):
+        parse(["--task=somebodys.Own"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("learning_rat: 0.1", r"recipe\.yaml: unknown name 'learning_rat'; did you mean 'learning_rate'"),
+        ("zzzz: 1", r"unknown name 'zzzz'; see --help"),
+        ("degree: [1", r"recipe\.yaml is not valid YAML"),
+        ("- degree", r"must be a mapping .* such as 'learning_rate: 0\.001'"),
+        ("", r"must be a mapping"),
+        ("1: 2", r"must be a mapping"),
+        ("max_steps: 2.5", r"max_steps.* invalid int value: '2\.5'"),
+        ("num_train: many", r"num_train.* invalid int value: 'many'"),
+        ("num_train: 0", r"num_train=0 is below .* give num_train >= 1"),
+        ("num_train: null", r"num_train=None is not an integer; give a whole number >= 1"),
+        ("degree: 30", r"give num_nodes >= 121"),
+        ("config_overrides: 3", r"config_overrides='3' is not a JSON object"),
+        ("task: path_sta", r"unknown name 'path_sta'\. Did you mean 'path_star'"),
+    ],
+)
+def test_bad_recipes(recipe, text, reason):
+    """Catches: a key that is dropped, a number that is rounded, an error without the name or without a way out."""
+    with pytest.raises(ValueError, match=reason):
+        parse([recipe(text)])
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--learning_rat", "1"], r"command line: unknown name 'learning_rat'; did you mean 'learning_rate'"),
+        (["--max_step=3"], r"did you mean 'max_steps'"),
+        (["--max_steps", "abc"], r"max_steps.* invalid int value: 'abc'"),
+        (["--max_steps"], r"max_steps.* expected one argument"),
+        (["--lr_scheduler_type", "cosin"], r"invalid choice: 'cosin' \(choose from .*cosine"),
+        (["--degree", "2", "stray"], r"'stray' belongs to no flag"),
+        (["--objective_options", "{share: 1}"], r"objective_options='{share: 1}' is not JSON .*'{\"key\": value}'"),
+        (["--objective_options", "[1]"], r"is not a JSON object"),
+        (["--task", "nowhere.Task"], r"cannot import 'nowhere'.* PYTHONPATH"),
+        (["--optimizer", "moun"], r"give one of adamw, muon"),
+        (["no_such_recipe.yaml"], r"no_such_recipe\.yaml does not exist; see examples/recipes"),
+        (["/"], r"recipe / is no text file"),
+    ],
+)
+def test_bad_flags(argv, reason, capsys):
+    """Catches: an abbreviation that is guessed, 150 flags of usage, a SystemExit or another error than ValueError."""
+    with pytest.raises(ValueError, match=reason):
+        parse(argv)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_examples(path):
+    """Catches: a recipe with a flag that no longer exists, or options that its objective does not take."""
+    args = parse([str(path), "--use_cpu", "true"])  # bf16 is refused on a machine without a GPU, unless asked for
+    objective_class = find_objective(args.objective.objective)
+    tokenizer = word_level_tokenizer(args.task)
+    objective = objective_class.from_tokenizer(
+        tokenizer, order=args.objective.order, **args.objective.objective_options
+    )
+    assert objective.order == args.objective.order
+    assert from_scratch(args.model.model) or args.model.model in ("gpt2", "gpt2-large")
+    assert args.training.max_steps > 0 or args.training.num_train_epochs > 3
+
+
+def test_there_are_recipes():
+    """Catches: a scan of the wrong folder, which would pass with nothing tested."""
+    assert {"quickstart", "hybrid"} <= {path.stem for path in RECIPES}
+
+
+def test_a_run_describes_itself(recipe):
+    """Catches: arguments.json without the task's knobs, without what was changed, or with an access token."""
+    args = parse([recipe("degree: 3\nlearning_rate: 0.25"), "--output_dir", "here", "--hub_token", "hf_secret"])
+    described = args.to_dict()
+    text = json.dumps(described)
+    assert described["task"] == {"degree": 3, "path_length": 5, "num_nodes": 50}
+    assert described["training"]["learning_rate"] == 0.25
+    assert "adam_beta1" not in described["training"]
+    assert described["objective"] == {"objective": "next_token", "order": "forward", "objective_options": {}}
+    assert "hf_secret" not in text
+
+
+def test_the_help_names_every_kind_of_flag(capsys):
+    """Catches: task knobs, or our own arguments, missing from --help; a percent sign that breaks it."""
+    with pytest.raises(SystemExit) as stop:
+        command_line.parse(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in (
+        "--degree",
+        "--num_train",
+        "--model",
+        "--objective_options",
+        "--muon_learning_rate",
+        "--learning_rate",
+    ):
+        assert flag in text
+
+
+def test_another_model_drops_the_recipes_config(tmp_path):
+    """Catches: GPT-2's settings of the recipe put on a Mamba, or scrambling the heads of a checkpoint."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: gpt2-1x16\nconfig_overrides: {n_head: 2}\n", encoding="utf-8")
+    assert parse([str(recipe)]).model.config_overrides == {"n_head": 2}
+    assert parse([str(recipe), "--seed", "1"]).model.config_overrides == {"n_head": 2}
+    assert parse([str(recipe), "--model", "mamba-1x16"]).model.config_overrides == {}
+    both = parse([str(recipe), "--model", "gpt2-2x16", "--config_overrides", '{"n_head": 4}'])
+    assert both.model.config_overrides == {"n_head": 4}
+
+
+@pytest.mark.parametrize("rows", ["-2", "101"])
+def test_sample_rows_in_range(rows):
+    """Catches: thousands of rows written over the terminal."""
+    with pytest.raises(ValueError, match=r"is not in 0\.\.100"):
+        parse(["--sample_rows", rows])
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "said"),
+    [
+        (
+            "--muon_learning_rate 0.3",
+            "muon_learning_rate",
+            "as optimizer='adamw' has no such rate; add --optimizer muon",
+        ),
+        ("--max_steps 9 --num_train_epochs 7", "num_train_epochs", "as max_steps=9 ends the run; add --max_steps -1"),
+        (
+            "--save_steps=2 --save_strategy no",
+            "save_steps",
+            "as save_strategy='no' saves nothing; add --save_strategy steps",
+        ),
+        ("--eval_steps 2", "eval_steps", "as eval_strategy='no' evaluates nothing; add --eval_strategy steps"),
+        ("--hub_model_id a/b", "hub_model_id", "as nothing is pushed; add --push_to_hub true"),
+        ("--do_train false", "do_train", "a run trains, evaluates and tests; leave it out"),
+    ],
+)
+def test_flags_that_would_change_nothing(flags, name, said):
+    """Catches: a flag that is written into recipe.yaml and the card, and was never used."""
+    with pytest.raises(ValueError, match=rf"--{name} would change nothing(,|:) {said}"):
+        parse(flags.split())
+
+
+def test_a_recipe_may_hold_what_a_flag_makes_idle(recipe):
+    """Catches: `--optimizer adamw` refused for the Muon rate of the recipe that it overrides."""
+    path = recipe("optimizer: muon\nmuon_learning_rate: 0.01\n")
+    assert parse([path, "--optimizer", "adamw"]).training.optimizer == "adamw"
+
+
+def test_a_recipe_comes_first(recipe):
+    """Catches: a recipe that a flag before it swallows, with a word about truth values; no step at all taken for one."""
+    path = recipe("max_steps: 5\n")
+    with pytest.raises(ValueError, match=r"the recipe '.*recipe\.yaml' must be the first word, before all flags"):
+        parse(["--overwrite_output_dir", path])
+    with pytest.raises(ValueError, match="max_steps=0 would train nothing; give at least 1, or -1"):
+        parse(["--max_steps", "0"])
+
+
+@pytest.mark.parametrize("flag", ["prediction_loss_only", "remove_unused_columns"])
+def test_flags_that_would_break_the_run(flag):
+    """Catches: a KeyError after hours of training."""
+    with pytest.raises(ValueError, match=rf"{flag}=True would .*; leave it out"):
+        parse([f"--{flag}", "true"])
+    with pytest.raises(ValueError, match=r"eval_do_concat_batches=False .*; leave it out"):
+        parse(["--eval_do_concat_batches", "false"])
+
+
+def test_stop_when_solved_in_range():
+    """Catches: a run that is said to be solved after less than no evaluation."""
+    assert parse(["--stop_when_solved", "2", "--eval_strategy", "epoch"]).training.stop_when_solved == 2
+    with pytest.raises(
+        ValueError, match=r"stop_when_solved=2 has no evaluations to stop at; add --eval_strategy steps"
+    ):
+        parse(["--stop_when_solved", "2"])
+    with pytest.raises(ValueError, match="stop_when_solved=-1 must be a number of evaluations"):
+        parse(["--stop_when_solved", "-1"])
+
+
+def test_several_trackers(recipe, monkeypatch):
+    """Catches: all but one tracker refused, the words `none` and `all` read as trackers, a list in a recipe refused."""
+    for name in ("trackio", "tensorboard"):
+        monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, name, object)  # installed or not
+    assert parse(["--report_to", "trackio", "tensorboard", "--seed", "1"]).training.report_to == [
+        "trackio",
+        "tensorboard",
+    ]
+    assert parse(["--report_to", "trackio"]).training.report_to == ["trackio"]
+    assert parse([recipe("report_to: [trackio, tensorboard]")]).training.report_to == ["trackio", "tensorboard"]
+    assert parse([recipe("report_to: trackio")]).training.report_to == ["trackio"]
+    assert parse([recipe("report_to: trackio"), "--report_to", "none"]).training.report_to == []
+    assert parse([]).training.report_to == []
+
+
+@pytest.mark.parametrize(
+    ("name", "available", "reason"),
+    [
+        ("wandb", "is_wandb_available", r"report_to=wandb: WandbCallback requires wandb .* `pip install wandb`"),
+        ("trackio", "is_trackio_available", "report_to=trackio: TrackioCallback requires trackio"),
+        ("tensorboard", "is_tensorboard_available", "report_to=tensorboard: TensorBoardCallback requires tensorboard"),
+    ],
+)
+def test_a_tracker_that_is_not_installed(monkeypatch, name, available, reason):
+    """Catches: a traceback of the Trainer, after the data are built, for a package that is missing."""
+    monkeypatch.setattr(integration_utils, available, lambda: False)
+    with pytest.raises(ValueError, match=reason):
+        parse(["--report_to", name])
+
+
+def test_a_tracker_that_does_not_exist():
+    """Catches: a typo that the Trainer finds after the data are built."""
+    with pytest.raises(ValueError, match=r"report_to=tensorbord: tensorbord is not supported, only .*tensorboard"):
+        parse(["--report_to", "tensorbord"])
+
+
+def test_help_needs_no_torch():
+    """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other flags."""
+    code = "import sys; from nt_failures import command_line\ntry: command_line.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), done.stderr
+    assert "--help_all explains them" in " ".join(done.stdout.split())
+
+
+def test_all_flags(capsys):
+    """Catches: a flag of TrainingArguments that no help explains."""
+    with pytest.raises(SystemExit):
+        command_line.parse(["--help_all"])
+    text = capsys.readouterr().out
+    assert all(flag in text for flag in ("--adam_beta1", "--degree", "--sample_rows", "--optimizer"))
+
+
+def test_import_needs_no_torch():
+    """Catches: a module imported by `nt_failures` itself that brings torch along; the name that it is to register."""
+    code = "import sys, nt_failures, datasets; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code += "; print(datasets.get_dataset_default_config_name('nt_failures/pathstar'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False", "deg2-path5-nodes50"], done.stderr

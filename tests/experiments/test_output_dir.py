@@ -1,0 +1,378 @@
+"""The output folder of a run: claimed by one process, and nothing of an earlier run is lost."""
+
+import json
+import os
+
+import pytest
+from run_arguments import TINY, arguments
+
+from nt_failures.experiments import output_dir
+from nt_failures.experiments.claims import LOCK_FILE
+from nt_failures.experiments.command_line import parse
+from nt_failures.training import checkpoint_files
+from nt_failures.training.arguments import RunArguments
+
+
+def claim(args):
+    """What examples/train.py does with its folder before training."""
+    output_dir.check(args)
+    with output_dir.claim(args) as checkpoint:
+        return checkpoint
+
+
+def content(folder):
+    """Every file below but the lock, with its text."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE]
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in files}
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of an earlier run, with two checkpoints."""
+    folder = tmp_path / "run"
+    for step in (9, 10):
+        checkpoint = folder / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model").write_text("weights", encoding="utf-8")
+        (checkpoint / "trainer_state.json").write_text(f'{{"global_step": {step}}}', encoding="utf-8")
+        checkpoint_files.seal(checkpoint)
+    (folder / "results.json").write_text('{"steps": 10}', encoding="utf-8")
+    (folder / "arguments.json").write_text(
+        json.dumps(arguments(folder, "--max_steps", "10").to_dict()), encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_new_folder(tmp_path, exists):
+    """Catches: a run that says nothing of its arguments, or refuses an empty folder."""
+    folder = tmp_path / "a" / "run"
+    if exists:
+        folder.mkdir(parents=True)
+    args = arguments(folder, "--seed", "3")
+    assert claim(args) is None
+    assert set(content(folder)) == {"arguments.json"}
+    assert json.loads(content(folder)["arguments.json"]) == {**args.to_dict(), "processes": 1}
+
+
+def test_an_earlier_run_is_refused(earlier):
+    """Catches: results overwritten by a command typed twice."""
+    before = content(earlier)
+    with pytest.raises(ValueError, match=r"is not empty; add --resume to go on .*--overwrite_output_dir"):
+        claim(arguments(earlier))
+    assert content(earlier) == before
+
+
+def test_a_run_that_never_began_blocks_no_other(tmp_path):
+    """Catches: a tracker without a key, or Ctrl-C, after which the same command is refused."""
+    claim(arguments(tmp_path / "run", "--seed", "1"))
+    again = arguments(tmp_path / "run", "--seed", "2")
+    assert claim(again) is None
+    assert json.loads(content(tmp_path / "run")["arguments.json"]) == {**again.to_dict(), "processes": 1}
+
+
+def test_an_earlier_run_is_replaced_whole(earlier):
+    """Catches: checkpoints of the old run that the new one would resume from."""
+    assert claim(arguments(earlier, "--overwrite_output_dir")) is None
+    assert set(content(earlier)) == {"arguments.json"}
+
+
+def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
+    """Catches: `--overwrite_output_dir --output_dir ~`."""
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds no earlier run .*so it is left alone"):
+        claim(arguments(tmp_path, "--overwrite_output_dir"))
+    assert content(tmp_path) == {"thesis.tex": "years"}
+
+
+@pytest.mark.parametrize("asked", ["last", "True"])
+def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked):
+    """Catches: checkpoint-9 taken for later than checkpoint-10, a folder cleared before it is resumed."""
+    before = content(earlier)
+    found = claim(arguments(earlier, "--resume_from_checkpoint", asked))
+    assert found == str(earlier / "checkpoint-10")
+    assert {**content(earlier), "arguments.json": ""} == {**before, "arguments.json": ""}
+
+
+def test_resuming_from_a_chosen_checkpoint(earlier):
+    """Catches: the last checkpoint taken although another was named."""
+    chosen = str(earlier / "checkpoint-9")
+    assert claim(arguments(earlier, "--resume_from_checkpoint", chosen)) == chosen
+
+
+def test_nothing_to_resume(tmp_path):
+    """Catches: a training from the start that was asked to go on; a folder claimed by a run that never began."""
+    with pytest.raises(ValueError, match=r"holds no whole checkpoint to resume; train with --save_strategy steps"):
+        claim(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
+    """Catches: two runs that differ in seed, order or size in one folder."""
+    monkeypatch.chdir(tmp_path)
+    args = parse([*TINY, "--order", "reversed", "--seed", "7"])
+    claim(args)
+    assert args.training.output_dir == "outputs/deg2-path3-nodes10-gpt2-1x16-next_token-reversed-seed7"
+    assert (tmp_path / args.training.output_dir / "arguments.json").exists()
+
+
+def test_trackers_get_one_name(tmp_path):
+    """Catches: a run without a name, whose final test trackio files under another; a name given that is replaced."""
+    first, named = arguments(tmp_path / "first"), arguments(tmp_path / "second", "--run_name", "mine")
+    for args in (first, named):
+        claim(args)
+    assert first.training.run_name.startswith("first-20")
+    assert named.training.run_name == "mine"
+    assert "run_name" not in content(tmp_path / "first")["arguments.json"]
+
+
+def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
+    """Catches: a second process that clears the folder the first has just claimed."""
+    monkeypatch.setattr(RunArguments, "process_index", 1)
+    before = content(earlier)
+    assert claim(arguments(earlier, "--overwrite_output_dir")) is None
+    assert claim(arguments(earlier, "--resume_from_checkpoint", "last")) == str(earlier / "checkpoint-10")
+    assert content(earlier) == before
+
+
+def test_checking_changes_nothing(earlier):
+    """Catches: an earlier run cleared, or a folder claimed, by a command that fails before it trains."""
+    before = content(earlier)
+    assert output_dir.check(arguments(earlier, "--overwrite_output_dir")) is None
+    assert content(earlier) == before
+
+
+def test_the_model_to_be_read_is_never_cleared(earlier):
+    """Catches: fine-tuning a run's model into its own folder, which deletes the model first."""
+    flags = ("--model", str(earlier / "checkpoint-9"), "--overwrite_output_dir")
+    with pytest.raises(ValueError, match=r"lies in output_dir .* which --overwrite_output_dir would clear"):
+        claim(arguments(earlier, *flags))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--objective", "teacherless"], "objective='next_token', not 'teacherless'"),
+        (["--order", "reversed"], "order='forward', not 'reversed'"),
+        (["--num_nodes", "20"], "num_nodes=10, not 20"),
+        (["--num_train", "7"], "num_train=200000, not 7"),
+    ],
+)
+def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
+    """Catches: 20 steps of one objective and 10 of another reported as 30 of the second."""
+    before = content(earlier)
+    with pytest.raises(ValueError, match=said):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags))
+    assert content(earlier) == before
+
+
+def test_resuming_may_change_the_rest(earlier):
+    """Catches: a run that cannot be given more steps or another test set."""
+    flags = ("--max_steps", "50", "--num_test", "7", "--logging_steps", "5")
+    assert claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags)) == str(earlier / "checkpoint-10")
+
+
+@pytest.mark.parametrize(("name", "value"), [("learning_rate", "0.1"), ("optimizer", "muon"), ("weight_decay", "0.5")])
+def test_what_a_checkpoint_brings_back_cannot_be_changed(earlier, name, value):
+    """Catches: a learning rate that is recorded in the recipe and the card, and was never used."""
+    with pytest.raises(ValueError, match=f"began with {name}=.*, so {value} would not be used; resume it with"):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "50", f"--{name}", value))
+
+
+def test_a_finished_run_is_not_resumed(earlier):
+    """Catches: one more step, and new results, for a run that was complete."""
+    with pytest.raises(ValueError, match="is at step 10 of 10 already; give a larger --max_steps"):
+        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "10"))
+
+
+def test_a_finished_training_goes_on_to_its_test(earlier):
+    """Catches: a run killed between its last step and its test that can neither be resumed nor finished."""
+    (earlier / "results.json").unlink()
+    assert claim(arguments(earlier, "--resume", "--max_steps", "10")) == str(earlier / "checkpoint-10")
+
+
+def test_resume_passes_over_half_written_checkpoints(earlier, caplog):
+    """Catches: training that goes on from half a checkpoint, or falls back without a word."""
+    (earlier / "checkpoint-10" / "model").write_text("weig", encoding="utf-8")
+    assert claim(arguments(earlier, "--resume")) == str(earlier / "checkpoint-9")
+    assert f"{earlier / 'checkpoint-10'} is half-written (model has 4 bytes, not 7)" in caplog.text
+    with pytest.raises(ValueError, match=r"checkpoint-10' is half-written .*--resume takes the newest whole one"):
+        claim(arguments(earlier, "--resume_from_checkpoint", str(earlier / "checkpoint-10")))
+
+
+def test_resume_begins_where_there_is_nothing_whole(earlier, tmp_path):
+    """Catches: a job that was killed before its first checkpoint, and that a cluster can never start again."""
+    for step in (9, 10):
+        (earlier / f"checkpoint-{step}" / "manifest.json").unlink()
+    (earlier / "results.json").unlink()
+    assert claim(arguments(earlier, "--resume")) is None
+    assert claim(arguments(tmp_path / "new", "--resume")) is None
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_begun_again(earlier):
+    """Catches: `--resume` that trains a finished run from its first step and overwrites its model and results."""
+    for step in (9, 10):
+        (earlier / f"checkpoint-{step}" / "manifest.json").unlink()
+    before = content(earlier)
+    with pytest.raises(
+        ValueError, match=r"has ended and left no checkpoint to go on from; --overwrite_output_dir trains"
+    ):
+        claim(arguments(earlier, "--resume", "--max_steps", "50"))
+    with pytest.raises(ValueError, match=r"is not empty; add --overwrite_output_dir to replace it"):
+        claim(arguments(earlier))
+    assert content(earlier) == before
+
+
+def test_an_earlier_test_is_not_that_of_what_came_later(earlier):
+    """Catches: a run that was gone on with, and stopped before the step of its first end, called ended and tested."""
+    again = ["--resume", "--max_steps", "10"]
+    with pytest.raises(ValueError, match="is at step 10 of 10 already"):
+        claim(arguments(earlier, *again))
+    os.utime(earlier / "results.json", (0, 0))
+    assert claim(arguments(earlier, *again)).endswith("checkpoint-10")
+
+
+def test_the_checkpoint_of_another_folder_is_of_the_same_run(earlier, tmp_path):
+    """Catches: a new folder that is trained on from another objective's checkpoint, under the name of its own."""
+    asked = ["--resume_from_checkpoint", str(earlier / "checkpoint-9"), "--max_steps", "50"]
+    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
+        claim(arguments(tmp_path / "new", *asked, "--objective", "teacherless"))
+    assert claim(arguments(tmp_path / "new", *asked)) == str(earlier / "checkpoint-9")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--lr_scheduler_type", "constant"], ["--max_grad_norm", "0.5"], ["--bf16", "true"], ["--warmup_steps", "3"]],
+)
+def test_a_resumed_run_makes_its_steps_as_before(earlier, flags):
+    """Catches: a recipe.yaml that names a schedule or a precision which half of the run did not have."""
+    with pytest.raises(
+        ValueError, match=rf"began with {flags[0][2:]}=.* made otherwise than its first.*; resume it with the"
+    ):
+        claim(arguments(earlier, "--resume", "--max_steps", "50", *flags))
+
+
+def test_resume_leaves_other_folders_and_other_runs_alone(earlier, tmp_path):
+    """Catches: `--resume` that trains into a folder of something else, or goes on as another objective."""
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no earlier run"):
+        claim(arguments(tmp_path, "--resume"))
+    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
+        claim(arguments(earlier, "--resume", "--objective", "teacherless"))
+
+
+def test_overwriting_and_resuming_exclude_each_other(earlier):
+    """Catches: one of the two flags ignored in silence."""
+    with pytest.raises(ValueError, match="exclude each other"):
+        arguments(earlier, "--resume_from_checkpoint", "last", "--overwrite_output_dir")
+    with pytest.raises(ValueError, match="overwrite_output_dir and resume exclude each other"):
+        arguments(earlier, "--resume", "--overwrite_output_dir")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"task": {}}', '{"task": 1, "data": {}, "model": {}, "objective": {}}', "[" * 9999]
+)
+def test_damaged_arguments(earlier, text):
+    """Catches: a JSON reader's own words, or a KeyError, for a file that was cut off."""
+    (earlier / "arguments.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"output_dir .*arguments\.json .*; put the file back, or give --output_dir"):
+        claim(arguments(earlier, "--resume"))
+
+
+def test_a_twin_that_ended_meanwhile(tmp_path):
+    """Catches: a run that replaces, or begins beside, what a twin has written since its own folder was checked."""
+    late = arguments(tmp_path / "run")
+    output_dir.check(late)
+    claim(arguments(tmp_path / "run"))
+    (tmp_path / "run" / "results.json").write_text('{"steps": 10}', encoding="utf-8")
+    before = content(tmp_path / "run")
+    with pytest.raises(ValueError, match="is not empty"), output_dir.claim(late):
+        pass
+    assert content(tmp_path / "run") == before
+
+
+def test_a_checkpoint_that_came_meanwhile(earlier):
+    """Catches: a resumed run that goes back behind the checkpoint that a twin has written since."""
+    args = arguments(earlier, "--resume")
+    assert output_dir.check(args).endswith("checkpoint-10")
+    (earlier / "checkpoint-10").rename(earlier / "checkpoint-11")
+    with output_dir.claim(args) as checkpoint:
+        assert checkpoint.endswith("checkpoint-11")
+
+
+def test_a_folder_in_use(tmp_path):
+    """Catches: two runs in one folder; a lock that lasts longer than its run, or that only a process's end releases."""
+    with output_dir.claim(arguments(tmp_path / "run")):
+        with pytest.raises(
+            ValueError, match=r"another process is at work in output_dir .*; wait until it ends, or give"
+        ):
+            output_dir.check(arguments(tmp_path / "run"))  # before data are built
+        with (
+            pytest.raises(ValueError, match="another process is at work"),
+            output_dir.claim(arguments(tmp_path / "run")),
+        ):
+            pass
+        claim(arguments(tmp_path / "other"))
+    with pytest.raises(KeyboardInterrupt), output_dir.claim(arguments(tmp_path / "run")):
+        raise KeyboardInterrupt
+    claim(arguments(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--seed", "7"],
+        ["--per_device_train_batch_size", "9"],
+        ["--gradient_accumulation_steps", "2"],
+        ["--train_sampling_strategy", "sequential"],
+        ["--dataloader_drop_last", "true"],
+    ],
+)
+def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
+    """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
+    with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.* go on with other rows .*; resume it with the"):
+        claim(arguments(earlier, "--resume", *flags))
+
+
+def test_a_resumed_run_has_as_many_processes(earlier):
+    """Catches: a job that a cluster gives fewer GPUs, with smaller steps, some rows seen twice and some never."""
+    written = {**arguments(earlier).to_dict(), "processes": 2}
+    (earlier / "arguments.json").write_text(json.dumps(written), encoding="utf-8")
+    rule = "began in 2 processes, which share each step's rows, so in 1 .* other rows"
+    with pytest.raises(ValueError, match=f"{rule} .*; resume it with accelerate launch --num_processes 2, or give"):
+        claim(arguments(earlier, "--resume", "--max_steps", "50"))
+    (earlier / "arguments.json").write_text(json.dumps({**written, "processes": 1}), encoding="utf-8")
+    assert claim(arguments(earlier, "--resume", "--max_steps", "50")).endswith("checkpoint-10")
+
+
+def resumed(earlier, began, *now):
+    """The checkpoint with which a run that began with the flags `began` goes on with the flags `now`."""
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *began).to_dict()), encoding="utf-8")
+    return claim(arguments(earlier, "--resume", "--max_steps", "50", *now)).split("/")[-1]
+
+
+@pytest.mark.parametrize(("began", "now"), [("0", "2"), ("2", "0"), ("2", "4")])
+def test_a_resumed_stream_is_divided_as_it_was(earlier, began, now):
+    """Catches: rows of a stream that are trained on twice, and others never, by workers that divide it anew."""
+    before, after = (["--streaming", "--dataloader_num_workers", number] for number in (began, now))
+    rule = f"_workers={began}, and workers divide a stream, so with {now} .* other rows"
+    with pytest.raises(ValueError, match=f"{rule}.*; resume it with --dataloader_num_workers {began}, or give"):
+        resumed(earlier, before, *after)
+    assert resumed(earlier, before, *before) == "checkpoint-10"
+
+
+def test_workers_that_change_no_row_may_be_changed(earlier):
+    """Catches: a refusal where the rows are fixed, or one worker reads what the process itself would."""
+    assert resumed(earlier, [], "--dataloader_num_workers", "2") == "checkpoint-10"
+    assert resumed(earlier, ["--streaming"], "--streaming", "--dataloader_num_workers", "1") == "checkpoint-10"
+
+
+def test_a_run_that_stopped_when_solved_is_finished(earlier):
+    """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than --max_steps."""
+    flags = ["--max_steps", "40", "--stop_when_solved", "2", "--eval_strategy", "steps", "--eval_steps", "5"]
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *flags).to_dict()), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ended at step 10 and was tested; give it more to do by --max_steps or"):
+        claim(arguments(earlier, "--resume", *flags))
+    assert claim(arguments(earlier, "--resume", "--max_steps", "40")).endswith("checkpoint-10")
+    (earlier / "results.json").unlink()
+    assert claim(arguments(earlier, "--resume", *flags)).endswith("checkpoint-10")

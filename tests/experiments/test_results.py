@@ -1,0 +1,137 @@
+"""What a run writes: results.json says what was measured, and is there whole or not at all."""
+
+import json
+from types import SimpleNamespace
+
+import datasets
+import pytest
+from run_arguments import arguments
+
+from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import results as runs
+from nt_failures.hub.run_files import budget_of
+from nt_failures.objectives import NextToken
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Catches: half a results.json after a full disk or a value that JSON does not know."""
+    path = tmp_path / "results.json"
+    runs.write_json(path, {"share": 0.5})
+    with pytest.raises(TypeError, match="object has no place in a results file"):
+        runs.write_json(path, {"share": object()})
+
+    def fail(self, text, encoding):
+        with self.open("w", encoding=encoding) as file:
+            file.write(text[:5])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(type(path), "write_text", fail)
+    with pytest.raises(OSError, match="no space left"):
+        runs.write_json(path, {"share": 0.75})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"share": 0.5}
+
+
+def test_longest_sequence():
+    """Catches: a model too short for the longer rows of another split."""
+    even = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3]] * 2, "target_ids": [[1, 2]] * 2})
+    uneven = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3], [1, 2]], "target_ids": [[1, 2], [1]]})
+    assert (runs.longest_sequence(even), runs.longest_sequence(uneven)) == (5, 7)
+
+
+@pytest.fixture
+def trained(tmp_path, tiny_model, task, tokenizer):
+    """A trainer after two steps, its arguments and its test metrics."""
+    flags = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--disable_tqdm", "true"]
+    flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "3", "--num_test", "40"]
+    args = arguments(tmp_path / "run", *flags, "--num_train", "50", "--full_decode", "--dataset_seed", "5")
+    rows = {split: task.render(runs.first_rows(task, split, 40, 5, "forbid")) for split in ("train", "test")}
+    sets = {
+        split: tokenize(datasets.Dataset.from_dict({name: t.to_list() for name, t in texts.items()}), tokenizer)
+        for split, texts in rows.items()
+    }
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2", spread=0.5),
+        args.training,
+        objective=NextToken(pad_token_id=tokenizer.pad_token_id),
+        task=task,
+        train_dataset=sets["train"],
+        eval_dataset=sets["test"],
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer, args, trainer.evaluate(sets["test"], metric_key_prefix="test")
+
+
+def test_results_say_what_was_measured(trained):
+    """Catches: figures without their number of instances, budget or arguments; examples counted per micro-batch; a
+    verdict on other figures than those of the table; values that JSON cannot hold."""
+    trainer, args, metrics = trained
+    results = runs.results(trainer, args, metrics, n=40, train_seconds=1.26)
+    assert (results["n"], results["chance"], results["decision_position"]) == (40, 0.5, 2)
+    assert (results["steps"], results["examples"], results["train_seconds"]) == (2, 12, 1.3)
+    assert results["flops"] > 0
+    assert results["parameters"] == sum(p.numel() for p in trainer.model.parameters())
+    assert results["metrics"]["free/exact"] == metrics["test_free/exact"]
+    assert results["metrics"]["forced/position_2"] == results["metrics"]["decision"] == metrics["test_decision"]
+    assert [entry["step"] for entry in results["learning_curve"]] == [1, 2]
+    last = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry][-1]
+    assert results["learning_curve"][1]["free/exact"] == last["eval_free/exact"]
+    assert results["diagnosis"]["verdict"]["name"] == "undertrained"
+    assert "2 steps (12 examples" in results["diagnosis"]["verdict"]["text"]
+    assert results["arguments"] == args.to_dict()
+    assert {"python", "torch", "transformers", "nt_failures"} <= set(results["versions"])
+    assert results["hardware"]["threads"] == 1
+    runs.write(results, args)
+    folder = trainer.args.output_dir
+    with open(f"{folder}/results.json", encoding="utf-8") as file:
+        assert json.load(file) == json.loads(json.dumps(results))
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, 7),
+        ({"dataloader_drop_last": True}, 7),
+        ({"gradient_accumulation_steps": 2}, 5),
+        ({"gradient_accumulation_steps": 2, "dataloader_drop_last": True}, 3),
+        ({"per_device_train_batch_size": 32}, 3),
+    ],
+)
+def test_examples_are_the_rows_that_were_trained_on(flags, steps, tmp_path, tiny_model, tokenized):
+    """Catches: a short last batch of each epoch, or a dropped one, counted as full."""
+    rows = tokenized.select(range(10))
+    args = ObjectiveTrainingArguments(
+        str(tmp_path),
+        max_steps=steps,
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        **{"per_device_train_batch_size": 4, **flags},
+    )
+    seen = []
+
+    class Counting(ObjectiveTrainer):
+        def training_step(self, model, inputs, *more, **options):
+            seen.append(len(inputs["input_ids"]))
+            return super().training_step(model, inputs, *more, **options)
+
+    trainer = Counting(tiny_model("gpt2"), args, objective=NextToken(pad_token_id=14), train_dataset=rows)
+    trainer.train()
+    assert budget_of(trainer).examples == sum(seen)
+
+
+@pytest.mark.parametrize(("drop_last", "examples"), [(False, 60), (True, 30)])
+def test_examples_of_several_processes(drop_last, examples):
+    """Catches: rows that fill up the last batch left out; by hand: 10 rows, 3 processes of 2, twice a step, 5 steps."""
+    args = SimpleNamespace(
+        train_batch_size=2,
+        world_size=3,
+        gradient_accumulation_steps=2,
+        dataloader_drop_last=drop_last,
+        load_best_model_at_end=False,
+    )
+    state = SimpleNamespace(global_step=5, total_flos=0.0, best_model_checkpoint=None)
+    trainer = SimpleNamespace(args=args, state=state, train_dataset=range(10))
+    assert budget_of(trainer).examples == examples

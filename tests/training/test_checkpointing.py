@@ -1,0 +1,255 @@
+"""Checkpoints that are whole or not counted, and training that stops at a NaN."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from nt_failures.objectives import NextToken
+from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.callbacks import StopWhenSolved
+from nt_failures.training.divergence import LossWatch
+from nt_failures.training.trainer import ObjectiveTrainer
+
+
+class Poison(TrainerCallback):
+    """Puts a NaN into the model, before or after the update of a step."""
+
+    def __init__(self, step, before):
+        self.step, self.before = step, before
+
+    def on_step_begin(self, args, state, control, model, **kwargs):
+        if self.before and state.global_step + 1 == self.step:
+            model.get_input_embeddings().weight.data.fill_(torch.nan)
+
+    def on_optimizer_step(self, args, state, control, model, **kwargs):
+        if not self.before and state.global_step + 1 == self.step:
+            model.get_input_embeddings().weight.data[0, 0] = torch.nan
+
+
+class Stop(TrainerCallback):
+    """As Ctrl-C at a step: saves and stops."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
+
+
+@pytest.fixture
+def trainer(tmp_path, tiny_model, tokenized, tokenizer):
+    """`trainer(*callbacks, **arguments)`: 8 steps of 4 rows, a checkpoint at every second."""
+
+    def make(*callbacks, **given):
+        args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, "learning_rate": 1e-3, "use_cpu": True}
+        args |= {"lr_scheduler_type": "constant", "per_device_train_batch_size": 4, "disable_tqdm": True, **given}
+        objective = NextToken(pad_token_id=tokenizer.pad_token_id)
+        training = ObjectiveTrainingArguments(str(tmp_path / "run"), **args)
+        rows = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(4))}
+        made = ObjectiveTrainer(tiny_model("gpt2"), training, objective=objective, **rows)
+        for callback in callbacks:
+            made.add_callback(callback)
+        return made
+
+    return make
+
+
+def steps(trainer):
+    return [path.name for path in checkpoint_files.in_order(Path(trainer.args.output_dir))]
+
+
+def test_a_nan_loss_stops_the_run(trainer):
+    """Catches: a run that goes on with a loss of NaN, which the Trainer's log hides, and saves what it trained."""
+    run = trainer(Poison(5, before=True))
+    said = (
+        r"the loss became NaN or infinite at step 5, at learning rate 0.001; .*checkpoint-4; .*--learning_rate 0.0001 "
+    )
+    with pytest.raises(FloatingPointError, match=said):
+        run.train()
+    assert steps(run) == ["checkpoint-2", "checkpoint-4"]
+    assert run.state.global_step == 5
+
+
+def test_no_checkpoint_holds_a_nan(trainer):
+    """Catches: NaN weights saved because the loss before them was still finite."""
+    run = trainer(Poison(4, before=False), save_total_limit=1)
+    with pytest.raises(FloatingPointError, match=r"a weight became NaN or infinite at step 4, .*checkpoint-2"):
+        run.train()
+    assert steps(run) == ["checkpoint-2"]
+    kept = load_file(Path(run.args.output_dir) / "checkpoint-2" / "model.safetensors")
+    assert all(weight.isfinite().all() for weight in kept.values())
+
+
+def test_the_last_step_is_checked(trainer):
+    """Catches: training that ends well, with a model of NaN."""
+    run = trainer(Poison(8, before=False), save_strategy="no")
+    with pytest.raises(FloatingPointError, match="There is no checkpoint before it; begin again with a lower rate"):
+        run.train()
+
+
+def test_the_advice_lowers_the_rates_that_were_asked_for(trainer):
+    """Catches: Muon left at the rate that diverged, and AdamW's lowered from where the warm-up happened to be."""
+    muon = {"optimizer": "muon", "muon_learning_rate": 0.02, "lr_scheduler_type": "linear", "warmup_steps": 8}
+    with pytest.raises(FloatingPointError, match=r"--learning_rate 0\.0001 --muon_learning_rate 0\.002 --o"):
+        trainer(Poison(5, before=True), **muon).train()
+
+
+def test_no_rate_is_blamed_before_the_first_step(trainer):
+    """Catches: a lower rate advised where the objective's own loss is NaN."""
+    with pytest.raises(
+        FloatingPointError, match=r"at step 1, .* no rate is to blame: look at the objective's loss"
+    ) as said:
+        trainer(Poison(1, before=True)).train()
+    assert "--learning_rate" not in str(said.value)
+
+
+def test_the_first_bad_step_is_named(trainer):
+    """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
+    watch, accelerator = LossWatch(), trainer().accelerator
+    assert watch.first_bad(accelerator) is None
+    for step, loss in enumerate((2.0, 1.0, torch.inf, 1.0, torch.nan), start=1):
+        watch.see(torch.tensor(loss), step, step / 10)
+    assert watch.first_bad(accelerator) == (3, 0.3)
+    assert watch.first_bad(accelerator) is None
+
+
+def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    """Catches: a traceback, an exit code of 0 or of any other failure, or a model of NaN in the folder."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    script = Path(__file__).parents[2] / "examples" / "train.py"
+    flags = "--degree 2 --path_length 3 --num_nodes 10 --num_train 64 --num_validation 8 --num_test 8 --use_cpu true "
+    flags += (
+        "--model gpt2-1x16 --max_steps 9 --learning_rate 1e38 --eval_strategy no --save_strategy no --sample_rows 0"
+    )
+    monkeypatch.setattr(sys, "argv", [str(script), *flags.split(), "--output_dir", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == divergence.EXIT_CODE
+    last = capsys.readouterr().err.rstrip().split("\n")[-1]
+    assert "error: the loss became NaN or infinite at step " in last
+    assert "Traceback" not in last
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "arguments.json"]
+
+
+def test_rotation_counts_whole_checkpoints_alone(tmp_path):
+    """Catches: the last whole checkpoint, or the best, deleted in favour of half-written ones."""
+    for step in (2, 4, 6, 8, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model").write_text("weights", encoding="utf-8")
+        if step < 8:
+            checkpoint_files.seal(tmp_path / f"checkpoint-{step}")
+    checkpoint_files.rotate(tmp_path, None, None)
+    assert len(checkpoint_files.in_order(tmp_path)) == 5
+    checkpoint_files.rotate(tmp_path, 2, None)
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoint_files.rotate(tmp_path, 1, str(tmp_path / "checkpoint-4"))
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-4", "checkpoint-6"]
+    checkpoint_files.rotate(tmp_path, 1, None)
+    assert [path.name for path in checkpoint_files.in_order(tmp_path)] == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', "{"])
+def test_a_damaged_manifest_is_damage(tmp_path, text):
+    """Catches: a crash, or a checkpoint that counts as whole, for a manifest that is cut or not ours."""
+    (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    assert checkpoint_files.damage(tmp_path) == "manifest.json cannot be read"
+
+
+def test_true_resumes_the_newest_whole_one(trainer):
+    """Catches: `train(True)` of the Trainer, which takes half a checkpoint; a best model lost on the way."""
+    assert trainer().train().global_step == 8
+    run = trainer(max_steps=10)
+    folder = Path(run.args.output_dir)
+    (folder / "checkpoint-8" / "optimizer.pt").unlink()
+    assert checkpoint_files.newest_whole(folder) == folder / "checkpoint-6"
+    run.train(True)
+    assert steps(run) == [f"checkpoint-{step}" for step in (2, 4, 6, 8, 10)]
+    assert checkpoint_files.damage(folder / "checkpoint-8") is None
+    again = trainer(max_steps=10)
+    assert again.train(True).global_step == 10  # nothing left to train
+    assert torch.equal(again.model.transformer.wte.weight, run.model.transformer.wte.weight)
+
+
+def test_nothing_whole_to_resume(trainer):
+    """Catches: training from the start that was asked to go on."""
+    with pytest.raises(ValueError, match="holds no whole checkpoint to resume"):
+        trainer().train(True)
+
+
+def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
+    """Catches: a second process that writes into a checkpoint which the first has not made yet, and dies of it."""
+    run = trainer()
+    monkeypatch.setattr(ObjectiveTrainingArguments, "should_save", False)
+    run.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
+    assert not (tmp_path / "checkpoint-1").exists()
+
+
+def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
+    """Catches: the Trainer's rotation at the end of training, which with a limit of 1 keeps the best one alone."""
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    run = trainer(Stop(5), save_total_limit=1, greater_is_better=True, learning_rate=1e-2, **best)
+    run.train()
+    assert Path(run.state.best_model_checkpoint).name == "checkpoint-2"
+    assert steps(run) == ["checkpoint-2", "checkpoint-5"]
+    assert run.args.save_total_limit == 1
+
+
+def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
+    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones gone on with, for their higher steps."""
+    trainer().train()
+    back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
+    back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    assert steps(back) == ["checkpoint-5", "checkpoint-8"]
+    assert checkpoint_files.newest_whole(tmp_path / "run").name == "checkpoint-5"
+    again = trainer(save_total_limit=2)
+    again.train(resume_from_checkpoint=True)
+    assert again.resumed_at == 5
+    assert steps(again) == ["checkpoint-6", "checkpoint-8"]
+
+
+def test_a_checkpoint_of_the_model_alone_is_not_gone_on_with(trainer, tmp_path):
+    """Catches: a schedule and an optimizer that begin again in silence."""
+    trainer(Stop(4), save_only_model=True).train()
+    with pytest.raises(ValueError, match=r"checkpoint-4 holds no optimizer \(save_only_model\)"):
+        trainer().train(resume_from_checkpoint=True)
+    finished = trainer(max_steps=4)
+    finished.train(resume_from_checkpoint=True)  # nothing to train
+    assert finished.state.global_step == 4
+
+
+def test_a_finished_run_takes_no_further_step(trainer, tmp_path, monkeypatch):
+    """Catches: the step that the Trainer takes behind a fraction of an epoch."""
+    run = trainer(max_steps=-1, num_train_epochs=0.5, save_steps=1)
+    run.train()
+    again = trainer(max_steps=-1, num_train_epochs=0.5, save_steps=1)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == run.state.global_step == run.state.max_steps
+    longer = trainer(max_steps=-1, num_train_epochs=0.9, save_steps=1)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step > run.state.global_step
+
+
+def test_a_solved_run_stays_stopped(trainer):
+    """Catches: a run that trains on when it is resumed for its test, to another number of steps."""
+    watched = {"eval_strategy": "steps", "eval_steps": 2}
+    run = trainer(StopWhenSolved(2), **watched)
+    run.compute_metrics = lambda found: {"free/exact": 1.0}
+    run.train()
+    again = trainer(StopWhenSolved(2), **watched)
+    again.compute_metrics = lambda found: {"free/exact": 0.0}
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == run.state.global_step == 4
+    for name, weight in again.model.state_dict().items():
+        assert torch.equal(weight, run.model.state_dict()[name])
+    more = trainer(StopWhenSolved(3), **watched)
+    more.compute_metrics = lambda found: {"free/exact": 1.0}
+    more.train(resume_from_checkpoint=True)
+    assert more.state.global_step == 6

@@ -1,0 +1,106 @@
+"""Numbers of a training: a NaN, an infinity or a number out of range is refused before anything is built or written."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from nt_failures.experiments.command_line import parse
+from nt_failures.training.arguments import RunArguments
+from nt_failures.training.limits import LIMITS, not_finite
+from nt_failures.training.trainer import ObjectiveTrainingArguments
+
+NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))
+
+
+def test_no_number_is_forgotten():
+    """Catches: a field of a later transformers, or of ours, that takes a NaN because nobody listed it."""
+    assert set(NUMBERS) <= set(LIMITS)
+    assert "learning_rate" in NUMBERS
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-0.5"])
+def test_refused(name, value):
+    """Catches: `nan < 0`, which is false, taken for a good number."""
+    with pytest.raises(
+        ValueError, match=rf"^{name}={value} cannot be used; give a finite number .*, or leave it out\.$"
+    ):
+        parse(["--use_cpu", f"--{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("adam_beta2", 1.0, "a finite number >= 0 and < 1"),
+        ("label_smoothing_factor", 1.5, "a finite number from 0 to 1"),
+        ("seed", -1, "a whole number from 0 to 4294967295"),
+        ("max_steps", -2, "a whole number >= -1"),
+        ("per_device_train_batch_size", 0, "a whole number >= 1"),
+        ("gradient_accumulation_steps", 1.5, "a whole number >= 1"),
+        ("learning_rate", "0.1", "a finite number >= 0"),
+        ("learning_rate", True, "a finite number >= 0"),
+        ("learning_rate", None, "a finite number >= 0"),
+    ],
+)
+def test_refused_in_python(tmp_path, name, value, rule):
+    """Catches: a check of the command line alone; text or a truth value taken for a number."""
+    with pytest.raises(ValueError) as error:
+        ObjectiveTrainingArguments(str(tmp_path), **{name: value})
+    assert str(error.value) == f"{name}={value!r} cannot be used; give {rule}, or leave it out."
+
+
+def test_what_would_change_nothing(tmp_path):
+    """Catches: a smoothing that is recorded with the run and used by no loss."""
+    with pytest.raises(
+        ValueError, match=r"^label_smoothing_factor=0.1 would change nothing, .*; leave it out, or write"
+    ):
+        ObjectiveTrainingArguments(str(tmp_path), label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match=r"^optim='adafactor' is a choice of optimizer='adamw'; leave one"):
+        ObjectiveTrainingArguments(str(tmp_path), optimizer="muon", optim="adafactor")
+    assert ObjectiveTrainingArguments(str(tmp_path), optim="adafactor").optimizer == "adamw"
+    assert ObjectiveTrainingArguments(str(tmp_path), optimizer="muon").optim == "adamw_torch_fused"
+
+
+def test_allowed(tmp_path):
+    """Catches: a limit that leaves out what is of use: rates of 0, NumPy's numbers, None where it is the default."""
+    args = ObjectiveTrainingArguments(
+        str(tmp_path), learning_rate=0, weight_decay=np.float32(0.5), max_steps=np.int64(3), eval_steps=None, seed=0
+    )
+    assert (args.learning_rate, args.weight_decay, args.max_steps) == (0, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "place"),
+    [
+        ("lr_scheduler_kwargs", '{"min_lr_rate": NaN}', "min_lr_rate"),
+        ("config_overrides", '{"rope": [{"theta": -Infinity}]}', "rope.0.theta"),
+        ("objective_options", '{"weight": NaN}', "weight"),
+    ],
+)
+def test_refused_inside_of_json(flag, value, place):
+    """Catches: a NaN within what is passed on to others, none of whom looks."""
+    with pytest.raises(ValueError, match=rf"^{flag}: {place} is no finite number; give one, or leave it out\.$"):
+        parse(["--use_cpu", f"--{flag}={value}"])
+
+
+def test_nothing_is_built_or_written(tmp_path, monkeypatch):
+    """Catches: minutes of data built, and a folder made, for a run that cannot be."""
+    main = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "train.py"), run_name="train")["main"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ValueError, match="learning_rate=nan"):
+        main(["--learning_rate", "nan", "--use_cpu", "true", "--output_dir", str(tmp_path / "run")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places():
+    """Catches: a place that nobody finds, a number that is whole and called none, a nest that ends the search."""
+    deep = [float("nan")]
+    for _ in range(5000):
+        deep = [deep]
+    assert not_finite({"a": [1, {"b": float("inf")}], "c": 10**400, "d": float("nan")}) == ["d", "a.1.b"]
+    assert not_finite(deep) == [".".join("0" * 5001)]
