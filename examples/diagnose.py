@@ -23,8 +23,8 @@ from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.results import RESULTS_FILE, first_rows, write_json
 from nt_failures.hub import download
 from nt_failures.hub.load import Loaded
-from nt_failures.hub.run_files import seen_all
 from nt_failures.models.load import check_length
+from nt_failures.training.budget import seen_all
 
 REPORT_FILE = "diagnosis.json"
 

@@ -30,7 +30,6 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 import nt_failures as ntf
 from nt_failures.data import child_processes
 from nt_failures.data.splits import load_splits
-from nt_failures.diagnosis import report
 from nt_failures.experiments import output_dir
 from nt_failures.experiments import results as runs
 from nt_failures.models import lora, mamba_scan
@@ -153,7 +152,7 @@ def finish(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, test: Datas
     results = runs.results(trainer, args, metrics, n=len(test), train_seconds=seconds)
     if trainer.is_world_process_zero():
         runs.write(results, args)
-        print(report.summary(results, args.training.output_dir))
+        print(runs.summary(results, args.training.output_dir))
     if args.training.push_to_hub:
         trainer.push_to_hub()
     else:

@@ -1,15 +1,86 @@
-"""Next-token failures: lookahead tasks, multi-token objectives and a diagnosis for Hugging Face causal LMs."""
+"""Next-token failures: lookahead tasks, multi-token objectives and a diagnosis for Hugging Face causal LMs.
+
+Importing it teaches `datasets.load_dataset` the names of this library, such as "nt_failures/pathstar". Torch and
+transformers are imported when a name that needs them is first used.
+"""
 
 import importlib
+from typing import TYPE_CHECKING
 
 from nt_failures.data.registration import register
 
+if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
+    from nt_failures.data.builder import PathStarBuilder
+    from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
+    from nt_failures.diagnosis import diagnose
+    from nt_failures.evaluation.predictor import ModelPredictor
+    from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
+    from nt_failures.hub.load import load
+    from nt_failures.models.load import load_model
+    from nt_failures.objectives import (
+        BeliefState,
+        FutureBag,
+        Hybrid,
+        JointMultiToken,
+        MaskedDiffusion,
+        MaskedTeacher,
+        MultiTokenHeads,
+        NextLatent,
+        NextToken,
+        Objective,
+        Registers,
+        Teacherless,
+        TokenOrder,
+    )
+    from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
+    from nt_failures.tasks import PathStar, Task
+    from nt_failures.training.arguments import ObjectiveTrainingArguments
+    from nt_failures.training.trainer import ObjectiveTrainer
+
 register()
 
-# Public names and their modules; torch and transformers are imported when one of theirs is first used.
-_PUBLIC = {
+__all__ = [
+    "BeliefState",
+    "FutureBag",
+    "Hybrid",
+    "JointMultiToken",
+    "MaskedDiffusion",
+    "MaskedTeacher",
+    "ModelPredictor",
+    "MultiTokenHeads",
+    "NextLatent",
+    "NextToken",
+    "NextTokenCollator",
+    "Objective",
+    "ObjectiveTrainer",
+    "ObjectiveTrainingArguments",
+    "PathStar",
+    "PathStarBuilder",
+    "Registers",
+    "Task",
+    "Teacherless",
+    "TeacherlessCollator",
+    "TokenOrder",
+    "add_tokens",
+    "diagnose",
+    "load",
+    "load_model",
+    "reward_exact_path",
+    "reward_valid_prefix",
+    "tokenize",
+    "word_level_tokenizer",
+]
+
+_MODULES = {
+    "BeliefState": "objectives",
+    "FutureBag": "objectives",
     "Hybrid": "objectives",
+    "JointMultiToken": "objectives",
+    "MaskedDiffusion": "objectives",
     "MaskedTeacher": "objectives",
+    "ModelPredictor": "evaluation.predictor",
+    "MultiTokenHeads": "objectives",
+    "NextLatent": "objectives",
     "NextToken": "objectives",
     "NextTokenCollator": "objectives.collators",
     "Objective": "objectives",
@@ -17,30 +88,30 @@ _PUBLIC = {
     "ObjectiveTrainingArguments": "training.arguments",
     "PathStar": "tasks",
     "PathStarBuilder": "data.builder",
+    "Registers": "objectives",
     "Task": "tasks",
     "Teacherless": "objectives",
     "TeacherlessCollator": "objectives.collators",
+    "TokenOrder": "objectives",
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "hub.load",
     "load_model": "models.load",
-    "ModelPredictor": "evaluation.predictor",
     "reward_exact_path": "evaluation.rewards",
     "reward_valid_prefix": "evaluation.rewards",
     "tokenize": "data.tokenizer",
     "word_level_tokenizer": "data.tokenizer",
 }
-
-__all__ = list(_PUBLIC)
+"""The module below this package that each public name is imported from, when it is first used."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nt_failures' has no attribute {name!r}")
-    value = vars(importlib.import_module(f"nt_failures.{_PUBLIC[name]}"))[name]
+    value = getattr(importlib.import_module(f"nt_failures.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *_MODULES})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import nt_failures as ntf
-from nt_failures.prompts import path_to_goal
+from nt_failures.tasks.path_star import path_to_goal
 
 Row = Mapping[str, Any]
 """One instance: `edges`, `source`, `goal`, `path`, plain Python numbers."""

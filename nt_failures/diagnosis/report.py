@@ -12,7 +12,6 @@ from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
-from nt_failures.training import throughput
 
 
 def markdown(text: object) -> str:
@@ -57,21 +56,7 @@ def position_table(metrics: Mapping[str, float], n: int, decision: int, chance: 
     return "\n".join(lines)
 
 
-def summary(results: Mapping[str, Any], folder: str) -> str:
-    """The end of a run: the table by position, the verdict, and where everything was written."""
-    table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
-    before = results.get("resumed_at", 0)
-    steps = (
-        f"{results['steps']:,} steps" if not before else f"{results['steps'] - before:,} of {results['steps']:,} steps"
-    )
-    speed = f"{steps} in {results['train_seconds']:,.0f} s"
-    if results.get("throughput"):
-        speed = f"{throughput.line(results['throughput'])}\n{speed}"
-    verdict = _lines(results["diagnosis"]["verdict"]["text"])
-    return f"\n{table}\n\n{verdict}\n\n{speed}\nmodel, tokenizer and results.json are in {folder}"
-
-
-def _lines(text: str, first: str = "") -> str:
+def paragraph(text: str, first: str = "") -> str:
     """A paragraph for the terminal, as wide as the README shows it."""
     return textwrap.fill(text, 95, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
@@ -87,8 +72,8 @@ def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
     """A diagnosis for the terminal."""
     decision = found["decision_token"]
     table = position_table(_flat(found), found["forced_vs_free"]["n"], decision["position"], task.chance)
-    said = "\n".join(_lines(line, "- ") for line in findings(found))
-    return "\n\n".join([table, said, _lines(found["verdict"]["text"])])
+    said = "\n".join(paragraph(line, "- ") for line in findings(found))
+    return "\n\n".join([table, said, paragraph(found["verdict"]["text"])])
 
 
 def findings(found: Mapping[str, Any]) -> list[str]:
@@ -193,3 +178,17 @@ def example_of(predictor: Predictor, task: Task, columns: Columns) -> dict[str, 
     answers = predictor.free(rows)
     i = int((answers != task.answers(rows)).any(axis=1).argmax())
     return {**{name: column[i].tolist() for name, column in rows.items()}, "answer": answers[i].tolist()}
+
+
+def throughput_line(found: Mapping[str, Any]) -> str:
+    """`Throughput.to_dict` in one line."""
+    used = (
+        f"{found['precision']}, {found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
+    )
+    rate, peak = (
+        None if value is None else f"{value / 1e12:.4g} TFLOP/s"
+        for value in (found["flops_per_second"], found["peak_flops"])
+    )
+    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak}"
+    devices = found["device"] if found["processes"] == 1 else f"{found['processes']} x {found['device']}"
+    return f"{found['tokens_per_second']:,.0f} tokens/s, {rate}{share} ({devices}, {used})"

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nt_failures.prompts import read_prompt
-from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.path_star import PathStar, read_prompt
 
 Messages = Sequence[Mapping[str, Any]]
 

@@ -4,8 +4,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from nt_failures.models.families import from_folder
+from nt_failures.models.mamba_scan import check_scan
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.training.options import check_scan, option
+from nt_failures.training.options import option
 
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training.arguments import RunArguments
@@ -102,7 +103,8 @@ class Arguments:
 
         Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
         """
-        from nt_failures.hub.run_files import changed_arguments, portable  # imports torch
+        from nt_failures.hub.run_files import portable
+        from nt_failures.training.budget import changed_arguments  # imports torch
 
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
         plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}

@@ -10,8 +10,8 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
+from nt_failures.hub.run_files import check_finite
 from nt_failures.tasks import find_task
-from nt_failures.training.limits import check_finite
 from nt_failures.training.options import RunOptions, TrainerOptions
 
 

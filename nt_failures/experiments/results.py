@@ -1,6 +1,7 @@
 """What a run is about to do, and the results.json that says what was measured, how and with what."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,14 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
+from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.run_files import (
-    RECIPE_FILE,
-    RESULTS_FILE,
-    budget_of,
-    hardware,
-    learning_curve,
-    recipe_text,
-    seen_all,
-    versions,
-    write_json,
-)
+from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, hardware, recipe_text, versions, write_json
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.tasks.base import Task
+from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
 DIAGNOSIS_ROWS = 2000
@@ -133,3 +126,17 @@ def write(results_: dict[str, Any], args: Arguments) -> None:
     folder = Path(args.training.output_dir)
     write_json(folder / RESULTS_FILE, results_)
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results_["local"]), encoding="utf-8")
+
+
+def summary(results: Mapping[str, Any], folder: str) -> str:
+    """The end of a run: the table by position, the verdict, and where everything was written."""
+    table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
+    before = results.get("resumed_at", 0)
+    steps = (
+        f"{results['steps']:,} steps" if not before else f"{results['steps'] - before:,} of {results['steps']:,} steps"
+    )
+    speed = f"{steps} in {results['train_seconds']:,.0f} s"
+    if results.get("throughput"):
+        speed = f"{throughput_line(results['throughput'])}\n{speed}"
+    verdict = paragraph(results["diagnosis"]["verdict"]["text"])
+    return f"\n{table}\n\n{verdict}\n\n{speed}\nmodel, tokenizer and results.json are in {folder}"

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.integrity import read_object
-from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, write_json
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, read_object, write_json
 from nt_failures.training import checkpoint_files
 
 RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")

@@ -10,11 +10,11 @@ from huggingface_hub import ModelCard
 
 from nt_failures import registry
 from nt_failures.diagnosis import report
+from nt_failures.diagnosis.report import throughput_line
 from nt_failures.hub.card_data import NO_SCORE, Run, metadata
 from nt_failures.hub.run_files import recipe_text
 from nt_failures.hub.usage import other_ways, snippet
 from nt_failures.tasks.base import Task
-from nt_failures.training import throughput
 
 PAPER = "[The Pitfalls of Next-Token Prediction](https://arxiv.org/abs/2403.06963) (Bachmann and Nagarajan, 2024)"
 CURVE_ROWS = 12
@@ -155,7 +155,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""
         rows.append(("hardware", f"{hardware['device']} ({hardware['machine']}{threads})"))
     if results.get("throughput"):
-        rows.append(("throughput", throughput.line(results["throughput"])))
+        rows.append(("throughput", throughput_line(results["throughput"])))
     versions = dict(results.get("versions", {}))
     commit = versions.pop("commit", None)
     if versions:

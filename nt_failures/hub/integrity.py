@@ -1,15 +1,12 @@
 """Whether the files of a run are whole: nothing missing, weights as long as they say, JSON that can be read."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE, not_finite, read_object
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE
-from nt_failures.training.limits import not_finite
 
 INDEX = "model.safetensors.index.json"
 NEEDED = ("tokenizer.json", "tokenizer_config.json", RUN_FILE)
@@ -50,17 +47,6 @@ def tensors(folder: Path) -> int:
             with safe_open(folder / name, "pt") as file:
                 count += len(file.keys())
     return count
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A file's JSON object; ValueError that names the file if it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested beyond reason
-        raise ValueError(f"{path.name} is not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return value
 
 
 def _model_files(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from nt_failures import registry
 from nt_failures.hub import download, integrity, sums
-from nt_failures.hub.run_files import RUN_FILE
+from nt_failures.hub.run_files import RUN_FILE, read_object
 from nt_failures.models import lora, mamba_scan
-from nt_failures.models.load import check_name, is_adapter
+from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
+from nt_failures.models.lora import CHANGED
 from nt_failures.objectives import Objective, auxiliary_modules, read_objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.tasks import Task, read_task
@@ -132,11 +133,11 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
 def _model_or_adapter(
     name_or_path: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]
 ) -> PreTrainedModel:
-    adapter = lora.files_of(name_or_path, revision, **download.options_of(options))
+    adapter = files_of(name_or_path, revision, **download.options_of(options))
     if adapter is None:
         return _model(name_or_path, revision, options)
     saved, file = adapter
-    base = lora.base_of(saved, name_or_path)
+    base = base_of(saved, name_or_path)
     try:
         model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
     except OSError as error:
@@ -227,3 +228,40 @@ def _described(name_or_path: str, revision: str | None, hub: dict[str, Any]) -> 
     if Path(name_or_path).is_dir():
         sums.check(described, Path(name_or_path), RUN_FILE)
     return described
+
+
+def check_published(folder: Path) -> None:
+    """Raise ValueError for an adapter of a local folder, which nobody else has, and for one of a base model that was changed."""
+    if not is_adapter(folder):
+        return
+    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
+    if Path(base).is_dir():
+        raise ValueError(
+            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train with "
+            "--merge_adapter true, which saves a whole model."
+        )
+
+
+def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
+    """Folder or Hub id of the base model of a saved adapter; ValueError if that is nowhere as it was."""
+    base = str(saved.get("base_model_name_or_path"))
+    if base.endswith(CHANGED):
+        raise ValueError(
+            f"{name_or_path} holds an adapter of {base}, which nothing but the end of its run saves; finish that with --resume, "
+            "and take its whole, merged model."
+        )
+    return base
+
+
+def files_of(name_or_path: str, revision: str | None = None, **options: Any) -> tuple[dict[str, Any], Path] | None:
+    """Config and weights of the adapter that a folder or Hub repository holds; None if it holds none, or a whole model."""
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return (read_object(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS) if is_adapter(folder) else None
+    config = download.file_of(name_or_path, ADAPTER_CONFIG, revision, **options)
+    if config is None:
+        return None
+    weights = download.file_of(name_or_path, ADAPTER_WEIGHTS, revision, **options)
+    if weights is None:
+        raise ValueError(f"{name_or_path} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; push the run again.")
+    return read_object(config), weights

@@ -4,12 +4,10 @@ import contextlib
 import dataclasses
 import logging
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import (
@@ -20,15 +18,14 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
-from transformers.utils import PushInProgress
 
 from nt_failures.hub.integrity import check_whole
+from nt_failures.hub.load import check_published
 from nt_failures.hub.run_card import CARD, card_of_folder, published_card, read_results
 from nt_failures.hub.run_files import RESULTS_FILE
-from nt_failures.models import lora
 
 if TYPE_CHECKING:
-    from nt_failures.training.trainer import ObjectiveTrainer
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +70,7 @@ def push_run(
     """
     folder = Path(folder)
     check_whole(folder)
-    lora.check_published(folder)
+    check_published(folder)
     again = Again(folder, revision, private)
     with explained(repo_id, again):
         validate_repo_id(repo_id)
@@ -85,69 +82,6 @@ def push_run(
         repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
         _make_branch(repo_id, revision, token)
         return _upload(folder, repo_id, commit_message, token, revision)
-
-
-def push_trainer(
-    trainer: "ObjectiveTrainer",
-    commit_message: str | None,
-    blocking: bool,
-    token: str | None,
-    revision: str | None,
-    private: bool | None,
-    **card_options: Any,
-) -> CommitInfo | Future | None:
-    """What `ObjectiveTrainer.push_to_hub` does: that of transformers, with our card and our choice of files."""
-    args, folder = trainer.args, Path(trainer.args.output_dir)
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    token = token if token is not None else args.hub_token
-    trainer.save_model(_internal_call=True)  # by all processes
-    if not trainer.is_world_process_zero():
-        return None
-    name = (args.hub_model_id or folder.resolve().name).split("/")[-1]
-    trainer.create_model_card(**{"model_name": name, **card_options})
-    pushed_revision = args.hub_revision if revision is None else revision
-    with explained(args.hub_model_id or name, Again(folder, pushed_revision, private or args.hub_private_repo)):
-        if trainer.hub_model_id is None:
-            create_repo_of(trainer, token, private)
-        _make_branch(trainer.hub_model_id, pushed_revision, token)
-        trainer._finish_current_push()
-        return _upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
-
-
-def create_repo_of(trainer: "ObjectiveTrainer", token: str | None, private: bool | None) -> None:
-    """Create the trainer's repository, or find that it is there and may be written; what transformers notes is noted."""
-    args = trainer.args
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    token = token if token is not None else args.hub_token
-    private = private if private is not None else args.hub_private_repo
-    trainer.hub_model_id = _api().create_repo(name, token=token, private=private, exist_ok=True).repo_id
-    _make_branch(trainer.hub_model_id, args.hub_revision, token)
-    trainer.push_in_progress = None
-
-
-def push_checkpoint(trainer: "ObjectiveTrainer", checkpoint: Path) -> None:
-    """Push the weights of a checkpoint in the background; a failure is a warning, never the end of the training."""
-    args, earlier = trainer.args, trainer.push_in_progress
-    if earlier is not None and not earlier.is_done() and not args.hub_always_push:
-        return
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent
-    for pattern in PUSHED:
-        for path in checkpoint.glob(pattern):
-            shutil.copy(path, staged)
-
-    def clear(job: Future) -> None:
-        shutil.rmtree(staged)
-        if job.exception() is not None:
-            logger.warning(
-                "a push during training failed, training goes on: %s", reason(job.exception(), trainer.hub_model_id)
-            )
-
-    message = f"Training in progress, step {trainer.state.global_step}"
-    job = _upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
-    job.add_done_callback(clear)
-    running = [] if earlier is None or earlier.is_done() else earlier.jobs
-    trainer.push_in_progress = PushInProgress([*running, job])
 
 
 @dataclasses.dataclass(frozen=True)

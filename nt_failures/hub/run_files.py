@@ -1,6 +1,5 @@
 """What is written down about a run beside its weights: objective and task, arguments, budget, curve, where it ran."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -14,11 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from transformers import Trainer, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
 
 from nt_failures import registry
-from nt_failures.diagnosis import Budget
 from nt_failures.hub import sums
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -36,20 +32,6 @@ def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
         described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
     text = json.dumps(sums.sealed(described, folder), indent=2)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from their defaults, JSON-ready.
-
-    Where the run is written to and with which token is no part of them.
-    """
-    default = {
-        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        for field in dataclasses.fields(args)
-    }
-    private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
-    changed = {name: value for name, value in args.to_dict().items() if value not in (default.get(name), [])}
-    return portable({name: value for name, value in changed.items() if name not in private})
 
 
 def recipe(run: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -88,50 +70,6 @@ def portable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [portable(inner) for inner in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def budget_of(trainer: Trainer) -> Budget:
-    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
-    args, state = trainer.args, trainer.state
-    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
-    flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, _examples(trainer, steps), flops or None)
-
-
-def _examples(trainer: Trainer, steps: int) -> int:
-    """Rows that so many steps were trained on. The last batch of an epoch may be short, or dropped."""
-    args = trainer.args
-    batch = args.train_batch_size * args.world_size
-    per_step = batch * args.gradient_accumulation_steps
-    if not has_length(trainer.train_dataset):
-        return steps * per_step
-    rows = len(trainer.train_dataset)
-    if args.dataloader_drop_last:
-        rows = rows // batch * batch
-    elif args.world_size > 1:  # every process gets a full batch, filled up with the epoch's first rows
-        rows = math.ceil(rows / batch) * batch
-    epochs, rest = divmod(steps, max(math.ceil(rows / per_step), 1))
-    return epochs * rows + min(rest * per_step, rows)
-
-
-def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
-    """Whether training saw each of its instances; only then are they what a model could have memorised.
-
-    With `dataloader_drop_last` nobody knows which rows were dropped from every epoch, so the answer is no.
-    """
-    return num_train is not None and examples >= num_train and not drop_last
-
-
-def learning_curve(state: TrainerState) -> list[dict[str, float]]:
-    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
-    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
-    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-    return [
-        {"step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
-        for e in entries
-    ]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -174,3 +112,32 @@ def hardware() -> dict[str, Any]:
     """What it ran on."""
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
+
+
+def not_finite(value: Any) -> list[str]:
+    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots; however deep."""
+    found, left = [], [("", value)]
+    while left:
+        where, one = left.pop(0)
+        inner = one.items() if isinstance(one, Mapping) else enumerate(one) if isinstance(one, (list, tuple)) else ()
+        left += [(f"{where}.{name}".lstrip("."), part) for name, part in inner]
+        if isinstance(one, float) and not math.isfinite(one):
+            found.append(where)
+    return found
+
+
+def check_finite(name: str, value: Any) -> None:
+    """ValueError if a nested value of JSON holds a number that is not finite; it names the first."""
+    if bad := not_finite(value):
+        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file's JSON object; ValueError that names the file if it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested beyond reason
+        raise ValueError(f"{path.name} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return value

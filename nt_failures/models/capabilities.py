@@ -1,8 +1,5 @@
 """What a model offers to an objective: known of our own families, tried with any other."""
 
-import inspect
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 
@@ -27,26 +24,6 @@ def capabilities(model: PreTrainedModel) -> frozenset[str]:
         return frozenset(CAPABILITIES)
     mask, later = mask_obeyed(model)
     return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
-
-
-def check_needs(objective: Any, model: PreTrainedModel) -> None:
-    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
-    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
-    if missing:
-        raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
-            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
-        )
-    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
-            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
-        )
-
-
-def _named(model: PreTrainedModel) -> str:
-    kind = type(model).__name__
-    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"
 
 
 _TRIED = 6

@@ -16,10 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
 
-from nt_failures.hub import download
-from nt_failures.hub.integrity import read_object
 from nt_failures.models.families import from_scratch
-from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from nt_failures.models.load import ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -171,43 +169,6 @@ def load_weights(model: PreTrainedModel, file: Path) -> None:
         set_peft_model_state_dict(model, state, NAME)
     except RuntimeError as error:  # of another rank
         raise ValueError(f"{file} does not fit the adapter: {error}") from error
-
-
-def check_published(folder: Path) -> None:
-    """Raise ValueError for an adapter of a local folder, which nobody else has, and for one of a base model that was changed."""
-    if not is_adapter(folder):
-        return
-    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
-    if Path(base).is_dir():
-        raise ValueError(
-            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train with "
-            "--merge_adapter true, which saves a whole model."
-        )
-
-
-def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
-    """Folder or Hub id of the base model of a saved adapter; ValueError if that is nowhere as it was."""
-    base = str(saved.get("base_model_name_or_path"))
-    if base.endswith(CHANGED):
-        raise ValueError(
-            f"{name_or_path} holds an adapter of {base}, which nothing but the end of its run saves; finish that with --resume, "
-            "and take its whole, merged model."
-        )
-    return base
-
-
-def files_of(name_or_path: str, revision: str | None = None, **options: Any) -> tuple[dict[str, Any], Path] | None:
-    """Config and weights of the adapter that a folder or Hub repository holds; None if it holds none, or a whole model."""
-    folder = Path(name_or_path)
-    if folder.is_dir():
-        return (read_object(folder / ADAPTER_CONFIG), folder / ADAPTER_WEIGHTS) if is_adapter(folder) else None
-    config = download.file_of(name_or_path, ADAPTER_CONFIG, revision, **options)
-    if config is None:
-        return None
-    weights = download.file_of(name_or_path, ADAPTER_WEIGHTS, revision, **options)
-    if weights is None:
-        raise ValueError(f"{name_or_path} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; push the run again.")
-    return read_object(config), weights
 
 
 def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file: Path) -> None:

@@ -15,7 +15,6 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.utils.import_utils import is_causal_conv1d_available, is_mamba_ssm_available
 
 from nt_failures.models.selective_scan import selective_scan
-from nt_failures.training.options import check_scan
 
 
 class TorchScanMixer(MambaMixer):
@@ -118,3 +117,14 @@ def running(model: torch.nn.Module) -> str | None:
     if not found:
         return None
     return f"{found[0]}: " + ("mamba-ssm kernels" if kernels_installed() else "transformers' own torch scan")
+
+
+SCANS = ("auto", "torch", "transformers")
+"""`auto`: mamba-ssm's kernels where they are installed, else `torch`. `torch`: this library's scan. `transformers`: whatever
+transformers runs by itself, kernels included."""
+
+
+def check_scan(scan: str) -> None:
+    """Raise ValueError unless it is one of `SCANS`."""
+    if scan not in SCANS:
+        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")

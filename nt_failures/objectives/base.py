@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nt_failures import registry
 from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
 from nt_failures.data.tokenizer import token_id
+from nt_failures.models.capabilities import capabilities
 from nt_failures.models.load import check_length
 from nt_failures.objectives import decoding
 
@@ -216,3 +217,23 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
     inputs, first = predicting(batch)
     labels_BT = batch["labels"][:, first:]
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
+
+
+def check_needs(objective: Any, model: PreTrainedModel) -> None:
+    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
+    if missing:
+        raise ValueError(
+            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
+            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
+        )
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        raise ValueError(
+            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
+            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
+        )
+
+
+def _named(model: PreTrainedModel) -> str:
+    kind = type(model).__name__
+    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"

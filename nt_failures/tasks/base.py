@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -212,12 +211,10 @@ class Task(abc.ABC):
 
 
 def sources(modules: Sequence[str]) -> list[str]:
-    """Source code of the modules, of those beside them from which they take functions or classes, and the C of either."""
+    """Source code of the modules, of those beside them from which they take functions or classes."""
     whole = dict.fromkeys(modules)
     for name in modules:
         taken = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
         beside = name.rpartition(".")[0] + "."
         whole |= dict.fromkeys(value.__module__ for value in taken if value.__module__.startswith(beside))
-    python = [inspect.getsource(sys.modules[name]) for name in whole]
-    files = [Path(sys.modules[name].__file__).with_suffix(".c") for name in whole]
-    return python + [path.read_text(encoding="utf-8") for path in files if path.is_file()]
+    return [inspect.getsource(sys.modules[name]) for name in whole]

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.tasks._fisher_yates import distinct, padded, picks, shuffle, shuffle_parts
-from nt_failures.tasks._star_draw import draw
-from nt_failures.tasks._star_line import parse_line, read_labels, shorten
+from nt_failures.registry import shorten
+from nt_failures.tasks._sampling import distinct, padded, picks, shuffle, shuffle_parts
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integers
 
@@ -100,11 +99,6 @@ class PathStar(Task):
         """
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
             raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
-        drawn = draw(rng, n, self.degree, self.path_length, self.num_nodes)
-        return self.sample_by_numpy(rng, n) if drawn is None else drawn
-
-    def sample_by_numpy(self, rng: np.random.Generator, n: int) -> Columns:
-        """What `sample` returns, without the compiled loop."""
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
         edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
@@ -146,10 +140,49 @@ class PathStar(Task):
         Raises:
             ValueError: the text is no graph of this size, or the path in it is not the path to the goal.
         """
-        return parse_line(self, text, any_label)
+        line = text.strip()
+        try:
+            graph, query_path = line.split("/")
+            query, path_text = query_path.split("=")
+            edges = [tuple(map(_label, edge.split(","))) for edge in graph.split("|")]
+            source, goal = map(_label, query.split(","))
+            path = [_label(node) for node in path_text.split(",")] if path_text else None
+            children = {child: parent for parent, child in edges}
+        except ValueError as error:
+            raise ValueError(
+                f"not a path-star line: {shorten(line, 80)} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
+                "the path may be missing."
+            ) from error
+        if not any_label and (label := max(source, *children, *children.values())) >= self.num_nodes:
+            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
+        true_path = self._path_to(line, edges, children, source, goal)
+        if path is not None and path != true_path:
+            raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
+        return {"edges": edges, "source": source, "goal": goal, "path": path}
+
+    def _path_to(self, line: str, edges: list, parent_of: dict, source: int, goal: int) -> list[int]:
+        """The path to the goal, after checking that the edges are a path-star of the task's size."""
+        leaves = set(parent_of) - set(parent_of.values())
+        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
+        paths = {leaf: [leaf] for leaf in leaves if right_size}  # else they could be many, and long
+        for path in paths.values():
+            while path[-1] in parent_of and len(path) <= self.path_length:
+                path.append(parent_of[path[-1]])
+        on_arms = {node for path in paths.values() for node in path}  # fewer where two arms share a node
+        star = len(on_arms) == self.nodes_used and all(
+            len(path) == self.path_length and path[-1] == source for path in paths.values()
+        )
+        if not (right_size and star):
+            raise ValueError(
+                f"{shorten(line, 80)} is not a graph of {self.degree} arms with {self.path_length} nodes each from "
+                f"source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was made with."
+            )
+        if goal not in leaves:
+            raise ValueError(f"goal {goal} in {shorten(line, 80)} is no leaf; the leaves are {sorted(leaves)}.")
+        return paths[goal][::-1]
 
     def read_answer(self, text: str) -> list[int]:
-        return read_labels(text)
+        return [int(word) if _is_label(word) else -1 for word in text.replace(",", " ").split()]
 
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
         """Score answers, given as node labels (-1 for anything else).
@@ -237,7 +270,43 @@ def _labels(answer: Sequence[int], number: int) -> np.ndarray:
         labels = np.array(None)
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
         raise ValueError(
-            f"answer {number}, {shorten(repr(answer))}, is no list of node labels; give whole numbers, with -1 for "
+            f"answer {number}, {shorten(answer, 80)}, is no list of node labels; give whole numbers, with -1 for "
             "anything that is no label."
         )
     return labels
+
+
+def _is_label(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10
+
+
+def _label(word: str) -> int:
+    if not _is_label(word):
+        raise ValueError(f"{shorten(word, 80)} is not a node label")
+    return int(word)
+
+
+def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:
+    """A prompt of any size and any labels: a task of its size, and its row with the path to the goal.
+
+    Raises:
+        ValueError: the text is no path-star graph, or holds the path already.
+    """
+    line = text.strip()
+    edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
+    source = line.split("/")[-1].split(",")[0]
+    degree = max(sum(edge[0] == source for edge in edges), 1)
+    task = PathStar(degree, max(len(edges) // degree, 1) + 1, num_nodes=2**16)
+    row = task.parse(line, any_label=True)
+    if row["path"] is not None:
+        raise ValueError(f"it holds the path already, {row['path']}; a prompt ends with '='.")
+    return task, {**row, "path": path_to_goal(row)}
+
+
+def path_to_goal(row: Mapping[str, object]) -> list[int]:
+    """The path of a parsed row: from the goal back to the node without a parent, turned round."""
+    parent_of = {child: parent for parent, child in row["edges"]}
+    path = [row["goal"]]
+    while path[-1] in parent_of:
+        path.append(parent_of[path[-1]])
+    return path[::-1]

@@ -12,9 +12,9 @@ from transformers.training_args import TrainingArguments
 from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.hub.run_files import learning_curve
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
+from nt_failures.training.budget import learning_curve
 
 
 class LiveProgressCallback(ProgressCallback):

@@ -2,9 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # imports torch
     from transformers import TrainingArguments
@@ -72,21 +71,3 @@ def _wanted(name: str, limits: Limits) -> str:
     if limits.largest == math.nextafter(1, 0):
         return f"{kind} >= 0 and < 1"
     return f"{kind} from {limits.least:g} to {int(limits.largest)}"
-
-
-def not_finite(value: Any) -> list[str]:
-    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots; however deep."""
-    found, left = [], [("", value)]
-    while left:
-        where, one = left.pop(0)
-        inner = one.items() if isinstance(one, Mapping) else enumerate(one) if isinstance(one, (list, tuple)) else ()
-        left += [(f"{where}.{name}".lstrip("."), part) for name, part in inner]
-        if isinstance(one, float) and not math.isfinite(one):
-            found.append(where)
-    return found
-
-
-def check_finite(name: str, value: Any) -> None:
-    """ValueError if a nested value of JSON holds a number that is not finite; it names the first."""
-    if bad := not_finite(value):
-        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")

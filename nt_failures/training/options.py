@@ -3,10 +3,6 @@
 import dataclasses
 from typing import Any
 
-SCANS = ("auto", "torch", "transformers")
-"""`auto`: mamba-ssm's kernels where they are installed, else `torch`. `torch`: this library's scan. `transformers`: whatever
-transformers runs by itself, kernels included."""
-
 
 def option(text: str, default: Any) -> Any:
     """A field that is a flag, with its help."""
@@ -32,9 +28,3 @@ class RunOptions:
     overwrite_output_dir: bool = option("Replace an earlier run in output_dir.", False)
     stop_when_solved: int = option("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
     resume: bool = option("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
-
-
-def check_scan(scan: str) -> None:
-    """Raise ValueError unless it is one of `SCANS`."""
-    if scan not in SCANS:
-        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")

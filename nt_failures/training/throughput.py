@@ -58,20 +58,6 @@ class Throughput:
         return {**dataclasses.asdict(self), "mfu": self.mfu}
 
 
-def line(found: Mapping[str, Any]) -> str:
-    """`Throughput.to_dict` in one line."""
-    used = (
-        f"{found['precision']}, {found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
-    )
-    rate, peak = (
-        None if value is None else f"{value / 1e12:.4g} TFLOP/s"
-        for value in (found["flops_per_second"], found["peak_flops"])
-    )
-    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak}"
-    devices = found["device"] if found["processes"] == 1 else f"{found['processes']} x {found['device']}"
-    return f"{found['tokens_per_second']:,.0f} tokens/s, {rate}{share} ({devices}, {used})"
-
-
 def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
     """Of a model's matrix products, as a column of `PEAKS`."""
     if mixed in ("bf16", "fp16") or dtype in (torch.bfloat16, torch.float16):

@@ -21,9 +21,8 @@ from nt_failures.evaluation.prediction import (
     predict,
     rows_of_its_own,
 )
-from nt_failures.models.capabilities import check_needs
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.optimizers import MuonAdamW

@@ -274,7 +274,7 @@ def test_second_call_draws_nothing(load, monkeypatch):
 CODE = (
     "tasks.base",
     "tasks.path_star",
-    "tasks._fisher_yates",
+    "tasks._sampling",
     "tasks._star_draw",
     "tasks._text",
     "builder",

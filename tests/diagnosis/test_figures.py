@@ -74,8 +74,8 @@ def test_files_have_a_readable_size(name, tmp_path):
 def test_no_display_is_needed(tmp_path):
     """Catches: pyplot, which opens a window system and keeps every figure in memory."""
     code = (
-        "import sys; from nt_failures import figures\n"
-        "figures.save(study_figures.side_by_side([{'name': 'a', 'values': [0.5], 'chance': 0.5}]), 'f.png')\n"
+        "import sys; from nt_failures.diagnosis.figures import save\nfrom nt_failures.experiments.study.figures import side_by_side\n"
+        "save(side_by_side([{'name': 'a', 'values': [0.5], 'chance': 0.5}]), 'f.png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | {"MPLBACKEND": "tkagg"}

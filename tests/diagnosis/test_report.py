@@ -7,6 +7,7 @@ import pytest
 from planted import CleverHans, Parallel, Planner
 
 from nt_failures.diagnosis import Budget, diagnose, report
+from nt_failures.experiments.results import summary
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
@@ -70,8 +71,8 @@ def test_summary_of_a_run():
         "diagnosis": {"verdict": {"text": "A verdict."}},
     }
     end = "2,000 steps in 83 s\nmodel, tokenizer and results.json are in outputs/run"
-    assert report.summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
-    resumed = report.summary(results | {"resumed_at": 1900}, "outputs/run")
+    assert summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+    resumed = summary(results | {"resumed_at": 1900}, "outputs/run")
     assert "\n100 of 2,000 steps in 83 s\n" in resumed  # the seconds are those of this process alone
 
 

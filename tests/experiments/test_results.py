@@ -9,9 +9,9 @@ from run_arguments import arguments
 
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import results as runs
-from nt_failures.hub.run_files import budget_of
 from nt_failures.objectives import NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import budget_of
 from nt_failures.training.trainer import ObjectiveTrainer
 
 

@@ -8,6 +8,7 @@ import pytest
 from nt_failures.experiments import command_line
 from nt_failures.hub import run_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import changed_arguments
 
 HEAD = ["--task", "path_star", "--degree", "3", "--path_length", "4", "--num_nodes", "17", "--objective", "hybrid"]
 FLAGS = [*HEAD, "--objective_options", '{"share": 0.25}', "--learning_rate", "0.01", "--max_steps", "7", "--seed", "3"]
@@ -48,7 +49,7 @@ def test_portable_values():
 def test_only_what_was_changed(tmp_path):
     """Catches: a hundred defaults on a card, or a changed value left out."""
     args = ObjectiveTrainingArguments(str(tmp_path), learning_rate=0.5, use_cpu=True, hub_token="hf_secret")
-    changed = run_files.changed_arguments(args)
+    changed = changed_arguments(args)
     assert changed["learning_rate"] == 0.5
     assert len(changed) < 15
     assert "hf_secret" not in str(changed)

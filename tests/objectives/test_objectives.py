@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.models import mamba_scan
-from nt_failures.models.capabilities import CAPABILITIES, capabilities, check_needs
+from nt_failures.models.capabilities import CAPABILITIES, capabilities
 from nt_failures.objectives import (
     OBJECTIVES,
     Hybrid,
@@ -20,6 +20,7 @@ from nt_failures.objectives import (
     find_objective,
     read_objective,
 )
+from nt_failures.objectives.base import check_needs
 from nt_failures.tasks.base import Task
 
 # ---------------------------------------------------------------- by hand: two rows, dummy 13, padding 14

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nt_failures.tasks import _fisher_yates
-from nt_failures.tasks._fisher_yates import distinct, picks, shuffle, slices
+from nt_failures.tasks import _sampling
+from nt_failures.tasks._sampling import distinct, picks, shuffle, slices
 from nt_failures.tasks.path_star import PathStar
 
 BIT_GENERATORS = [np.random.PCG64, np.random.PCG64DXSM, np.random.SFC64, np.random.Philox, np.random.MT19937]
@@ -30,7 +30,7 @@ def test_picks_are_numpys(high, k, n):
 @pytest.mark.parametrize("seed", range(10))
 def test_numbers_drawn_again_behind_rows_that_were_good(seed, at_once, monkeypatch):
     """Catches: rows given twice, or skipped, where NumPy takes over in the middle; each number is bad in 3 of 10 cases."""
-    monkeypatch.setattr(_fisher_yates, "_AT_ONCE", at_once)
+    monkeypatch.setattr(_sampling, "_AT_ONCE", at_once)
     ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
     expected = [theirs.integers(0, 3 * 10**9 - j, size=2, dtype=np.uint32) for j in range(5)]
     assert np.array_equal(rows_of(ours, 2, 3 * 10**9, 5), expected)
@@ -85,11 +85,11 @@ def test_with_and_without_a_pool(high, k):
 def test_parts_of_any_size_are_the_same(monkeypatch, at_once):
     """Catches: rows that depend on how many fit into the cache, or are computed at once."""
     task = PathStar(3, 4, 20)
-    whole = task.sample_by_numpy(np.random.default_rng(0), 100)
-    monkeypatch.setattr(_fisher_yates, "_AT_ONCE", at_once)
-    for name, column in task.sample_by_numpy(np.random.default_rng(0), 100).items():
+    whole = task.sample(np.random.default_rng(0), 100)
+    monkeypatch.setattr(_sampling, "_AT_ONCE", at_once)
+    for name, column in task.sample(np.random.default_rng(0), 100).items():
         assert np.array_equal(column, whole[name])
-    monkeypatch.setattr(_fisher_yates, "_POOL_BYTES", 600)
+    monkeypatch.setattr(_sampling, "_POOL_BYTES", 600)
     assert len(slices(100, 40)) == 7
-    for name, column in task.sample_by_numpy(np.random.default_rng(0), 100).items():
+    for name, column in task.sample(np.random.default_rng(0), 100).items():
         assert np.array_equal(column, whole[name])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from nt_failures.experiments.command_line import parse
+from nt_failures.hub.run_files import not_finite
 from nt_failures.training.arguments import RunArguments
-from nt_failures.training.limits import LIMITS, not_finite
+from nt_failures.training.limits import LIMITS
 from nt_failures.training.trainer import ObjectiveTrainingArguments
 
 NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback
 
+from nt_failures.diagnosis.report import throughput_line
 from nt_failures.objectives import NextToken
 from nt_failures.training import throughput
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -104,10 +105,10 @@ def test_a_line_for_people():
     shown = (
         "1,000,000 tokens/s, 98.95 TFLOP/s, MFU 10.0% of 989.5 TFLOP/s (NVIDIA H200, bf16, sdpa attention, compiled)"
     )
-    assert throughput.line(FOUND.to_dict()) == shown
+    assert throughput_line(FOUND.to_dict()) == shown
     two = dataclasses.replace(FOUND, processes=2, peak_flops=None, attention=None, compiled=False)
     shown = "1,000,000 tokens/s, 98.95 TFLOP/s (2 x NVIDIA H200, bf16, no attention, eager)"
-    assert throughput.line(two.to_dict()) == shown
+    assert throughput_line(two.to_dict()) == shown
 
 
 class Moves(TrainerCallback):

@@ -13,8 +13,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from nt_failures.prompts import read_prompt
-from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.path_star import PathStar, read_prompt
 
 Path = str | Sequence[int]
 

@@ -1,0 +1,69 @@
+"""TODO."""
+
+import dataclasses
+import math
+from typing import Any
+
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
+
+from nt_failures.diagnosis import Budget
+from nt_failures.hub.run_files import portable
+
+
+def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
+    """The training arguments that differ from their defaults, JSON-ready.
+
+    Where the run is written to and with which token is no part of them.
+    """
+    default = {
+        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        for field in dataclasses.fields(args)
+    }
+    private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
+    changed = {name: value for name, value in args.to_dict().items() if value not in (default.get(name), [])}
+    return portable({name: value for name, value in changed.items() if name not in private})
+
+
+def budget_of(trainer: Trainer) -> Budget:
+    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
+    args, state = trainer.args, trainer.state
+    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
+    steps = state.best_global_step if best else state.global_step
+    flops = state.total_flos * steps / max(state.global_step, 1)
+    return Budget(steps, _examples(trainer, steps), flops or None)
+
+
+def _examples(trainer: Trainer, steps: int) -> int:
+    """Rows that so many steps were trained on. The last batch of an epoch may be short, or dropped."""
+    args = trainer.args
+    batch = args.train_batch_size * args.world_size
+    per_step = batch * args.gradient_accumulation_steps
+    if not has_length(trainer.train_dataset):
+        return steps * per_step
+    rows = len(trainer.train_dataset)
+    if args.dataloader_drop_last:
+        rows = rows // batch * batch
+    elif args.world_size > 1:  # every process gets a full batch, filled up with the epoch's first rows
+        rows = math.ceil(rows / batch) * batch
+    epochs, rest = divmod(steps, max(math.ceil(rows / per_step), 1))
+    return epochs * rows + min(rest * per_step, rows)
+
+
+def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
+    """Whether training saw each of its instances; only then are they what a model could have memorised.
+
+    With `dataloader_drop_last` nobody knows which rows were dropped from every epoch, so the answer is no.
+    """
+    return num_train is not None and examples >= num_train and not drop_last
+
+
+def learning_curve(state: TrainerState) -> list[dict[str, float]]:
+    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
+    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
+    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
+    return [
+        {"step": e["step"]}
+        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
+        for e in entries
+    ]
