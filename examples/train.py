@@ -38,7 +38,7 @@ from nt_failures.models.load import load_model, load_tokenizer, set_answer_lengt
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training import checkpoint_files, divergence, launch
 from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
-from nt_failures.training.seeded_collator import RepeatableCollate
+from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.stopping import StopOnSignal
 
 
@@ -85,7 +85,7 @@ def make_trainer(
 ) -> ntf.ObjectiveTrainer:
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
-    RepeatableCollate(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
+    SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
     longest = runs.longest_sequence(splits["test"])
     attention = args.model.attn_implementation
     kernels = {} if attention is None else {"attn_implementation": attention}
@@ -137,7 +137,7 @@ def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = F
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
             if merge:
-                lora.merge(auxiliary_modules.plain(trainer.model))
+                lora.merge(auxiliary_modules.unwrap_model(trainer.model))
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     if stop.signal is not None:
         stopped(trainer, stop.signal)

@@ -80,6 +80,6 @@ def judged_by(metrics: Mapping[str, float], trained: Sequence[int] | None) -> li
     return [name for k in trained or () if (name := f"forced/position_{k}") in metrics] or ["free/exact"]
 
 
-def share(value: float) -> str:
+def format_percent(value: float) -> str:
     """Percent with one decimal, two close to 100 %."""
     return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"

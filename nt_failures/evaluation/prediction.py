@@ -65,7 +65,7 @@ def predict(
     if first != "autoregressive" or full_decode:
         predictions["free"] = objective.decode(model, prefix, lengths, mask)
     if first != "parallel" and "parallel" in objective.decodings:
-        predictions["parallel"] = objective.decode(model, prefix, lengths, mask, way="parallel")
+        predictions["parallel"] = objective.decode(model, prefix, lengths, mask, decoding="parallel")
     return predictions
 
 

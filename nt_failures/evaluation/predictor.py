@@ -103,7 +103,7 @@ class ModelPredictor:
             batch = self._to_device(self.objective.layout([rest for _, rest in split]))
             lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
             decoded = self.objective.decode(
-                self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], way="autoregressive"
+                self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], decoding="autoregressive"
             )
             rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
             whole = [

@@ -60,7 +60,7 @@ def write_card(
         settled=settings is not None and settings == (tokens or settings),
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
         notes=notes,
-        adapter=lora.has_adapter(auxiliary_modules.plain(model)),
+        adapter=lora.has_adapter(auxiliary_modules.unwrap_model(model)),
     )
     model_card(run, **given).save(folder / CARD)
 

@@ -75,7 +75,7 @@ def other_ways(run: Run) -> list[str]:
     ids = 'run.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]'
     return [
         f"{ways[way]}, with `nt_failures`: `run = nt_failures.load(name)`, then "
-        f'`run.tokenizer.decode(run.objective.decode(run.model, {ids}, length={length}, way="{way}")[0])`.'
+        f'`run.tokenizer.decode(run.objective.decode(run.model, {ids}, length={length}, decoding="{way}")[0])`.'
         for way in run.objective.decodings[1:]
     ]
 

@@ -9,26 +9,19 @@ Shapes: B rows, S columns of the input, T target columns, D hidden size, V vocab
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import ModelOutput
 
-from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.models import mamba_scan
 
 NAME = "objective_modules"
 """The attribute of a model under which its objective's modules live."""
 
 MODULES_FILE = "objective_modules.safetensors"
-
-
-class VocabularyHead(torch.nn.Linear):
-    """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 
 
 def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
@@ -46,15 +39,15 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
 
 def attached(model: torch.nn.Module) -> torch.nn.ModuleDict:
     """The modules of a model, however it is wrapped."""
-    return plain(model).get_submodule(NAME)
+    return unwrap_model(model).get_submodule(NAME)
 
 
 def has_modules(model: torch.nn.Module) -> bool:
     """Whether an objective put modules into the model."""
-    return NAME in dict(plain(model).named_children())
+    return NAME in dict(unwrap_model(model).named_children())
 
 
-def plain(model: torch.nn.Module) -> PreTrainedModel:
+def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, without the wrappers of data parallelism and torch.compile."""
     return extract_model_from_parallel(model, keep_torch_compile=False)
 
@@ -62,12 +55,12 @@ def plain(model: torch.nn.Module) -> PreTrainedModel:
 def inside_forward(
     model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], Any], batch: Mapping
 ) -> Any:
-    """`function(plain model, batch)`, run as the forward pass of the wrapped model.
+    """`function(unwrapped model, batch)`, run as the forward pass of the wrapped model.
 
     Data parallelism counts a parameter's gradient as complete when its part of the forward pass is done, so modules that
     a loss uses must be used inside of it.
     """
-    inner = plain(model)
+    inner = unwrap_model(model)
     own = inner.__dict__.pop("forward", None)  # where accelerate keeps its autocast
 
     def once(**kwargs: Any) -> Any:
@@ -86,19 +79,6 @@ def inside_forward(
         restore()
 
 
-def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) -> torch.Tensor:
-    """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient.
-
-    What a few families put behind it is left out: a scale (granite, cohere) or a soft cap (gemma2).
-    """
-    head = plain(model).get_output_embeddings()
-    states = states.to(head.weight.dtype)
-    if not frozen:
-        return head(states)
-    weights = {name: weight.detach() for name, weight in head.named_parameters()}
-    return torch.func.functional_call(head, weights, (states,))
-
-
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """A new trunk of the model's own kind with this many layers and its scan, for `inputs_embeds`; it embeds no tokens."""
     config = copy.deepcopy(model.config)
@@ -108,48 +88,6 @@ def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     if mamba_scan.uses_torch_scan(model):
         mamba_scan.use_scan(trunk, "torch")
     return trunk
-
-
-class Seen(NamedTuple):
-    """One forward pass over prefix | target without the last column."""
-
-    logits_BTV: torch.Tensor
-    """of the labelled columns: column i predicts label i"""
-    labels_BT: torch.Tensor
-    """labels of these columns, -100 where there is none"""
-    states_BSD: torch.Tensor
-    """last hidden states after the final norm, of all columns, in the type of the model's weights"""
-    first: int
-    """the labels' first column in the batch; the state at `first - 1 + i` predicts label i"""
-
-
-def see(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Seen:
-    """Logits and hidden states of a collated batch."""
-    labels = batch["labels"]
-    inputs, first = predicting(batch)
-    found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=labels.shape[1] - first)
-    return Seen(found.logits, labels[:, first:], last_states(model, found), first)
-
-
-def last_states(model: torch.nn.Module, found: ModelOutput) -> torch.Tensor:
-    """Last hidden states in the type of the weights: a Mamba in bfloat16 has them, and autocast gives them, in float32."""
-    return found.hidden_states[-1].to(plain(model).dtype)
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats, summed over the labels that are not -100."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="sum")
-
-
-def weighed(values_BN: torch.Tensor, counted_BN: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Each row's mean over its counted values, times its number of labels, summed over the rows.
-
-    A term with another number of items than there are labels stays a mean of its own that way, whatever the batch or
-    process a row falls into.
-    """
-    items_B = counted_BN.sum(dim=1).clamp(min=1)
-    means_B = values_BN.where(counted_BN, 0).sum(dim=1) / items_B
-    return (means_B * labels.ne(IGNORE).sum(dim=1)).sum()
 
 
 def save(state: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:

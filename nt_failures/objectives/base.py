@@ -18,7 +18,7 @@ from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, 
 from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.load import check_length
-from nt_failures.objectives import decoding
+from nt_failures.objectives.decoding import autoregressive, one_pass, parallel
 
 ORDERS = ("forward", "reversed")
 
@@ -141,7 +141,7 @@ class Objective(abc.ABC):
         prefix_ids: torch.Tensor,
         length: int | torch.Tensor,
         prefix_mask: torch.Tensor | None = None,
-        way: str | None = None,
+        decoding: str | None = None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
@@ -151,7 +151,7 @@ class Objective(abc.ABC):
             prefix_ids: (B, P), padded on the left.
             length: tokens to predict, one number or (B,).
             prefix_mask: (B, P), 0 on padding; all ones if not given.
-            way: one of `decodings`; the first if not given.
+            decoding: one of `decodings`; the first if not given.
             shown: (B, T) targets in the objective's order, -100 behind each row's length: predict every token of them
                 with the earlier ones revealed (forced, or teacher-forced, predictions). Without it nothing of a target
                 is seen.
@@ -160,15 +160,15 @@ class Objective(abc.ABC):
             (B, T) ids in the task's own order, -100 behind each row's length.
 
         Raises:
-            ValueError: another way, a length below 1, or more tokens than the model has positions for.
+            ValueError: another decoding, a length below 1, or more tokens than the model has positions for.
         """
-        way, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
+        decoding, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, decoding)
         if shown is not None:
-            ids_BT = decoding.one_pass(model, prefix_ids, mask, shown)
-        elif way == "parallel":
-            ids_BT = decoding.parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
+            ids_BT = one_pass(model, prefix_ids, mask, shown)
+        elif decoding == "parallel":
+            ids_BT = parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
         else:
-            ids_BT = decoding.autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
+            ids_BT = autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
         return self.reorder(ids_BT)
 
     def asked(
@@ -177,18 +177,18 @@ class Objective(abc.ABC):
         prefix_ids: torch.Tensor,
         length: int | torch.Tensor,
         prefix_mask: torch.Tensor | None,
-        way: str | None,
+        decoding: str | None,
     ) -> tuple[str, torch.Tensor, torch.Tensor]:
-        """What `decode` is asked for, checked: the way, lengths (B,) and prefix mask (B, P)."""
-        way = way or self.decodings[0]
-        if way not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {way!r}.")
+        """What `decode` is asked for, checked: the decoding, lengths (B,) and prefix mask (B, P)."""
+        decoding = decoding or self.decodings[0]
+        if decoding not in self.decodings:
+            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {decoding!r}.")
         lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
         if not bool((lengths_B >= 1).all()):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
         check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
-        return way, lengths_B, mask
+        return decoding, lengths_B, mask
 
     def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Target ids between the task's order and the objective's; its own inverse."""

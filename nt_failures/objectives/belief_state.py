@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE, Example, join, position_ids, reverse_rows
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.losses import forward_pass, last_states, row_mean_sum, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class BeliefState(Objective):
         return batch | {"gaps": gaps_BTT & (torch.rand(gaps_BTT.shape) < self.pair_fraction)}
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
+        seen = forward_pass(model, batch)
         labels_BT, gaps_BTT = seen.labels_BT, batch["gaps"]
         length = labels_BT.shape[1]
         before_BTD, behind_BTD = seen.states_BSD[:, seen.first - 1 :], self._behind(model, labels_BT)
@@ -90,7 +91,7 @@ class BeliefState(Objective):
         for name, logits in (("first", first), ("last", last)):
             tokens = wanted[name].where(gaps_BTT, IGNORE)
             nats = F.cross_entropy(logits.flatten(0, 2), tokens.flatten(), ignore_index=IGNORE, reduction="none")
-            sums[name] = auxiliary_modules.weighed(nats.view(rows), counted, labels_BT)
+            sums[name] = row_mean_sum(nats.view(rows), counted, labels_BT)
         total = (sums["first"] + sums["last"]) / 2
         return Loss(total, labels_BT.ne(IGNORE).sum(), {name: s.detach() for name, s in sums.items()})
 
@@ -101,10 +102,10 @@ class BeliefState(Objective):
         prefix_ids: torch.Tensor,
         length: int | torch.Tensor,
         prefix_mask: torch.Tensor | None = None,
-        way: str | None = None,
+        decoding: str | None = None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        _, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
+        _, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, decoding)
         steps = int(lengths_B.max())
         if shown is not None:
             real_BT = shown.ne(IGNORE)
@@ -128,14 +129,14 @@ class BeliefState(Objective):
         if not bool(mask.all()):
             inputs["position_ids"] = position_ids(mask)
         found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        before = auxiliary_modules.last_states(model, found)[:, -columns:]
+        before = last_states(model, found)[:, -columns:]
         nothing = self._behind(model, ids[:, :0])
         first, _ = self._ends(model, before, nothing.expand_as(before))
         return first.argmax(dim=-1)
 
     def _behind(self, model: torch.nn.Module, labels_BT: torch.Tensor) -> torch.Tensor:
         """States of B after 0, 1, .. of the last target tokens, (B, max(T, 1), D); all but the first token are ever read."""
-        modules, plain = auxiliary_modules.attached(model), auxiliary_modules.plain(model)
+        modules, plain = auxiliary_modules.attached(model), auxiliary_modules.unwrap_model(model)
         backwards = reverse_rows(labels_BT)[:, :-1]
         start = modules["start"].weight[None].expand(len(labels_BT), -1, -1)
         tokens = plain.get_input_embeddings()(backwards.clamp(min=0))
@@ -148,4 +149,4 @@ class BeliefState(Objective):
         """Logits (..., V) of a gap's first and last token."""
         states = auxiliary_modules.attached(model)["pair"](torch.cat([before, behind], dim=-1))
         first, last = states.chunk(2, dim=-1)
-        return auxiliary_modules.unembed(model, first).float(), auxiliary_modules.unembed(model, last).float()
+        return unembed(model, first).float(), unembed(model, last).float()

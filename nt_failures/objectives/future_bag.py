@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.auxiliary_modules import VocabularyHead
 from nt_failures.objectives.base import ExtraLoss, Loss
+from nt_failures.objectives.losses import VocabularyHead, cross_entropy, forward_pass, row_mean_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +52,14 @@ class FutureBag(ExtraLoss):
         auxiliary_modules.attach(model, bag=VocabularyHead(model.config.hidden_size, model.config.vocab_size))
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
-        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        seen = forward_pass(model, batch)
+        next_token = cross_entropy(seen.logits_BTV, seen.labels_BT)
         logits_BTV = auxiliary_modules.attached(model)["bag"](seen.states_BSD[:, seen.first - 1 :]).float()
         in_bag_BTV = self.bags(seen.labels_BT, logits_BTV.shape[-1])
         sizes_BT = in_bag_BTV.sum(dim=-1)
         inside_BT = (F.softplus(-logits_BTV) * in_bag_BTV).sum(dim=-1) / sizes_BT.clamp(min=1)
         outside_BT = (F.softplus(logits_BTV) * ~in_bag_BTV).sum(dim=-1) / (logits_BTV.shape[-1] - sizes_BT).clamp(min=1)
-        bag = auxiliary_modules.weighed((inside_BT + outside_BT) / 2, sizes_BT.gt(0), seen.labels_BT)
+        bag = row_mean_sum((inside_BT + outside_BT) / 2, sizes_BT.gt(0), seen.labels_BT)
         parts = {"next_token": next_token.detach(), "bag": bag.detach()}
         return Loss(next_token + self.weight * bag, seen.labels_BT.ne(IGNORE).sum(), parts)
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import ExtraLoss, Loss
+from nt_failures.objectives.losses import cross_entropy, forward_pass, row_mean_sum, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +51,21 @@ class JointMultiToken(ExtraLoss):
         auxiliary_modules.attach(model, window=torch.nn.GRU(width, width, batch_first=True))
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
-        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        seen = forward_pass(model, batch)
+        next_token = cross_entropy(seen.logits_BTV, seen.labels_BT)
         tokens_BTW = self.windows(seen.labels_BT)  # labels 0 .. window - 1 behind each state
         states_BTD = seen.states_BSD[:, seen.first - 1 :]
-        given = auxiliary_modules.plain(model).get_input_embeddings()(tokens_BTW[:, :, :-1].clamp(min=0)).flatten(0, 1)
+        given = (
+            auxiliary_modules.unwrap_model(model)
+            .get_input_embeddings()(tokens_BTW[:, :, :-1].clamp(min=0))
+            .flatten(0, 1)
+        )
         read, _ = auxiliary_modules.attached(model)["window"](given, states_BTD.flatten(0, 1)[None].contiguous())
-        logits = auxiliary_modules.unembed(model, read).float()
+        logits = unembed(model, read).float()
         wanted = tokens_BTW[:, :, 1:].flatten(0, 1)
         nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORE, reduction="none")
         rows = (len(seen.labels_BT), -1)
-        window = auxiliary_modules.weighed(nats.view(rows), wanted.ne(IGNORE).view(rows), seen.labels_BT)
+        window = row_mean_sum(nats.view(rows), wanted.ne(IGNORE).view(rows), seen.labels_BT)
         parts = {"next_token": next_token.detach(), "window": window.detach()}
         return Loss(next_token + self.weight * window, seen.labels_BT.ne(IGNORE).sum(), parts)
 

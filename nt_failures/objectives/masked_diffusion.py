@@ -79,17 +79,19 @@ class MaskedDiffusion(Objective):
         prefix_ids: torch.Tensor,
         length: int | torch.Tensor,
         prefix_mask: torch.Tensor | None = None,
-        way: str | None = None,
+        decoding: str | None = None,
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        way, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, way)
+        decoding, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, decoding)
         columns_T = torch.arange(int(lengths_B.max()), device=prefix_ids.device)
         real_BT = columns_T < lengths_B[:, None]
         given = _Given(prefix_ids, mask, real_BT, self.dummy_token_id)
         if shown is not None:
             ids_BT = given.forced(model, shown)
         else:
-            ids_BT = given.unmask(model, 1 if way == "parallel" else min(self.steps or len(columns_T), len(columns_T)))
+            ids_BT = given.unmask(
+                model, 1 if decoding == "parallel" else min(self.steps or len(columns_T), len(columns_T))
+            )
         return self.reorder(ids_BT.where(real_BT, IGNORE))
 
 
@@ -139,7 +141,7 @@ class _Given:
 
 def _logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], targets: int) -> torch.Tensor:
     """Logits (B, T, V) of the last `targets` columns, each for its own column, with attention in both directions."""
-    mask = additive(full(batch["attention_mask"]), auxiliary_modules.plain(model).dtype)
+    mask = additive(full(batch["attention_mask"]), auxiliary_modules.unwrap_model(model).dtype)
     found = model(
         input_ids=batch["input_ids"],
         attention_mask=mask,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import ExtraLoss, Loss
+from nt_failures.objectives.losses import cross_entropy, forward_pass, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +52,8 @@ class MultiTokenHeads(ExtraLoss):
         )
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
-        sums = {"next_token": auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)}
+        seen = forward_pass(model, batch)
+        sums = {"next_token": cross_entropy(seen.logits_BTV, seen.labels_BT)}
         shown = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
         for j in range(2, self.heads + 1):
             head = auxiliary_modules.attached(model)[f"head_{j}"]
@@ -63,7 +64,7 @@ class MultiTokenHeads(ExtraLoss):
             labels = labels.where(
                 batch["attention_mask"][:, columns].bool(), IGNORE
             )  # a short prefix has no such column
-            logits = auxiliary_modules.unembed(model, states_BSD[:, columns])
-            sums[f"head_{j}"] = auxiliary_modules.cross_entropy(logits, labels)
+            logits = unembed(model, states_BSD[:, columns])
+            sums[f"head_{j}"] = cross_entropy(logits, labels)
         count = seen.labels_BT.ne(IGNORE).sum()
         return Loss(torch.stack(list(sums.values())).sum(), count, {name: s.detach() for name, s in sums.items()})

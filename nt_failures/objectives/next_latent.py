@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import ExtraLoss, Loss
+from nt_failures.objectives.losses import cross_entropy, forward_pass, row_mean_sum, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,8 @@ class NextLatent(ExtraLoss):
         auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=mlp)
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
-        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        seen = forward_pass(model, batch)
+        next_token = cross_entropy(seen.logits_BTV, seen.labels_BT)
         # The last token of a row is never read: it has a state only where a longer row stands beside it.
         real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
@@ -80,21 +81,19 @@ class NextLatent(ExtraLoss):
             counted.append(real_BS[:, :-i] & real_BS[:, i:] & (own_B1 >= i))
         sums = {"next_token": next_token}
         for name, values in (("smooth", smooth), ("kl", kl)):
-            sums[name] = auxiliary_modules.weighed(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
+            sums[name] = row_mean_sum(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
         total = next_token + self.smooth_weight * sums["smooth"] + self.kl_weight * sums["kl"]
         return Loss(total, seen.labels_BT.ne(IGNORE).sum(), {name: s.detach() for name, s in sums.items()})
 
     def _roll(self, model: torch.nn.Module, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """States one step on, from states and the tokens that follow them."""
         modules = auxiliary_modules.attached(model)
-        embedded = auxiliary_modules.plain(model).get_input_embeddings()(tokens)
+        embedded = auxiliary_modules.unwrap_model(model).get_input_embeddings()(tokens)
         return states + modules["step"](torch.cat([modules["norm"](states), embedded], dim=-1))
 
 
 def _distances(model: torch.nn.Module, rolled: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
     smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
-    logits, wanted = (
-        auxiliary_modules.unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true)
-    )
+    logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
     return smooth, F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1)

@@ -10,6 +10,7 @@ from nt_failures.data.batches import IGNORE, Example, first_label, join, positio
 from nt_failures.models.attention_masks import additive, causal
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.losses import cross_entropy, row_mean_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Registers(Objective):
         registers = batch["register_labels"].shape[1]
         columns = batch["input_ids"].shape[1]
         first = first_label(batch)
-        mask = additive(self.mask(batch["attention_mask"], first, registers), auxiliary_modules.plain(model).dtype)
+        mask = additive(
+            self.mask(batch["attention_mask"], first, registers), auxiliary_modules.unwrap_model(model).dtype
+        )
         logits_BSV = model(
             input_ids=batch["input_ids"],
             attention_mask=mask,
@@ -82,11 +85,11 @@ class Registers(Objective):
         ).logits
         ordinary, ahead = logits_BSV[:, : columns - registers - first], logits_BSV[:, columns - registers - first + 1 :]
         labels_BT = batch["labels"][:, first : columns - registers]
-        tokens = auxiliary_modules.cross_entropy(ordinary, labels_BT)
+        tokens = cross_entropy(ordinary, labels_BT)
         nats_BR = torch.nn.functional.cross_entropy(
             ahead.float().transpose(1, 2), batch["register_labels"], ignore_index=IGNORE, reduction="none"
         )
-        further = auxiliary_modules.weighed(nats_BR, batch["register_labels"].ne(IGNORE), labels_BT)
+        further = row_mean_sum(nats_BR, batch["register_labels"].ne(IGNORE), labels_BT)
         parts = {"next_token": tokens.detach(), "registers": further.detach()}
         return Loss((1 - self.share) * tokens + self.share * further, labels_BT.ne(IGNORE).sum(), parts)
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.auxiliary_modules import VocabularyHead
 from nt_failures.objectives.base import ExtraLoss, Loss
+from nt_failures.objectives.losses import VocabularyHead, cross_entropy, forward_pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ class TokenOrder(ExtraLoss):
         )
 
     def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = auxiliary_modules.see(model, batch)
-        next_token = auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+        seen = forward_pass(model, batch)
+        next_token = cross_entropy(seen.logits_BTV, seen.labels_BT)
         logits_BTV = auxiliary_modules.attached(model)["order"](seen.states_BSD[:, seen.first - 1 :]).float()
         wanted_BTV = self.scores(seen.labels_BT, logits_BTV.shape[-1]).softmax(dim=-1)
         counted_BT = seen.labels_BT.ne(IGNORE)

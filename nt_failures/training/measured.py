@@ -29,7 +29,7 @@ class MeasuredTrainer(SteadyTrainer):
         on_cpu = self.args.device.type == "cpu"
         self._clock = Clock() if on_cpu else Clock(wait=torch.accelerator.synchronize)
         output = super().train(*args, **kwargs)
-        self.throughput = self._clock.total(self.accelerator, auxiliary_modules.plain(self.model))
+        self.throughput = self._clock.total(self.accelerator, auxiliary_modules.unwrap_model(self.model))
         return output
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from nt_failures.objectives.auxiliary_modules import VocabularyHead
+from nt_failures.objectives.losses import VocabularyHead
 
 # Shapes: N matrices of R rows and C columns. Where many models are trained together (seeds/), each is a stack of K.
 

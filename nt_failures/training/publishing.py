@@ -45,12 +45,12 @@ class SavingTrainer(MeasuredTrainer):
 
     @property
     def _adapter(self) -> bool:
-        return lora.has_adapter(auxiliary_modules.plain(self.model))
+        return lora.has_adapter(auxiliary_modules.unwrap_model(self.model))
 
     def _load_rest(self, folder: str) -> None:
         """What transformers does not load by itself."""
         if self._adapter:
-            lora.load_weights(auxiliary_modules.plain(self.model), Path(folder) / ADAPTER_WEIGHTS)
+            lora.load_weights(auxiliary_modules.unwrap_model(self.model), Path(folder) / ADAPTER_WEIGHTS)
         # A sharded checkpoint holds model and modules as one, and has brought both back.
         if auxiliary_modules.has_modules(self.model) and not self.is_fsdp_enabled:
             auxiliary_modules.load(self.model, Path(folder) / auxiliary_modules.MODULES_FILE)
@@ -65,7 +65,7 @@ class SavingTrainer(MeasuredTrainer):
             return
         rest = auxiliary_modules.save(state, folder)
         if self._adapter:
-            lora.save(auxiliary_modules.plain(self.model), rest, folder)
+            lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(folder)
         else:
@@ -223,7 +223,7 @@ def known_results(trainer: Any) -> dict[str, Any]:
     task, known = trainer.task, {"training_arguments": changed_arguments(trainer.args)}
     known |= {"parameters": parameter_count(trainer.model), "versions": versions(), "hardware": hardware()}
     known["learning_curve"] = learning_curve(trainer.state)
-    if from_folder(auxiliary_modules.plain(trainer.model).name_or_path):
+    if from_folder(auxiliary_modules.unwrap_model(trainer.model).name_or_path):
         known["local"] = ["model"]
     evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
     if evaluated:

@@ -13,7 +13,7 @@ from nt_failures.data.batches import Example
 from nt_failures.data.token_dataset import TokenRows
 
 
-class RepeatableCollate(TrainerCallback):
+class SeededCollator(TrainerCallback):
     """A collator whose draws from torch's generator are the same whenever it gets the same batch in the same epoch.
 
     Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen: draws from the one

@@ -27,7 +27,7 @@ from nt_failures.tasks.base import Task
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import SavingTrainer
-from nt_failures.training.seeded_collator import RepeatableCollate
+from nt_failures.training.seeded_collator import SeededCollator
 
 
 class ObjectiveTrainer(SavingTrainer):
@@ -64,10 +64,10 @@ class ObjectiveTrainer(SavingTrainer):
         self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
-        collate = RepeatableCollate(objective.collate, args.seed)
+        collate = SeededCollator(objective.collate, args.seed)
         kwargs.setdefault("data_collator", collate)
         answers = functools.partial(collate_answers, objective=objective)
-        self._collate_answers = RepeatableCollate(answers, args.seed)  # the same weights have the same loss
+        self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
         super().__init__(model, args, **kwargs)
         self.add_callback(collate)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):

@@ -9,7 +9,7 @@ from nt_failures.data import token_dataset
 from nt_failures.data.batches import layout
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.objectives import Hybrid, NextToken
-from nt_failures.training.seeded_collator import RepeatableCollate
+from nt_failures.training.seeded_collator import SeededCollator
 
 
 @pytest.fixture(params=["even", "ragged"])
@@ -47,7 +47,7 @@ def test_a_batch_reads_like_a_list_of_examples(rows):
 
 def test_draws_do_not_depend_on_the_way(rows):
     """Catches: another seed for the same batch, so that a resumed or repeated run draws otherwise than before."""
-    collate = RepeatableCollate(Hybrid(dummy_token_id=13).collate, seed=4)
+    collate = SeededCollator(Hybrid(dummy_token_id=13).collate, seed=4)
     for chosen in ([0, 1, 2], [7], [5, 5, 6]):
         assert collate.batch_seed(TokenDataset.of(rows).__getitems__(chosen)) == collate.batch_seed(
             [rows[i] for i in chosen]

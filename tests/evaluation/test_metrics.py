@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nt_failures.evaluation.metrics import exact, path_metrics, right_positions, share, wilson
+from nt_failures.evaluation.metrics import exact, format_percent, path_metrics, right_positions, wilson
 
 X = -100
 
@@ -89,4 +89,4 @@ def test_path_metrics():
 )
 def test_shares_in_words(value, text):
     """Catches: 100 % for a model that still errs."""
-    assert share(value) == text
+    assert format_percent(value) == text

@@ -334,7 +334,7 @@ def test_a_tracker_that_does_not_exist():
 
 def test_help_needs_no_torch():
     """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other flags."""
-    code = "import sys; from nt_failures import command_line\ntry: command_line.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = "import sys; from nt_failures.experiments import command_line\ntry: command_line.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("False\n"), done.stderr
     assert "--help_all explains them" in " ".join(done.stdout.split())

@@ -202,7 +202,7 @@ def test_the_parallel_decoding_runs_as_the_card_says(read, monkeypatch, tmp_path
     ids = torch.tensor(encode_rows(run.tokenizer, [names["prompt"]], [right])["prefix_ids"])
     (tmp_path / "typed.py").write_text(f"{load}\nanswer = {decode}\n")
     answer = runpy.run_path(str(tmp_path / "typed.py"), init_globals=names)["answer"]
-    assert answer == run.tokenizer.decode(run.objective.decode(run.model, ids, 4, way="parallel")[0])
+    assert answer == run.tokenizer.decode(run.objective.decode(run.model, ids, 4, decoding="parallel")[0])
 
 
 def test_code_spans_cannot_be_closed():

@@ -81,9 +81,9 @@ def test_an_objective_trains_and_comes_back(name, family, trainer, examples, tmp
     assert loss_of(loaded.objective, loaded.model, rows) == after
     ids = torch.tensor([row["prefix_ids"] for row in examples])
     for way in made.objective.decodings:
-        decoded = made.objective.decode(made.model, ids, 3, way=way)
+        decoded = made.objective.decode(made.model, ids, 3, decoding=way)
         assert decoded.shape == (32, 3)
-        assert torch.equal(loaded.objective.decode(loaded.model, ids, 3, way=way), decoded)
+        assert torch.equal(loaded.objective.decode(loaded.model, ids, 3, decoding=way), decoded)
 
 
 @pytest.mark.parametrize(("name", "family"), [cell for cell, runs in RUNS.items() if not runs])

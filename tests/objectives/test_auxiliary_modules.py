@@ -14,6 +14,7 @@ from nt_failures.objectives import (
     TokenOrder,
     auxiliary_modules,
 )
+from nt_failures.objectives.losses import forward_pass, row_mean_sum, unembed
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.optimizers import matrix_parameters
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -166,8 +167,8 @@ def test_two_objectives_do_not_share_a_model(tiny_model):
 def test_states_are_what_the_unembedding_reads(family, tiny_model, examples):
     """Catches: hidden states from before the final norm, in any family; an encoder that does not take states."""
     model = tiny_model(family, spread=0.3)
-    seen = auxiliary_modules.see(model, NextToken(pad_token_id=14).collate(examples[:4]))
-    logits = auxiliary_modules.unembed(model, seen.states_BSD[:, seen.first - 1 :])
+    seen = forward_pass(model, NextToken(pad_token_id=14).collate(examples[:4]))
+    logits = unembed(model, seen.states_BSD[:, seen.first - 1 :])
     torch.testing.assert_close(logits, seen.logits_BTV, rtol=1e-4, atol=1e-4)
     torch.manual_seed(0)
     encoder = auxiliary_modules.encoder_like(model, layers=2)
@@ -194,5 +195,5 @@ def test_weighed_means_by_hand():
     values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
     counted = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     labels = torch.tensor([[5, 5, 5], [5, 5, -100], [5, -100, -100]])
-    assert float(auxiliary_modules.weighed(values, counted, labels)) == 3 * 1.5 + 2 * 4.0 + 1 * 0.0
-    assert float(auxiliary_modules.weighed(values * torch.inf, torch.zeros_like(counted), labels)) == 0
+    assert float(row_mean_sum(values, counted, labels)) == 3 * 1.5 + 2 * 4.0 + 1 * 0.0
+    assert float(row_mean_sum(values * torch.inf, torch.zeros_like(counted), labels)) == 0

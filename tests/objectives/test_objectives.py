@@ -295,13 +295,15 @@ def test_contract_of_decode(name, order, family, build, ragged):
         for rows in (ragged, other):
             parts = objective.layout(rows)
             objective.loss(model, objective.collate(rows))
-            decoded.append(objective.decode(model, parts["prefix_ids"], lengths, parts["prefix_mask"], way=way))
+            decoded.append(objective.decode(model, parts["prefix_ids"], lengths, parts["prefix_mask"], decoding=way))
         assert torch.equal(*decoded)
         for i, example in enumerate(ragged):
-            alone = objective.decode(model, torch.tensor([example["prefix_ids"]]), int(lengths[i]), way=way)[0].tolist()
+            alone = objective.decode(model, torch.tensor([example["prefix_ids"]]), int(lengths[i]), decoding=way)[
+                0
+            ].tolist()
             assert decoded[0][i].tolist() == alone + [IGNORE] * (3 - len(alone))
     with pytest.raises(ValueError, match="'by_magic'"):
-        objective.decode(model, parts["prefix_ids"], lengths, way="by_magic")
+        objective.decode(model, parts["prefix_ids"], lengths, decoding="by_magic")
 
 
 @by_order
@@ -354,7 +356,9 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
         optimizer.step()
         if step % 20 == 0:
             wrong = [
-                w for w in objective.decodings if not torch.equal(objective.decode(model, prefix, 3, way=w), target)
+                w
+                for w in objective.decodings
+                if not torch.equal(objective.decode(model, prefix, 3, decoding=w), target)
             ]
         if not wrong:
             break

@@ -15,6 +15,7 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.losses import cross_entropy, forward_pass
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
@@ -215,8 +216,8 @@ def test_next_latent_moves_neither_its_targets_nor_the_unembedding(tiny_model):
 
 
 def objective_next_token(model, objective):
-    seen = auxiliary_modules.see(model, objective.collate(EXAMPLES))
-    return auxiliary_modules.cross_entropy(seen.logits_BTV, seen.labels_BT)
+    seen = forward_pass(model, objective.collate(EXAMPLES))
+    return cross_entropy(seen.logits_BTV, seen.labels_BT)
 
 
 @by_order
@@ -365,7 +366,7 @@ def test_unmasking_keeps_the_surest_first(options, way, shown, monkeypatch):
     """Catches: left to right, the least sure first, more passes than asked for, a kept token predicted again."""
     monkeypatch.setattr(auxiliary_modules, "plain", lambda model: model)
     model = Surest()
-    found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, way=way)
+    found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, decoding=way)
     assert found.tolist() == [[7, 8, 9]]
     assert model.shown == shown
 

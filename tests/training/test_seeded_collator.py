@@ -5,7 +5,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from nt_failures.objectives import MaskedTeacher, NextToken
-from nt_failures.training.seeded_collator import RepeatableCollate
+from nt_failures.training.seeded_collator import SeededCollator
 
 OBJECTIVE = MaskedTeacher(dummy_token_id=13, pad_token_id=14)
 
@@ -16,7 +16,7 @@ def shown(collate, rows):
 
 def at_epoch(epoch, seed=0):
     """The collator in an epoch, as the Trainer tells it: the epoch and the part of it that is done."""
-    collate = RepeatableCollate(OBJECTIVE.collate, seed)
+    collate = SeededCollator(OBJECTIVE.collate, seed)
     collate.on_epoch_begin(None, TrainerState(epoch=epoch + 0.25), TrainerControl())
     return collate
 
@@ -33,7 +33,7 @@ def test_draws_differ_where_they_should(examples):
     one = shown(at_epoch(0), examples[:8])
     assert not torch.equal(shown(at_epoch(1), examples[:8]), one)
     assert not torch.equal(shown(at_epoch(0, seed=1), examples[:8]), one)
-    collate = RepeatableCollate(lambda rows: torch.rand(4), 0)
+    collate = SeededCollator(lambda rows: torch.rand(4), 0)
     assert not torch.equal(collate(examples[:8]), collate(examples[8:16]))
     assert not torch.equal(collate(examples[:8]), collate(examples[7::-1]))
 
@@ -49,7 +49,7 @@ def test_dropout_does_not_notice(examples):
 
 def test_rows_that_were_not_tokenised_are_named():
     """Catches: a bare KeyError in the first training step of who forgot `tokenize`."""
-    collate = RepeatableCollate(NextToken().collate, 0)
+    collate = SeededCollator(NextToken().collate, 0)
     with pytest.raises(ValueError, match=r"pass the dataset through nt_failures\.tokenize"):
         collate([{"prompt": "1,2/1,2=", "completion": "1,2"}])
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, literal, new_axes
-from nt_failures.evaluation.metrics import share
+from nt_failures.evaluation.metrics import format_percent
 from nt_failures.experiments.study import delay
 from nt_failures.experiments.study.summary import best_first
 
@@ -46,7 +46,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         axes.plot(
             [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
         )
-        axes.text(1.05, row, share(mean), va="center", ha="left", fontsize=9.5)
+        axes.text(1.05, row, format_percent(mean), va="center", ha="left", fontsize=9.5)
     names = [literal(group["name"]) + ("*" if group.get("decision_only") else "") for group in groups]
     axes.set_yticks(rows, names, fontsize=9.5)
     axes.set_xlim(0, 1.04)

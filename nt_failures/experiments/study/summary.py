@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.diagnosis.verdict import SOLVED_AT
-from nt_failures.evaluation.metrics import judged, share, t975, wilson
+from nt_failures.evaluation.metrics import format_percent, judged, t975, wilson
 from nt_failures.objectives import find_objective
 
 
@@ -176,14 +176,14 @@ def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
     """A group as text, one entry for each of `COLUMNS`."""
     interval = group["exact_interval"]
     low, high = group["solve_interval"]
-    spread = "" if interval is None else f" [{share(interval[0])}, {share(interval[1])}]"
+    spread = "" if interval is None else f" [{format_percent(interval[0])}, {format_percent(interval[1])}]"
     return (
         _cell(group["name"]),
         f"{group['chance']:.0%}",
-        f"{share(group['exact'])}{spread}",
-        share(group["decision"]),
-        "-" if group["others"] is None else share(group["others"]),
-        "-" if group["train_decision"] is None else share(group["train_decision"]),
+        f"{format_percent(group['exact'])}{spread}",
+        format_percent(group["decision"]),
+        "-" if group["others"] is None else format_percent(group["others"]),
+        "-" if group["train_decision"] is None else format_percent(group["train_decision"]),
         _range(group["follow_rates"]),
         f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
         _time(group),
@@ -207,5 +207,7 @@ def _range(values: Sequence[float]) -> str:
     if not values:
         return "-"
     if min(values) == max(values):
-        return share(values[0])
-    return f"{share(statistics.fmean(values))} ({share(min(values))} to {share(max(values))})"
+        return format_percent(values[0])
+    return (
+        f"{format_percent(statistics.fmean(values))} ({format_percent(min(values))} to {format_percent(max(values))})"
+    )
