@@ -364,7 +364,7 @@ class Surest(torch.nn.Module):
 )
 def test_unmasking_keeps_the_surest_first(options, way, shown, monkeypatch):
     """Catches: left to right, the least sure first, more passes than asked for, a kept token predicted again."""
-    monkeypatch.setattr(auxiliary_modules, "plain", lambda model: model)
+    monkeypatch.setattr(auxiliary_modules, "unwrap_model", lambda model: model)
     model = Surest()
     found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, decoding=way)
     assert found.tolist() == [[7, 8, 9]]
