@@ -1,5 +1,6 @@
 """Counting on token ids: exact, per position, first error; and intervals. NumPy only."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ import numpy as np
 # Shapes: n rows, T target tokens. Ids and positions are in the task's own order; -100 marks empty columns.
 
 IGNORE = -100
+DECODINGS = ("forced", "free", "parallel")
 Z975 = 1.959964
 """Standard normal, 97.5 % quantile."""
 _T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -63,6 +65,55 @@ def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, posi
         for k, share in enumerate(right_positions(predicted, target, positions).mean(axis=0), start=1):
             metrics[f"{way}/position_{k}"] = float(share)
     return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """How much is right under one decoding, as shares in 0..1."""
+
+    exact: float
+    """whole answers"""
+    positions: Mapping[int, float]
+    """by position of the answer, from 1, in the task's own order; empty where it was not measured"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracies:
+    """Accuracies of one evaluation, by decoding; None where a decoding does not apply.
+
+    `named` gives them the names of `ObjectiveTrainer.evaluate`, `from_names` reads these back: the only two places that
+    know the names.
+    """
+
+    n: int
+    """rows that the shares are of"""
+    forced: Shares | None
+    """the true earlier symbols are revealed"""
+    free: Shares
+    """the objective's own decoding"""
+    parallel: Shares | None = None
+    """one pass behind dummies, of an objective that also decodes otherwise"""
+
+    @classmethod
+    def from_names(cls, metrics: Mapping[str, float], n: int) -> "Accuracies":
+        """Of metrics without a prefix, such as `{"forced/exact": 0.5, "forced/position_2": 0.5, "free/exact": 0.5}`."""
+        found: dict[str, Shares | None] = {}
+        for decoding in DECODINGS:
+            start = f"{decoding}/position_"
+            positions = {int(name.removeprefix(start)): v for name, v in metrics.items() if name.startswith(start)}
+            exact = metrics.get(f"{decoding}/exact")
+            found[decoding] = None if exact is None else Shares(exact, dict(sorted(positions.items())))
+        return cls(n, **found)
+
+    def named(self) -> dict[str, float]:
+        """`{decoding}/exact` and `{decoding}/position_k` of every decoding."""
+        names: dict[str, float] = {}
+        for decoding in DECODINGS:
+            shares = getattr(self, decoding)
+            if shares is not None:
+                names[f"{decoding}/exact"] = shares.exact
+                names |= {f"{decoding}/position_{k}": share for k, share in shares.positions.items()}
+        return names
 
 
 def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float:
