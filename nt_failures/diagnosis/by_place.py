@@ -1,14 +1,14 @@
-"""Claim: a decision that is learnt in part is learnt at some places of the prompt. Accuracy by where its clue is shown."""
+"""Claim: a half-learnt decision is learnt at some places of the prompt. Accuracy by where its clue is shown."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-from nt_failures.diagnosis.decision_token import right_decisions
-from nt_failures.diagnosis.verdict import LEARNT_AT
+from nt_failures.diagnosis.evidence import LEARNT_AT
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.evaluation.predictor import Columns, Predictor
+from nt_failures.evaluation.observations import Observations
+from nt_failures.evaluation.predictor import Columns
 from nt_failures.tasks.base import Clue, Task
 
 FEWEST = 20
@@ -17,38 +17,39 @@ SIGMAS = 4.0
 """Half width of the Wilson intervals by which places are told apart: the extremes of a hundred places, too."""
 
 
-def by_place(predictor: Predictor, task: Task, held_out: Columns) -> dict[str, Any]:
+def by_place(observed: Observations) -> dict[str, Any]:
     """Measure the decision by the place at which the prompt shows its clue, `Task.clue`.
 
     A model may find out how to plan at one place first, such as the last edge shown. Then it is right wherever the clue
     stands there, and can rule out what stands there instead of the clue.
 
     Args:
-        predictor: as for `decision_token`.
+        observed: the model's answers to held-out rows.
 
     Returns:
-        `clue` (its name), `places` (how many there are); `accuracy` and `n` by place, from 1; `differ`: whether the best and
-        the worst place differ beyond noise; `learnt_at`: places with an accuracy of at least 0.95 that are apart from the
-        others beyond noise, if the others together are nearer to chance than to 1, with `there` and `elsewhere`, the accuracy at
-        these places and at the others (None without such places).
+        `clue` (its name), `places` (how many there are); `accuracy` and `n` by place, from 1; `differ`: whether the
+        best and the worst place differ beyond noise; `learnt_at`: places with an accuracy of at least 0.95 that are
+        apart from the others beyond noise, if the others together are nearer to chance than to 1, with `there` and
+        `elsewhere`, the accuracy at these places and at the others (None without such places).
 
     Raises:
         ValueError: the task's prompts have no such places, or a place has fewer than 20 instances.
     """
-    clue, right_N = _checked(task, held_out), right_decisions(predictor, task, held_out)
+    chance, right_N = observed.task.chance, observed.right_decisions
+    clue = _checked_clue(observed.task, observed.columns, len(right_N))
     n_K = np.bincount(clue.places, minlength=clue.count + 1)[1:]
     if n_K.min() < FEWEST:
         raise ValueError(
-            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {len(right_N)} instances; "
-            f"at least {FEWEST} are needed."
+            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {len(right_N)} "
+            f"instances; at least {FEWEST} are needed."
         )
     right_K = np.bincount(clue.places, weights=right_N, minlength=clue.count + 1)[1:]
     shares_K = right_K / n_K
     low_K, high_K = np.transpose([wilson(right, n, SIGMAS) for right, n in zip(right_K, n_K, strict=True)])
     learnt_K = shares_K >= LEARNT_AT
     there, elsewhere = _pooled(right_K, n_K, learnt_K), _pooled(right_K, n_K, ~learnt_K)
-    told = learnt_K.any() and not learnt_K.all() and task.chance < 1
-    told = told and elsewhere < (1 + task.chance) / 2 and (low_K[learnt_K] > elsewhere).all()
+    told = learnt_K.any() and not learnt_K.all() and chance < 1
+    told = told and elsewhere < (1 + chance) / 2 and (low_K[learnt_K] > elsewhere).all()
     return {
         "clue": clue.name,
         "places": clue.count,
@@ -65,8 +66,7 @@ def _pooled(right_K: np.ndarray, n_K: np.ndarray, chosen_K: np.ndarray) -> float
     return float(right_K[chosen_K].sum() / max(n_K[chosen_K].sum(), 1))
 
 
-def _checked(task: Task, columns: Columns) -> Clue:
-    n = len(task.checked_answers(columns))
+def _checked_clue(task: Task, columns: Columns, n: int) -> Clue:
     try:
         clue = task.clue(columns)
     except Exception as error:  # of a user's own task; what else was measured is not to be lost by it
@@ -78,7 +78,7 @@ def _checked(task: Task, columns: Columns) -> Clue:
     places = np.asarray(clue.places)
     if places.shape != (n,) or places.dtype.kind not in "iu" or not (1 <= places.min() <= places.max() <= clue.count):
         raise ValueError(
-            f"{type(task).__name__}.clue gave no place from 1 to {clue.count} for each of {n} instances; return whole numbers of "
-            f"the shape ({n},)."
+            f"{type(task).__name__}.clue gave no place from 1 to {clue.count} for each of {n} instances; return whole "
+            f"numbers of the shape ({n},)."
         )
     return dataclasses.replace(clue, places=places.astype(np.int64))

@@ -5,24 +5,24 @@ from typing import Any
 import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.evaluation.predictor import Columns, Predictor
-from nt_failures.tasks.base import Task
+from nt_failures.evaluation.observations import Observations
 
 FATES = ("follow", "jump", "break")
 
 
-def clever_hans(predictor: Predictor, task: Task, columns: Columns, seed: int = 0) -> dict[str, Any]:
+def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     """Reveal the first node of a WRONG arm and watch what the model does next.
 
     At each later position it can follow the wrong arm, jump to the node of the right arm at that position, or break
     (anything else). Measured `forced` (the whole wrong arm is revealed up to there) and `free` (only the first two
-    symbols are given, then it decodes on its own). The symbol generated last is apart: the prompt shows it (the goal, or
-    the source in reversed order), so even a model that followed the wrong arm tends to copy it.
+    symbols are given, then it decodes on its own). The symbol generated last is apart: the prompt shows it (the goal,
+    or the source in reversed order), so even a model that followed the wrong arm tends to copy it.
 
     Following does not prove failure: models that have solved the task do it too. Read it with the decision accuracy.
 
     Args:
-        columns: instances with at least one wrong arm, and answers of at least 4 symbols.
+        observed: rows with at least one wrong arm, and answers of at least 4 symbols; their model is asked two more
+            things.
         seed: which wrong arm each instance is put on.
 
     Returns:
@@ -34,12 +34,12 @@ def clever_hans(predictor: Predictor, task: Task, columns: Columns, seed: int = 
     Raises:
         ValueError: the task has no wrong arms, or its answers are too short.
     """
+    predictor, task, columns, answers = observed.predictor, observed.task, observed.columns, observed.answers
     if task.answer_length < 4:
         raise ValueError(
             f"an answer of {task.answer_length} symbols has no position between the decision and the last; the "
             "cheat shows from 4 on (path_length >= 4)."
         )
-    answers = task.checked_answers(columns)
     wrong = task.detours(columns, np.random.default_rng(seed))
     last = task.answer_length if predictor.order == "forward" else 1
     if predictor.order == "reversed":  # the goal comes first and is given; the detour starts behind it

@@ -3,37 +3,31 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.evaluation.predictor import Columns, Predictor
-from nt_failures.tasks.base import Task
+from nt_failures.evaluation.observations import Observations
 
 
-def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: Columns | None = None) -> dict[str, Any]:
+def decision_token(held_out: Observations, train: Observations | None = None) -> dict[str, Any]:
     """Measure the decision on instances the model has not seen, and on some it was trained on.
 
     A model that plans is right on both; one that memorised is right on the training instances and at chance elsewhere;
     one that found nothing is at chance on both.
 
     Args:
-        predictor: the model; judged by forced predictions, or by its own decoding if that is not token by token.
-        held_out, train: instances; without `train` the memorisation gap is left out.
+        held_out, train: the model's answers; without `train` the memorisation gap is left out. Judged are forced
+            predictions, or the model's own decoding if that is not token by token.
 
     Returns:
         `position`, `chance`; `accuracy`, `n`, `interval` (95 %, Wilson) on held-out instances; with `train` also
         `train_accuracy`, `train_n`, `train_interval`, and `memorisation_gap` = train - held out with `gap_interval`
         (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17).
     """
-    position = task.decision_position(predictor.order)
-    right, n = _count(predictor, task, held_out)
-    low, high = wilson(right, n)
-    found = {"position": position, "chance": task.chance, "accuracy": right / n, "n": n, "interval": [low, high]}
+    share, n, (low, high) = _share(held_out)
+    found = {"position": held_out.decision, "chance": held_out.task.chance}
+    found |= {"accuracy": share, "n": n, "interval": [low, high]}
     if train is None:
         return found
-    train_right, train_n = _count(predictor, task, train)
-    train_low, train_high = wilson(train_right, train_n)
-    share, train_share = right / n, train_right / train_n
+    train_share, train_n, (train_low, train_high) = _share(train)
     gap = train_share - share
     below = math.hypot(train_share - train_low, high - share)
     above = math.hypot(train_high - train_share, share - low)
@@ -46,14 +40,7 @@ def decision_token(predictor: Predictor, task: Task, held_out: Columns, train: C
     }
 
 
-def right_decisions(predictor: Predictor, task: Task, columns: Columns) -> np.ndarray:
-    """(n,) bool: right at the decision, by a forced prediction or, if decoding is not token by token, by the model's own."""
-    answers = task.checked_answers(columns)
-    given = predictor.forced(columns, answers) if predictor.autoregressive else predictor.free(columns)
-    at = task.decision_position(predictor.order) - 1
-    return given[:, at] == answers[:, at]
-
-
-def _count(predictor: Predictor, task: Task, columns: Columns) -> tuple[int, int]:
-    right = right_decisions(predictor, task, columns)
-    return int(right.sum()), len(right)
+def _share(observed: Observations) -> tuple[float, int, tuple[float, float]]:
+    """Share of right decisions, of how many, and its interval."""
+    right = observed.right_decisions
+    return float(right.mean()), len(right), wilson(int(right.sum()), len(right))

@@ -1,9 +1,7 @@
-"""All claims about one model in one call."""
+"""All claims about one model in one call, and the verdict that joins them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
@@ -12,33 +10,9 @@ from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
 from nt_failures.diagnosis.verdict import verdict
+from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.tasks.base import Task
-
-
-class _Once:
-    """A predictor that is asked the same question once: claims share what they measure on the same instances."""
-
-    def __init__(self, predictor: Predictor):
-        self.autoregressive, self.order = predictor.autoregressive, predictor.order
-        self.trained_positions, self.continued = predictor.trained_positions, predictor.continued
-        self._predictor = predictor
-        self._forced: list[tuple[Columns, np.ndarray, np.ndarray]] = []
-        self._free: list[tuple[Columns, np.ndarray]] = []
-
-    def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
-        for asked, given, found in self._forced:
-            if asked is columns and np.array_equal(given, answers):
-                return found
-        self._forced.append((columns, answers, self._predictor.forced(columns, answers)))
-        return self._forced[-1][-1]
-
-    def free(self, columns: Columns) -> np.ndarray:
-        for asked, found in self._free:
-            if asked is columns:
-                return found
-        self._free.append((columns, self._predictor.free(columns)))
-        return self._free[-1][-1]
 
 
 def diagnose(
@@ -59,46 +33,48 @@ def diagnose(
         budget: what the training spent; every verdict is about a budget.
 
     Returns:
-        JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim cannot
-        be tested, with the reason in `not_measured`), and `verdict` (name, text, rule).
+        JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim
+        cannot be tested, with the reason in `not_measured`), and `verdict` (name, text, rule).
     """
-    missing: dict[str, str] = {}
-    once = _Once(predictor)
-    forced_free = forced_vs_free(once, task, held_out)
-    decision = decision_token(once, task, held_out, train)
-    cheat = order = places = None
-    try:
-        cheat = clever_hans(predictor, task, held_out)
-    except ValueError as error:
-        missing["clever_hans"] = str(error)
-    try:
-        places = by_place(once, task, held_out)
-    except ValueError as error:
-        missing["by_place"] = str(error)
-    try:
-        order = learning_order(curve, way="forced" if predictor.autoregressive else "free")
-    except ValueError as error:
-        missing["learning_order"] = str(error)
+    seen = None if train is None else Observations(predictor, task, train)
+    return diagnose_observed(Observations(predictor, task, held_out), seen, curve, budget)
+
+
+def diagnose_observed(
+    held_out: Observations,
+    train: Observations | None = None,
+    curve: Sequence[Mapping[str, float]] = (),
+    budget: Budget | None = None,
+) -> dict[str, Any]:
+    """`diagnose` of answers that may be known already."""
+    predictor, missing = held_out.predictor, {}
+
+    def tried(claim: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any] | None:
+        try:
+            return claim(*args)
+        except ValueError as error:
+            missing[claim.__name__] = str(error)
+            return None
+
+    found = {
+        "forced_vs_free": forced_vs_free(held_out),
+        "decision_token": decision_token(held_out, train),
+        "clever_hans": tried(clever_hans, held_out),
+        "by_place": tried(by_place, held_out),
+        "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
+    }
+    measured, cheat = found["forced_vs_free"], found["clever_hans"]
     evidence = Evidence(
-        n=forced_free["n"],
-        exact=forced_free["exact"],
-        chance=task.chance,
-        decision=decision["position"],
-        forced=forced_free["forced"],
-        free=forced_free["free"],
+        n=measured["n"],
+        exact=measured["exact"],
+        chance=held_out.task.chance,
+        decision=held_out.decision,
+        forced=measured["forced"],
+        free=measured["free"],
         autoregressive=predictor.autoregressive,
         order=predictor.order,
-        train_decision=decision.get("train_accuracy"),
+        train_decision=found["decision_token"].get("train_accuracy"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
-        trained=predictor.trained_positions,
-        by_place=places,
-    )
-    return {
-        "forced_vs_free": forced_free,
-        "decision_token": decision,
-        "clever_hans": cheat,
-        "by_place": places,
-        "learning_order": order,
-        "not_measured": missing,
-        "verdict": verdict(evidence, budget).to_dict(),
-    }
+        by_place=found["by_place"],
+    ).restricted_to(predictor.trained_positions)
+    return {**found, "not_measured": missing, "verdict": verdict(evidence, budget).to_dict()}

@@ -6,6 +6,9 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SOLVED_AT = LEARNT_AT = 0.95
+"""Exact accuracy from which a run counts as solved, and accuracy from which a single position counts as learnt."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -27,45 +30,36 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on; shares in 0..1 over `n` held-out instances.
-
-    `forced` maps answer positions, from 1, to forced accuracy. `autoregressive` says whether the model decodes token by
-    token; only then do forced accuracies describe what it does. `order` is the objective's: in reversed order the decision
-    is a look-up like the others, and at chance it is merely not learnt yet. `train_decision` is the forced accuracy at the decision
-    on training instances, `follow_rate` the share that goes on along a wrong arm; None where not measured. `trained`
-    lists the positions that were trained, None for all. `by_place` is what the measurement of that name found.
-    """
+    """What a verdict rests on; shares in 0..1 over `n` held-out instances. ValueError for what no measurement gives."""
 
     n: int
     exact: float
+    """whole answers, decoded by the model itself; of a model that was trained on some positions, the worst of these"""
     chance: float
     decision: int
+    """position of the decision"""
     forced: Mapping[int, float]
+    """by position, from 1, with the true earlier symbols revealed"""
     free: Mapping[int, float]
+    """by position, the model's own decoding"""
     autoregressive: bool = True
+    """whether it decodes token by token; only then do forced accuracies describe what it does"""
     order: str = "forward"
+    """in reversed order the decision is a look-up like the others, and at chance it is merely not learnt yet"""
     train_decision: float | None = None
+    """accuracy at the decision on training instances; None where not measured"""
     follow_rate: float | None = None
-    trained: Sequence[int] | None = None
+    """share that goes on along a wrong arm; None where not measured"""
     by_place: Mapping[str, Any] | None = None
+    """what the measurement of that name found"""
+    trained: Sequence[int] | None = None
+    """positions that alone were trained, None for all; set by `restricted_to`"""
 
     def __post_init__(self) -> None:
-        self._check()
-        if self.trained is None or set(self.forced) <= set(self.trained):
-            object.__setattr__(self, "trained", None)
-            return
-        # Only what was trained is judged: "exact" is then the worst of these positions. The decision stays: all name it.
-        object.__setattr__(self, "exact", min(share for k, share in self.forced.items() if k in self.trained))
-        for name in ("forced", "free"):
-            shares = {k: share for k, share in vars(self)[name].items() if k in (*self.trained, self.decision)}
-            object.__setattr__(self, name, shares)
-
-    def _check(self) -> None:
-        """Raise ValueError for evidence that no measurement gives."""
         if not (isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)):
             raise ValueError(f"{self}: forced and free must map positions, from 1, to shares.")
-        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values()]
-        shares += [x for x in (self.train_decision, self.follow_rate) if x is not None]
+        measured = [x for x in (self.train_decision, self.follow_rate) if x is not None]
+        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values(), *measured]
         if not all(isinstance(x, numbers.Real) for x in (self.n, *shares)):
             raise ValueError(f"{self}: n and every share must be a number.")
         if not 1 <= self.n < math.inf or not all(0 <= x <= 1 for x in shares):
@@ -76,8 +70,21 @@ class Evidence:
             )
         if self.order not in ("forward", "reversed"):
             raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
-        if self.trained is None:
-            return
-        whole = isinstance(self.trained, Sequence) and all(isinstance(k, int) for k in self.trained)
-        if not whole or not set(self.trained) & set(self.forced):
-            raise ValueError(f"trained={self.trained!r} names no position of the answer; give None for all.")
+
+    def restricted_to(self, positions: Sequence[int] | None) -> "Evidence":
+        """The evidence on these positions, the only ones that were trained, and on the decision; all of it for None."""
+        if positions is None:
+            return self
+        whole = isinstance(positions, Sequence) and all(isinstance(k, int) for k in positions)
+        if not whole or not set(positions) & set(self.forced):
+            raise ValueError(f"trained={positions!r} names no position of the answer; give None for all.")
+        if set(self.forced) <= set(positions):
+            return self
+        kept = {*positions, self.decision}
+        return dataclasses.replace(
+            self,
+            exact=min(share for k, share in self.forced.items() if k in positions),
+            forced={k: share for k, share in self.forced.items() if k in kept},
+            free={k: share for k, share in self.free.items() if k in kept},
+            trained=positions,
+        )

@@ -1,15 +1,14 @@
-"""Claim: the failure is no snowballing. Forced and free accuracy by position, and what compounding errors would give."""
+"""Claim: the failure is no snowballing. Forced and free accuracy by position, beside compounding errors."""
 
 from typing import Any
 
 import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.evaluation.predictor import Columns, Predictor
-from nt_failures.tasks.base import Task
+from nt_failures.evaluation.observations import Observations
 
 
-def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[str, Any]:
+def forced_vs_free(observed: Observations) -> dict[str, Any]:
     """Measure where a model errs under teacher forcing and on its own.
 
     Snowballing (the usual criticism of next-token prediction) is errors that multiply: exact accuracy is then about the
@@ -17,8 +16,7 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
     all first errors at the decision.
 
     Args:
-        predictor: the model; `ModelPredictor` or a planted one.
-        columns: instances of `task`, n rows.
+        observed: the model's answers to n rows.
 
     Returns:
         `n`; `forced`, `free`: share right by position (keys 1..L, the task's own order); `exact` and its 95 % interval;
@@ -28,31 +26,28 @@ def forced_vs_free(predictor: Predictor, task: Task, columns: Columns) -> dict[s
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the decision (both None without errors).
     """
-    answers = task.checked_answers(columns)
-    forced = predictor.forced(columns, answers) == answers
-    free = predictor.free(columns) == answers
-    exact = free.all(axis=1)
-    generated = free if predictor.order == "forward" else free[:, ::-1]
-    first = np.argmin(generated[~exact], axis=1) + 1
-    if predictor.order == "reversed":
-        first = free.shape[1] + 1 - first
-    decision = task.decision_position(predictor.order)
-    positions = range(1, free.shape[1] + 1)
-    errors = len(first)
-    by_position = {k: float((first == k).sum() / errors) if errors else None for k in positions}
+    accuracies, decision = observed.accuracies, observed.decision
+    n, forced, free = accuracies.n, accuracies.forced, accuracies.free
+    backwards = observed.predictor.order == "reversed"
+    wrong = observed.free.right[~observed.free.right.all(axis=1)]
+    first = np.argmin(wrong[:, ::-1] if backwards else wrong, axis=1) + 1
+    if backwards:
+        first = wrong.shape[1] + 1 - first
+    by_position = {k: float((first == k).mean()) if len(first) else None for k in free.positions}
+    shares = np.array(list(forced.positions.values()))
     snowball = {
-        "snowball_prediction": float(forced.mean(axis=0).prod()),
-        "snowball_without_decision": float(np.delete(forced.mean(axis=0), decision - 1).prod()),
+        "snowball_prediction": float(shares.prod()),
+        "snowball_without_decision": float(np.delete(shares, decision - 1).prod()),
     }
     return {
-        "n": len(answers),
-        "forced": {k: float(forced[:, k - 1].mean()) for k in positions},
-        "free": {k: float(free[:, k - 1].mean()) for k in positions},
-        "exact": float(exact.mean()),
-        "exact_interval": list(wilson(exact.sum(), len(exact))),
-        "forced_exact": float(forced.all(axis=1).mean()),
-        **(snowball if predictor.autoregressive else dict.fromkeys(snowball)),
-        "errors": errors,
+        "n": n,
+        "forced": forced.positions,
+        "free": free.positions,
+        "exact": free.exact,
+        "exact_interval": list(wilson(observed.free.exact.sum(), n)),
+        "forced_exact": forced.exact,
+        **(snowball if observed.predictor.autoregressive else dict.fromkeys(snowball)),
+        "errors": len(first),
         "first_error": by_position,
         "first_error_at_decision": by_position[decision],
     }

@@ -1,4 +1,4 @@
-"""From measured numbers to text a person reads."""
+"""From measured numbers to text and figures that a person reads."""
 
 import html
 import re
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.diagnosis import figures
-from nt_failures.evaluation.metrics import wilson
-from nt_failures.evaluation.predictor import Columns, Predictor
+from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, positions_of, wilson
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
@@ -20,40 +19,27 @@ def markdown(text: object) -> str:
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", line)
 
 
-def positions(metrics: Mapping[str, float], way: str) -> dict[int, float]:
-    """`{way}/position_k` of unprefixed metrics as a mapping from k to share."""
-    start = f"{way}/position_"
-    return {
-        int(k): v for name, v in metrics.items() if name.startswith(start) and (k := name[len(start) :]).isdecimal()
-    }
-
-
 def percent(share: float, n: int) -> str:
     """Share with its 95 % Wilson interval, in percent: ` 49.8 % [49.1, 50.5]`."""
     low, high = wilson(share * n, n)
     return f"{100 * share:5.1f} % [{100 * low:5.1f}, {100 * high:5.1f}]"
 
 
-def position_table(metrics: Mapping[str, float], n: int, decision: int, chance: float) -> str:
-    """Table by position: forced, free and, where it was measured, parallel accuracy on n held-out instances.
-
-    Args:
-        metrics: as `ObjectiveTrainer.evaluate` gives them, without the `eval_` prefix.
-    """
-    ways = [way for way in ("forced", "free", "parallel") if positions(metrics, way)]
-    rows = [["position", *ways]]
-    for k in positions(metrics, ways[0]):
+def position_table(accuracies: Accuracies, decision: int, chance: float) -> str:
+    """Table by position: forced, free and, where it was measured, parallel accuracy, with intervals and n below it."""
+    shares = {name: found for name in DECODINGS if (found := getattr(accuracies, name)) and found.positions}
+    n, positions = accuracies.n, next(iter(shares.values())).positions
+    rows = [["position", *shares]]
+    for k in positions:
         name = f"{k} <- decision" if k == decision else str(k)
-        rows.append([name, *(percent(metrics[f"{way}/position_{k}"], n) for way in ways)])
-    rows.append(["whole path", *(percent(metrics[f"{way}/exact"], n) for way in ways)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(ways) + 1)]
+        rows.append([name, *(percent(found.positions[k], n) for found in shares.values())])
+    rows.append(["whole path", *(percent(found.exact, n) for found in shares.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(shares) + 1)]
     rows.insert(1, ["-" * width for width in widths])
     rows.insert(-1, ["-" * width for width in widths])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.append(
-        f"n = {n:,} held-out instances, 95 % intervals in brackets, chance at the decision {100 * chance:.1f} %"
-    )
-    return "\n".join(lines)
+    note = f"n = {n:,} held-out instances, 95 % intervals in brackets, chance at the decision {100 * chance:.1f} %"
+    return "\n".join([*lines, note])
 
 
 def paragraph(text: str, first: str = "") -> str:
@@ -61,32 +47,45 @@ def paragraph(text: str, first: str = "") -> str:
     return textwrap.fill(text, 95, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
 
-def _flat(found: Mapping[str, Any]) -> dict[str, float]:
-    """The forced and free shares of a diagnosis under the names of `ObjectiveTrainer.evaluate`."""
+def accuracies_of(found: Mapping[str, Any]) -> Accuracies:
+    """The accuracies of a diagnosis."""
     measured = found["forced_vs_free"]
-    flat = {f"{way}/position_{k}": share for way in ("forced", "free") for k, share in measured[way].items()}
-    return flat | {"forced/exact": measured["forced_exact"], "free/exact": measured["exact"]}
+    forced, free = Shares(measured["forced_exact"], measured["forced"]), Shares(measured["exact"], measured["free"])
+    return Accuracies(measured["n"], forced, free)
 
 
 def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
     """A diagnosis for the terminal."""
-    decision = found["decision_token"]
-    table = position_table(_flat(found), found["forced_vs_free"]["n"], decision["position"], task.chance)
+    table = position_table(accuracies_of(found), found["decision_token"]["position"], task.chance)
     said = "\n".join(paragraph(line, "- ") for line in findings(found))
     return "\n\n".join([table, said, paragraph(found["verdict"]["text"])])
 
 
 def findings(found: Mapping[str, Any]) -> list[str]:
-    """One sentence per measured claim, and the reason for each that was not."""
-    measured, decision, cheat, order = (
-        found[name] for name in ("forced_vs_free", "decision_token", "clever_hans", "learning_order")
-    )
-    n = measured["n"]
-    lines = [f"exact paths: {percent(measured['exact'], n).strip()}"]
+    """One sentence per measured claim, and the reason for each that was not. `found` may come from JSON."""
+    lines = [*_accuracy(found["forced_vs_free"], found["decision_token"])]
+    if (places := found.get("by_place")) and places["differ"]:
+        lines.append(_places(places))
+    if cheat := found["clever_hans"]:
+        lines.append(
+            f"put on a wrong arm it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to the "
+            f"right arm in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the last symbol, a "
+            f"copy from the prompt, is then right in {cheat['last_position']['free']['right_copy']:.1%}"
+        )
+    if order := found["learning_order"]:
+        reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
+        steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
+        steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
+        lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
+    return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
+
+
+def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any]) -> list[str]:
+    lines = [f"exact paths: {percent(measured['exact'], measured['n']).strip()}"]
     if measured["snowball_prediction"] is not None:
         lines[0] += (
-            f"; snowballing would predict {measured['snowball_prediction']:.1%} (the product of all forced accuracies), "
-            f"{measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
+            f"; snowballing would predict {measured['snowball_prediction']:.1%} (the product of all forced "
+            f"accuracies), {measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
         )
     if measured["errors"]:
         lines.append(
@@ -99,26 +98,14 @@ def findings(found: Mapping[str, Any]) -> list[str]:
             f"decision on training instances {decision['train_accuracy']:.1%}, held out {decision['accuracy']:.1%}: "
             f"memorisation gap {decision['memorisation_gap']:+.1%} [{low:+.1%}, {high:+.1%}]"
         )
-    if (places := found.get("by_place")) and places["differ"]:
-        shares = {int(k): share for k, share in places["accuracy"].items()}  # JSON has made text of the places
-        ends = [
-            f"{shares[k]:.1%} where it is number {k}"
-            for k in (min(shares, key=shares.get), max(shares, key=shares.get))
-        ]
-        lines.append(f"decision by where {places['clue']} is shown: from {' to '.join(ends)} of {places['places']}")
-    if cheat:
-        copied = cheat["last_position"]["free"]["right_copy"]
-        lines.append(
-            f"put on a wrong arm it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to the right "
-            f"arm in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the last symbol, a copy from the "
-            f"prompt, is then right in {copied:.1%}"
-        )
-    if order:
-        reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
-        steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
-        steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
-        lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
-    return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
+    return lines
+
+
+def _places(found: Mapping[str, Any]) -> str:
+    shares = {int(k): share for k, share in found["accuracy"].items()}  # JSON has made text of the places
+    worst, best = min(shares, key=shares.get), max(shares, key=shares.get)
+    ends = [f"{shares[k]:.1%} where it is number {k}" for k in (worst, best)]
+    return f"decision by where {found['clue']} is shown: from {' to '.join(ends)} of {found['places']}"
 
 
 def diagnosis_markdown(
@@ -136,7 +123,7 @@ def diagnosis_markdown(
         found["verdict"]["text"],
         "",
         "```",
-        position_table(_flat(found), found["forced_vs_free"]["n"], found["decision_token"]["position"], task.chance),
+        position_table(accuracies_of(found), found["decision_token"]["position"], task.chance),
         "```",
         "",
         *(f"- {line}" for line in findings(found)),
@@ -150,34 +137,31 @@ def diagnosis_markdown(
 
 
 def draw(
-    folder: Path, measured: Mapping[str, Any], decision: int, chance: float, example: Mapping[str, Any] | None = None
+    folder: Path,
+    accuracies: Accuracies,
+    decision: int,
+    chance: float,
+    example: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `forced_vs_free.png` and, with an example, `graph.png` into a folder.
 
     Args:
-        measured: `forced` and `free` shares by position, on `n` instances.
-        example: an instance with a model's `answer`, as `example_of` picks it; drawn if it is a graph.
+        example: an instance with a model's `answer`, as `Observations.example` picks it; drawn if it is a graph.
     """
-    shares = (measured["forced"], measured["free"], measured["n"])
-    figures.save(figures.forced_vs_free(*shares, decision, chance), folder / "forced_vs_free.png")
+    forced, free = accuracies.forced.positions, accuracies.free.positions
+    figures.save(figures.forced_vs_free(forced, free, accuracies.n, decision, chance), folder / "forced_vs_free.png")
     if example is not None and "edges" in example:
         figures.save(figures.path_star(**example), folder / "graph.png")
 
 
-def draw_learning(folder: Path, curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float) -> bool:
+def draw_learning(
+    folder: Path, curve: Sequence[Mapping[str, float]], decoding: str, decision: int, chance: float
+) -> bool:
     """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
-    if not any(positions(entry, way) for entry in curve):
+    if not any(positions_of(entry, decoding) for entry in curve):
         return False
-    figures.save(figures.learning_curves(curve, way, decision, chance), folder / "learning.png")
+    figures.save(figures.learning_curves(curve, decoding, decision, chance), folder / "learning.png")
     return True
-
-
-def example_of(predictor: Predictor, task: Task, columns: Columns) -> dict[str, Any]:
-    """One instance and the model's answer: the first wrong one of 64, or the first if none is wrong."""
-    rows = {name: column[:64] for name, column in columns.items()}
-    answers = predictor.free(rows)
-    i = int((answers != task.answers(rows)).any(axis=1).argmax())
-    return {**{name: column[i].tolist() for name, column in rows.items()}, "answer": answers[i].tolist()}
 
 
 def throughput_line(found: Mapping[str, Any]) -> str:

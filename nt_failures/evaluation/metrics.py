@@ -1,15 +1,19 @@
-"""Counting on token ids: exact, per position, first error; and intervals. NumPy only."""
+"""Counting right answers on arrays of ids: exact, by position, with intervals; and the names of the metrics."""
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-# Shapes: n rows, T target tokens. Ids and positions are in the task's own order; -100 marks empty columns.
+from nt_failures.data.batches import IGNORE
 
-IGNORE = -100
+# Shapes: n rows, T target tokens, L symbols of an answer. Ids and positions are in the task's own order; -100 marks
+# empty columns.
+
 DECODINGS = ("forced", "free", "parallel")
+"""How a prediction was made: earlier true symbols revealed, the objective's own decoding, one pass behind dummies."""
 Z975 = 1.959964
 """Standard normal, 97.5 % quantile."""
 _T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -39,32 +43,44 @@ def t975(degrees: int) -> float:
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
-def right_positions(predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(n, K) bool: symbol k + 1 of the answer is right, that is, every token of it is.
-
-    Separators count with no symbol; K is the largest number of symbols in a row, and a missing symbol counts as right.
-    """
-    wrong = predicted != target
-    count = int(positions.max(initial=0))
-    right = np.ones((len(target), count), dtype=bool)
-    for k in range(1, count + 1):
-        right[:, k - 1] = ~(wrong & (positions == k)).any(axis=1)
-    return right
+def format_percent(value: float) -> str:
+    """A share in percent with one decimal, two close to 100 %."""
+    return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"
 
 
-def exact(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """(n,) bool: every token of the target is predicted."""
-    return ((predicted == target) | (target == IGNORE)).all(axis=1)
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Which answers of one decoding are right."""
 
+    right: np.ndarray
+    """(n, L) bool: that symbol is right; (n, 0) where positions were not measured"""
+    exact: np.ndarray
+    """(n,) bool: the whole answer is right"""
 
-def path_metrics(predictions: Mapping[str, np.ndarray], target: np.ndarray, positions: np.ndarray) -> dict[str, float]:
-    """`{way}/exact` and `{way}/position_k` for every way of decoding, as shares in 0..1."""
-    metrics = {}
-    for way, predicted in predictions.items():
-        metrics[f"{way}/exact"] = float(exact(predicted, target).mean())
-        for k, share in enumerate(right_positions(predicted, target, positions).mean(axis=0), start=1):
-            metrics[f"{way}/position_{k}"] = float(share)
-    return metrics
+    @classmethod
+    def of_ids(cls, predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> "Scored":
+        """Score token ids (n, T); `positions` (n, T) says which symbol a target token belongs to, 0: a separator.
+
+        A symbol is right when each of its tokens is; one that a row does not have counts as right. An answer is exact
+        when every token is right, the separators too.
+        """
+        wrong = predicted != target
+        right = np.ones((len(target), int(positions.max(initial=0))), dtype=bool)
+        for k in range(right.shape[1]):
+            right[:, k] = ~(wrong & (positions == k + 1)).any(axis=1)
+        return cls(right, (~wrong | (target == IGNORE)).all(axis=1))
+
+    @classmethod
+    def of_symbols(cls, predicted: np.ndarray, answers: np.ndarray) -> "Scored":
+        """Score symbols (n, L)."""
+        right = predicted == answers
+        return cls(right, right.all(axis=1))
+
+    @property
+    def shares(self) -> "Shares":
+        """The means over the rows."""
+        means = {k: float(share) for k, share in enumerate(self.right.mean(axis=0), start=1)}
+        return Shares(float(self.exact.mean()), means)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +97,7 @@ class Shares:
 class Accuracies:
     """Accuracies of one evaluation, by decoding; None where a decoding does not apply.
 
-    `named` gives them the names of `ObjectiveTrainer.evaluate`, `from_names` reads these back: the only two places that
-    know the names.
+    `named` gives them the names of `ObjectiveTrainer.evaluate`, and `from_names` reads these back.
     """
 
     n: int
@@ -96,28 +111,28 @@ class Accuracies:
 
     @classmethod
     def from_names(cls, metrics: Mapping[str, float], n: int) -> "Accuracies":
-        """Of metrics without a prefix, such as `{"forced/exact": 0.5, "forced/position_2": 0.5, "free/exact": 0.5}`."""
-        found: dict[str, Shares | None] = {}
-        for decoding in DECODINGS:
-            start = f"{decoding}/position_"
-            positions = {int(name.removeprefix(start)): v for name, v in metrics.items() if name.startswith(start)}
-            exact = metrics.get(f"{decoding}/exact")
-            found[decoding] = None if exact is None else Shares(exact, dict(sorted(positions.items())))
-        return cls(n, **found)
+        """Of metrics without a prefix: `{"forced/exact": 0.5, "forced/position_2": 0.5, "free/exact": 0.5, ...}`."""
+        exact = {decoding: metrics.get(f"{decoding}/exact") for decoding in DECODINGS}
+        return cls(n, **{d: None if x is None else Shares(x, positions_of(metrics, d)) for d, x in exact.items()})
 
     def named(self) -> dict[str, float]:
         """`{decoding}/exact` and `{decoding}/position_k` of every decoding."""
         names: dict[str, float] = {}
         for decoding in DECODINGS:
-            shares = getattr(self, decoding)
-            if shares is not None:
+            if (shares := getattr(self, decoding)) is not None:
                 names[f"{decoding}/exact"] = shares.exact
                 names |= {f"{decoding}/position_{k}": share for k, share in shares.positions.items()}
         return names
 
 
+def positions_of(metrics: Mapping[str, float], decoding: str) -> dict[int, float]:
+    """`{decoding}/position_k` of metrics without a prefix, as a mapping from k to the share, in order."""
+    named = {name: re.fullmatch(rf"{decoding}/position_(\d+)", name) for name in metrics}
+    return dict(sorted((int(match[1]), metrics[name]) for name, match in named.items() if match))
+
+
 def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float:
-    """The share that a run is judged by: exact paths, or the worst of the positions that alone were trained.
+    """The share that a run is judged by: exact answers, or the worst of the positions that alone were trained.
 
     Args:
         metrics: of `ObjectiveTrainer.evaluate`, without a prefix.
@@ -129,8 +144,3 @@ def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float
 def judged_by(metrics: Mapping[str, float], trained: Sequence[int] | None) -> list[str]:
     """The metrics that `judged` takes the worst of."""
     return [name for k in trained or () if (name := f"forced/position_{k}") in metrics] or ["free/exact"]
-
-
-def format_percent(value: float) -> str:
-    """Percent with one decimal, two close to 100 %."""
-    return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"

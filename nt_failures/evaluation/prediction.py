@@ -5,11 +5,13 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import EvalPrediction, PreTrainedModel
 
-from nt_failures.evaluation.metrics import IGNORE, path_metrics
+from nt_failures.data.batches import IGNORE
+from nt_failures.evaluation.metrics import Accuracies, Scored
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
@@ -72,12 +74,15 @@ def predict(
 def objective_metrics(output: EvalPrediction, objective: Objective, task: Task | None) -> dict[str, float]:
     """The metrics of `ObjectiveTrainer.evaluate` from gathered predictions."""
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
-    metrics = path_metrics(output.predictions, target, positions)
-    metrics.setdefault("free/exact", metrics["forced/exact"])
+    scored = {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
+    # Up to the first error, forced and free decoding see the same input.
+    scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact))
+    accuracies = Accuracies(len(target), **{name: found.shares for name, found in scored.items()})
+    metrics = accuracies.named()
     if task is not None:
         # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
-        way = "forced" if objective.decodings[0] == "autoregressive" else "free"
-        metrics["decision"] = metrics[f"{way}/position_{task.decision_position(objective.order)}"]
+        judged = accuracies.forced if objective.decodings[0] == "autoregressive" else accuracies.free
+        metrics["decision"] = judged.positions[task.decision_position(objective.order)]
         metrics["chance"] = task.chance
     return metrics
 

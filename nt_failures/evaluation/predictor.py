@@ -127,8 +127,8 @@ class ModelPredictor:
         """
         if not self.objective.stock and self.objective.decodings[0] != "parallel":
             raise ValueError(
-                f"{type(self.objective).__name__} does not predict with the stock model alone, so its probabilities are "
-                "not to be had here; ask `objective.decode` for what it predicts."
+                f"{type(self.objective).__name__} does not predict with the stock model alone, so its probabilities "
+                "are not to be had here; ask `objective.decode` for what it predicts."
             )
         found = []
         for batch in self._batches(columns, answers):

@@ -78,8 +78,8 @@ def _graph(prompt: str | Messages, number: int) -> tuple[PathStar, dict[str, Any
 def _last_user_message(prompt: Messages, number: int) -> str:
     if not isinstance(prompt, (list, tuple)) or not all(isinstance(message, Mapping) for message in prompt):
         raise ValueError(
-            f"prompt {number} is neither text nor a list of messages but {type(prompt).__name__}; give a path-star prompt, "
-            "or a conversation whose last user message is one."
+            f"prompt {number} is neither text nor a list of messages but {type(prompt).__name__}; give a path-star "
+            "prompt, or a conversation whose last user message is one."
         )
     said = [message.get("content") for message in prompt if message.get("role") == "user"]
     if not said or not isinstance(said[-1], str):

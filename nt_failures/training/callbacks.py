@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallb
 from transformers.integrations import TensorBoardCallback
 from transformers.training_args import TrainingArguments
 
-from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.objectives.base import Objective

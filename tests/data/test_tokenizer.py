@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nt_failures.data.tokenizer import add_tokens, token_id, tokenize, word_level_tokenizer
-from nt_failures.evaluation.metrics import right_positions
+from nt_failures.evaluation.metrics import Scored
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 
@@ -172,7 +172,7 @@ def test_reversed_order_with_pieces():
     predicted = target.clone()
     predicted[0, 1] = 5  # the second token of symbol 1
     predicted[1, 2] = 5  # symbol 2
-    right = right_positions(predicted.numpy(), target.numpy(), in_order.numpy())
+    right = Scored.of_ids(predicted.numpy(), target.numpy(), in_order.numpy()).right
     assert right.tolist() == [[False, True, True], [True, False, True]]
 
 

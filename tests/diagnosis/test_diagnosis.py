@@ -30,6 +30,7 @@ from nt_failures.diagnosis import (
     learning_order,
 )
 from nt_failures.diagnosis.report import findings
+from nt_failures.evaluation.observations import Observations
 from nt_failures.tasks.base import Clue
 from nt_failures.tasks.path_star import PathStar
 
@@ -69,11 +70,11 @@ def test_instances_of_another_task_or_none(claim, held_out):
     with pytest.raises(
         ValueError, match=r"'edges' has the shape \(0, 12, 2\), and PathStar.* needs \(n, 12, 2\) with n >= 1"
     ):
-        claim(Planner(TASK), TASK, none)
+        claim(Observations(Planner(TASK), TASK, none))
     with pytest.raises(ValueError, match=r"needs \(n, 12, 2\) with n >= 1; give instances of this very task"):
-        claim(Planner(TASK), TASK, FOUR)
+        claim(Observations(Planner(TASK), TASK, FOUR))
     with pytest.raises(ValueError, match="'goal' has the shape None"):
-        claim(Planner(TASK), TASK, {name: column for name, column in held_out.items() if name != "goal"})
+        claim(Observations(Planner(TASK), TASK, {name: column for name, column in held_out.items() if name != "goal"}))
 
 
 # ---------------------------------------------------------------- forced_vs_free
@@ -85,7 +86,7 @@ def test_forced_and_free_by_hand():
         forced=[[0, 1, 2, 3], [9, 1, 7, 6], [5, 0, 1, 2], [7, 3, 4, 9]],
         free=[[0, 1, 2, 3], [9, 1, 2, 3], [5, 0, 4, 2], [7, 3, 5, 8]],
     )
-    assert forced_vs_free(model, SMALL, FOUR) == {
+    assert forced_vs_free(Observations(model, SMALL, FOUR)) == {
         "n": 4,
         "forced": {1: 1.0, 2: 0.5, 3: 1.0, 4: 0.75},
         "free": {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.75},
@@ -108,7 +109,7 @@ def test_first_error_of_a_reversed_model_is_the_first_it_made():
         free=[[0, 1, 2, 3], [9, 8, 2, 6], [4, 0, 4, 2], [7, 3, 4, 8]],
         order="reversed",
     )
-    found = forced_vs_free(model, SMALL, FOUR)
+    found = forced_vs_free(Observations(model, SMALL, FOUR))
     assert found["first_error"] == {1: 0.0, 2: pytest.approx(1 / 3), 3: pytest.approx(2 / 3), 4: 0.0}
     assert found["first_error_at_decision"] == pytest.approx(2 / 3)
     assert found["snowball_without_decision"] == 0.75  # without position 3, the decision of the reversed order
@@ -126,15 +127,15 @@ def test_a_parallel_model_does_not_snowball(held_out):
 
 def test_no_errors_leave_no_first_error():
     """Catches: a division by zero, NaN in a JSON file, 0 % of no errors reported as if measured."""
-    found = forced_vs_free(Planner(SMALL), SMALL, FOUR)
+    found = forced_vs_free(Observations(Planner(SMALL), SMALL, FOUR))
     assert (found["exact"], found["errors"], found["first_error_at_decision"]) == (1.0, 0, None)
     assert set(found["first_error"].values()) == {None}
 
 
 def test_a_missing_plan_is_told_from_compounding_errors(held_out):
     """Catches: a measure that sees only that both models fail, with about the same exact accuracy."""
-    hans = forced_vs_free(CleverHans(TASK), TASK, held_out)
-    snow = forced_vs_free(Snowball(TASK, 0.2), TASK, held_out)
+    hans = forced_vs_free(Observations(CleverHans(TASK), TASK, held_out))
+    snow = forced_vs_free(Observations(Snowball(TASK, 0.2), TASK, held_out))
     assert hans["exact"] == pytest.approx(1 / 3, abs=0.05)
     assert snow["exact"] == pytest.approx(0.8**5, abs=0.05)
     assert (hans["snowball_without_decision"], hans["first_error_at_decision"]) == (1.0, 1.0)
@@ -162,14 +163,17 @@ class TwoSets(Table):
 
 def test_decision_by_hand():
     """Catches: another position than the decision, train and held out swapped, an interval of the gap that is too narrow."""
-    assert decision_token(TwoSets(), SMALL, FOUR) == {
+    assert decision_token(Observations(TwoSets(), SMALL, FOUR)) == {
         "position": 2,
         "chance": 0.5,
         "accuracy": 0.25,
         "n": 4,
         "interval": QUARTER,
     }
-    found = decision_token(TwoSets(), SMALL, FOUR, train={name: column[::-1] for name, column in FOUR.items()})
+    found = decision_token(
+        Observations(TwoSets(), SMALL, FOUR),
+        Observations(TwoSets(), SMALL, {name: column[::-1] for name, column in FOUR.items()}),
+    )
     assert (found["train_accuracy"], found["train_n"], found["memorisation_gap"]) == (1.0, 4, 0.75)
     assert found["train_interval"] == pytest.approx([0.5101, 1.0], abs=1e-4)
     # Newcombe: 0.75 - sqrt((1 - 0.5101)^2 + (0.6994 - 0.25)^2), and 0.75 + (0.25 - 0.0456)
@@ -180,21 +184,23 @@ def test_parallel_models_are_judged_by_their_own_decoding():
     """Catches: forced predictions, which a teacherless model was never trained for, reported as its decision."""
     model = TwoSets()
     model.autoregressive = False
-    assert decision_token(model, SMALL, FOUR)["accuracy"] == 0.0
+    assert decision_token(Observations(model, SMALL, FOUR))["accuracy"] == 0.0
 
 
 def test_reversed_models_decide_elsewhere(held_out):
     """Catches: position 2, a look-up for a reversed model, taken for its decision."""
-    found = decision_token(ReversedGuesser(TASK), TASK, held_out)
+    found = decision_token(Observations(ReversedGuesser(TASK), TASK, held_out))
     assert found["position"] == 4
     assert 0.4 < found["accuracy"] < 0.6
 
 
 def test_memory_is_told_from_a_plan(held_out, train):
     """Catches: training accuracy reported without its gap to held-out instances."""
-    memory = decision_token(Memoriser(TASK, train), TASK, held_out, train)
-    plan = decision_token(Planner(TASK), TASK, held_out, train)
-    hans = decision_token(CleverHans(TASK), TASK, held_out, train)
+    memory = decision_token(
+        Observations(Memoriser(TASK, train), TASK, held_out), Observations(Memoriser(TASK, train), TASK, train)
+    )
+    plan = decision_token(Observations(Planner(TASK), TASK, held_out), Observations(Planner(TASK), TASK, train))
+    hans = decision_token(Observations(CleverHans(TASK), TASK, held_out), Observations(CleverHans(TASK), TASK, train))
     assert (memory["train_accuracy"], plan["train_accuracy"], plan["accuracy"]) == (1.0, 1.0, 1.0)
     assert memory["gap_interval"][0] > 0.6
     assert plan["gap_interval"][1] < 0.01
@@ -230,7 +236,7 @@ def test_places_by_hand():
     task = PathStar(2, 3, 10)
     shown = ["1,2|0,1|0,3|3,4", "0,3|1,2|0,1|3,4", "3,4|0,1|1,2|0,3", "0,3|3,4|0,1|1,2", "3,4|0,3|0,1|1,2"]
     columns = columns_of(task, *[f"{edges}/0,2=0,1,2" for edges in shown] * 25)
-    assert by_place(AtPlaces(task, [1], 1.0, 0.0), task, columns) == {
+    assert by_place(Observations(AtPlaces(task, [1], 1.0, 0.0), task, columns)) == {
         "clue": "the edge to the goal",
         "places": 4,
         "accuracy": {1: 1.0, 2: 0.0, 3: 0.0, 4: 0.0},
@@ -319,7 +325,7 @@ def test_clues_that_cannot_be_used(clue, message, monkeypatch):
     task = PathStar(2, 4, 10)
     columns = task.sample(np.random.default_rng(0), 100)
     with pytest.raises(ValueError, match=message):
-        by_place(CleverHans(task), task, columns)
+        by_place(Observations(CleverHans(task), task, columns))
     found = diagnose(CleverHans(task), task, columns)
     assert found["by_place"] is None
     assert found["not_measured"]["by_place"]
@@ -329,7 +335,7 @@ def test_clues_of_any_whole_numbers(short, monkeypatch):
     """Catches: a run lost at its end by places that NumPy does not count."""
     places = THREE.clue(short).places.astype(np.uint64)
     monkeypatch.setattr(PathStar, "clue", lambda task, columns: Clue("it", places, 6))
-    assert by_place(LastPlace(THREE), THREE, short)["learnt_at"] == [6]
+    assert by_place(Observations(LastPlace(THREE), THREE, short))["learnt_at"] == [6]
 
 
 def test_claims_share_their_forced_predictions(short):
@@ -363,7 +369,7 @@ def test_cheat_by_hand():
         astray=[[0, 1, 5, 3], [9, 8, 2, 6], [5, 0, 4, 2], [7, 2, 5, 0]],
         continued=[[0, 4, 5, 3], [9, 1, 7, 6], [5, 3, 9, 6], [7, 3, 5, 9]],
     )
-    assert clever_hans(model, SMALL, FOUR) == {
+    assert clever_hans(Observations(model, SMALL, FOUR)) == {
         "n": 4,
         "forced": {"follow": {3: 1.0}, "jump": {3: 0.0}, "break": {3: 0.0}},
         "free": {"follow": {3: 0.5}, "jump": {3: 0.25}, "break": {3: 0.25}},
@@ -385,7 +391,7 @@ def test_following_means_all_the_way():
         astray=[[32, 3, 19, 47, 12]] * 4,
         continued=[[32, 3, 19, 47, 12], [32, 3, 19, 16, 12], [32, 3, 6, 16, 12], [32, 3, 6, 47, 12]],
     )
-    found = clever_hans(model, LONG, RELEASED)
+    found = clever_hans(Observations(model, LONG, RELEASED))
     assert (found["follow_rate"], found["jump_rate"], found["break_rate"]) == (0.25, 0.25, 0.5)
     assert found["free"] == {"follow": {3: 0.5, 4: 0.5}, "jump": {3: 0.5, 4: 0.5}, "break": {3: 0.0, 4: 0.0}}
 
@@ -397,7 +403,7 @@ def test_cheat_of_a_reversed_model_by_hand():
         continued=[[32, 3, 19, 47, 12], [32, 34, 6, 47, 12], [5, 34, 19, 47, 12], [3, 3, 19, 47, 12]],
         order="reversed",
     )
-    found = clever_hans(model, LONG, RELEASED)
+    found = clever_hans(Observations(model, LONG, RELEASED))
     assert model.asked == [("astray", [[32, 3, 19, 47, 12]] * 4), ("continued", [[32, 3, 19, 47, 12]] * 4, 2)]
     assert list(found["free"]["follow"]) == [3, 2]
     assert (found["follow_rate"], found["jump_rate"], found["break_rate"]) == (0.5, 0.25, 0.25)
@@ -410,7 +416,7 @@ def test_cheat_of_a_reversed_model_by_hand():
 )
 def test_followers_and_jumpers_are_told_apart(planted, follow, jump, copies, held_out):
     """Catches: fates mixed up. A planner follows too: following alone proves no failure."""
-    found = clever_hans(planted(TASK), TASK, held_out)
+    found = clever_hans(Observations(planted(TASK), TASK, held_out))
     assert found["n"] == N
     assert found["follow_rate"] == pytest.approx(follow, abs=0.01)
     assert found["jump_rate"] == pytest.approx(jump, abs=0.01)
@@ -427,7 +433,7 @@ def test_wrong_arms_are_drawn_by_the_seed(held_out):
     for seed in (0, 0, 1):
         model = Jumper(TASK)
         model.forced = lambda columns, answers: asked.append(answers.tolist()) or np.asarray(columns["path"])
-        clever_hans(model, TASK, held_out, seed=seed)
+        clever_hans(Observations(model, TASK, held_out), seed=seed)
     assert asked[0] == asked[1] != asked[2]
 
 
@@ -443,16 +449,16 @@ def test_where_the_cheat_cannot_show(task, reason):
     """Catches: a rate from no position, or from no wrong arm."""
     columns = task.sample(np.random.default_rng(0), 10)
     with pytest.raises(ValueError, match=reason):
-        clever_hans(CleverHans(task), task, columns)
+        clever_hans(Observations(CleverHans(task), task, columns))
 
 
 # ---------------------------------------------------------------- learning_order
 
 
-def curve(*entries, way="forced", prefix=""):
+def curve(*entries, decoding="forced", prefix=""):
     """Accuracies of positions 1, 2, ... at steps 100, 200, ..."""
     return [
-        {"step": 100 * i} | {f"{prefix}{way}/position_{k}": share for k, share in enumerate(shares, start=1)}
+        {"step": 100 * i} | {f"{prefix}{decoding}/position_{k}": share for k, share in enumerate(shares, start=1)}
         for i, shares in enumerate(entries, start=1)
     ]
 
@@ -476,7 +482,7 @@ def test_learning_order_reads_the_trainers_log():
     log.insert(1, {"step": 150, "loss": 1.0})
     log[0]["eval_free/position_2"] = 1.0
     assert learning_order(log) == learning_order(curve(*HISTORY))
-    assert learning_order(curve((0.2, 0.5), (0.7, 0.5), way="parallel"), way="parallel", threshold=0.5) == {
+    assert learning_order(curve((0.2, 0.5), (0.7, 0.5), decoding="parallel"), decoding="parallel", threshold=0.5) == {
         "threshold": 0.5,
         "step": {1: 200, 2: 100},
         "order": [2, 1],
@@ -487,9 +493,11 @@ def test_learning_order_reads_the_trainers_log():
 def test_the_cheat_is_told_from_learning_backwards():
     """Catches: an order by position, or by accuracy, instead of by time."""
     cheat = curve((1, 0.5, 0.6, 0.7, 1), (1, 0.5, 0.96, 0.9, 1), (1, 0.5, 1, 0.99, 1))
-    planner = curve((1, 0.5, 0.6, 0.7, 1), (1, 0.5, 0.6, 0.97, 1), (1, 0.5, 0.98, 1, 1), (1, 0.97, 1, 1, 1), way="free")
+    planner = curve(
+        (1, 0.5, 0.6, 0.7, 1), (1, 0.5, 0.6, 0.97, 1), (1, 0.5, 0.98, 1, 1), (1, 0.97, 1, 1, 1), decoding="free"
+    )
     assert (learning_order(cheat)["order"], learning_order(cheat)["step"][2]) == ([1, 5, 3, 4], None)
-    assert learning_order(planner, way="free")["order"] == [1, 5, 4, 3, 2]
+    assert learning_order(planner, decoding="free")["order"] == [1, 5, 4, 3, 2]
 
 
 def test_a_position_lost_at_the_end_is_not_learnt():
@@ -497,7 +505,7 @@ def test_a_position_lost_at_the_end_is_not_learnt():
     assert learning_order(curve((0.99,), (0.5,)))["step"] == {1: None}
 
 
-@pytest.mark.parametrize("log", [(), [{"step": 1, "loss": 2.0}], curve(*HISTORY, way="free")])
+@pytest.mark.parametrize("log", [(), [{"step": 1, "loss": 2.0}], curve(*HISTORY, decoding="free")])
 def test_no_evaluations_no_order(log):
     """Catches: an empty order that reads as "nothing was ever learnt"."""
     with pytest.raises(ValueError, match=r"no forced/position_k.*eval_strategy"):
@@ -512,9 +520,11 @@ def test_diagnosis_joins_the_claims(held_out, train):
     model, budget = CleverHans(TASK), Budget(500, 32_000)
     log = curve((1.0, 0.3, 1.0, 1.0, 1.0))
     found = diagnose(model, TASK, held_out, train, log, budget)
-    assert found["forced_vs_free"] == forced_vs_free(model, TASK, held_out)
-    assert found["decision_token"] == decision_token(model, TASK, held_out, train)
-    assert found["clever_hans"] == clever_hans(model, TASK, held_out)
+    assert found["forced_vs_free"] == forced_vs_free(Observations(model, TASK, held_out))
+    assert found["decision_token"] == decision_token(
+        Observations(model, TASK, held_out), Observations(model, TASK, train)
+    )
+    assert found["clever_hans"] == clever_hans(Observations(model, TASK, held_out))
     assert found["learning_order"] == learning_order(log)
     assert found["not_measured"] == {}
     assert "500 steps" in found["verdict"]["text"]
@@ -529,7 +539,7 @@ def test_what_cannot_be_measured_comes_with_a_reason(held_out):
     assert "path_length >= 4" in short["not_measured"]["clever_hans"]
     assert "eval_strategy" in short["not_measured"]["learning_order"]
     assert "goes on along it" not in short["verdict"]["text"]
-    parallel = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out, curve=curve([1.0] * 5, way="free"))
+    parallel = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out, curve=curve([1.0] * 5, decoding="free"))
     assert "at once" in parallel["not_measured"]["clever_hans"]
     assert parallel["learning_order"]["order"] == [1, 2, 3, 4, 5]
     assert "train_accuracy" not in parallel["decision_token"]
@@ -564,10 +574,15 @@ def test_the_smallest_sizes(degree, length, planted):
 def test_curves_that_say_nothing(curve, threshold, message):
     """Catches: every position learnt at once, or never, because of a slip; a KeyError."""
     with pytest.raises(ValueError, match=message):
-        learning_order(curve, way="free", threshold=threshold)
+        learning_order(curve, decoding="free", threshold=threshold)
 
 
 def test_a_curve_out_of_order():
     """Catches: a position that was learnt called never learnt, because an early entry stands last."""
     curve = [{"step": 200, "free/position_1": 1.0}, {"step": 100, "free/position_1": 0.1}]
-    assert learning_order(curve, way="free") == {"threshold": 0.95, "step": {1: 200}, "order": [1], "last_step": 200}
+    assert learning_order(curve, decoding="free") == {
+        "threshold": 0.95,
+        "step": {1: 200},
+        "order": [1],
+        "last_step": 200,
+    }

@@ -7,6 +7,7 @@ import pytest
 from planted import CleverHans, Parallel, Planner
 
 from nt_failures.diagnosis import Budget, diagnose, report
+from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments.results import summary
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
@@ -37,25 +38,24 @@ n = 1,000 held-out instances, 95 % intervals in brackets, chance at the decision
 
 def test_position_table():
     """Catches: ways of decoding in each other's column, the decision unmarked, shares without interval or n."""
-    assert report.position_table(METRICS, 1000, 2, 0.5) == TABLE
+    assert report.position_table(Accuracies.from_names(METRICS, 1000), 2, 0.5) == TABLE
 
 
 def test_ways_that_were_not_measured_are_left_out():
     """Catches: a crash on metrics of training, which have no free positions; an empty column."""
     forced = {name: value for name, value in METRICS.items() if not name.startswith("free/position")}
-    assert report.position_table(forced, 1000, 2, 0.5).splitlines()[0].split() == ["position", "forced"]
+    assert report.position_table(Accuracies.from_names(forced, 1000), 2, 0.5).splitlines()[0].split() == [
+        "position",
+        "forced",
+    ]
     hybrid = METRICS | {name.replace("free", "parallel"): 0.25 for name in METRICS if name.startswith("free")}
-    lines = report.position_table(hybrid, 1000, 2, 0.5).splitlines()
+    lines = report.position_table(Accuracies.from_names(hybrid, 1000), 2, 0.5).splitlines()
     assert lines[0].split() == ["position", "forced", "free", "parallel"]
     assert lines[2].endswith("25.0 % [ 22.4,  27.8]")
 
 
-def test_positions_and_percent():
-    """Catches: `position_10` sorted or cut as text; an interval of another n."""
-    assert report.positions({"free/position_10": 0.1, "free/position_2": 0.2, "forced/position_2": 0.3}, "free") == {
-        10: 0.1,
-        2: 0.2,
-    }
+def test_percent():
+    """Catches: an interval of another n."""
     assert report.percent(0.5, 4) == " 50.0 % [ 15.0,  85.0]"
 
 

@@ -30,13 +30,12 @@ BUDGET = Budget(steps=2000, examples=128_000, flops=1.234e14)
 AFTER = " after 2,000 steps (128,000 examples, 1.2e+14 FLOPs)"
 
 
-def evidence(forced, exact, free=None, **fields):
+def evidence(forced, exact, free=None, trained=None, **fields):
     """1,000 instances of a task with five positions and two arms, unless said otherwise."""
     shares = dict(enumerate(forced, start=1))
     own = shares if free is None else dict(enumerate(free, start=1))
-    return Evidence(
-        **{"n": 1000, "exact": exact, "chance": 0.5, "decision": 2, "forced": shares, "free": own, **fields}
-    )
+    given = {"n": 1000, "exact": exact, "chance": 0.5, "decision": 2, "forced": shares, "free": own, **fields}
+    return Evidence(**given).restricted_to(trained)
 
 
 # ---------------------------------------------------------------- golden, one for each name

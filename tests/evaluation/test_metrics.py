@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nt_failures.evaluation.metrics import exact, format_percent, path_metrics, right_positions, wilson
+from nt_failures.evaluation.metrics import Accuracies, Scored, format_percent, positions_of, wilson
 
 X = -100
 
@@ -33,7 +33,8 @@ def test_exact():
     """Catches: the filling counted as wrong, or a wrong token excused."""
     target = np.array([[1, 2, 3], [1, 2, X], [1, 2, X], [1, 2, 3]])
     predicted = np.array([[1, 2, 3], [1, 2, 9], [1, 9, X], [1, 2, X]])
-    assert exact(predicted, target).tolist() == [True, True, False, False]
+    positions = np.where(target == X, X, [1, 2, 3])
+    assert Scored.of_ids(predicted, target, positions).exact.tolist() == [True, True, False, False]
 
 
 def test_right_positions_of_words():
@@ -41,7 +42,7 @@ def test_right_positions_of_words():
     target = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 3]])
     predicted = np.array([[1, 2, 3], [1, 9, 3], [9, 2, 9]])
     positions = np.array([[1, 2, 3]] * 3)
-    assert right_positions(predicted, target, positions).tolist() == [
+    assert Scored.of_ids(predicted, target, positions).right.tolist() == [
         [True, True, True],
         [True, False, True],
         [False, True, False],
@@ -54,10 +55,10 @@ def test_right_positions_of_pieces():
     target = np.array([[1, 2, 0, 3, 0, 4, 5], [6, 0, 7, 8, X, X, X]])
     positions = np.array([[1, 1, 0, 2, 0, 3, 3], [1, 0, 2, 2, X, X, X]])
     wrong_piece = np.array([[1, 9, 0, 3, 0, 4, 9], [6, 0, 9, 8, X, X, X]])
-    assert right_positions(wrong_piece, target, positions).tolist() == [[False, True, False], [True, False, True]]
+    assert Scored.of_ids(wrong_piece, target, positions).right.tolist() == [[False, True, False], [True, False, True]]
     wrong_comma = np.array([[1, 2, 9, 3, 0, 4, 5], [6, 9, 7, 8, X, X, X]])
-    assert right_positions(wrong_comma, target, positions).all()
-    assert exact(wrong_comma, target).tolist() == [False, False]
+    assert Scored.of_ids(wrong_comma, target, positions).right.all()
+    assert Scored.of_ids(wrong_comma, target, positions).exact.tolist() == [False, False]
 
 
 def test_right_positions_in_reversed_rows():
@@ -65,14 +66,16 @@ def test_right_positions_in_reversed_rows():
     target = np.array([[5, 4, 0, 3, 0, 2, 1]])
     positions = np.array([[3, 3, 0, 2, 0, 1, 1]])
     predicted = np.array([[5, 9, 0, 3, 0, 2, 1]])
-    assert right_positions(predicted, target, positions).tolist() == [[True, True, False]]
+    assert Scored.of_ids(predicted, target, positions).right.tolist() == [[True, True, False]]
 
 
-def test_path_metrics():
-    """Catches: shares in percent, one way's numbers under another's name."""
+def test_accuracies_and_their_names():
+    """Catches: shares in percent, one decoding's numbers under another's name, position 10 before 2, a name read as another."""
     target, positions = np.array([[1, 2], [3, 4]]), np.array([[1, 2], [1, 2]])
-    metrics = path_metrics({"forced": target, "free": np.array([[1, 2], [3, 9]])}, target, positions)
-    assert metrics == {
+    forced = Scored.of_ids(target, target, positions).shares
+    free = Scored.of_ids(np.array([[1, 2], [3, 9]]), target, positions).shares
+    found = Accuracies(2, forced, free)
+    assert found.named() == {
         "forced/exact": 1.0,
         "forced/position_1": 1.0,
         "forced/position_2": 1.0,
@@ -80,7 +83,18 @@ def test_path_metrics():
         "free/position_1": 1.0,
         "free/position_2": 0.5,
     }
-    assert {type(value) for value in metrics.values()} == {float}
+    assert {type(value) for value in found.named().values()} == {float}
+    assert Accuracies.from_names({**found.named(), "loss": 1.0, "decision": 0.5}, 2) == found
+    named = {"free/position_10": 0.1, "free/position_2": 0.2, "free/position_x": 3, "x/free/position_1": 4}
+    assert list(positions_of(named, "free").items()) == [(2, 0.2), (10, 0.1)]
+
+
+def test_symbols_are_scored_as_ids_are():
+    """Catches: an answer that is exact though a symbol is missing, which reads as -1."""
+    answers = np.array([[3, 1, 2], [3, 1, 2]])
+    found = Scored.of_symbols(np.array([[3, 1, 2], [3, 1, -1]]), answers)
+    assert found.right.tolist() == [[True] * 3, [True, True, False]]
+    assert found.exact.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from nt_failures.diagnosis import (
 )
 from nt_failures.diagnosis.verdict import VERDICTS
 from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.observations import Observations
 from nt_failures.tasks.path_star import PathStar
 
 SHARES = st.one_of(st.sampled_from([0.0, 0.5, 0.94, 0.95, 0.99, 1.0]), st.floats(0, 1))
@@ -42,9 +43,10 @@ BUDGETS = st.one_of(st.none(), st.builds(Budget, st.integers(0, 10**9), st.integ
 @fuzz(800, facts=st.fixed_dictionaries(GOOD), shares=st.lists(SHARES, min_size=10, max_size=10), budget=BUDGETS)
 def test_verdict(facts, shares, budget):
     """Catches: sound evidence without a verdict, a verdict without its budget, "solved" where too few paths are exact."""
+    trained = facts.pop("trained")
     facts["forced"] = dict(enumerate(shares[:5], start=1))
     facts["free"] = dict(enumerate(shares[5:], start=1))
-    evidence = accepted(lambda: Evidence(**facts), "trained=")
+    evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), "trained=")
     if evidence is not None:
         found = verdict(evidence, budget)
         assert found.name in VERDICTS
@@ -56,7 +58,8 @@ def test_verdict(facts, shares, budget):
 @fuzz(1200, facts=st.fixed_dictionaries({k: v if k == "forced" else st.one_of(v, v, ODD) for k, v in GOOD.items()}))
 def test_odd_evidence(facts):
     """Catches: nan, None, text or another number of positions taken for a measurement."""
-    evidence = accepted(lambda: Evidence(**facts), "forced", "n must", "order=", "trained=")
+    trained = facts.pop("trained")
+    evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), "forced", "n must", "order=", "trained=")
     if evidence is not None:
         assert verdict(evidence).name in VERDICTS
         assert set(evidence.forced) == set(evidence.free)
@@ -144,5 +147,7 @@ def test_instances_of_another_task(asked, given_, n, drop):
     labels = np.zeros((n, asked.path_length), dtype=np.int64)
     table = Table(labels, labels, labels, labels)
     for measure in (forced_vs_free, decision_token, clever_hans):
-        found = accepted(lambda measure=measure: measure(table, asked, columns), "shape", "answer of", "degree=1")
+        found = accepted(
+            lambda measure=measure: measure(Observations(table, asked, columns)), "shape", "answer of", "degree=1"
+        )
         assert found is None or (found["n"] == n and asked.num_edges == given_.num_edges)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, literal, new_axes
-from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.metrics import positions_of, wilson
 
 
 def _accuracy_axis(axes: Axes, chance: float | None, label: str = "accuracy") -> None:
@@ -61,22 +61,22 @@ def forced_vs_free(
 
 
 def learning_curves(
-    curve: Sequence[Mapping[str, float]], way: str, decision: int, chance: float, title: str = ""
+    curve: Sequence[Mapping[str, float]], decoding: str, decision: int, chance: float, title: str = ""
 ) -> Figure:
     """Accuracy of every position over training, the decision in vermilion, each line named at its end."""
-    start = f"{way}/position_"
-    points = [entry for entry in curve if any(name.startswith(start) for name in entry)]
-    positions = sorted(int(name[len(start) :]) for name in points[0] if name.startswith(start)) if points else []
-    needed = ["step", *(f"{start}{k}" for k in positions)]
-    if not points or any(name not in entry for entry in points for name in needed):
-        raise ValueError(f"the curve needs evaluations that each have 'step' and {start}k for the same positions k.")
+    points = [(entry.get("step"), shares) for entry in curve if (shares := positions_of(entry, decoding))]
+    positions = list(points[0][1]) if points else []
+    if not points or any(step is None or set(shares) != set(positions) for step, shares in points):
+        raise ValueError(
+            f"the curve needs evaluations that each have 'step' and {decoding}/position_k for the same positions k."
+        )
     figure, axes = new_axes(6.4, 3.6)
     _accuracy_axis(axes, chance)
-    steps = np.array([entry["step"] for entry in points])
+    steps = np.array([step for step, _ in points])
     others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
     markers = iter("svD^P" * len(positions))
     for k in positions:
-        values = np.array([entry[f"{start}{k}"] for entry in points])
+        values = np.array([shares[k] for _, shares in points])
         # Lines that lie on one another stay visible: the first drawn are the widest.
         wide = 6.5 - 5.0 * (k - 1) / len(positions)
         colour, marker, width = (VERMILION, "o", 2.6) if k == decision else (next(others), next(markers), wide)
@@ -85,6 +85,6 @@ def learning_curves(
     axes.set_xlim(0, max(steps.max() * 1.02, 1))
     axes.set_xlabel("training step", fontsize=11)
     axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
-    axes.set_title(literal(title) or f"What is learnt when ({way} accuracy)", fontsize=11, loc="left")
+    axes.set_title(literal(title) or f"What is learnt when ({decoding} accuracy)", fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -47,7 +47,7 @@ Example:
 
 
 class PathAccuracy(evaluate.Metric):
-    """Exact, per position, decision, first error and, with prompts, valid paths. Inputs and results: `inputs_description`."""
+    """Exact, per position, decision, first error and, with prompts, valid paths. More: `inputs_description`."""
 
     def _info(self) -> evaluate.MetricInfo:
         kinds = (datasets.Value("string"), datasets.List(datasets.Value("int64")))
@@ -152,7 +152,7 @@ def _reference(path: Path, row: int) -> list[int]:
 
 
 def _judge(answers: list, paths: list, prompts: Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Verdicts of `PathStar.judge`, one row per answer; `correct` is (n, longest path) floats, nan behind a path's end."""
+    """What `PathStar.judge` says, a row per answer; `correct`: (n, longest path) floats, nan behind a path's end."""
     shown = [None] * len(paths) if prompts is None else prompts
     instances = [_instance(path, shown[row], row + 1) for row, path in enumerate(paths)]
     judged = {

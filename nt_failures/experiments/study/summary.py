@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nt_failures.diagnosis.verdict import SOLVED_AT
+from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import format_percent, judged, t975, wilson
 from nt_failures.objectives import find_objective
 

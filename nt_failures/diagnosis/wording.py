@@ -1,0 +1,123 @@
+"""The verdicts in plain English: each text from the facts that its rule has looked at.
+
+`facts` is a `verdict.Facts`; `after` is the budget, behind the verdict's first word.
+"""
+
+from typing import Any
+
+from nt_failures.diagnosis.evidence import LEARNT_AT
+from nt_failures.evaluation.metrics import wilson
+
+
+def seen(facts: Any) -> str:
+    """The decision beside chance, in brackets behind a claim."""
+    chance, n = facts.evidence.chance, facts.evidence.n
+    if chance >= 1:
+        return f"there is only one way to go, n = {n:,}"
+    return f"decision {facts.decision:.1%} [{facts.low:.1%}, {facts.high:.1%}], chance {chance:.1%}, n = {n:,}"
+
+
+def solved(facts: Any, after: str) -> str:
+    """Exact answers, or the positions that alone were trained, are right."""
+    exact, n, trained = facts.evidence.exact, facts.evidence.n, facts.evidence.trained
+    if trained is None:
+        low, high = wilson(exact * n, n)
+        return f"Solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out paths are exact (n = {n:,})."
+    return (
+        f"Solved{after}, as far as it was trained: of position {', '.join(map(str, trained))}, the worst is right in "
+        f"{exact:.1%} on held-out instances."
+    )
+
+
+def snowballing(facts: Any, after: str) -> str:
+    """Small errors at every step multiply."""
+    return (
+        f"Snowballing{after}: every position is learnt well under teacher forcing, the worst at "
+        f"{min(facts.evidence.forced.values()):.1%}; their product, {facts.product:.1%}, is what free running reaches "
+        f"({facts.evidence.exact:.1%})."
+    )
+
+
+def memorised(facts: Any, after: str) -> str:
+    """The decision is known on training instances alone."""
+    return (
+        f"Memorised{after}: the decision is right on {facts.evidence.train_decision:.1%} of training instances and "
+        f"not above chance on held-out ones ({seen(facts)})."
+    )
+
+
+def undertrained(facts: Any, after: str) -> str:
+    """A position other than the decision is not learnt."""
+    how = "teacher forcing" if facts.evidence.autoregressive else "its own decoding"
+    missing = "it, and not the decision," if facts.decision >= LEARNT_AT else "more than the decision"
+    missing = "it" if facts.evidence.chance >= 1 else missing
+    return (
+        f"Undertrained{after}: position {facts.worst} is right in {facts.lowest:.1%} under {how}, so {missing} is "
+        f"still to be learnt ({seen(facts)})."
+    )
+
+
+def small_errors(facts: Any, after: str) -> str:
+    """The other positions err a little each."""
+    return (
+        f"Undertrained{after}: the positions other than the decision err a little each (the worst at "
+        f"{facts.lowest:.1%}), and together leave only {facts.look_ups:.1%} of the paths, so more than the decision "
+        f"is still to be learnt ({seen(facts)})."
+    )
+
+
+def clever_hans(facts: Any, after: str) -> str:
+    """Every look-up is learnt, the decision is guessed."""
+    follow = facts.evidence.follow_rate
+    others = f"(the worst at {facts.lowest:.1%})"
+    if facts.has_middle:
+        cheat = "" if follow is None else f" Put on a wrong arm, it goes on along it in {follow:.1%}."
+        learnt, cheap = f"Every other position is a look-up once the true path is revealed {others}", "look-ups"
+    else:
+        cheat = " The cheat itself cannot show, as no position lies between the decision and the last."
+        learnt, cheap = f"Every other position is a copy from the prompt {others}", "copies"
+    return (
+        f"Clever Hans + indecipherable token{after}: stuck at chance. {learnt}; the one token that needs planning is "
+        f"guessed ({seen(facts)}).{cheat} This is no snowballing: errors at the {cheap} alone would leave "
+        f"{facts.look_ups:.1%} of the paths.{_in_part(facts)} More steps may still solve it."
+    )
+
+
+def unfinished(facts: Any, after: str) -> str:
+    """Why no other rule fits."""
+    start, evidence = f"Undertrained{after}:", facts.evidence
+    if facts.too_few:
+        return f"{start} too few instances to tell the decision from chance ({seen(facts)}); measure more."
+    if facts.decision >= LEARNT_AT:
+        return f"{start} every position is learnt, but only {evidence.exact:.1%} of paths are exact ({seen(facts)})."
+    if facts.above_chance:
+        return f"{start} the decision is above chance but not learnt yet ({seen(facts)}).{_in_part(facts)}"
+    alone = "" if facts.others else ", trained alone so that no earlier token helps to cheat,"
+    if evidence.order == "reversed":
+        alone = ", in reversed order a look-up like every other,"
+    cheat = ""
+    if facts.jumps:
+        cheat = f" But put on a wrong arm, it goes on along it in {evidence.follow_rate:.1%} only."
+    chance = "at" if facts.at_chance else "below"
+    return f"{start} the decision{alone} is {chance} chance ({seen(facts)}).{cheat}{_in_part(facts)}{_by_heart(facts)}"
+
+
+def _in_part(facts: Any) -> str:
+    """Where the decision is learnt, if only there."""
+    found = facts.evidence.by_place or {}
+    if not found.get("learnt_at"):
+        return ""
+    *places, last = map(str, found["learnt_at"])
+    number = f"{', '.join(places)} or {last}" if places else last
+    return (
+        f" Where {found['clue']} is number {number} of the {found['places']} shown, the decision is right in "
+        f"{found['there']:.1%}, elsewhere in {found['elsewhere']:.1%}: it is learnt there alone so far."
+    )
+
+
+def _by_heart(facts: Any) -> str:
+    """What speaks for memorising before that is the verdict."""
+    train = facts.evidence.train_decision
+    if train is None or train <= max(facts.decision + 0.1, facts.high):
+        return ""
+    return f" On training instances it is right in {train:.1%}: it is being memorised."
