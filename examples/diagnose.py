@@ -18,7 +18,9 @@ import torch
 
 import nt_failures as ntf
 from nt_failures import registry
-from nt_failures.diagnosis import Budget, diagnose, report
+from nt_failures.diagnosis import Budget, report
+from nt_failures.diagnosis.diagnose import diagnose_observed
+from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.results import RESULTS_FILE, first_rows, write_json
 from nt_failures.hub import download
@@ -54,12 +56,13 @@ def main(argv: list[str]) -> dict:
         train = first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
-    found = diagnose(predictor, task, held_out, train, curve, budget)
+    observed = Observations(predictor, task, held_out)
+    found = diagnose_observed(observed, None if train is None else Observations(predictor, task, train), curve, budget)
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)
-    decision, example = found["decision_token"]["position"], report.example_of(predictor, task, held_out)
-    report.draw(folder, found["forced_vs_free"], decision, task.chance, example)
+    decision, example = found["decision_token"]["position"], observed.example()
+    report.draw(folder, observed.accuracies, decision, task.chance, example)
     if found["learning_order"]:
         way = "forced" if predictor.autoregressive else "free"
         report.draw_learning(folder, curve, way, decision, task.chance)

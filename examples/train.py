@@ -62,7 +62,7 @@ def main(argv: list[str]) -> dict:
             if scan := mamba_scan.running(trainer.model):
                 print(scan)
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-        return finish(trainer, args, splits["test"], seconds)
+        return finish(trainer, args, rows, splits["test"], seconds)
 
 
 def choose_tokenizer_and_objective(args: arguments.Arguments) -> tuple[PreTrainedTokenizerBase, ntf.Objective]:
@@ -144,12 +144,14 @@ def train(trainer: ntf.ObjectiveTrainer, checkpoint: str | None, merge: bool = F
     return time.monotonic() - start
 
 
-def finish(trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, test: Dataset, seconds: float) -> dict:
+def finish(
+    trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, rows: Mapping[str, Dataset], test: Dataset, seconds: float
+) -> dict:
     """Test, write the results, show them, push."""
     asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(test, metric_key_prefix="test")
     args.training.full_decode = asked
-    results = runs.results(trainer, args, metrics, n=len(test), train_seconds=seconds)
+    results = runs.results(trainer, args, rows, metrics, seconds)
     if trainer.is_world_process_zero():
         runs.write(results, args)
         print(runs.summary(results, args.training.output_dir))

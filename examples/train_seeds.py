@@ -66,21 +66,21 @@ def main(argv: list[str]) -> None:
         raise ValueError("lora is not made for many seeds at once; leave it out, or train these seeds as processes.")
     for args in all_args:
         output_dir.check(args)
-    trainers, test = trainers_of(all_args)
+    trainers, rows, test = trainers_of(all_args)
     check_together(trainers)
     trainers[0].add_callback(Bar(len(trainers)))
     with contextlib.ExitStack() as claims:
         for args in all_args:
             claims.enter_context(output_dir.claim(args))
         print(runs.headline(all_args[0], trainers[0].model), f"and {len(trainers) - 1} more seeds")
-        errors = train_and_test(trainers, all_args, test)
+        errors = train_and_test(trainers, all_args, rows, test)
     diverged = [f"seed {s}: {error}" for s, error in zip(asked.seeds, errors, strict=True) if error is not None]
     if diverged:
         raise FloatingPointError("; ".join(diverged))
 
 
 def train_and_test(
-    trainers: list[ntf.ObjectiveTrainer], all_args: list[arguments.Arguments], test: datasets.Dataset
+    trainers: list[ntf.ObjectiveTrainer], all_args: list[arguments.Arguments], rows: dict, test: datasets.Dataset
 ) -> list[FloatingPointError | None]:
     """Train all at once, then test one after the other; with which error each diverged, if it did."""
     start = time.monotonic()
@@ -88,15 +88,16 @@ def train_and_test(
     seconds = (time.monotonic() - start) / len(trainers)  # a seed's share
     for trainer, args, error in tqdm(list(zip(trainers, all_args, errors, strict=True)), desc="tests", unit="seed"):
         if error is None:
-            finish(trainer, args, test, seconds, len(trainers))
+            finish(trainer, args, rows, test, seconds, len(trainers))
     return errors
 
 
-def trainers_of(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTrainer], datasets.Dataset]:
+def trainers_of(all_args: list[arguments.Arguments]) -> tuple[list[ntf.ObjectiveTrainer], dict, datasets.Dataset]:
     """A Trainer for each seed, all on the same rows; and the rows of the final test."""
     args = all_args[0]
     tokenizer, objective = train.choose_tokenizer_and_objective(args)
-    splits = {name: ntf.tokenize(s, tokenizer) for name, s in load_splits(args.task, **args.data.knobs()).items()}
+    rows = load_splits(args.task, **args.data.knobs())
+    splits = {name: ntf.tokenize(s, tokenizer) for name, s in rows.items()}
     splits["train"] = TokenDataset.of(splits["train"]) or splits["train"]  # one copy in memory for all seeds
     trainers = []
     for each in all_args:
@@ -104,18 +105,23 @@ def trainers_of(all_args: list[arguments.Arguments]) -> tuple[list[ntf.Objective
         trainers.append(train.make_trainer(each, objective, tokenizer, splits))
         for callback in (ProgressCallback, PrinterCallback):
             trainers[-1].remove_callback(callback)
-    return trainers, splits["test"]
+    return trainers, rows, splits["test"]
 
 
 def finish(
-    trainer: ntf.ObjectiveTrainer, args: arguments.Arguments, test: datasets.Dataset, seconds: float, together: int
+    trainer: ntf.ObjectiveTrainer,
+    args: arguments.Arguments,
+    rows: dict,
+    test: datasets.Dataset,
+    seconds: float,
+    together: int,
 ) -> None:
     """What examples/train.py does behind the training; a folder that has results.json has a whole model, too."""
     trainer.save_model(_internal_call=True)
     asked, args.training.full_decode = args.training.full_decode, True
     metrics = trainer.evaluate(test, metric_key_prefix="test")
     args.training.full_decode = asked
-    results = runs.results(trainer, args, metrics, n=len(test), train_seconds=seconds)
+    results = runs.results(trainer, args, rows, metrics, seconds)
     runs.write(results | {"trained_together": together}, args)
     trainer.create_model_card()
 

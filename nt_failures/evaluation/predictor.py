@@ -178,7 +178,11 @@ class ModelPredictor:
     def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
 
-    def _texts(self, ids: torch.Tensor) -> list[str]:
+    def symbols_of(self, ids: np.ndarray) -> np.ndarray:
+        """Decoded ids (n, T), -100 behind a row's end, as the symbols (n, L) that their text reads as."""
+        return self._read(self._texts(ids))
+
+    def _texts(self, ids: torch.Tensor | np.ndarray) -> list[str]:
         return self.tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
 
     def _read(self, texts: list[str]) -> np.ndarray:

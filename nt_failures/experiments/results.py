@@ -1,6 +1,5 @@
 """What a run is about to do, and the results.json that says what was measured, how and with what."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,12 @@ import datasets
 import numpy as np
 from transformers import PreTrainedModel
 
-from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
+from nt_failures.data.columns import to_columns
+from nt_failures.diagnosis import Budget
+from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
+from nt_failures.evaluation.metrics import Accuracies, Scored
+from nt_failures.evaluation.observations import SHOWN, Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, hardware, recipe_text, versions, write_json
@@ -20,8 +23,8 @@ from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
-DIAGNOSIS_ROWS = 2000
-"""Instances of each split that a run's diagnosis looks at."""
+TRAIN_ROWS = 2000
+"""Training instances on which the decision is measured; of the test split all rows are."""
 
 
 def longest_sequence(rows: datasets.Dataset) -> int:
@@ -44,26 +47,28 @@ def headline(args: Arguments, model: PreTrainedModel) -> str:
 
 
 def results(
-    trainer: ObjectiveTrainer, args: Arguments, metrics: dict[str, float], n: int, train_seconds: float
+    trainer: ObjectiveTrainer,
+    args: Arguments,
+    rows: Mapping[str, datasets.Dataset | datasets.IterableDataset],
+    metrics: Mapping[str, float],
+    train_seconds: float,
 ) -> dict[str, Any]:
     """Everything a later table needs, JSON-ready: metrics, diagnosis, budget, arguments, versions, learning curve.
 
     Args:
-        metrics: of the test split, with the prefix `test_` and the full decode.
-        n: rows of the test split.
+        rows: the splits, as text and columns.
+        metrics: what `trainer.evaluate` has just given for all rows of `test`, with the prefix `test_` and `full_decode`.
     """
-    if trainer.eval_rows != n:
-        raise ValueError(f"the test was to be of {n} rows and was of {trainer.eval_rows}; nothing was written.")
-    plain = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-    budget = budget_of(trainer)
-    curve = learning_curve(trainer.state)
+    observed = observations(trainer, args, rows["test"])
+    budget, curve = budget_of(trainer), learning_curve(trainer.state)
     return {
-        "metrics": plain,
-        "n": n,
+        "metrics": {name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
+        "n": observed.accuracies.n,
         "chance": args.task.chance,
-        "decision_position": args.task.decision_position(args.objective.order),
+        "decision_position": observed.decision,
         "trained_positions": trainer.objective.trained_positions,
-        "diagnosis": diagnosis_of(trainer, args, plain, n, curve, budget),
+        "diagnosis": diagnose_observed(observed, _trained_on(observed, args, rows, budget), curve, budget),
+        "example": observed.example(),
         "steps": budget.steps,
         "examples": budget.examples,
         "flops": budget.flops,
@@ -73,47 +78,36 @@ def results(
         "parameters": parameter_count(trainer.model),
         "learning_curve": curve,
         "arguments": args.to_dict(),
-        "local": [name for name in ("model", "tokenizer") if from_folder(dataclasses.asdict(args.model)[name])],
+        "local": [name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
         "versions": versions(),
         "hardware": hardware(),
     }
 
 
-def diagnosis_of(
-    trainer: ObjectiveTrainer,
-    args: Arguments,
-    metrics: dict[str, float],
-    n: int,
-    curve: list[dict[str, float]],
-    budget: Budget,
-) -> dict[str, Any]:
-    """The diagnosis on the first rows of test, and of train if all were seen; the verdict rests on the whole test split."""
-    task, data, objective = args.task, args.data, trainer.objective
+def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
+    """What the evaluation has just predicted for the test rows; nothing of it is asked again."""
+    output, task = trainer.evaluation, args.task
+    if output.num_samples != len(test):
+        raise ValueError(
+            f"the test was to be of {len(test)} rows and was of {output.num_samples}; nothing was written."
+        )
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    predictor = ModelPredictor(
-        model, trainer.processing_class, objective, task, args.training.per_device_eval_batch_size
-    )
-    stream = (data.dataset_seed, data.overlap)
-    held_out = first_rows(task, "test", min(data.num_test, DIAGNOSIS_ROWS), *stream)
-    train = None
-    if seen_all(budget.examples, data.num_train, args.training.dataloader_drop_last):
-        train = first_rows(task, "train", min(data.num_train, DIAGNOSIS_ROWS), *stream)
-    found = diagnose(predictor, task, held_out, train, curve, budget)
-    evidence = Evidence(
-        n=n,
-        exact=metrics["free/exact"],
-        chance=task.chance,
-        decision=task.decision_position(objective.order),
-        forced=report.positions(metrics, "forced"),
-        free=report.positions(metrics, "free"),
-        autoregressive=predictor.autoregressive,
-        order=predictor.order,
-        train_decision=found["decision_token"].get("train_accuracy"),
-        follow_rate=None if found["clever_hans"] is None else found["clever_hans"]["follow_rate"],
-        trained=predictor.trained_positions,
-        by_place=found["by_place"],
-    )
-    return found | {"verdict": verdict(evidence, budget).to_dict()}
+    batch_size = args.training.per_device_eval_batch_size
+    predictor = ModelPredictor(model, trainer.processing_class, trainer.objective, task, batch_size)
+    target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
+    forced, free = (Scored.of_ids(output.predictions[name], target, positions) for name in ("forced", "free"))
+    first = predictor.symbols_of(output.predictions["free"][:SHOWN])
+    return Observations(predictor, task, to_columns(test), forced, free, first)
+
+
+def _trained_on(
+    observed: Observations, args: Arguments, rows: Mapping[str, datasets.Dataset], budget: Budget
+) -> Observations | None:
+    """The model on the first training rows; None unless it has seen every one of them."""
+    if not seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
+        return None
+    train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
+    return Observations(observed.predictor, args.task, train)
 
 
 def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> dict[str, np.ndarray]:
@@ -130,7 +124,9 @@ def write(results_: dict[str, Any], args: Arguments) -> None:
 
 def summary(results: Mapping[str, Any], folder: str) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
-    table = position_table(results["metrics"], results["n"], results["decision_position"], results["chance"])
+    table = position_table(
+        Accuracies.from_names(results["metrics"], results["n"]), results["decision_position"], results["chance"]
+    )
     before = results.get("resumed_at", 0)
     steps = (
         f"{results['steps']:,} steps" if not before else f"{results['steps'] - before:,} of {results['steps']:,} steps"

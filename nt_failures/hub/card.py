@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from nt_failures import registry
 from nt_failures.diagnosis import report
 from nt_failures.diagnosis.report import throughput_line
+from nt_failures.evaluation.metrics import Accuracies, positions_of
 from nt_failures.hub.card_data import NO_SCORE, Run, metadata
 from nt_failures.hub.run_files import recipe_text
 from nt_failures.hub.usage import other_ways, snippet
@@ -82,13 +83,15 @@ def _verdict(run: Run) -> list[str]:
         parts += [f"## Verdict: {report.markdown(verdict['name'])}", report.markdown(verdict["text"])]
         parts += [f"Rule of the verdict: {report.markdown(verdict['rule'])}."]
     metrics = results.get("metrics", {})
-    if {"n", "decision_position"} <= set(results) and report.positions(metrics, "forced"):
-        table = report.position_table(metrics, results["n"], results["decision_position"], results["chance"])
+    if {"n", "decision_position"} <= set(results) and positions_of(metrics, "forced"):
+        table = report.position_table(
+            Accuracies.from_names(metrics, results["n"]), results["decision_position"], results["chance"]
+        )
         table, caption = table.rsplit("\n", 1)
         parts += [*([] if diagnosis else ["## Accuracy"]), fenced(table)]
         parts += [
             f"{caption}. `forced`: the true earlier symbols are revealed (teacher forcing). `free`: decoding on its own."
-            + (" `parallel`: one pass behind dummies." if report.positions(metrics, "parallel") else "")
+            + (" `parallel`: one pass behind dummies." if positions_of(metrics, "parallel") else "")
         ]
     elif metrics:
         rows = [f"| {report.markdown(name)} | {value:.4g} |" for name, value in metrics.items() if name not in NO_SCORE]

@@ -8,6 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
+from nt_failures.evaluation.metrics import Accuracies, positions_of
+from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.hub import usage as snippet
 from nt_failures.hub.card import model_card
@@ -71,12 +73,14 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: Mapping[s
         (folder / figure).unlink(missing_ok=True)
     decision = task.decision_position(predictor.order)
     metrics = results.get("metrics", {})
-    measured = {way: report.positions(metrics, way) for way in ("forced", "free")}
+    measured = {way: positions_of(metrics, way) for way in ("forced", "free")}
     if "n" in results and all(measured.values()):
         data = results.get("arguments", {}).get("data", {})
         held_out = task.block(data.get("dataset_seed", 0), "test", 0, data.get("overlap", "forbid"))
-        example = report.example_of(predictor, task, held_out)
-        report.draw(folder, measured | {"n": results["n"]}, decision, task.chance, example)
+        example = (
+            results.get("example") or Observations(predictor, task, {k: c[:64] for k, c in held_out.items()}).example()
+        )
+        report.draw(folder, Accuracies.from_names(metrics, results["n"]), decision, task.chance, example)
     way = "forced" if predictor.autoregressive else "free"
     report.draw_learning(folder, results.get("learning_curve", ()), way, decision, task.chance)
 

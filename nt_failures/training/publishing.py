@@ -229,8 +229,8 @@ def known_results(trainer: Any) -> dict[str, Any]:
     if evaluated:
         last = {name.removeprefix("eval_"): value for name, value in evaluated[-1].items() if name.startswith("eval_")}
         known["metrics"] = last
-    if evaluated and trainer.eval_rows is not None:
-        known["n"] = trainer.eval_rows
+    if evaluated and trainer.evaluation is not None:
+        known["n"] = trainer.evaluation.num_samples
     if task is not None:
         known |= {"chance": task.chance, "decision_position": task.decision_position(trainer.objective.order)}
     if trainer.throughput is not None:

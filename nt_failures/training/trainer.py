@@ -61,7 +61,8 @@ class ObjectiveTrainer(SavingTrainer):
         objective.attach(model)
         self.objective = objective
         self.task = task
-        self.eval_rows: int | None = None  # of the last `evaluate`, for the intervals of the card
+        self.evaluation: EvalLoopOutput | None = None
+        """what the last evaluation predicted, and of how many rows"""
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = SeededCollator(objective.collate, args.seed)
@@ -210,7 +211,7 @@ class ObjectiveTrainer(SavingTrainer):
         """
         self._evaluated = torch.zeros_like(self._evaluated)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.eval_rows = output.num_samples
+        self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()
         if labels:
             output.metrics[f"{metric_key_prefix}_loss"] = total / labels

@@ -7,6 +7,7 @@ import datasets
 import pytest
 from run_arguments import arguments
 
+from nt_failures.data.builder import to_table
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import results as runs
 from nt_failures.objectives import NextToken
@@ -40,17 +41,17 @@ def test_longest_sequence():
     assert (runs.longest_sequence(even), runs.longest_sequence(uneven)) == (5, 7)
 
 
+SPLITS = ("train", "test")
+
+
 @pytest.fixture
 def trained(tmp_path, tiny_model, task, tokenizer):
     """A trainer after two steps, its arguments and its test metrics."""
     flags = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--disable_tqdm", "true"]
     flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "3", "--num_test", "40"]
     args = arguments(tmp_path / "run", *flags, "--num_train", "50", "--full_decode", "--dataset_seed", "5")
-    rows = {split: task.render(runs.first_rows(task, split, 40, 5, "forbid")) for split in ("train", "test")}
-    sets = {
-        split: tokenize(datasets.Dataset.from_dict({name: t.to_list() for name, t in texts.items()}), tokenizer)
-        for split, texts in rows.items()
-    }
+    rows = {split: datasets.Dataset(to_table(task, runs.first_rows(task, split, 40, 5, "forbid"))) for split in SPLITS}
+    sets = {split: tokenize(table, tokenizer) for split, table in rows.items()}
     trainer = ObjectiveTrainer(
         tiny_model("gpt2", spread=0.5),
         args.training,
@@ -61,14 +62,22 @@ def trained(tmp_path, tiny_model, task, tokenizer):
         processing_class=tokenizer,
     )
     trainer.train()
-    return trainer, args, trainer.evaluate(sets["test"], metric_key_prefix="test")
+    return trainer, args, rows, trainer.evaluate(sets["test"], metric_key_prefix="test")
+
+
+def test_a_test_of_other_rows_is_refused(trained):
+    """Catches: predictions of one set of rows taken for another's."""
+    trainer, args, rows, metrics = trained
+    fewer = rows | {"test": rows["test"].select(range(39))}
+    with pytest.raises(ValueError, match="the test was to be of 39 rows and was of 40; nothing was written"):
+        runs.results(trainer, args, fewer, metrics, train_seconds=1.26)
 
 
 def test_results_say_what_was_measured(trained):
     """Catches: figures without their number of instances, budget or arguments; examples counted per micro-batch; a
     verdict on other figures than those of the table; values that JSON cannot hold."""
-    trainer, args, metrics = trained
-    results = runs.results(trainer, args, metrics, n=40, train_seconds=1.26)
+    trainer, args, rows, metrics = trained
+    results = runs.results(trainer, args, rows, metrics, train_seconds=1.26)
     assert (results["n"], results["chance"], results["decision_position"]) == (40, 0.5, 2)
     assert (results["steps"], results["examples"], results["train_seconds"]) == (2, 12, 1.3)
     assert results["flops"] > 0
@@ -79,6 +88,11 @@ def test_results_say_what_was_measured(trained):
     last = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry][-1]
     assert results["learning_curve"][1]["free/exact"] == last["eval_free/exact"]
     assert results["diagnosis"]["verdict"]["name"] == "undertrained"
+    measured = results["diagnosis"]["forced_vs_free"]
+    assert (measured["n"], measured["exact"]) == (40, results["metrics"]["free/exact"])
+    assert {f"free/position_{k}": share for k, share in measured["free"].items()}.items() <= results["metrics"].items()
+    assert results["diagnosis"]["decision_token"]["accuracy"] == results["metrics"]["decision"]
+    assert set(results["example"]) == {"edges", "source", "goal", "path", "answer"}
     assert "2 steps (12 examples" in results["diagnosis"]["verdict"]["text"]
     assert results["arguments"] == args.to_dict()
     assert {"python", "torch", "transformers", "nt_failures"} <= set(results["versions"])

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, pipeline
 import nt_failures
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
+from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line
 from nt_failures.experiments.results import first_rows
 from nt_failures.hub import usage as snippet
@@ -104,7 +105,7 @@ def test_the_page_shows_what_was_found(read):
     shown = "".join(re.findall(r">([^<]+)<", MarkdownIt("commonmark").enable("table").render(page.text)))
     verdict = results["diagnosis"]["verdict"]
     assert f"Verdict: {verdict['name']}" in shown
-    table, caption = report.position_table(results["metrics"], 40, 2, 0.5).rsplit("\n", 1)
+    table, caption = report.position_table(Accuracies.from_names(results["metrics"], 40), 2, 0.5).rsplit("\n", 1)
     assert blocks(page.text, "")[0].rstrip() == table
     assert caption in shown
     assert caption.startswith("n = 40 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %")

@@ -489,9 +489,9 @@ def test_persistent_workers_serve_the_data_set_asked_for(tiny_model, tokenized, 
     )
     for _ in range(2):
         trainer.evaluate()
-        assert trainer.eval_rows == 5
+        assert trainer.evaluation.num_samples == 5
         found = trainer.evaluate(test, metric_key_prefix="test")
-        assert trainer.eval_rows == 12
+        assert trainer.evaluation.num_samples == 12
     args = arguments(tmp_path)
     plain = ObjectiveTrainer(tiny_model("gpt2"), args, objective=NextToken(**TOKENS), task=task, eval_dataset=test)
     assert found["test_loss"] == pytest.approx(plain.evaluate()["eval_loss"])
