@@ -271,7 +271,7 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder", "data.task_config")
+CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder")
 
 
 @pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])
