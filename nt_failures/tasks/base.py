@@ -187,9 +187,7 @@ class Task(abc.ABC):
         """Name of the split each row belongs to. It depends on the instance alone: splits of all seeds are disjoint."""
         return _SPLIT_OF_EIGHTH[self.instance_hash(columns) >> np.uint64(61)]
 
-    def block(
-        self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS
-    ) -> Columns:
+    def block(self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS) -> Columns:
         """Rows `index * BLOCK_ROWS` up to `(index + 1) * BLOCK_ROWS` of a split, a function of the arguments alone.
 
         Args:
