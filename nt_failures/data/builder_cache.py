@@ -1,8 +1,7 @@
 """Keep half-written Arrow files of the builder from being read, and say so where the disk is full.
 
 `datasets` writes into a folder `*.incomplete` under a lock and renames it at the end. Added here: workers end with a
-killed call, what such a call left behind is removed, files that were cut short afterwards are refused, and messages name
-the disk.
+killed call, what such a call left behind is removed, files cut short afterwards are refused, and messages name the disk.
 """
 
 import contextlib
@@ -90,6 +89,6 @@ def check_room(folder: str, needed: float) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise ValueError(
-            f"the rows need about {needed / 1e9:,.1f} GB and {place} has {free / 1e9:,.1f} GB free; give fewer of them, "
-            "read them with streaming=True, or give a cache_dir on another disk (HF_DATASETS_CACHE)."
+            f"the rows need about {needed / 1e9:,.1f} GB and {place} has {free / 1e9:,.1f} GB free; give fewer of "
+            "them, read them with streaming=True, or give a cache_dir on another disk (HF_DATASETS_CACHE)."
         )

@@ -1,4 +1,4 @@
-"""`import nt_failures` patches `datasets` here, and only here: `load_dataset("nt_failures/pathstar")` then works offline.
+"""`import nt_failures` patches `datasets` here, and only here, so that `load_dataset("nt_failures/pathstar")` works.
 
 `datasets` 5 has neither loading scripts nor plug-ins, so there is no public way. One internal function,
 `dataset_module_factory`, turns a name into the module of a builder; the two modules that hold it get a version that

@@ -1,8 +1,8 @@
 """Tokenised rows held as arrays, so that a batch is cut out of them at once instead of row by row.
 
 `datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass. A
-DataLoader asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which reads
-like the list of examples that every `collate` takes, and which `layout` pads without a loop.
+DataLoader asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which
+reads like the list of examples that every `collate` takes, and which `layout` pads without a loop.
 """
 
 from collections.abc import Mapping, Sequence

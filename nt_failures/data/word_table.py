@@ -2,7 +2,7 @@
 
 `WordTable.of(tokenizer)` gives a table for a tokenizer of `word_level_tokenizer`, also one saved and loaded; None for
 any other. A column that holds anything out of the ordinary encodes to None. In both cases the tokenizer itself has to
-encode, and to say what is wrong. A table gives the ids that the tokenizer gives; tests/data/test_word_table.py compares.
+encode, and to say what is wrong. A table gives the ids that the tokenizer gives (tests/data/test_word_table.py).
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ class WordTable:
 
 @functools.lru_cache(maxsize=8)
 def _table(description: str) -> WordTable | None:
-    """The table of a `tokenizers.Tokenizer`, from its JSON: the parts of one can be read and compared in no other way."""
+    """The table of a `tokenizers.Tokenizer`, from its JSON: there is no other way to compare the parts of two."""
     parts = json.loads(description)
     vocabulary, added = parts["model"].get("vocab", {}), [token["content"] for token in parts["added_tokens"]]
     marks = "".join(word for word in vocabulary if len(word) == 1 and word.isascii() and not word.isalnum())

@@ -18,7 +18,7 @@ _AT_ONCE = 2**15
 
 
 def picks(rng: np.random.Generator, n: int, high: int, k: int) -> Iterator[np.ndarray]:
-    """Numbers below high - j for the draws j = 0, ..., k - 1: some rows (g, n) int64 at a time, in memory that is reused.
+    """Numbers below high - j for the draws j = 0, ..., k - 1: some rows (g, n) int64 at a time, in reused memory.
 
     They equal `rng.integers(0, high - j, n, np.uint32)` row by row: `bits * (high - j) >> 32` of 32 random bits each
     (D. Lemire, Fast random integer generation in an interval, 2019). Where that method has to draw a number again,

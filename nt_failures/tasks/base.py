@@ -47,8 +47,8 @@ def check_overlap(overlap: object) -> None:
     """Raise ValueError unless it is one of the two ways to share instances among splits."""
     if overlap not in ("forbid", "allow"):
         raise ValueError(
-            f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is drawn from "
-            "all instances)."
+            f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is drawn "
+            "from all instances)."
         )
 
 
@@ -224,8 +224,8 @@ class Task(abc.ABC):
             if drawn == 0 and rounds == _ROUNDS_IN_VAIN:
                 break
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'none' if drawn == 0 else 'too few'} of "
-            "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of them; "
+            "use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod

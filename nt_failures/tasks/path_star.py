@@ -69,7 +69,7 @@ class PathStar(Task):
             )
         if self.num_nodes > _MAX_LABELS:
             raise ValueError(
-                f"num_nodes={self.num_nodes} is above the {_MAX_LABELS} labels supported; give num_nodes <= {_MAX_LABELS}."
+                f"num_nodes={self.num_nodes} is above the labels supported; give num_nodes <= {_MAX_LABELS}."
             )
         if self.num_edges > _MAX_EDGES:
             raise ValueError(
