@@ -143,8 +143,9 @@ def _difficulty(config: Config) -> str:
 is the source and the goal, a copy from the prompt. Longer arms make it hard."""
     return f"""Every step but the first is a look-up; which path to enter shows only
 when it is followed back from the goal. In {paper},
-next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups are
-learnt, and the first step stays a guess (right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
+next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups
+are learnt, and the first step stays a guess
+(right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
 
 
 def megabytes(size: int) -> str:
@@ -211,8 +212,8 @@ def _making(publication: Publication, config: Config) -> str:
 |---|---|
 {table}
 
-Labels are drawn without replacement, edges are shuffled, rows come from `numpy.random.default_rng([seed, split, block])`
-in blocks of 4,096. {_splits(list(config.rows))} The released code of the paper draws the splits independently.
+Labels are drawn without replacement, edges are shuffled, rows come from
+`numpy.random.default_rng([seed, split, block])` in blocks of 4,096. {_splits(list(config.rows))} The released code of the paper draws the splits independently.
 With the versions above, every build gives the same rows and the same Parquet files, byte for byte."""
 
 
@@ -226,8 +227,8 @@ def _splits(names: list[str]) -> str:
 
 def _limits(configs: list[Config]) -> str:
     parts = [
-        "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about reasoning "
-        "in language."
+        "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about "
+        "reasoning in language."
     ]
     if repeated := [config for config in configs if config.rows.get("train", 0) > different_graphs(config)]:
         listed = ", ".join(f"`{config.name}` {different_graphs(config):,}" for config in repeated)

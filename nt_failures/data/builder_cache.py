@@ -1,7 +1,7 @@
 """Keep half-written Arrow files of the builder from being read, and say so where the disk is full.
 
 `datasets` writes into a folder `*.incomplete` under a lock and renames it at the end. Added here: workers end with a
-killed call, what such a call left behind is removed, files cut short afterwards are refused, and messages name the disk.
+killed call, what such a call left behind is removed, files cut short afterwards are refused, messages name the disk.
 """
 
 import contextlib

@@ -185,7 +185,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
     except Exception as error:  # the Rust tokenizers raise a bare Exception
         raise ValueError(
             f"the tokenizer cannot write {shorten(texts[0])} or a row after it ({error}); a word-level tokenizer knows "
-            "only the labels of the task it was made for: make it with word_level_tokenizer(task) for this dataset's task."
+            "only the labels of its task: make it with word_level_tokenizer(task) for this dataset's task."
         ) from error
     for text, ids in zip(texts, encoded["input_ids"], strict=True):
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:

@@ -224,8 +224,8 @@ class Task(abc.ABC):
             if drawn == 0 and rounds == _ROUNDS_IN_VAIN:
                 break
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of them; "
-            "use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of "
+            "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod

@@ -41,8 +41,8 @@ def test_rows_of_a_task(size, tmp_path):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(st.text(alphabet="0123459 ,|/=$\t\nx[]PAD€\x1c", max_size=12), min_size=1, max_size=6))
 def test_any_text(texts):
-    """Catches: text that the table reads otherwise than the tokenizer: leading zeros, unknown labels, `[PAD]`, blanks of
-    every kind, empty texts, words over the border between two texts."""
+    """Catches: text that the table reads otherwise than the tokenizer: leading zeros, unknown labels, `[PAD]`, blanks
+    of every kind, empty texts, words over the border between two texts."""
     tokenizer = word_level_tokenizer(TASK)
     encoded = WordTable.of(tokenizer).encode(pa.array(texts, pa.string()))
     if encoded is not None:
