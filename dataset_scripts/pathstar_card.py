@@ -213,7 +213,8 @@ def _making(publication: Publication, config: Config) -> str:
 {table}
 
 Labels are drawn without replacement, edges are shuffled, rows come from
-`numpy.random.default_rng([seed, split, block])` in blocks of 4,096. {_splits(list(config.rows))} The released code of the paper draws the splits independently.
+`numpy.random.default_rng([seed, split, block])` in blocks of 4,096.
+{_splits(list(config.rows))} The released code of the paper draws the splits independently.
 With the versions above, every build gives the same rows and the same Parquet files, byte for byte."""
 
 

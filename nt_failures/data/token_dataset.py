@@ -29,8 +29,8 @@ class TokenRows(Sequence):
         self.columns = columns
         self.rows = rows
 
-    @classmethod
-    def of(cls, examples: Sequence) -> "TokenRows":
+    @staticmethod
+    def from_examples(examples: Sequence) -> "TokenRows":
         """A list of examples as `TokenRows`; other columns than those of `tokenize` are left out.
 
         Raises:
@@ -47,7 +47,7 @@ class TokenRows(Sequence):
                     f"example {number} and the first differ in the columns {differing}; all must have the same."
                 )
         columns = {name: _joined(name, [example[name] for example in examples]) for name in COLUMNS if name in names}
-        return cls(columns, np.arange(len(examples)))
+        return TokenRows(columns, np.arange(len(examples)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,11 +74,8 @@ class TokenRows(Sequence):
         return padded, mask.astype(np.int64)
 
 
-class TokenDataset:
-    """The rows of a tokenised `datasets.Dataset`, in memory, for a DataLoader."""
-
-    def __init__(self, columns: dict[str, Ragged]):
-        self.columns = columns
+class TokenDataset(TokenRows):
+    """All rows of a tokenised `datasets.Dataset`, in memory, for a DataLoader."""
 
     @classmethod
     def of(cls, dataset: object) -> "TokenDataset | None":
@@ -93,13 +90,7 @@ class TokenDataset:
             return None
         table = dataset.with_format("arrow")[:]
         columns = {name: _ragged(table[name].combine_chunks()) for name in COLUMNS}
-        return None if any(column is None for column in columns.values()) else cls(columns)
-
-    def __len__(self) -> int:
-        return len(self.columns[COLUMNS[0]][1]) - 1
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return TokenRows(self.columns, np.array([range(len(self))[index]]))[0]
+        return None if None in columns.values() else cls(columns, np.arange(len(dataset)))
 
     def __getitems__(self, indices: Sequence[int]) -> TokenRows:
         return TokenRows(self.columns, np.asarray(indices, dtype=np.int64))

@@ -32,6 +32,8 @@ AnyDataset = TypeVar(
     "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
 )
 
+_DATASET_DICTS = (datasets.DatasetDict, datasets.IterableDatasetDict)
+
 PAD = "[PAD]"
 
 _FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in COLUMNS})
@@ -111,8 +113,9 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
         >>> tokenize(rows, word_level_tokenizer(PathStar(degree=1, path_length=3, num_nodes=10)))[0]
         {'prefix_ids': [0, 1, 10, 1, 2, 12, 0, 2, 11], 'target_ids': [0, 1, 2], 'target_positions': [1, 2, 3]}
     """
-    if isinstance(dataset, Mapping):  # a dict, or a DatasetDict, which is one
-        return type(dataset)({name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()})
+    if isinstance(dataset, Mapping):
+        splits = {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
+        return type(dataset)(splits) if isinstance(dataset, _DATASET_DICTS) else splits
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
