@@ -339,6 +339,14 @@ def test_tiny_space_leaves_no_folder(load, tmp_path, streaming):
     assert _remains(tmp_path) == []
 
 
+def test_ten_rows_do_not_cost_a_block(load, monkeypatch):
+    """Catches: thousands of rows written as text to estimate the size of ten."""
+    render, rendered = PathStar.render, []
+    monkeypatch.setattr(PathStar, "render", lambda *given: rendered.append(len(given[1]["path"])) or render(*given))
+    assert len(load(split="train", num_train=10, num_test=5)) == 10
+    assert max(rendered) == 10
+
+
 def test_more_rows_than_the_disk_holds(load, tmp_path):
     """Catches: a slip in `num_train` that fills the disk before the first word; a stream, which needs none, refused."""
     with pytest.raises(

@@ -45,6 +45,17 @@ def test_block_is_a_function_of_its_arguments(task):
         assert not _same(first, task.block(*other)), other
 
 
+@pytest.mark.parametrize("overlap", ["forbid", "allow"])
+def test_few_rows_are_the_first_of_their_block(task, overlap):
+    """Catches: rows that depend on how many are asked for."""
+    block = task.block(2, "test", 1, overlap)
+    for rows in (0, 1, 10, 3000, BLOCK_ROWS + 1):
+        few = task.block(2, "test", 1, overlap, rows)
+        assert {len(column) for column in few.values()} == {min(rows, BLOCK_ROWS)}
+        assert _same(few, {name: column[:rows] for name, column in block.items()})
+        assert {name: column.dtype for name, column in few.items()} == {n: c.dtype for n, c in block.items()}
+
+
 def test_seeds_do_not_add_up(task):
     """Catches: seed + index arithmetic, by which block 1 of seed 0 is block 0 of seed 1."""
     assert not _same(task.block(0, "train", 1), task.block(1, "train", 0))
@@ -205,6 +216,7 @@ def test_config_name_tells_parameters_apart(task):
         ((-1, "train", 0), "seed=-1", ">= 0"),
         (("0", "train", 0), "seed='0'", ">= 0"),
         ((0, "train", 0, "no"), "overlap='no'", "'forbid'"),
+        ((0, "train", 0, "allow", 1.5), "rows=1.5", ">= 0"),
     ],
 )
 def test_block_refuses_bad_arguments(task, arguments, given, repair):
