@@ -103,8 +103,8 @@ def _what(config: Config) -> str:
     more = more and f"The next rows, prompt and completion in one line:\n\n```\n{more}```\n\n"
     return f"""# Path-star graphs
 
-A star of paths: all start at one source, and the end of one of them is the goal. The model sees the edges in random order,
-the source and the goal, and is to write the path. {_difficulty(config)}
+A star of paths: all start at one source, and the end of one of them is the goal. The model sees the edges in
+random order, the source and the goal, and is to write the path. {_difficulty(config)}
 
 ![A graph with its source, its goal and the path between them]({FIGURE})
 
@@ -115,7 +115,8 @@ prompt      {row["prompt"]}
 completion  {row["completion"]}
 ```
 
-`a,b` is an edge from a to b, `|` stands between edges, `/source,goal` asks for the path, and `=` ends the prompt. As stored:
+`a,b` is an edge from a to b, `|` stands between edges, `/source,goal` asks for the path, and `=` ends the prompt.
+As stored:
 
 ```json
 {json.dumps(row)}
@@ -142,8 +143,9 @@ def _difficulty(config: Config) -> str:
 is the source and the goal, a copy from the prompt. Longer arms make it hard."""
     return f"""Every step but the first is a look-up; which path to enter shows only
 when it is followed back from the goal. In {paper},
-next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups are learnt,
-and the first step stays a guess (right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
+next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups
+are learnt, and the first step stays a guess
+(right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
 
 
 def megabytes(size: int) -> str:
@@ -167,8 +169,8 @@ def _configs(configs: list[Config]) -> str:
 
 {table}
 
-The nodes of an arm include the source. `chance` is the accuracy of a guess at the first step, and so that of a model that
-knows everything else.{copied}"""
+The nodes of an arm include the source. `chance` is the accuracy of a guess at the first step, and so that of a model
+that knows everything else.{copied}"""
 
 
 def _usage(publication: Publication, config: Config) -> str:
@@ -181,8 +183,8 @@ from datasets import load_dataset
 data = load_dataset("{publication.repo_id}", "{config.name}")
 ```
 
-needs nothing but `datasets`. With the library `nt_failures` installed, the same rows are drawn on your machine, at any size, and nothing
-is downloaded:
+needs nothing but `datasets`. With the library `nt_failures` installed, the same rows are drawn on your machine, at
+any size, and nothing is downloaded:
 
 ```python
 import nt_failures
@@ -210,8 +212,9 @@ def _making(publication: Publication, config: Config) -> str:
 |---|---|
 {table}
 
-Labels are drawn without replacement, edges are shuffled, rows come from `numpy.random.default_rng([seed, split, block])` in
-blocks of 4,096. {_splits(list(config.rows))} The released code of the paper draws the splits independently.
+Labels are drawn without replacement, edges are shuffled, rows come from
+`numpy.random.default_rng([seed, split, block])` in blocks of 4,096.
+{_splits(list(config.rows))} The released code of the paper draws the splits independently.
 With the versions above, every build gives the same rows and the same Parquet files, byte for byte."""
 
 
@@ -225,19 +228,20 @@ def _splits(names: list[str]) -> str:
 
 def _limits(configs: list[Config]) -> str:
     parts = [
-        "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about reasoning in "
-        "language."
+        "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about "
+        "reasoning in language."
     ]
     if repeated := [config for config in configs if config.rows.get("train", 0) > different_graphs(config)]:
         listed = ", ".join(f"`{config.name}` {different_graphs(config):,}" for config in repeated)
         own = " The splits still share none." if len(configs[0].rows) > 1 else ""
         parts.append(
-            f"Some configs have fewer different graphs than rows in `train` ({listed}, over all splits), which shows some of "
-            f"them several times, with the edges in another order.{own}"
+            f"Some configs have fewer different graphs than rows in `train` ({listed}, over all splits), which shows "
+            f"some of them several times, with the edges in another order.{own}"
         )
     if copied := [f"`{config.name}`" for config in configs if not _plans(config)]:
         parts.append(
-            f"In {', '.join(copied)} an arm has two nodes, and there is nothing to plan: the answer is copied from the prompt."
+            f"In {', '.join(copied)} an arm has two nodes, and there is nothing to plan: the answer is copied from the "
+            "prompt."
         )
     return "## Limits\n\n" + "\n".join([*parts, "Licence: Apache-2.0. No personal data."])
 

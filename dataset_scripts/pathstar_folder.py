@@ -1,4 +1,4 @@
-"""The folder on disk: Parquet in the Hub's layout, the card and a figure. It appears whole, and only our own is replaced."""
+"""The folder on disk: Parquet in the Hub's layout, the card and a figure. It is replaced whole, if it is ours."""
 
 import dataclasses
 import hashlib

@@ -4,8 +4,8 @@
     python dataset_scripts/publish_pathstar.py                               # write it if need be, and push
     python dataset_scripts/publish_pathstar.py --configs deg2-path5-nodes50 --repo_id YOU/pathstar --private
 
-Afterwards `load_dataset("nt_failures/pathstar", "deg2-path5-nodes50")` gives the same rows without this package as with it. The
-folder and the push are each made whole or not at all; what is there already is not made again.
+Afterwards `load_dataset("nt_failures/pathstar", "deg2-path5-nodes50")` gives the same rows without this package as with
+it. The folder and the push are each made whole or not at all; what is there already is not made again.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def main(argv: list[str]) -> None:
     print(f"{args.output_dir} {written}: {parquet} Parquet files, README.md and a figure, {megabytes(folder.size)}")
     if args.dry_run:
         print(
-            f"nothing pushed (--dry_run). Read {args.output_dir / 'README.md'}, then run the same command without --dry_run."
+            f"nothing pushed (--dry_run). Read {args.output_dir / 'README.md'}, then run the same command without "
+            "--dry_run."
         )
     else:
         print(with_advice(args, push, api, publication.repo_id, folder, args.private))
@@ -97,14 +98,14 @@ def check_hub(api: HfApi, publication: Publication, private: bool) -> None:
     card = DatasetCard.load(api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=info.sha))
     if MARK not in card.content:
         raise PublishError(
-            f"{repo_id} exists, and its card was not written by this script; it is left alone. Give another --repo_id, or delete "
-            "README.md there first."
+            f"{repo_id} exists, and its card was not written by this script; it is left alone. Give another --repo_id, "
+            "or delete README.md there first."
         )
     own = {builder.config.name for builder in publication.builders()}
     if others := sorted({config["config_name"] for config in card.data.to_dict().get("configs", [])} - own):
         raise PublishError(
-            f"{repo_id} also has {', '.join(others)}, which this push would take out of its card. Name them in --configs, too "
-            "(or leave --configs out for all), or give another --repo_id."
+            f"{repo_id} also has {', '.join(others)}, which this push would take out of its card. Name them in "
+            "--configs, too (or leave --configs out for all), or give another --repo_id."
         )
 
 
@@ -152,20 +153,26 @@ def explain(chain: list[BaseException], repo_id: str) -> str | None:
     status = responses[0].status_code if responses else None
     said = responses[0].headers.get("X-Error-Message", "") if responses else ""
     if status == 401:
-        return f"the Hub does not accept the token (401: {said}). Type `hf auth login --force` for another (HF_TOKEN goes before it)."
+        return (
+            f"the Hub does not accept the token (401: {said}). Type `hf auth login --force` for another (HF_TOKEN goes "
+            "before it)."
+        )
     if status == 403:
         return (
-            f"this token may not write to {repo_id} (403: {said}). Give --repo_id YOUR_NAME/{repo_id.split('/')[-1]}, or type "
-            "`hf auth login --force` with a token that has write access to it."
+            f"this token may not write to {repo_id} (403: {said}). Give --repo_id YOUR_NAME/{repo_id.split('/')[-1]}, "
+            "or type `hf auth login --force` with a token that has write access to it."
         )
     if status is not None:
-        return f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same command again."
+        return (
+            f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same "
+            "command again."
+        )
     # httpx, httpx2 or xet, as the version of huggingface_hub will have it
     broken = isinstance(chain[0], OSError) and chain[0].filename is None  # else it is a file of ours
     if broken or any(type(error).__module__.startswith("httpx") for error in chain):
         return (
-            f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at all; run the "
-            "same command again, it goes on from here."
+            f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at "
+            "all; run the same command again, it goes on from here."
         )
     return None
 

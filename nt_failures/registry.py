@@ -28,6 +28,7 @@ def find(known: Mapping[str, type], base: type, name: str, from_file: bool = Fal
         NotImported: a file names a class whose module is not imported.
 
     Example:
+        >>> from nt_failures.objectives import OBJECTIVES, Objective
         >>> find(OBJECTIVES, Objective, "next_token")
         <class 'nt_failures.objectives.next_token.NextToken'>
     """
@@ -36,8 +37,8 @@ def find(known: Mapping[str, type], base: type, name: str, from_file: bool = Fal
         return _find_own(kind, base, name, from_file)
     if name not in known:
         raise ValueError(
-            f"{kind}: unknown name {shorten(name)}.{suggestion(name, known)} Known: {', '.join(known)}, or a dotted path "
-            "to your own class."
+            f"{kind}: unknown name {shorten(name)}.{suggestion(name, known)} Known: {', '.join(known)}, or a dotted "
+            "path to your own class."
         )
     return known[name]
 
@@ -48,21 +49,21 @@ def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
         raise ValueError(f"{kind}: {shorten(name)} is no dotted path; write it as my_package.my_module.MyClass.")
     if from_file and module_name not in sys.modules:
         raise NotImported(
-            f"{kind}: a file names {shorten(name)}, whose module is not imported, and no file may have it run; if you trust "
-            f"that module, `import {module_name}` first (on the command line: --import_module {module_name})."
+            f"{kind}: a file names {shorten(name)}, whose module is not imported, and no file may have it run; if you "
+            f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
         )
     module = import_own(module_name)
     own = {c.__name__: c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base}
     if class_name not in vars(module):
         has = f"; of this kind it has {', '.join(sorted(own))}" if own else ""
         raise ValueError(f"{kind}: the module {module_name} has no {shorten(class_name)}{has}.")
-    found = vars(module)[class_name]
-    if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
+    cls = vars(module)[class_name]
+    if not (inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)):
         raise ValueError(
-            f"{kind}: {shorten(name)} is no whole class derived from {base.__module__}.{base.__name__}; derive it from that, "
-            "with all of its abstract methods."
+            f"{kind}: {shorten(name)} is no whole class derived from {base.__module__}.{base.__name__}; derive it from "
+            "that, with all of its abstract methods."
         )
-    return found
+    return cls
 
 
 def name_of(cls: type) -> str:
@@ -92,6 +93,6 @@ def suggestion(name: object, known: Mapping[str, object] | list[str], cutoff: fl
 
 
 def shorten(value: object, limit: int = 200) -> str:
-    """What was given, for an error message: as Python writes it, on one line, cut where it goes on for long."""
+    """A value for an error message: its `repr`, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -1,1 +1,1 @@
-"""From a task to batches: the `datasets` builder, the tokenizer, token rows and padded tensors."""
+"""From a task to batches: the `datasets` builder, splits, the tokenizer, token rows and padded tensors."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from nt_failures.data.token_dataset import TokenRows
@@ -35,17 +34,16 @@ def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False
     """
     if not examples:
         raise ValueError("a batch needs at least one example.")
-    _check_columns(examples)
-    missing = {"prefix_ids", "target_ids"} - set(examples[0])
-    if missing:
+    rows = TokenRows.from_examples(examples)
+    if missing := {"prefix_ids", "target_ids"} - set(rows.columns):
         raise ValueError(
             f"examples have no {sorted(missing)} but {sorted(examples[0])}; pass the dataset through "
             "nt_failures.tokenize(dataset, tokenizer), and set remove_unused_columns=False in a stock Trainer."
         )
-    prefix, prefix_mask = _pad(examples, "prefix_ids", pad_token_id, left=True)
-    target, target_mask = _pad(examples, "target_ids", IGNORE, left=False)
-    if "target_positions" in examples[0]:
-        positions, positions_mask = _pad(examples, "target_positions", IGNORE, left=False)
+    prefix, prefix_mask = _padded(rows, "prefix_ids", pad_token_id, left=True)
+    target, target_mask = _padded(rows, "target_ids", IGNORE)
+    if "target_positions" in rows.columns:
+        positions, positions_mask = _padded(rows, "target_positions", IGNORE)
         if not torch.equal(positions_mask, target_mask):
             raise ValueError("target_positions and target_ids differ in length; an example needs one position per id.")
     else:
@@ -83,17 +81,17 @@ def join(parts: Mapping[str, torch.Tensor], shown_BT: torch.Tensor, labels_BT: t
 
 
 def predicting(batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
-    """What a causal LM reads to predict a collated batch's labels: all columns but the last; and the labels' first column."""
+    """What a causal LM reads to predict a batch's labels, all columns but the last; and the first column of labels."""
     names = ("input_ids", "attention_mask", "position_ids")
     return {name: batch[name][:, :-1] for name in names if name in batch}, first_label(batch)
 
 
 FIRST_LABEL = "first_label"
-"""Key of a batch under which `first_label` stands where the labels cannot be read, as under `torch.func.vmap`."""
+"""Key of a batch that holds `first_label` where the labels cannot be read, as under `torch.func.vmap`."""
 
 
 def first_label(batch: Mapping[str, Any]) -> int:
-    """The first column that any row has a label in; 1 where nothing is labelled, for column 0 has no token before it."""
+    """The first column in which any row has a label; 1 where none has, for column 0 has no token before it."""
     if FIRST_LABEL in batch:
         return batch[FIRST_LABEL]
     labelled = batch["labels"].ne(IGNORE).any(dim=0)
@@ -113,43 +111,6 @@ def reverse_rows(ids_BT: torch.Tensor) -> torch.Tensor:
     return ids_BT.gather(1, source_BT)
 
 
-def _check_columns(examples: Sequence[Example]) -> None:
-    if isinstance(examples, TokenRows):
-        return
-    if not all(isinstance(example, Mapping) for example in examples):
-        raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
-    names = set(examples[0])
-    for number, example in enumerate(examples, start=1):
-        if differing := sorted(map(str, names ^ set(example))):
-            raise ValueError(
-                f"example {number} and the first differ in the columns {differing}; all must have the same."
-            )
-
-
-def _pad(examples: Sequence[Example], column: str, fill: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    if isinstance(examples, TokenRows):
-        ids, mask = examples.padded(column, fill, left)
-        return torch.from_numpy(ids), torch.from_numpy(mask)
-    rows = [example[column] for example in examples]
-    try:
-        lengths = {len(row) for row in rows}
-        arrays = [np.asarray(rows)] if len(lengths) == 1 else [np.asarray(row) for row in rows]
-    except (TypeError, ValueError):  # no lists, or lists of lists
-        arrays = [np.array(None)]
-    rank = 2 if len(arrays) == 1 < len(rows) or arrays[0].ndim == 2 else 1
-    for array in arrays:
-        if array.ndim != rank or (array.size and (array.dtype.kind not in "iu" or array.min() < 0)):
-            raise ValueError(
-                f"{column} must be a list of whole numbers from 0 in every example; given {repr(rows)[:200]}."
-            )
-    if len(lengths) == 1:
-        ids = torch.from_numpy(arrays[0].astype(np.int64))
-        return ids, torch.ones_like(ids)
-    width = max(lengths)
-    ids = torch.full((len(rows), width), fill, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(arrays):
-        where = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, where] = torch.from_numpy(row.astype(np.int64))
-        mask[i, where] = 1
-    return ids, mask
+def _padded(rows: TokenRows, column: str, fill: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    ids, mask = rows.padded(column, fill, left)
+    return torch.from_numpy(ids), torch.from_numpy(mask)

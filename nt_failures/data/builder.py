@@ -5,24 +5,21 @@
 
 import abc
 import dataclasses
-import difflib
 import hashlib
 import inspect
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets.arrow_reader import make_file_instructions
 from datasets.builder import Key
 
 from nt_failures import registry
 from nt_failures.data import builder_cache
-from nt_failures.data.task_config import DATA_KNOBS, TaskConfig
-from nt_failures.tasks.base import BLOCK_ROWS, Columns, Task, sources
+from nt_failures.data.compat import ArrowBuilder
+from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
 from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
@@ -32,22 +29,76 @@ _MAX_SHARDS = 6720
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
 
+_MEASURED_ROWS = 8
+"""Rows of which the size of a split on disk is estimated."""
 
-class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
+
+@dataclasses.dataclass(kw_only=True)
+class TaskConfig(datasets.BuilderConfig):
+    """One size of a task, and which rows of it. The fields are keywords of `load_dataset`, beside the task's own.
+
+    Args:
+        task: the task. It gives `name` (its `config_name`, which must tell all its parameters apart) and `version`.
+        num_train: rows of the train split; None is an endless split, for streaming only.
+        num_validation: rows of the validation split. A split without rows is left out.
+        num_test: rows of the test split.
+        seed: which stream of rows, an integer >= 0. Splits are disjoint between different seeds, too.
+        overlap: `"forbid"` for disjoint splits, `"allow"` to draw each split from all instances.
+
+    Raises:
+        ValueError: a value is not allowed; the message states it, the rule and the repair.
+    """
+
+    task: Task
+    num_train: int | None = 200_000
+    num_validation: int = 0
+    num_test: int = 20_000
+    seed: int = 0
+    overlap: str = "forbid"
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "num_test", "seed"):
+            value = getattr(self, name)
+            if not (name == "num_train" and value is None):
+                check_integer(name, value)
+                setattr(self, name, int(value))  # NumPy's integers would be another cache folder than Python's
+        check_overlap(self.overlap)
+        if not self.num_rows:
+            raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
+        self.name = self.task.config_name
+        self.version = datasets.Version(self.task.VERSION)
+        super().__post_init__()
+
+    @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each split that has any, in the order train, validation, test."""
+        rows = {split: getattr(self, f"num_{split}") for split in SPLITS}
+        return {split: count for split, count in rows.items() if count != 0}
+
+    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
+        """Name of the cache folder: `name`, and the parameters that differ from their defaults, however given."""
+        del config_kwargs
+        changed = {name: getattr(self, name) for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]}
+        return super().create_config_id(changed, custom_features)
+
+
+_DEFAULTS = {name: getattr(TaskConfig, name) for name in (*(f"num_{split}" for split in SPLITS), "seed", "overlap")}
+"""The parameters that choose rows, with their defaults."""
+
+
+class TaskBuilder(ArrowBuilder):
     """Base of the builders: one subclass per task, which sets `task_class`, `REPO_ID` and, if wanted, named configs.
 
     Args:
         cache_dir: where the Arrow files go; default: the cache of `datasets`.
-        config_name: a named config to start from; default: the task with its default knobs.
-        options: the knobs (the task's fields and those of `TaskConfig`), or arguments of `datasets.DatasetBuilder`.
+        config_name: a named config to start from; default: the task with its default parameters.
+        options: the task's fields, those of `TaskConfig`, or arguments of `datasets.DatasetBuilder`.
 
     Raises:
-        ValueError: an unknown config or knob (the nearest known one is named), or a value that is not allowed.
-
-    Example:
-        >>> builder = PathStarBuilder(degree=3, path_length=4, num_train=1000, num_test=100)
-        >>> builder.download_and_prepare(num_proc=2)
-        >>> rows = builder.as_dataset(split="train")
+        ValueError: an unknown config or parameter (the nearest known one is named), or a value that is not allowed.
+            `download_and_prepare`: an endless split (`num_train=None`), a split that the task has no instances for, or
+            more rows than the disk has room for.
+        OSError: the disk is full or read-only; what was written is removed.
     """
 
     BUILDER_CONFIG_CLASS = TaskConfig
@@ -61,43 +112,31 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
     @classmethod
     def source_hash(cls) -> str:
         """Hash of the code that makes the rows: the task's, and this one's. Part of the cache folder's path."""
-        own = [*(base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder)), TaskConfig.__module__]
+        own = [base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder)]
         text = "\n".join([cls.task_class.source_hash(), *sources(own)])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
-        with builder_cache.explained(cache_dir or datasets.config.HF_DATASETS_CACHE):
-            try:
-                super().__init__(cache_dir, **(defaults | options))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    builder_cache.damaged(self._cache_dir, f"its dataset_info.json is no JSON: {error}")
-                ) from error
+        super().__init__(cache_dir, **(defaults | options))
 
-    def _create_builder_config(
-        self,
-        config_name: str | None = None,
-        custom_features: datasets.Features | None = None,
-        config_id: str | None = None,
-        **knobs: object,
-    ) -> tuple[TaskConfig, str]:
-        """Replaces the method of `datasets`, which drops knobs that are None and names no alternatives for a typo."""
-        if custom_features is not None:
-            raise ValueError(f"features= is not a knob of {self.REPO_ID}; build it, then call its `cast(features)`.")
+    def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
         if config_name is None:
             config = TaskConfig(task=self.task_class())
         elif isinstance(config_name, str) and config_name in self.builder_configs:
             config = self.builder_configs[config_name]
         else:
-            raise ValueError(_unknown("config", config_name, self.REPO_ID, self.builder_configs))
-        task_knobs = [field.name for field in dataclasses.fields(self.task_class)]
-        for knob in knobs:
-            if knob not in task_knobs and knob not in DATA_KNOBS:
-                raise ValueError(_unknown("knob", knob, self.REPO_ID, [*task_knobs, *DATA_KNOBS]))
-        task = dataclasses.replace(config.task, **{k: v for k, v in knobs.items() if k in task_knobs})
-        config = dataclasses.replace(config, task=task, **{k: v for k, v in knobs.items() if k in DATA_KNOBS})
-        return config, config_id or config.create_config_id({})
+            raise ValueError(self._unknown("config", config_name, self.builder_configs))
+        of_task = [field.name for field in dataclasses.fields(self.task_class)]
+        for name in parameters:
+            if name not in of_task and name not in _DEFAULTS:
+                raise ValueError(self._unknown("parameter", name, [*of_task, *_DEFAULTS]))
+        task = dataclasses.replace(config.task, **{k: v for k, v in parameters.items() if k in of_task})
+        return dataclasses.replace(config, task=task, **{k: v for k, v in parameters.items() if k in _DEFAULTS})
+
+    def _unknown(self, kind: str, name: object, known: Iterable[str]) -> str:
+        near = registry.suggestion(name, list(known), cutoff=0.4)
+        return f"{registry.shorten(name)} is not a {kind} of {self.REPO_ID}.{near} Known: {', '.join(known)}."
 
     def _info(self) -> datasets.DatasetInfo:
         empty = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 0))
@@ -105,46 +144,19 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
             description=inspect.getdoc(self.task_class), features=datasets.Features.from_arrow_schema(empty.schema)
         )
 
-    def download_and_prepare(self, *args: object, **kwargs: object) -> None:
-        """Write the splits into the cache, or find them there. Arguments as in `datasets.DatasetBuilder`.
-
-        Raises:
-            ValueError: an endless split (`num_train=None`), a split that the task has no instances for, or more rows than
-                the disk has room for.
-            OSError: the disk is full or read-only; what was written is removed.
-        """
-        if self.config.num_train is None:
+    def _split_generators(
+        self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
+    ) -> list[datasets.SplitGenerator]:
+        config, generators, needed = self.config, [], 0.0
+        if config.num_train is None and not dl_manager.is_streaming:
             raise ValueError(
                 "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
                 f"load_dataset({self.REPO_ID!r}, num_train=None, streaming=True)."
             )
-        with builder_cache.explained(self._output_dir):
-            super().download_and_prepare(*args, **kwargs)
-
-    def _download_and_prepare(self, *args: object, **kwargs: object) -> None:
-        builder_cache.clear_leftovers(self._output_dir)
-        super()._download_and_prepare(*args, **kwargs)
-
-    def _prepare_split_single(self, *args: object, **kwargs: object) -> Iterator[tuple]:
-        with builder_cache.in_worker():
-            yield from super()._prepare_split_single(*args, **kwargs)
-
-    def _as_dataset(self, split: object = datasets.Split.TRAIN, in_memory: bool = False) -> datasets.Dataset:
-        parts = (self.dataset_name, list(self.info.splits.values()), split)
-        expected = make_file_instructions(*parts, prefix_path=self._output_dir).num_examples
-        with builder_cache.undamaged(self._output_dir):
-            rows = super()._as_dataset(split, in_memory)
-        builder_cache.check_rows(rows, expected, self._output_dir)
-        return rows
-
-    def _split_generators(
-        self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
-    ) -> list[datasets.SplitGenerator]:
-        generators, needed = [], 0.0
-        for split, num_rows in self.config.num_rows.items():
+        for split, num_rows in config.num_rows.items():
             # A split that the task has no instances for fails here: a worker's error would reach the user wrapped.
-            first = self.config.task.block(self.config.seed, split, 0, self.config.overlap)
-            needed += to_table(self.config.task, first).nbytes / BLOCK_ROWS * (num_rows or 0)
+            few = config.task.block(config.seed, split, 0, config.overlap, _MEASURED_ROWS)
+            needed += to_table(config.task, few).nbytes / _MEASURED_ROWS * (num_rows or 0)
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
         if not dl_manager.is_streaming:
@@ -160,7 +172,15 @@ class TaskBuilder(datasets.ArrowBasedBuilder, abc.ABC):
 
 
 class PathStarBuilder(TaskBuilder):
-    """Path-star graphs: `load_dataset("nt_failures/pathstar")`. Knobs and row: `nt_failures.tasks.PathStar`."""
+    """Path-star graphs: `load_dataset("nt_failures/pathstar")`. Parameters and row: `nt_failures.tasks.PathStar`.
+
+    Example:
+        >>> from nt_failures import PathStarBuilder
+        >>> builder = PathStarBuilder(degree=3, path_length=4, num_train=1000, num_test=100)
+        >>> builder.download_and_prepare()
+        >>> builder.as_dataset(split="train")[0]["prompt"]
+        '22,23|42,24|24,41|44,32|41,40|32,5|42,37|37,22|42,44/42,40='
+    """
 
     task_class = PathStar
     REPO_ID = "nt_failures/pathstar"
@@ -205,10 +225,8 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
     """One table per block; the block that holds row `num_rows` is cut there."""
     for index in blocks:
-        columns = task.block(seed, split, index, overlap)
-        if num_rows is not None:
-            columns = {name: column[: num_rows - index * BLOCK_ROWS] for name, column in columns.items()}
-        yield to_table(task, columns)
+        rows = BLOCK_ROWS if num_rows is None else min(BLOCK_ROWS, num_rows - index * BLOCK_ROWS)
+        yield to_table(task, task.block(seed, split, index, overlap, rows))
 
 
 def _shards(num_rows: int | None) -> list[range]:
@@ -219,9 +237,3 @@ def _shards(num_rows: int | None) -> list[range]:
     num_blocks = -(-num_rows // BLOCK_ROWS)
     size = max(1, -(-num_blocks // _MAX_SHARDS))
     return [range(start, min(start + size, num_blocks)) for start in range(0, num_blocks, size)]
-
-
-def _unknown(kind: str, given: str, repo_id: str, known: object) -> str:
-    near = difflib.get_close_matches(str(given), list(known), n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{registry.shorten(given)} is not a {kind} of {repo_id}.{hint} Known: {', '.join(known)}."

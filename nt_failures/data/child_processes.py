@@ -1,4 +1,4 @@
-"""Processes that end with the one they work for, however that one ends: killed, too. Nothing looks again and again."""
+"""Child processes that die with their parent, even a killed one, without polling."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 VARIABLE = "NT_FAILURES_LIFELINE"
-"""In the environment of a process whose standard input is a pipe that its parent holds open, and never writes to."""
+"""Environment variable of a process whose standard input is a pipe that its parent holds open and never writes to."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -30,8 +30,8 @@ def hold() -> None:
 def end_with(caller: BaseProcess, forked: bool) -> None:
     """End this process, a worker of `multiprocessing`, with its caller.
 
-    On Linux the kernel does it. There the pipe that `caller.join()` waits on is no help: workers that are forked later hold
-    it, too, and an idle one holds it for ever.
+    On Linux the kernel does it. There the pipe that `caller.join()` waits on is no help: workers that are forked later
+    hold it, too, and an idle one holds it for ever.
 
     Args:
         caller: `parent_process()`.

@@ -1,7 +1,8 @@
-"""Make `load_dataset` know the datasets of this library once it is imported.
+"""`import nt_failures` patches `datasets` here, and only here, so that `load_dataset("nt_failures/pathstar")` works.
 
-`datasets` 5 has neither loading scripts nor plug-ins. What it has is one function that turns a name into the module of
-a builder, `dataset_module_factory`, which two of its modules hold: both get a version that knows our names, too.
+`datasets` 5 has neither loading scripts nor plug-ins, so there is no public way. One internal function,
+`dataset_module_factory`, turns a name into the module of a builder; the two modules that hold it get a version that
+answers our names and hands on every other.
 """
 
 import inspect
@@ -14,8 +15,8 @@ from datasets.load import DatasetModule
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder
 
 BUILDERS: dict[str, type[TaskBuilder]] = {"nt_failures/pathstar": PathStarBuilder}
-"""What `load_dataset` is to find under which name. A builder is the first concrete one in its module, because
-`datasets` looks builders up by module."""
+"""Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
+builders up by module."""
 
 
 def register() -> None:
@@ -29,7 +30,7 @@ def register() -> None:
 
 
 def _with_builders(original: Callable[..., DatasetModule]) -> Callable[..., DatasetModule]:
-    # Not functools.wraps: it would hide the __module__ by which `register` knows its own work.
+    # Not functools.wraps: it would hide the __module__ by which `register` sees that it is done.
     def dataset_module_factory(path: str, *args: object, **kwargs: object) -> DatasetModule:
         """Answers the names in `BUILDERS`; the function of the same name in `datasets.load` answers the others."""
         if path not in BUILDERS:

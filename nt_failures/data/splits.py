@@ -1,13 +1,11 @@
-"""The splits of any task, ready to tokenise: what examples/train.py trains and tests on."""
-
-import dataclasses
-from typing import Any
+"""The splits of any task, ready to tokenise: what a run trains and tests on."""
 
 import datasets
+from datasets.fingerprint import Hasher
 
-from nt_failures.data.builder import TaskBuilder, generate_rows
+from nt_failures.data.builder import generate_rows
 from nt_failures.data.registration import BUILDERS
-from nt_failures.tasks.base import SPLITS, Task
+from nt_failures.tasks.base import Task
 
 
 def load_splits(
@@ -28,43 +26,25 @@ def load_splits(
         num_train, num_validation, num_test, seed, overlap: as in `TaskConfig`.
         num_proc: processes that build; rows of a task without a builder are drawn by one.
     """
-    rows = {"train": num_train, "validation": num_validation, "test": num_test}
-    builder = next((b for b in BUILDERS.values() if b.task_class is type(task)), None)
-    shared = {"seed": seed, "overlap": overlap}
-    if streaming:
-        del rows["train"]
+    counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
+    builder = next((builder for builder in BUILDERS.values() if builder.task_class is type(task)), None)
     if builder is None:
-        splits = {name: _from_generator(task, name, count, shared) for name, count in rows.items()}
-    else:
-        splits = _from_builder(builder, task, rows, num_proc, shared)
+        return {split: _generated(task, split, count, seed, overlap) for split, count in counts.items()}
+    options = {**task.to_dict(), "seed": seed, "overlap": overlap}
+    fixed = builder(**options, **{f"num_{split}": count or 0 for split, count in counts.items()})
+    fixed.download_and_prepare(num_proc=num_proc)
+    splits = dict(fixed.as_dataset())
     if streaming:
-        splits["train"] = _stream(builder, task, shared)
+        splits["train"] = builder(**options, num_train=None, num_test=0).as_streaming_dataset(split="train")
     return splits
 
 
-def _from_builder(
-    builder: type[TaskBuilder], task: Task, rows: dict[str, int], num_proc: int | None, shared: dict[str, Any]
-) -> dict[str, datasets.Dataset]:
-    counts = {f"num_{split}": rows.get(split, 0) for split in SPLITS}
-    ready = builder(**dataclasses.asdict(task), **counts, **shared)
-    ready.download_and_prepare(num_proc=num_proc)
-    return dict(ready.as_dataset())
-
-
-def _stream(builder: type[TaskBuilder] | None, task: Task, shared: dict[str, Any]) -> datasets.IterableDataset:
-    if builder is None:
-        kwargs = {"task": task, "split": "train", "num_rows": None, **shared}
+def _generated(
+    task: Task, split: str, num_rows: int | None, seed: int, overlap: str
+) -> datasets.Dataset | datasets.IterableDataset:
+    kwargs = {"task": task, "split": split, "num_rows": num_rows, "seed": seed, "overlap": overlap}
+    if num_rows is None:
         return datasets.IterableDataset.from_generator(generate_rows, gen_kwargs=kwargs)
-    endless = builder(**dataclasses.asdict(task), num_train=None, num_test=0, **shared)
-    return endless.as_streaming_dataset(split="train")
-
-
-def _from_generator(task: Task, split: str, count: int, shared: dict[str, Any]) -> datasets.Dataset:
-    # The cache of from_generator does not see changed code: the source hash is part of what it fingerprints.
-    kwargs = {"task": task, "split": split, "num_rows": count, **shared}
-    return datasets.Dataset.from_generator(_hashed_rows, gen_kwargs={"code": task.source_hash(), **kwargs})
-
-
-def _hashed_rows(code: str, **kwargs: Any):
-    del code
-    yield from generate_rows(**kwargs)
+    # The cache of from_generator does not see changed code; the task's source hash does.
+    fingerprint = Hasher.hash([task.source_hash(), kwargs])
+    return datasets.Dataset.from_generator(generate_rows, gen_kwargs=kwargs, fingerprint=fingerprint)

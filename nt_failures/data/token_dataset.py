@@ -1,20 +1,22 @@
 """Tokenised rows held as arrays, so that a batch is cut out of them at once instead of row by row.
 
-`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass. A DataLoader
-asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which reads like the list
-of examples that every `collate` takes, and which `layout` pads without a loop.
+`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass. A
+DataLoader asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which
+reads like the list of examples that every `collate` takes, and which `layout` pads without a loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
+from nt_failures.registry import shorten
+
 COLUMNS = ("prefix_ids", "target_ids", "target_positions")
 
 MAX_BYTES = 2**30
-"""Of ids that are held in memory; larger data sets are read from their memory-mapped files, row by row."""
+"""Ids held in memory, at most; larger data sets are read from their memory-mapped files, row by row."""
 
 Ragged = tuple[np.ndarray, np.ndarray]
 """All ids of a column one after the other, and where each row starts and the last one ends."""
@@ -26,6 +28,26 @@ class TokenRows(Sequence):
     def __init__(self, columns: dict[str, Ragged], rows: np.ndarray):
         self.columns = columns
         self.rows = rows
+
+    @staticmethod
+    def from_examples(examples: Sequence) -> "TokenRows":
+        """A list of examples as `TokenRows`; other columns than those of `tokenize` are left out.
+
+        Raises:
+            ValueError: examples with different columns, or a column that holds anything but whole numbers from 0.
+        """
+        if isinstance(examples, TokenRows):
+            return examples
+        if not all(isinstance(example, Mapping) for example in examples):
+            raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
+        names = set(examples[0])
+        for number, example in enumerate(examples, start=1):
+            if differing := sorted(map(str, names ^ set(example))):
+                raise ValueError(
+                    f"example {number} and the first differ in the columns {differing}; all must have the same."
+                )
+        columns = {name: _joined(name, [example[name] for example in examples]) for name in COLUMNS if name in names}
+        return TokenRows(columns, np.arange(len(examples)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,36 +69,28 @@ class TokenRows(Sequence):
         if (lengths == where.shape[1]).all():
             return ids[where].astype(np.int64), np.ones(where.shape, dtype=np.int64)
         mask = (places >= 0) & (places < lengths[:, None])
-        return np.where(mask, ids[np.where(mask, where, 0)], fill).astype(np.int64), mask.astype(np.int64)
+        padded = np.full(where.shape, fill, dtype=np.int64)
+        padded[mask] = ids[where[mask]]
+        return padded, mask.astype(np.int64)
 
 
-class TokenDataset:
-    """The rows of a tokenised `datasets.Dataset`, in memory, for a DataLoader."""
-
-    def __init__(self, columns: dict[str, Ragged]):
-        self.columns = columns
+class TokenDataset(TokenRows):
+    """All rows of a tokenised `datasets.Dataset`, in memory, for a DataLoader."""
 
     @classmethod
     def of(cls, dataset: object) -> "TokenDataset | None":
-        """The same rows; None for a stream, a dataset in another format, with other columns, or too large for memory."""
+        """The same rows; None for a stream, another format, other columns, or more than fits into memory."""
         if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] is not None or not len(dataset):
             return None
         if set(dataset.column_names) != set(COLUMNS) or dataset.format["columns"] != dataset.column_names:
             return None
         if not all(_is_list_of_whole(dataset.features[name]) for name in COLUMNS):
             return None
-        per_row = dataset.data.nbytes / dataset.data.num_rows
-        if per_row * len(dataset) > MAX_BYTES:
+        if dataset.data.nbytes / dataset.data.num_rows * len(dataset) > MAX_BYTES:
             return None
         table = dataset.with_format("arrow")[:]
         columns = {name: _ragged(table[name].combine_chunks()) for name in COLUMNS}
-        return None if any(column is None for column in columns.values()) else cls(columns)
-
-    def __len__(self) -> int:
-        return len(self.columns[COLUMNS[0]][1]) - 1
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return TokenRows(self.columns, np.array([range(len(self))[index]]))[0]
+        return None if None in columns.values() else cls(columns, np.arange(len(dataset)))
 
     def __getitems__(self, indices: Sequence[int]) -> TokenRows:
         return TokenRows(self.columns, np.asarray(indices, dtype=np.int64))
@@ -95,3 +109,16 @@ def _ragged(array: pa.ListArray) -> Ragged | None:
         return None
     ids = values.to_numpy()
     return None if ids.min(initial=0) < 0 else (ids, array.offsets.to_numpy().astype(np.int64))
+
+
+def _joined(column: str, rows: Sequence) -> Ragged:
+    """The rows of a column, of lists, arrays or tensors; ValueError unless all hold whole numbers from 0."""
+    try:
+        arrays = [np.asarray(row) for row in rows]
+    except (TypeError, ValueError):  # lists of lists
+        arrays = [np.array(None)]
+    flat = all(array.ndim == 1 and (array.dtype.kind in "iu" or not array.size) for array in arrays)
+    ids = np.concatenate([array.astype(np.int64) for array in arrays]) if flat else np.array([-1])
+    if ids.min(initial=0) < 0:
+        raise ValueError(f"{column} must be a list of whole numbers from 0 in every example; given {shorten(rows)}.")
+    return ids, np.cumsum([0, *map(len, arrays)])

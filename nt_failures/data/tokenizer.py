@@ -1,7 +1,7 @@
 """A task's own word-level tokenizer, and `tokenize` for any Hugging Face tokenizer.
 
 Prompt and completion are encoded apart and joined later, so that no token ever spans the two, and no special token is
-added. `positions` remember which symbol of the answer each target token belongs to: with a word-level tokenizer that
+added. `target_positions` say which symbol of the answer each target token belongs to: with a word-level tokenizer that
 is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some on the commas (position 0):
 
     completion        32,34,6
@@ -9,6 +9,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
     target_positions  1  1  0  2  0  3
 """
 
+import contextlib
 import hashlib
 import inspect
 import sys
@@ -22,26 +23,37 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from nt_failures.data import word_table
+from nt_failures.data.token_dataset import COLUMNS
 from nt_failures.data.word_table import WordTable, word_splitter
+from nt_failures.registry import shorten
 from nt_failures.tasks.base import Task
 
 AnyDataset = TypeVar(
     "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
 )
 
+_DATASET_DICTS = (datasets.DatasetDict, datasets.IterableDatasetDict)
+
 PAD = "[PAD]"
 
-_COLUMNS = ("prefix_ids", "target_ids", "target_positions")
-_FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in _COLUMNS})
+_FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in COLUMNS})
+
 _BATCH_ROWS = 10_000
-"""Rows tokenised at a time: few enough for their bytes to stay in the cache, enough for a call to count for nothing."""
+"""Rows tokenised at a time: few enough for the processor's cache, and so many that the cost of a call vanishes."""
 
 
 def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     """Word-level fast tokenizer of a task: ids in the order of `task.symbols`, then `[PAD]`; commas carry no token.
 
-    `[PAD]` is the end token, too, for tools that ask for one; the library's own targets carry none, as in the paper. A symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads
-    with `AutoTokenizer`, without this package.
+    `[PAD]` is the end token, too, for tools that ask for one; the library's own targets carry none, as in the paper. A
+    symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads with
+    `AutoTokenizer`, without this package.
+
+    Example:
+        >>> from nt_failures import PathStar, word_level_tokenizer
+        >>> tokenizer = word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> tokenizer("8,3|8,5|3,1|5,4/8,4=").input_ids
+        [8, 3, 10, 8, 5, 10, 3, 1, 10, 5, 4, 12, 8, 4, 11]
     """
     vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
@@ -57,20 +69,26 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, extra_tokens: Sequence[str]) -> int:
-    """Give the tokenizer each token it cannot write as one token; returns how many were new (then resize the model)."""
+    """Give the tokenizer each token it cannot write as one token; returns how many were new (then resize the model).
+
+    Example:
+        >>> from nt_failures import PathStar, add_tokens, word_level_tokenizer
+        >>> add_tokens(word_level_tokenizer(PathStar()), ["$", "[MASK]"])  # it has `$` already
+        1
+    """
     known = tokenizer.get_vocab()
     return tokenizer.add_tokens([token for token in extra_tokens if token not in known])
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """Id of a token such as `$`. ValueError if the tokenizer cannot write it as one token."""
-    found = tokenizer.get_vocab().get(token)
-    if found is None:
+    index = tokenizer.get_vocab().get(token)
+    if index is None:
         raise ValueError(
             f"the tokenizer has no single token for {token!r}; call nt_failures.add_tokens(tokenizer, [{token!r}]) and "
             "model.resize_token_embeddings(len(tokenizer)) first."
         )
-    return found
+    return index
 
 
 def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> AnyDataset:
@@ -87,43 +105,53 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
 
     Raises:
         ValueError: a slow tokenizer, text that it cannot write, or one token that covers two symbols of the answer.
+
+    Example:
+        >>> import datasets
+        >>> from nt_failures import PathStar, tokenize, word_level_tokenizer
+        >>> rows = datasets.Dataset.from_dict({"prompt": ["0,1|1,2/0,2="], "completion": ["0,1,2"]})
+        >>> tokenize(rows, word_level_tokenizer(PathStar(degree=1, path_length=3, num_nodes=10)))[0]
+        {'prefix_ids': [0, 1, 10, 1, 2, 12, 0, 2, 11], 'target_ids': [0, 1, 2], 'target_positions': [1, 2, 3]}
     """
-    if isinstance(dataset, (datasets.DatasetDict, datasets.IterableDatasetDict)):
-        return type(dataset)({name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()})
     if isinstance(dataset, Mapping):
-        return {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
+        splits = {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
+        return type(dataset)(splits) if isinstance(dataset, _DATASET_DICTS) else splits
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
             "AutoTokenizer.from_pretrained(...)."
         )
     columns = list(dataset.column_names or next(iter(dataset), ()))
-    missing = {"prompt", "completion"} - set(columns)
-    if missing:
+    if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
-    # The cache of `map` knows a function of an installed module by its name alone: changed code must look changed.
-    code = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
-    given = {"tokenizer": tokenizer, "code": hashlib.sha256(code.encode()).hexdigest()}
-    options = {"batched": True, "remove_columns": columns, "fn_kwargs": given}
+    options = {"batched": True, "remove_columns": columns}
+    options["fn_kwargs"] = {"tokenizer": tokenizer, "code": _source_hash()}
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(_tokenize_batch, **options)
     options |= {"features": _FEATURES, "num_proc": num_proc, "desc": "Tokenizing"}
     if dataset.format["type"] is None and WordTable.of(tokenizer) is not None:
-        whole = dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options)
-        return whole.with_format(None)
+        return dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options).with_format(None)
     return dataset.map(_tokenize_batch, **options)
+
+
+def _source_hash() -> str:
+    """What the mapped functions take as `code` and never read.
+
+    The cache of `map` tells functions of an installed module apart by their names alone, and arguments by their values:
+    so changed code is an argument that changed. (`new_fingerprint=` would need the private fingerprint of the rows.)
+    """
+    source = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase, prompts: list[str], completions: list[str]
 ) -> dict[str, list[list[int]]]:
     """The columns of `tokenize` for lists of texts."""
-    try:
-        arrays = _encode_words(tokenizer, pa.array(prompts, pa.string()), pa.array(completions, pa.string()))
-    except (pa.ArrowException, UnicodeError):  # a row that is no text: the tokenizer says which
-        arrays = None
-    if arrays is not None:
-        return {name: array.to_pylist() for name, array in arrays.items()}
+    with contextlib.suppress(pa.ArrowException, UnicodeError):  # a row that is no text: the tokenizer says which
+        columns = _encode_words(tokenizer, pa.array(prompts, pa.string()), pa.array(completions, pa.string()))
+        if columns is not None:
+            return {name: column.to_pylist() for name, column in columns.items()}
     prefix = _encode(tokenizer, prompts)
     target = _encode(tokenizer, completions, return_offsets_mapping=True)
     positions = [_positions(text, offsets) for text, offsets in zip(completions, target["offset_mapping"], strict=True)]
@@ -135,28 +163,22 @@ def _encode_words(
 ) -> dict[str, pa.ListArray] | None:
     """The columns of `tokenize` as arrays of int32; None where the tokenizer itself has to do it."""
     table = WordTable.of(tokenizer)
-    if table is None:
+    if table is None or (prefix := table.encode(prompts)) is None or (target := table.encode(completions)) is None:
         return None
-    prefix, target = table.encode(prompts), table.encode(completions)
-    positions = None if target is None else table.positions(completions, target)
-    if prefix is None or positions is None:
-        return None
-    return dict(zip(_COLUMNS, (prefix, target, positions), strict=True))
+    positions = table.positions(completions, target)
+    return None if positions is None else dict(zip(COLUMNS, (prefix, target, positions), strict=True))
 
 
 def _tokenize_table(table: pa.Table, tokenizer: PreTrainedTokenizerBase, code: str) -> pa.Table:
-    del code
     texts = [table[name].combine_chunks() for name in ("prompt", "completion")]
-    arrays = None
-    if all(text.type == pa.string() for text in texts):
-        arrays = _encode_words(tokenizer, *texts)
-    if arrays is None:
-        arrays = encode_rows(tokenizer, *(text.to_pylist() for text in texts))
-    return pa.table(arrays, schema=_FEATURES.arrow_schema)
+    strings = all(text.type == pa.string() for text in texts)
+    columns = _encode_words(tokenizer, *texts) if strings else None
+    if columns is None:
+        columns = encode_rows(tokenizer, *(text.to_pylist() for text in texts))
+    return pa.table(columns, schema=_FEATURES.arrow_schema)
 
 
 def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, code: str) -> dict[str, list]:
-    del code
     return encode_rows(tokenizer, batch["prompt"], batch["completion"])
 
 
@@ -165,16 +187,12 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
         encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, **options)
     except Exception as error:  # the Rust tokenizers raise a bare Exception
         raise ValueError(
-            f"the tokenizer cannot write {texts[0]!r} or a row after it ({error}); a word-level tokenizer knows only "
-            "the labels of the task it was made for: make it with word_level_tokenizer(task) for this dataset's task."
+            f"the tokenizer cannot write {shorten(texts[0])} or a row after it ({error}); a word-level tokenizer knows "
+            "only the labels of its task: make it with word_level_tokenizer(task) for this dataset's task."
         ) from error
-    unknown = tokenizer.unk_token_id
-    if unknown is not None:
-        for text, ids in zip(texts, encoded["input_ids"], strict=True):
-            if unknown in ids:
-                raise ValueError(
-                    f"the tokenizer writes {text!r} with an unknown token; use one that knows its characters."
-                )
+    for text, ids in zip(texts, encoded["input_ids"], strict=True):
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            raise ValueError(f"the tokenizer writes {text!r} with an unknown token; use one that knows its characters.")
     return encoded
 
 
@@ -190,8 +208,8 @@ def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
         covered = {*symbol_at[start:end]} - {0}
         if len(covered) > 1:
             raise ValueError(
-                f"one token covers {text[start:end]!r}, more than one symbol of the answer {text!r}; use a tokenizer that splits "
-                "numbers from punctuation (pre-tokenizer ByteLevel(use_regex=True), Digits or Punctuation)."
+                f"one token covers {text[start:end]!r}, more than one symbol of the answer {text!r}; use a tokenizer "
+                "that splits numbers from punctuation (pre-tokenizer ByteLevel(use_regex=True), Digits or Punctuation)."
             )
         positions.append(covered.pop() if covered else 0)
     return positions

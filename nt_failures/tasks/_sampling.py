@@ -1,8 +1,8 @@
-"""Distinct numbers and shuffles, uniform, for all columns of an array at once: Fisher-Yates on whole rows.
+"""Distinct random numbers and random orders for many instances at once: Fisher-Yates on whole rows of an array.
 
-Shapes: n columns, one instance each; k draws of an instance. Draw j takes entry j + pick of a column, pick below high - j.
-Fresh memory costs more than arithmetic here (a page fault takes as long as a thousand draws), so draws are used row by row
-as they come, labels are as narrow as they can be, and rows share scratch space.
+Shapes: n columns, one instance each; k draws of an instance. Draw j takes entry j + pick of a column, pick < high - j.
+Fresh memory costs more than arithmetic here (a page fault takes as long as a thousand draws), so draws are used row by
+row as they come, labels are as narrow as they can be, and rows share scratch space.
 """
 
 import sys
@@ -11,17 +11,18 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 _POOL_BYTES = 2**20
-"""Of the array that is shuffled at a time; more would leave the processor's cache."""
+"""Size of the array that is shuffled at a time; more would leave the processor's cache."""
+
 _AT_ONCE = 2**15
 """Numbers that are computed at a time: enough to make NumPy's calls worth while, few enough for the cache."""
 
 
 def picks(rng: np.random.Generator, n: int, high: int, k: int) -> Iterator[np.ndarray]:
-    """For draws j = 0 to k - 1, numbers below high - j: some rows (g, n) int64 at a time, in memory that the next ones use again.
+    """Numbers below high - j for the draws j = 0, ..., k - 1: some rows (g, n) int64 at a time, in reused memory.
 
-    They are those of `rng.integers(0, high - j, n, np.uint32)` row by row: `bits * (high - j) >> 32` of 32 bits each
-    (D. Lemire, Fast random integer generation in an interval, 2019). Where a number has to be drawn again, which
-    happens once in 2**32 / high or less, NumPy draws these rows and those after them.
+    They equal `rng.integers(0, high - j, n, np.uint32)` row by row: `bits * (high - j) >> 32` of 32 random bits each
+    (D. Lemire, Fast random integer generation in an interval, 2019). Where that method has to draw a number again,
+    which happens once in 2**32 / high numbers or less, NumPy draws these rows and those after them.
     """
     before = rng.bit_generator.state
     halves = n % 2 == 0 and before.get("has_uint32") == 0 and sys.byteorder == "little"
@@ -31,7 +32,7 @@ def picks(rng: np.random.Generator, n: int, high: int, k: int) -> Iterator[np.nd
     for j in range(0, k, at_once):
         size_G1 = sizes_K1[j : j + at_once]
         g = len(size_G1)
-        # A generator of 64 bits gives 32 of them as its low half, then its high one, unless one is left from before.
+        # A generator of 64 bits gives its low 32 first, then its high ones, unless a half is left over from before.
         bits = rng.bit_generator.random_raw(g * n // 2).view(np.uint32).reshape(g, n) if halves else _bits(rng, (g, n))
         np.multiply(bits, size_G1.astype(np.uint32), out=low[:g])
         if (low[:g].min(axis=1, initial=2**32 - 1) < 2**32 % size_G1[:, 0]).any():
@@ -59,9 +60,9 @@ def rows_at_once(n: int) -> int:
 
 
 def shuffle(pool: np.ndarray, rows: Iterable[np.ndarray], n: int) -> None:
-    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` with the one so many below it as row j says.
+    """Swap in place, for j = 0, 1, ..., entry j of each column of `pool` with entry j + pick, the pick from row j.
 
-    `rows` come some at a time. Columns of `pool` from n on are padding and stay.
+    `rows` are those of `picks`. Columns of `pool` from n on are padding and stay.
     """
     width = pool.shape[1]
     rest, column, taken = pool.reshape(-1), np.arange(n), np.empty(n, dtype=pool.dtype)
@@ -80,7 +81,7 @@ def shuffle(pool: np.ndarray, rows: Iterable[np.ndarray], n: int) -> None:
 def shuffle_parts(
     rows: Iterator[np.ndarray], n: int, column_bytes: int
 ) -> Iterator[tuple[slice, Iterable[np.ndarray]]]:
-    """Columns that are shuffled together and their rows of picks, for pools that are too large for the cache as a whole."""
+    """Columns to shuffle together, and their rows of picks: parts of a pool, each of which fits the cache."""
     parts = slices(n, column_bytes)
     if len(parts) == 1:
         yield parts[0], rows
@@ -91,7 +92,7 @@ def shuffle_parts(
 
 
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
-    """(k, n) numbers: in each column k distinct ones below `high`, every ordered choice equally likely; at most 2**16.
+    """(k, n) numbers: in each column k distinct ones below `high` <= 2**16, every ordered choice equally likely.
 
     They are uint8 where that is enough, else uint16.
     """
@@ -111,10 +112,10 @@ def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
 
 
 def _few_distinct(rows: Iterable[np.ndarray], n: int, k: int, dtype: np.dtype) -> np.ndarray:
-    """What `shuffle` leaves in the first k rows of the pool 0, 1, 2, ..., without a pool: few draws touch little of it.
+    """The first k rows of the pool 0, 1, 2, ... after `shuffle`, without making the pool: few draws touch little of it.
 
     Entry p still holds p unless an earlier draw took it; then it holds what that draw put in its place. So only the
-    entries picked and the first k are followed, 64 of one byte to an instruction.
+    entries picked and the first k are followed.
     """
     entries = np.empty((k, 2, n), dtype=dtype)  # the entry that draw j picks, and entry j
     entries[:, 1] = np.arange(k, dtype=dtype)[:, None]

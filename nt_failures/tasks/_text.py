@@ -1,4 +1,4 @@
-"""Columns of text as Arrow lays them out, written for all rows at once."""
+"""Columns of text in Arrow's layout, written for all rows at once."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ MAX_TEXT = 2**31 - 1
 
 
 class Text(NamedTuple):
-    """A column of ASCII strings as Arrow lays it out: string i is `data[offsets[i] : offsets[i + 1]]`."""
+    """A column of ASCII strings: string i is `data[offsets[i] : offsets[i + 1]]`."""
 
     data: np.ndarray
     """uint8, all strings one after the other"""
@@ -20,9 +20,8 @@ class Text(NamedTuple):
 
     def to_list(self) -> list[str]:
         """The column as Python strings."""
-        whole = self.data.tobytes().decode("ascii")
-        bounds = self.offsets.tolist()
-        return [whole[a:b] for a, b in itertools.pairwise(bounds)]
+        joined = self.data.tobytes().decode("ascii")
+        return [joined[start:end] for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
 def join_numbers(nodes: np.ndarray, separators: str) -> Text:
@@ -48,6 +47,6 @@ def join_numbers(nodes: np.ndarray, separators: str) -> Text:
 
 @functools.lru_cache(maxsize=4)
 def _words(count: int) -> np.ndarray:
-    """The numbers below `count` in decimal, (count, width) uint8, filled up with 0. Written once, not for every block."""
+    """The numbers below `count` in decimal digits, (count, width) uint8, filled up with 0; cached."""
     words = np.char.encode(np.arange(count).astype(str), "ascii")
     return words.view(np.uint8).reshape(count, words.dtype.itemsize)

@@ -1,7 +1,7 @@
 """Task: what a problem is and what counts as right. NumPy only.
 
-A task is a frozen dataclass whose fields are its difficulty knobs. It draws instances as columns (`sample`), shows them
-as text (`render`), reads text back (`parse`), and judges answers (`judge`). This file adds what every task shares:
+A task is a frozen dataclass whose fields are its parameters. It draws instances as columns (`sample`), shows them as
+text (`render`), reads text back (`parse`), and judges answers (`judge`). This file adds what every task shares:
 reproducible blocks of rows and splits that cannot overlap.
 """
 
@@ -25,21 +25,37 @@ BLOCK_ROWS = 4096
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 """Split names and their ids. An id is part of the seed of every block of the split."""
 
-_EIGHTHS = {"train": range(0, 6), "validation": range(6, 7), "test": range(7, 8)}
-"""Which eighths of the hash space belong to a split: 3/4 train, 1/8 validation, 1/8 test."""
+_SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
+"""The split that each eighth of the hash space belongs to."""
 
 _MAX_ROUNDS = 2000
 """Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
 
+_ROUNDS_IN_VAIN = 16
+"""Redraws without one instance of the split after which it counts as empty."""
 
-def check_integers(task: object, **least: int) -> None:
-    """Raise ValueError unless each named field of `task` is an integer (no bool) of at least the given value."""
-    for name, low in least.items():
-        value = dataclasses.asdict(task)[name]
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise ValueError(f"{name}={value!r} is not an integer; give a whole number >= {low}, such as {name}={low}.")
-        if value < low:
-            raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {low}.")
+
+def check_integer(name: str, value: object, least: int = 0) -> None:
+    """Raise ValueError unless the value is an integer (no bool) of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"{name}={value!r} is not an integer; give a whole number >= {least}, such as {name}={least}.")
+    if value < least:
+        raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {least}.")
+
+
+def check_overlap(overlap: object) -> None:
+    """Raise ValueError unless it is one of the two ways to share instances among splits."""
+    if overlap not in ("forbid", "allow"):
+        raise ValueError(
+            f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is drawn "
+            "from all instances)."
+        )
+
+
+def check_integers(fields: object, **least: int) -> None:
+    """`check_integer` for the named fields of a dataclass."""
+    for name, smallest in least.items():
+        check_integer(name, getattr(fields, name), smallest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +75,21 @@ class Task(abc.ABC):
     """Base of all tasks.
 
     Positions are counted from 1 in the task's own order, in symbols of the answer, whatever the tokenizer does.
+
+    Example: path-star graphs that list their edges by the labels they start from, trained on with
+    `--task my_module.SortedEdges`. A task of another kind writes each of the methods below.
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> from nt_failures import PathStar
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class SortedEdges(PathStar):
+        ...     def sample(self, rng, n):
+        ...         graphs = super().sample(rng, n)
+        ...         order = np.argsort(graphs["edges"][:, :, :1], axis=1, kind="stable")
+        ...         return {**graphs, "edges": np.take_along_axis(graphs["edges"], order, axis=1)}
+        >>> task = SortedEdges(degree=2, path_length=3, num_nodes=10)
+        >>> task.render(task.block(seed=0, split="train", index=0))["prompt"].to_list()[0]
+        '2,9|5,0|8,2|8,5/8,0='
     """
 
     VERSION: ClassVar[str] = "1.0.0"
@@ -115,19 +146,18 @@ class Task(abc.ABC):
 
     def checked_answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """`answers`, (n, answer_length); ValueError if there are no instances, or they are of another task or size."""
-        for name, one in self.sample(np.random.default_rng(0), 1).items():
-            given = np.shape(columns[name]) if name in columns else None
-            if given is None or given[1:] != one.shape[1:] or given[0] == 0:
-                wanted = f"({', '.join(['n', *map(str, one.shape[1:])])})"
+        for name, none in self.sample(np.random.default_rng(0), 0).items():  # no instance is drawn: for the shapes
+            shape = np.shape(columns[name]) if name in columns else None
+            if shape is None or shape[1:] != none.shape[1:] or shape[0] == 0:
                 raise ValueError(
-                    f"{name!r} has the shape {given}, and {self} needs {wanted} with n >= 1; give instances of this very task, "
-                    "such as task.block(seed, 'test', 0)."
+                    f"{name!r} has the shape {shape}, and {self} needs ({', '.join(['n', *map(str, none.shape[1:])])}) "
+                    "with n >= 1; give instances of this very task, such as task.block(seed, 'test', 0)."
                 )
         return self.answers(columns)
 
     @abc.abstractmethod
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
-        """The same instances with other answers, right or wrong, in the place of the right ones; `render` shows them."""
+        """The same instances with other answers, right or wrong, in place of the right ones; `render` shows them."""
 
     @abc.abstractmethod
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -150,17 +180,14 @@ class Task(abc.ABC):
         return self.DUMMY
 
     def to_dict(self) -> dict[str, object]:
-        """The knobs, JSON-ready."""
+        """The parameters, JSON-ready."""
         return dataclasses.asdict(self)
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Name of the split each row belongs to. It depends on the instance alone: splits of all seeds are disjoint."""
-        table = np.empty(8, dtype="<U10")
-        for split, eighths in _EIGHTHS.items():
-            table[list(eighths)] = split
-        return table[self.instance_hash(columns) >> np.uint64(61)]
+        return _SPLIT_OF_EIGHTH[self.instance_hash(columns) >> np.uint64(61)]
 
-    def block(self, seed: int, split: str, index: int, overlap: str = "forbid") -> Columns:
+    def block(self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS) -> Columns:
         """Rows `index * BLOCK_ROWS` up to `(index + 1) * BLOCK_ROWS` of a split, a function of the arguments alone.
 
         Args:
@@ -169,52 +196,50 @@ class Task(abc.ABC):
             index: which block, from 0 without end.
             overlap: `"forbid"` keeps instances whose hash belongs to the split, so splits never share one;
                 `"allow"` draws every split from all instances, as the paper's released code does.
+            rows: how many of them, from the first one; few are drawn faster.
 
         Raises:
-            ValueError: an unknown split or overlap, a negative seed or index, or a task so small that the split is empty.
+            ValueError: an unknown split or overlap, a negative seed or index, or a task so small that the split is
+                empty.
         """
         if not isinstance(split, str) or split not in SPLITS:
             raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
-        if overlap not in ("forbid", "allow"):
-            raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed={seed!r} is not an integer >= 0.")
-        if isinstance(index, bool) or not isinstance(index, (int, np.integer)) or index < 0:
-            raise ValueError(f"index={index!r} is no number of a block; give an integer >= 0.")
+        check_overlap(overlap)
+        check_integer("seed", seed)
+        check_integer("index", index)
+        check_integer("rows", rows)
+        rows = min(rows, BLOCK_ROWS)
         rng = np.random.default_rng([seed, SPLITS[split], index])
         if overlap == "allow":
-            return self.sample(rng, BLOCK_ROWS)
-        kept: list[Columns] = []
-        rows = 0
-        for round_ in range(_MAX_ROUNDS):
+            return {name: column[:rows] for name, column in self.sample(rng, BLOCK_ROWS).items()}
+        parts: list[Columns] = []
+        drawn = 0
+        for rounds in range(1, _MAX_ROUNDS + 1):
             columns = self.sample(rng, BLOCK_ROWS)
-            keep = self.split_of(columns) == split
-            kept.append({name: column[keep] for name, column in columns.items()})
-            rows += int(keep.sum())
-            if rows >= BLOCK_ROWS:
-                return {name: np.concatenate([part[name] for part in kept])[:BLOCK_ROWS] for name in kept[0]}
-            if rows == 0 and round_ >= 15:
+            in_split = self.split_of(columns) == split
+            parts.append({name: column[in_split] for name, column in columns.items()})
+            drawn += int(in_split.sum())
+            if drawn >= rows:
+                return {name: np.concatenate([part[name] for part in parts])[:rows] for name in columns}
+            if drawn == 0 and rounds == _ROUNDS_IN_VAIN:
                 break
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'none' if rows == 0 else 'too few'} of "
+            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of "
             "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod
     def source_hash(cls) -> str:
-        """Hash of the code that defines the data: the modules of the task and of its base classes, this one included.
-
-        Changed code never meets old caches.
-        """
+        """Hash of the code that defines the data, the base classes' included. Changed code never meets old caches."""
         modules = [base.__module__ for base in cls.__mro__ if issubclass(base, Task)]
         return hashlib.sha256("\n".join(sources(modules)).encode()).hexdigest()
 
 
 def sources(modules: Sequence[str]) -> list[str]:
-    """Source code of the modules, of those beside them from which they take functions or classes."""
-    whole = dict.fromkeys(modules)
+    """Source code of the modules, and of those beside them from which they take functions or classes."""
+    names = dict.fromkeys(modules)
     for name in modules:
-        taken = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
+        parts = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
         beside = name.rpartition(".")[0] + "."
-        whole |= dict.fromkeys(value.__module__ for value in taken if value.__module__.startswith(beside))
-    return [inspect.getsource(sys.modules[name]) for name in whole]
+        names |= dict.fromkeys(part.__module__ for part in parts if part.__module__.startswith(beside))
+    return [inspect.getsource(sys.modules[name]) for name in names]

@@ -1,4 +1,8 @@
-"""PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963)."""
+"""PathStar: find the path from the centre of a star of paths to one given leaf (arXiv 2403.06963).
+
+In the order of use: the size of a graph, drawing graphs, text, judging answers, and reading a prompt of any size.
+Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,9 +12,9 @@ import numpy as np
 from nt_failures.registry import shorten
 from nt_failures.tasks._sampling import distinct, padded, picks, shuffle, shuffle_parts
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
-from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integers
+from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integer, check_integers
 
-# Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
+_MAX_LABELS = 2**16
 
 _MAX_EDGES = MAX_TEXT // (BLOCK_ROWS * len("65535,65535|")) - 1
 """Edges of which one block of rows can be written as text; the query takes the place of one more."""
@@ -36,7 +40,19 @@ class PathStar(Task):
         num_nodes: labels to draw from, 0..num_nodes-1; at least the 1 + degree * (path_length - 1) nodes of a graph.
 
     Raises:
-        ValueError: a knob is no integer or out of range; the message states the rule and the repair.
+        ValueError: a parameter is no integer or out of range; the message states the rule and the repair.
+
+    Example:
+        >>> import numpy as np
+        >>> from nt_failures import PathStar
+        >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
+        >>> graphs = task.sample(np.random.default_rng(0), 2)
+        >>> task.render(graphs)["prompt"].to_list()[0]
+        '8,3|8,5|3,1|5,4/8,4='
+        >>> task.answers(graphs).tolist()
+        [[8, 5, 4], [6, 3, 2]]
+        >>> task.judge(graphs, [[8, 5, 4], [6, 2, 3]])["exact"].tolist()
+        [True, False]
     """
 
     degree: int = 2
@@ -45,26 +61,26 @@ class PathStar(Task):
 
     def __post_init__(self) -> None:
         check_integers(self, degree=1, path_length=2, num_nodes=2)
+        size = f"degree={self.degree}, path_length={self.path_length}"
         if self.nodes_used > self.num_nodes:
             raise ValueError(
-                f"degree={self.degree}, path_length={self.path_length} needs 1 + degree * (path_length - 1) = "
-                f"{self.nodes_used} different labels, but num_nodes={self.num_nodes}; give num_nodes >= "
-                f"{self.nodes_used}, or a smaller degree or path_length."
+                f"{size} needs 1 + degree * (path_length - 1) = {self.nodes_used} different labels, but num_nodes="
+                f"{self.num_nodes}; give num_nodes >= {self.nodes_used}, or a smaller degree or path_length."
             )
-        if self.num_nodes > 2**16:
+        if self.num_nodes > _MAX_LABELS:
             raise ValueError(
-                f"num_nodes={self.num_nodes} is above the 65536 labels supported; give num_nodes <= 65536."
+                f"num_nodes={self.num_nodes} is above the labels supported; give num_nodes <= {_MAX_LABELS}."
             )
         if self.num_edges > _MAX_EDGES:
             raise ValueError(
-                f"degree={self.degree}, path_length={self.path_length} makes {self.num_edges:,} edges, above the "
-                f"{_MAX_EDGES:,} that can be written as text; give a smaller degree or path_length."
+                f"{size} makes {self.num_edges:,} edges, above the {_MAX_EDGES:,} that can be written as text; give a "
+                "smaller degree or path_length."
             )
 
     @property
     def nodes_used(self) -> int:
         """Nodes of one graph."""
-        return 1 + self.degree * (self.path_length - 1)
+        return 1 + self.num_edges
 
     @property
     def num_edges(self) -> int:
@@ -97,8 +113,7 @@ class PathStar(Task):
 
         Labels are a uniform draw without replacement, so the first arm is as good as any for the goal's.
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
-            raise ValueError(f"n={n!r} is not a number of rows; give an integer >= 0.")
+        check_integer("n", n)
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
         edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
@@ -119,20 +134,15 @@ class PathStar(Task):
 
     def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
         edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
-        n = len(path)
         query = np.stack([columns["source"], columns["goal"]], axis=-1)
-        nodes = np.concatenate([edges.reshape(n, 2 * self.num_edges), query], axis=1)
+        nodes = np.concatenate([edges.reshape(len(path), 2 * self.num_edges), query], axis=1)
         return {
             "prompt": join_numbers(nodes, (",|" * self.num_edges)[:-1] + "/,="),
             "completion": join_numbers(path, "," * (self.path_length - 1)),
         }
 
-    def parse(self, text: str, any_label: bool = False) -> dict[str, object]:
+    def parse(self, text: str) -> dict[str, object]:
         """Read `edges/source,goal=` or the released data's `edges/source,goal=path`.
-
-        Args:
-            text: one line.
-            any_label: take labels of `num_nodes` and above, too; judging does not depend on their number.
 
         Returns:
             `edges` (list of pairs), `source`, `goal`, and `path` (list, or None when the text ends with `=`).
@@ -141,45 +151,41 @@ class PathStar(Task):
             ValueError: the text is no graph of this size, or the path in it is not the path to the goal.
         """
         line = text.strip()
+        row = self._read(line)
+        if (label := max(map(max, row["edges"]))) >= self.num_nodes:
+            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
+        true_path = path_to_goal(row)
+        if row["path"] not in (None, true_path):
+            raise ValueError(f"the path {row['path']} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
+        return row
+
+    def _read(self, line: str) -> dict[str, object]:
+        """A row as `parse` returns it: a star of this size, whatever its labels, and the path as it is written."""
         try:
             graph, query_path = line.split("/")
-            query, path_text = query_path.split("=")
+            query, path = query_path.split("=")
             edges = [tuple(map(_label, edge.split(","))) for edge in graph.split("|")]
             source, goal = map(_label, query.split(","))
-            path = [_label(node) for node in path_text.split(",")] if path_text else None
-            children = {child: parent for parent, child in edges}
+            path = [_label(node) for node in path.split(",")] if path else None
+            parent_of = {child: parent for parent, child in edges}
         except ValueError as error:
             raise ValueError(
                 f"not a path-star line: {shorten(line, 80)} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
                 "the path may be missing."
             ) from error
-        if not any_label and (label := max(source, *children, *children.values())) >= self.num_nodes:
-            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
-        true_path = self._path_to(line, edges, children, source, goal)
-        if path is not None and path != true_path:
-            raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
-        return {"edges": edges, "source": source, "goal": goal, "path": path}
-
-    def _path_to(self, line: str, edges: list, parent_of: dict, source: int, goal: int) -> list[int]:
-        """The path to the goal, after checking that the edges are a path-star of the task's size."""
         leaves = set(parent_of) - set(parent_of.values())
-        right_size = len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree
-        paths = {leaf: [leaf] for leaf in leaves if right_size}  # else they could be many, and long
-        for path in paths.values():
-            while path[-1] in parent_of and len(path) <= self.path_length:
-                path.append(parent_of[path[-1]])
-        on_arms = {node for path in paths.values() for node in path}  # fewer where two arms share a node
-        star = len(on_arms) == self.nodes_used and all(
-            len(path) == self.path_length and path[-1] == source for path in paths.values()
-        )
-        if not (right_size and star):
+        arms = []
+        if len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree:  # else they could be many
+            arms = [_arm(parent_of, leaf, self.path_length) for leaf in leaves]
+        apart = len({node for arm in arms for node in arm}) == self.nodes_used  # fewer where two arms share a node
+        if not apart or any(len(arm) != self.path_length or arm[0] != source for arm in arms):
             raise ValueError(
                 f"{shorten(line, 80)} is not a graph of {self.degree} arms with {self.path_length} nodes each from "
                 f"source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was made with."
             )
         if goal not in leaves:
             raise ValueError(f"goal {goal} in {shorten(line, 80)} is no leaf; the leaves are {sorted(leaves)}.")
-        return paths[goal][::-1]
+        return {"edges": edges, "source": source, "goal": goal, "path": path}
 
     def read_answer(self, text: str) -> list[int]:
         return [int(word) if _is_label(word) else -1 for word in text.replace(",", " ").split()]
@@ -199,25 +205,23 @@ class PathStar(Task):
         n, length = len(path), self.path_length
         if len(answers) != n:
             raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
-        given = np.full((n, length), -1, dtype=np.int64)
+        answered = np.full((n, length), -1, dtype=np.int64)
         sizes = np.zeros(n, dtype=np.int64)
         for row, answer in enumerate(answers):
             labels = _labels(answer, row + 1)
-            given[row, : len(labels)] = labels[:length]
+            answered[row, : len(labels)] = labels[:length]
             sizes[row] = len(labels)
-        correct = given == path
+        correct = answered == path
         exact = correct.all(axis=1) & (sizes == length)
         too_long = np.where(sizes > length, length + 1, 0)
-        first_error = np.where(correct.all(axis=1), too_long, np.argmin(correct, axis=1) + 1)
-        steps = np.stack([given[:, :-1], given[:, 1:]], axis=-1)
+        steps = np.stack([answered[:, :-1], answered[:, 1:]], axis=-1)
         is_edge = (steps[:, :, None] == edges[:, None]).all(axis=-1).any(axis=-1).all(axis=-1)
-        valid = (sizes == length) & (given[:, 0] == np.asarray(columns["source"])) & is_edge
         return {
             "correct": correct,
             "exact": exact,
-            "first_error": first_error,
+            "first_error": np.where(correct.all(axis=1), too_long, np.argmin(correct, axis=1) + 1),
             "decision": correct[:, 1],
-            "valid_path": valid,
+            "valid_path": (sizes == length) & (answered[:, 0] == np.asarray(columns["source"])) & is_edge,
         }
 
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -225,8 +229,8 @@ class PathStar(Task):
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue:
         """The edge that leads to the goal, where the way back begins, among the edges."""
-        found = np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None]
-        return Clue("the edge to the goal", np.argmax(found, axis=1) + 1, self.num_edges)
+        to_goal = np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None]
+        return Clue("the edge to the goal", np.argmax(to_goal, axis=1) + 1, self.num_edges)
 
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         return {**{name: np.asarray(columns[name]) for name in ("edges", "source", "goal")}, "path": answers}
@@ -254,12 +258,44 @@ class PathStar(Task):
         return _mix64(mixed ^ _mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
 
 
-def _mix64(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
-    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:
+    """A prompt of any size and any labels: a task of its size, and its row with the path to the goal.
+
+    Raises:
+        ValueError: the text is no path-star graph, or holds the path already.
+    """
+    line = text.strip()
+    edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
+    source = line.split("/")[-1].split(",")[0]
+    degree = max(sum(edge[0] == source for edge in edges), 1)
+    task = PathStar(degree, max(len(edges) // degree, 1) + 1, num_nodes=_MAX_LABELS)
+    row = task._read(line)  # not `parse`: judging does not depend on the number of labels
+    if row["path"] is not None:
+        raise ValueError(f"it holds the path already, {row['path']}; a prompt ends with '='.")
+    return task, {**row, "path": path_to_goal(row)}
+
+
+def path_to_goal(row: Mapping[str, object]) -> list[int]:
+    """The path of a parsed row: from the goal back to the node without a parent, turned round."""
+    return _arm({child: parent for parent, child in row["edges"]}, row["goal"], len(row["edges"]) + 1)
+
+
+def _arm(parent_of: Mapping[int, int], leaf: int, longest: int) -> list[int]:
+    """The nodes from the centre to a leaf; one more than `longest` where the way back is longer, or a circle."""
+    nodes = [leaf]
+    while nodes[-1] in parent_of and len(nodes) <= longest:
+        nodes.append(parent_of[nodes[-1]])
+    return nodes[::-1]
+
+
+def _is_label(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10
+
+
+def _label(word: str) -> int:
+    if not _is_label(word):
+        raise ValueError(f"{shorten(word, 80)} is not a node label")
+    return int(word)
 
 
 def _labels(answer: Sequence[int], number: int) -> np.ndarray:
@@ -276,37 +312,9 @@ def _labels(answer: Sequence[int], number: int) -> np.ndarray:
     return labels
 
 
-def _is_label(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) < 10
-
-
-def _label(word: str) -> int:
-    if not _is_label(word):
-        raise ValueError(f"{shorten(word, 80)} is not a node label")
-    return int(word)
-
-
-def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:
-    """A prompt of any size and any labels: a task of its size, and its row with the path to the goal.
-
-    Raises:
-        ValueError: the text is no path-star graph, or holds the path already.
-    """
-    line = text.strip()
-    edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
-    source = line.split("/")[-1].split(",")[0]
-    degree = max(sum(edge[0] == source for edge in edges), 1)
-    task = PathStar(degree, max(len(edges) // degree, 1) + 1, num_nodes=2**16)
-    row = task.parse(line, any_label=True)
-    if row["path"] is not None:
-        raise ValueError(f"it holds the path already, {row['path']}; a prompt ends with '='.")
-    return task, {**row, "path": path_to_goal(row)}
-
-
-def path_to_goal(row: Mapping[str, object]) -> list[int]:
-    """The path of a parsed row: from the goal back to the node without a parent, turned round."""
-    parent_of = {child: parent for parent, child in row["edges"]}
-    path = [row["goal"]]
-    while path[-1] in parent_of:
-        path.append(parent_of[path[-1]])
-    return path[::-1]
+def _mix64(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
+    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -44,8 +44,8 @@ def load(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The cache folder that given knobs lead to; builds nothing."""
-    return lambda *name, **knobs: load_dataset_builder(NAME, *name, cache_dir=str(tmp_path), **knobs).cache_dir
+    """The cache folder that given parameters lead to; builds nothing."""
+    return lambda *name, **given: load_dataset_builder(NAME, *name, cache_dir=str(tmp_path), **given).cache_dir
 
 
 def _remains(path):
@@ -236,7 +236,7 @@ def test_named_configs():
 
 
 def test_one_data_set_has_one_folder(folder):
-    """Catches: a second copy on disk for knobs that say the same in other words."""
+    """Catches: a second copy on disk for parameters that say the same in other words."""
     default = folder()
     assert "/nt_failures___pathstar/deg2-path5-nodes50/1.0.0/" in default
     assert folder("deg2-path5-nodes50") == default
@@ -249,14 +249,14 @@ def test_one_data_set_has_one_folder(folder):
 
 
 def test_other_data_has_another_folder(folder):
-    """Catches: a knob that the cache does not see, so that old rows come back."""
+    """Catches: a parameter that the cache does not see, so that old rows come back."""
     changes = [{}, {"degree": 3}, {"path_length": 4}, {"num_nodes": 51}, {"num_train": 7}, {"num_test": 7}]
     changes += [{"num_validation": 7}, {"seed": 7}, {"overlap": "allow"}, {"num_train": None}, {"seed": 8}]
-    assert len({folder(**knobs) for knobs in changes}) == len(changes)
+    assert len({folder(**parameters) for parameters in changes}) == len(changes)
 
 
-def test_knobs_over_a_named_config(load):
-    """Catches: a named config that hides knobs, or a config name that lies about the size."""
+def test_parameters_over_a_named_config(load):
+    """Catches: a named config that hides parameters, or a config name that lies about the size."""
     rows = load("deg3-path3-nodes50", num_nodes=60, num_train=20, num_test=0)["train"]
     assert rows.info.config_name == "deg3-path3-nodes60"
     assert {len(edges) for edges in rows["edges"]} == {6}
@@ -271,7 +271,7 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder", "data.task_config")
+CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder")
 
 
 @pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])
@@ -288,7 +288,7 @@ def test_changed_code_has_another_folder(folder, monkeypatch, module):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "given", "repair"),
+    ("parameters", "given", "repair"),
     [
         ({"degree": 0}, "degree=0", "degree >= 1"),
         ({"degree": None}, "degree=None", "degree=1"),
@@ -315,10 +315,10 @@ def test_changed_code_has_another_folder(folder, monkeypatch, module):
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
-def test_bad_knobs(load, tmp_path, knobs, given, repair, streaming):
+def test_bad_parameters(load, tmp_path, parameters, given, repair, streaming):
     """Catches: a typo that is ignored, an error that does not help, a half-written folder that the next call finds."""
     with pytest.raises(ValueError) as error:
-        load(**knobs, streaming=streaming)
+        load(**parameters, streaming=streaming)
     assert given in str(error.value)
     assert repair in str(error.value)
     assert _remains(tmp_path) == []
@@ -339,8 +339,16 @@ def test_tiny_space_leaves_no_folder(load, tmp_path, streaming):
     assert _remains(tmp_path) == []
 
 
+def test_ten_rows_do_not_cost_a_block(load, monkeypatch):
+    """Catches: thousands of rows written as text to estimate the size of ten."""
+    render, rendered = PathStar.render, []
+    monkeypatch.setattr(PathStar, "render", lambda *given: rendered.append(len(given[1]["path"])) or render(*given))
+    assert len(load(split="train", num_train=10, num_test=5)) == 10
+    assert max(rendered) == 10
+
+
 def test_more_rows_than_the_disk_holds(load, tmp_path):
-    """Catches: a slip in `num_train` that fills the disk before the first word; a stream refused, which needs no disk."""
+    """Catches: a slip in `num_train` that fills the disk before the first word; a stream, which needs none, refused."""
     with pytest.raises(
         ValueError, match=r"need about [\d,]+\.\d GB and .* has [\d,.]+ GB free; give fewer .*streaming=True"
     ):
@@ -441,7 +449,7 @@ class SumBuilder(TaskBuilder):
 
 
 def test_builder_of_another_task(tmp_path, monkeypatch):
-    """Catches: path-star columns or knobs in the general builder; a mapping that is more than one line long."""
+    """Catches: path-star columns or parameters in the general builder; a mapping that is more than one line long."""
     monkeypatch.setitem(registration.BUILDERS, "someone/sum", SumBuilder)
     rows = load_dataset("someone/sum", cache_dir=str(tmp_path), count=2, num_train=30, num_test=5)
     assert rows["train"].column_names == ["digits", "sum", "prompt", "completion"]

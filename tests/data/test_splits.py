@@ -62,7 +62,7 @@ def test_streaming_without_a_builder():
 
 
 def test_overlap_and_seed_reach_the_rows():
-    """Catches knobs that are accepted and dropped."""
+    """Catches parameters that are accepted and dropped."""
     counts = {"num_train": 50, "num_validation": 2, "num_test": 2}
     base = load_splits(TASK, **counts)["train"]["prompt"]
     assert load_splits(TASK, **counts, seed=1)["train"]["prompt"] != base

@@ -63,7 +63,7 @@ def test_selected_and_shuffled_rows(tokenized):
 
 
 def test_what_is_left_as_it_is(tokenized, monkeypatch):
-    """Catches: a user's transform, columns, stream or broken row that is passed over; memory filled with a large data set."""
+    """Catches: a user's transform, columns, stream or broken row passed over; memory filled with a large data set."""
     whole = tokenized.to_list()
     negative, missing = (
         datasets.Dataset.from_list([{**whole[0], "target_ids": ids}]) for ids in ([-1, 2, 3], [None, 2])

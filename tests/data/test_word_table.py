@@ -25,8 +25,8 @@ def by_tokenizer(tokenizer, texts):
 
 @pytest.mark.parametrize("size", [(2, 5, 50), (5, 3, 3000), (1, 2, 2)], ids=str)
 def test_rows_of_a_task(size, tmp_path):
-    """Catches: ids in the wrong text or order, words of several bytes read from the wrong end; a table that is lost on the
-    way through AutoTokenizer."""
+    """Catches: ids in the wrong text or order, words of several bytes read from the wrong end; a table that is lost on
+    the way through AutoTokenizer."""
     task = PathStar(*size)
     text = task.render(task.sample(np.random.default_rng(0), 200))
     word_level_tokenizer(task).save_pretrained(tmp_path)
@@ -41,8 +41,8 @@ def test_rows_of_a_task(size, tmp_path):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(st.text(alphabet="0123459 ,|/=$\t\nx[]PAD€\x1c", max_size=12), min_size=1, max_size=6))
 def test_any_text(texts):
-    """Catches: text that the table reads otherwise than the tokenizer: leading zeros, unknown labels, `[PAD]`, blanks of every
-    kind, empty texts, words over the border between two texts."""
+    """Catches: text that the table reads otherwise than the tokenizer: leading zeros, unknown labels, `[PAD]`, blanks
+    of every kind, empty texts, words over the border between two texts."""
     tokenizer = word_level_tokenizer(TASK)
     encoded = WordTable.of(tokenizer).encode(pa.array(texts, pa.string()))
     if encoded is not None:
@@ -64,7 +64,7 @@ def test_odd_text_is_left_to_the_tokenizer(words, text):
 
 
 def test_positions(words):
-    """Catches: places that go on from one text to the next; marks, of which several make one symbol, counted one by one."""
+    """Catches: places that go on from one text to the next; marks, of which several make one symbol, counted singly."""
     table = WordTable.of(words)
     texts = pa.array(["3,4,5", "", "7"])
     assert table.positions(texts, table.encode(texts)).to_pylist() == [[1, 2, 3], [], [1]]

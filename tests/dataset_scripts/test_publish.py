@@ -1,4 +1,4 @@
-"""dataset_scripts/publish_pathstar.py: what goes to the Hub is what the builder draws, and nothing is lost on the way."""
+"""dataset_scripts/publish_pathstar.py: what goes to the Hub is what the builder draws, and nothing is lost."""
 
 import hashlib
 import json
@@ -139,8 +139,8 @@ def test_fewer_shards_leave_no_old_ones(hub, publish):
 
 
 def test_card(hub, publish, tmp_path):
-    """Catches: metadata that the Hub or `datasets` refuses, sizes that are not the files', a figure or sample of another
-    row, a command that makes something else."""
+    """Catches: metadata that the Hub or `datasets` refuses, sizes that are not the files', a figure or sample of
+    another row, a command that makes something else."""
     publish("--num_validation", "5")
     text = hub.files(REPO)["README.md"].decode()
     card = DatasetCard(text)
@@ -186,7 +186,7 @@ def test_card_of_configs_without_a_plan(publish, tmp_path):
 
 
 def test_card_says_what_holds_for_this_publication(publish, tmp_path):
-    """Catches: limits of configs that are not published, repeated rows in a split of forty, splits that are not there."""
+    """Catches: limits of configs that are not published, repeated rows in a split of forty, splits that are missing."""
     small = card_of(publish, tmp_path / "small", "--num_train", "40", "--num_test", "0", configs=[DEFAULT])
     assert "nodes10" not in small
     assert "deg2-path2" not in small

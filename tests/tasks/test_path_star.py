@@ -125,7 +125,7 @@ def test_answers_are_read_as_they_stand(text, answer):
 
 
 @pytest.mark.parametrize(
-    ("knobs", "given", "repair"),
+    ("parameters", "given", "repair"),
     [
         ({"degree": 0}, "degree=0", "degree >= 1"),
         ({"degree": True}, "degree=True", "degree=1"),
@@ -138,10 +138,10 @@ def test_answers_are_read_as_they_stand(text, answer):
         ({"num_nodes": 65537}, "num_nodes=65537", "num_nodes <= 65536"),
     ],
 )
-def test_bad_knobs(knobs, given, repair):
+def test_bad_parameters(parameters, given, repair):
     """Catches: a graph that does not fit its labels, found out only while sampling, or an error without a way out."""
     with pytest.raises(ValueError) as error:
-        PathStar(**knobs)
+        PathStar(**parameters)
     assert given in str(error.value)
     assert repair in str(error.value)
 
@@ -149,7 +149,7 @@ def test_bad_knobs(knobs, given, repair):
 @pytest.mark.parametrize("count", [-1, 1.5, True])
 def test_bad_sample_size(count):
     """Catches: a negative or fractional number of rows taken for an empty or rounded one."""
-    with pytest.raises(ValueError, match="integer >= 0"):
+    with pytest.raises(ValueError, match=f"n={count} .*>= 0"):
         PathStar().sample(np.random.default_rng(0), count)
 
 
@@ -314,5 +314,6 @@ def test_a_damaged_line_parses_as_another_graph_or_not_at_all(start, length, pat
 
 
 def test_two_nodes_leave_nothing_to_decide():
-    """Catches: a chance of 1/2 at a position that is the goal, which the prompt shows: a late learner is then called Clever Hans."""
+    """Catches: a chance of 1/2 at a position that is the goal, which the prompt shows: a late learner is then called
+    Clever Hans."""
     assert [PathStar(4, length, 20).chance for length in (2, 3, 5)] == [1.0, 0.25, 0.25]

@@ -18,7 +18,7 @@ def rows_of(rng, n, high, k):
 @pytest.mark.parametrize("n", [200, 33])
 @pytest.mark.parametrize(("high", "k"), [(2, 1), (8, 8 - 1), (50, 9), (65536, 3), (3 * 10**9, 4), (2**32 - 5, 2)])
 def test_picks_are_numpys(high, k, n):
-    """Catches: another stream of numbers, and the numbers that NumPy draws again, a quarter of them where high is 3e9."""
+    """Catches: another stream of numbers, and numbers that NumPy draws again, a quarter of them where high is 3e9."""
     ours, theirs = np.random.default_rng(5), np.random.default_rng(5)
     expected = [theirs.integers(0, high - j, size=n, dtype=np.uint32) for j in range(k)]
     assert np.array_equal(rows_of(ours, n, high, k), expected)
@@ -29,7 +29,7 @@ def test_picks_are_numpys(high, k, n):
 @pytest.mark.parametrize("at_once", [1, 4, 6])
 @pytest.mark.parametrize("seed", range(10))
 def test_numbers_drawn_again_behind_rows_that_were_good(seed, at_once, monkeypatch):
-    """Catches: rows given twice, or skipped, where NumPy takes over in the middle; each number is bad in 3 of 10 cases."""
+    """Catches: rows given twice, or skipped, where NumPy takes over in the middle; each number is bad in 3 of 10."""
     monkeypatch.setattr(_sampling, "_AT_ONCE", at_once)
     ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
     expected = [theirs.integers(0, 3 * 10**9 - j, size=2, dtype=np.uint32) for j in range(5)]
@@ -73,7 +73,7 @@ def test_shuffle_swaps_each_column_on_its_own(padding):
     [(40, 40), (40, 9), (40, 30), (9, 2), (12, 2), (33, 4), (1, 1), (256, 24), (257, 16), (257, 17), (900, 21)],
 )
 def test_with_and_without_a_pool(high, k):
-    """Catches: the way without a pool, taken for few labels, forgetting what an earlier draw moved; labels cut to a byte."""
+    """Catches: the way without a pool, for few labels, forgetting what an earlier draw moved; labels cut to a byte."""
     found = distinct(np.random.default_rng(3), 500, high, k)
     rows = rows_of(np.random.default_rng(3), 500, high, min(k, high - 1))
     assert found.dtype == (np.uint8 if high <= 256 else np.uint16)

@@ -1,4 +1,4 @@
-"""What every task must keep to. A new task is found by scanning; it adds its line to GOLDEN."""
+"""What every task must keep to. A new one is found in TASKS; it adds its line to GOLDEN."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Task
 from nt_failures.tasks.path_star import PathStar
 
 GOLDEN = {"path_star": "9b53eae2b82084ee231bbb6851d9bfe2d72f9a497e055487fc8ada2d692d5d3d"}
-"""SHA-256 of the first train block of seed 0, default knobs: columns, then text."""
+"""SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
 
 
 @pytest.fixture(params=TASKS)
@@ -43,6 +43,17 @@ def test_block_is_a_function_of_its_arguments(task):
     assert _same(first, task.block(0, "train", 0))
     for other in [(1, "train", 0), (0, "test", 0), (0, "train", 1)]:
         assert not _same(first, task.block(*other)), other
+
+
+@pytest.mark.parametrize("overlap", ["forbid", "allow"])
+def test_few_rows_are_the_first_of_their_block(task, overlap):
+    """Catches: rows that depend on how many are asked for."""
+    block = task.block(2, "test", 1, overlap)
+    for rows in (0, 1, 10, 3000, BLOCK_ROWS + 1):
+        few = task.block(2, "test", 1, overlap, rows)
+        assert {len(column) for column in few.values()} == {min(rows, BLOCK_ROWS)}
+        assert _same(few, {name: column[:rows] for name, column in block.items()})
+        assert {name: column.dtype for name, column in few.items()} == {n: c.dtype for n, c in block.items()}
 
 
 def test_seeds_do_not_add_up(task):
@@ -84,7 +95,7 @@ def test_overlap_allow_draws_from_all_instances(task):
 
 
 def test_hash_sees_the_row_alone(task):
-    """Catches: a hash that depends on the neighbours or the place of a row, so that a filtered row changes its split."""
+    """Catches: a hash that depends on the neighbours or the place of a row: a filtered row then changes its split."""
     columns = task.block(0, "train", 0)
     hashes = task.instance_hash(columns)
     order = np.random.default_rng(0).permutation(BLOCK_ROWS)[:100]
@@ -190,8 +201,8 @@ def test_task_is_plain_data(task):
         task.VERSION = "0"
 
 
-def test_config_name_tells_knobs_apart(task):
-    """Catches: a knob missing in `config_name`, by which two sizes share one cache folder."""
+def test_config_name_tells_parameters_apart(task):
+    """Catches: a parameter missing in `config_name`, by which two sizes share one cache folder."""
     for field in dataclasses.fields(task):
         value = vars(task)[field.name]
         if type(value) is int:
@@ -205,6 +216,7 @@ def test_config_name_tells_knobs_apart(task):
         ((-1, "train", 0), "seed=-1", ">= 0"),
         (("0", "train", 0), "seed='0'", ">= 0"),
         ((0, "train", 0, "no"), "overlap='no'", "'forbid'"),
+        ((0, "train", 0, "allow", 1.5), "rows=1.5", ">= 0"),
     ],
 )
 def test_block_refuses_bad_arguments(task, arguments, given, repair):
