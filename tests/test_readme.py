@@ -91,7 +91,7 @@ TINY = "--model gpt2-1x16 --max_steps 2 --eval_steps 2 --num_train 32 --num_vali
 
 
 def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
-    """Catches: a tutorial that grows long, whose file does not train, load again or pass the contract as it is shown."""
+    """Catches: a tutorial that grows long, or whose file does not train, load again or pass the contract as shown."""
     assert len(TUTORIAL.splitlines()) < 60
     (code,), (shell,) = blocks("python", TUTORIAL), blocks("bash", TUTORIAL)
     _, train, diagnose, contract = map(shlex.split, shell.splitlines())
@@ -150,7 +150,7 @@ def test_linked_files_exist(page):
 
 @every_page
 def test_pages_can_be_read_as_a_diff(page):
-    """Catches: a line that is too long to read, or that holds two sentences, so that a diff shows more than has changed."""
+    """Catches: a line too long to read, or with two sentences, so that a diff shows more than has changed."""
     lines = prose(page.read_text(encoding="utf-8"))
     assert [line for line in lines if len(line) > 120] == []
     lines = [re.sub(r"^\s*\d+\. ", "", line) for line in lines]
@@ -174,7 +174,7 @@ def test_no_page_is_a_dead_end():
 
 
 def test_the_tree_in_the_readme_is_the_package():
-    """Catches: a folder that the README does not name, or an order that is not the order in which folders may import."""
+    """Catches: a folder that the README does not name, or an order other than that in which folders may import."""
     (tree,) = (block for block in blocks("") if block.startswith("nt_failures/"))
     named = re.findall(r"^  (\w+)(?:/|\.py) ", tree, flags=re.MULTILINE)
     assert sorted(named) == sorted([*FOLDERS, *(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")])
@@ -186,7 +186,7 @@ def test_the_tree_in_the_readme_is_the_package():
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_each_folder_says_what_is_in_it(folder):
-    """Catches: a folder without a page, a file that its page leaves out, and a file that was renamed or removed since."""
+    """Catches: a folder without a page, a file that its page leaves out, and one renamed or removed since."""
     text = (PACKAGE / folder / "README.md").read_text(encoding="utf-8")
     assert 20 <= len(text.splitlines()) <= 60
     files = {path.name for path in (PACKAGE / folder).rglob("*.py")} - {"__init__.py"}
