@@ -1,4 +1,4 @@
-"""examples/benchmark.py runs: every line at its smallest size, once. How fast anything is, no test says."""
+"""examples/benchmarks/run.py runs: every line at its smallest size, once. How fast anything is, no test says."""
 
 import json
 import runpy
@@ -14,7 +14,7 @@ PROCESSES = ("start-", "memory-")
 
 @pytest.fixture
 def benchmark(monkeypatch, tmp_path):
-    """The names of the script, imported as `python examples/benchmark.py` does it."""
+    """The names of the script, imported as `python examples/benchmarks/run.py` does it."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     caching = datasets.is_caching_enabled()

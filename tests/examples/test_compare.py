@@ -1,4 +1,4 @@
-"""examples/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
+"""examples/studies/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""examples/delay.py with a stand-in for train.py: in which order it runs, what it runs once, what it reports."""
+"""examples/studies/delay.py with a stand-in for train.py: in which order it runs, what it runs once, what it reports."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""examples/reproduce.py: every run exactly once, whatever kills it.
+"""examples/studies/reproduce.py: every run exactly once, whatever kills it.
 
 One study trains two real models. The others run the same script beside a train.py of a few lines, which writes a fixed
 results.json, fails, or waits for a gate, as the recipe says, and leaves a mark for each call.

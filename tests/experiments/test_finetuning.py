@@ -193,17 +193,15 @@ def test_from_command_to_card(gpt2, tmp_path):
     )
 
 
-def readme_commands():
-    section = (
-        (EXAMPLES.parent / "README.md").read_text(encoding="utf-8").split("\n## Fine-tuning\n")[1].split("\n## ")[0]
-    )
-    lines = section.split("```bash\n")[1].split("```")[0].splitlines()
+def commands_of_the_page():
+    page = (EXAMPLES / "recipes" / "FINETUNING.md").read_text(encoding="utf-8")
+    lines = page.split("```bash\n")[1].split("```")[0].splitlines()
     return [line.split("examples/train.py ")[1].split(" #")[0] for line in lines]
 
 
-@pytest.mark.parametrize("command", [command for command in readme_commands() if "--lora" not in command])
-def test_readme_commands_on_a_small_checkpoint(command, gpt2, tmp_path):
-    """Catches: a command of the README that does not run; its model and sizes are replaced, its flags are not."""
+@pytest.mark.parametrize("command", [command for command in commands_of_the_page() if "--lora" not in command])
+def test_commands_of_the_page_on_a_small_checkpoint(command, gpt2, tmp_path):
+    """Catches: a command of the page that does not run; its model and sizes are replaced, its flags are not."""
     recipe, *flags = shlex.split(command)
     flags = [*SMALL, *flags, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
     assert STEPS["main"]([str(EXAMPLES.parent / recipe), *flags])["steps"] == 4

@@ -4,7 +4,7 @@ import copy
 
 
 def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):
-    """A run of next-token training on G(2, 4) as examples/reproduce.py writes it, cut to what a study reads."""
+    """A run of next-token training on G(2, 4) as examples/studies/reproduce.py writes it, cut to what a study reads."""
     made = {
         "recipe": recipe,
         "seed": seed,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, TrainerCallback
 
 import nt_failures as ntf
-from benchmarks.measure import CPU, Line, Measured, interleaved, reported
+from lines.measure import CPU, Line, Measured, interleaved, reported
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import _FEATURES, encode_rows
 from nt_failures.training.flops import StepFlops

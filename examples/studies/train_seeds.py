@@ -1,9 +1,9 @@
 """Train many seeds of one recipe at once in one process: for a GPU, which one small model does not fill.
 
-python examples/train_seeds.py examples/recipes/hybrid.yaml --seeds 0 1 2 3 --output_dir outputs/hybrid-seeds
+python examples/studies/train_seeds.py examples/recipes/hybrid.yaml --seeds 0 1 2 3 --output_dir outputs/hybrid-seeds
 
 Each seed gets the result that examples/train.py gives it alone, within floating-point noise, and a run folder of its own,
-`OUTPUT_DIR/seedN`. On a CPU run processes instead: examples/reproduce.py --jobs.
+`OUTPUT_DIR/seedN`. On a CPU run processes instead: examples/studies/reproduce.py --jobs.
 """
 
 import argparse

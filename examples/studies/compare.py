@@ -1,7 +1,7 @@
 """Compare objectives under one protocol: choose each one's learning rate on validation graphs, then run its seeds.
 
-    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml       # five seeds of each, or what is missing
-    python examples/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
+    python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml       # five seeds of each, or what is missing
+    python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
 
 The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in which they
 differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.

@@ -1,10 +1,10 @@
 """How fast it is: ours, the alternative and the limit of the machine for every line, in one run, as Markdown and JSON.
 
-python examples/benchmark.py                       # all lines, about a quarter of an hour on one core
-python examples/benchmark.py sample build          # the lines whose names begin so
-python examples/benchmark.py --list
+python examples/benchmarks/run.py                       # all lines, about a quarter of an hour on one core
+python examples/benchmarks/run.py sample build          # the lines whose names begin so
+python examples/benchmarks/run.py --list
 
-Every line measures its programs in turn and takes medians; see examples/benchmarks/measure.py. A machine that is busy with other
+Every line measures its programs in turn and takes medians; see examples/benchmarks/lines/measure.py. A machine that is busy with other
 work makes all of them slower; ratios suffer less.
 """
 
@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy count th
 import datasets
 import torch
 import transformers
-from benchmarks import data, evaluation, growth, process, steps
-from benchmarks.measure import Line, Measured, seconds
+from lines import data, evaluation, growth, process, steps
+from lines.measure import Line, Measured, seconds
 
 from nt_failures.diagnosis import figures
 from nt_failures.hub import run_files as records

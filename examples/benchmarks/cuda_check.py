@@ -1,7 +1,7 @@
 """What only a GPU can say: whether kernels, bfloat16 and torch.compile train alike, how fast, and what limits it.
 
-    python examples/cuda_check.py                                       # writes cuda_check.md and cuda_check.json
-    python examples/cuda_check.py --models gpt2-12x384 --steps 200
+    python examples/benchmarks/cuda_check.py                                       # writes cuda_check.md and cuda_check.json
+    python examples/benchmarks/cuda_check.py --models gpt2-12x384 --steps 200
 
 It builds and downloads nothing. Mamba's kernels are compared where mamba-ssm and causal-conv1d are installed.
 """

@@ -1,7 +1,7 @@
 """Milliseconds of a Mamba-1's training step by its selective scan, with a Mamba-2 and a GPT-2 of that size beside it.
 
-    python examples/benchmark_mamba.py
-    python examples/benchmark_mamba.py --rounds 11 --json mamba.json
+    python examples/benchmarks/mamba.py
+    python examples/benchmarks/mamba.py --rounds 11 --json mamba.json
 
 The steps are interleaved: each round takes one of every kind, so a busy machine slows all of them alike, and CPU time, which
 other processes hardly stretch, stands beside the clock's. The table gives medians over the rounds, and ratios to transformers'
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> dict:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The flags; numbers below 1 are errors."""
-    parser = argparse.ArgumentParser(prog="examples/benchmark_mamba.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="examples/benchmarks/mamba.py", description=__doc__.splitlines()[0])
     sizes = {"batch": 64, "positions": 40, "hidden": 128, "layers": 4, "rounds": 7}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")

@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 import nt_failures as ntf
-from benchmarks.measure import CPU, WALL, Line, Measured, interleaved
+from lines.measure import CPU, WALL, Line, Measured, interleaved
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.tasks.base import BLOCK_ROWS

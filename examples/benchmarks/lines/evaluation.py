@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config, PreTrainedModel
 
 import nt_failures as ntf
-from benchmarks.measure import Line, Measured, interleaved
-from benchmarks.steps import new_model, parts
+from lines.measure import Line, Measured, interleaved
+from lines.steps import new_model, parts
 
 VOCABULARY, PREFIX, TARGET = 50257, 37, 9
 """GPT-2's vocabulary, and G(2,5) with 50 labels in its BPE: 8 edges `a,b|`, the query, and a path with its commas."""
@@ -119,7 +119,7 @@ def peak(all_positions: bool, small: bool) -> int:
     """Bytes that two steps add to a fresh process's peak memory."""
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r});"
-        "from benchmarks.evaluation import peak_kilobytes, vocabulary_step;"
+        "from lines.evaluation import peak_kilobytes, vocabulary_step;"
         f"step = vocabulary_step({all_positions}, {small}); before = peak_kilobytes();"
         "step(); step(); print(peak_kilobytes() - before)"
     )

@@ -1,7 +1,7 @@
 """Measure how many seeds of a recipe are trained in a unit of time: one after another, as processes, and stacked in one.
 
-    python examples/benchmark_seeds.py                                             # on a CPU: some minutes
-    python examples/benchmark_seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
+    python examples/benchmarks/seeds.py                                             # on a CPU: some minutes
+    python examples/benchmarks/seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
 
 Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an order
 drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the rounds are

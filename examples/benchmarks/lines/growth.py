@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 import nt_failures as ntf
-from benchmarks.measure import interleaved, reported
-from benchmarks.steps import stacked_step
+from lines.measure import interleaved, reported
+from lines.steps import stacked_step
 from nt_failures.data.builder import to_table
 from nt_failures.data.word_table import WordTable
 from nt_failures.diagnosis.figures import BLUE, GREEN, GREY, ORANGE, VERMILION

@@ -1,9 +1,9 @@
 """Run recipes x seeds, append every finished run to results.jsonl, and make the table and the figure.
 
-    python examples/reproduce.py examples/recipes/small                      # all of it, or what is still missing
-    python examples/reproduce.py examples/recipes/small --seeds 5            # two more seeds of each
-    python examples/reproduce.py examples/recipes/quickstart.yaml --only_report
-    python examples/reproduce.py examples/recipes/hybrid.yaml --seeds 32 --together 32     # on a GPU: all in one process
+    python examples/studies/reproduce.py examples/recipes/small                      # all of it, or what is still missing
+    python examples/studies/reproduce.py examples/recipes/small --seeds 5            # two more seeds of each
+    python examples/studies/reproduce.py examples/recipes/quickstart.yaml --only_report
+    python examples/studies/reproduce.py examples/recipes/hybrid.yaml --seeds 32 --together 32     # on a GPU: all in one process
 
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import WALL, Line, Measured, interleaved
+from lines.measure import WALL, Line, Measured, interleaved
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -110,7 +110,7 @@ def in_child(function: str, *given: int) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         code = (
             f"import sys, os; sys.path.insert(0, {str(TRAIN.parent)!r}); os.environ['HF_DATASETS_CACHE'] = {folder!r};"
-            f"from benchmarks.process import {function}; print('FOUND', *{function}(*{given}))"
+            f"from lines.process import {function}; print('FOUND', *{function}(*{given}))"
         )
         return [int(word) for word in run("-c", code).split("FOUND")[-1].split()]
 

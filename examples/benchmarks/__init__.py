@@ -1,1 +1,0 @@
-"""The lines of examples/benchmark.py, one file per kind of work."""
