@@ -1,4 +1,4 @@
-"""Attention masks of more than padding: who sees whom, and the form in which every attention kernel takes it.
+"""Attention masks (which column sees which), and the form of them that the attention kernels take.
 
 Shapes: B rows, S columns; entry (b, i, j) says whether column i sees column j.
 """
@@ -20,7 +20,7 @@ def full(real_BS: torch.Tensor) -> torch.Tensor:
 def additive(seen_BSS: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The mask as a (B, 1, S, S) term of the attention scores: 0 where seen, the lowest number where not.
 
-    A term serves the eager and the sdpa kernel alike; booleans would be added as 0 and 1 by the eager one.
+    The eager and the sdpa kernel both add such a term; booleans the eager one would add as 0 and 1.
     """
     lowest = torch.finfo(dtype).min
     return torch.zeros(seen_BSS.shape, dtype=dtype, device=seen_BSS.device).masked_fill(~seen_BSS, lowest)[:, None]

@@ -5,12 +5,12 @@ The recurrence of arXiv 2312.00752, equation 2, with the zero-order hold for A a
     h_t = exp(dt_t A) h_{t-1} + B_t x_t        x_t = dt_t u_t
     y_t = C_t h_t
 
-Autograd through a loop over positions writes a gradient as large as the whole sequence at every position. Here forward and
-backward walk the positions in place, on the states of one position, which a CPU's cache holds. Of S states about sqrt(S) are
-kept for the backward pass, which computes those between them again: less time than writing all of them to memory.
+Autograd through a loop over positions writes a gradient as large as the whole sequence at every position. Here both passes
+update the states of one position in place, which fit a CPU's cache. About sqrt(S) of the S states are kept for the
+backward pass, which computes the others again; that takes less time than writing all of them to memory.
 
-The two passes are operators of their own, so torch.compile does not unroll them and a FLOP counter sees the matrix products
-that transformers' scan has.
+Both passes are custom operators, so torch.compile does not unroll them, and a FLOP counter sees the matrix products of
+transformers' scan.
 
 Shapes: B rows, S positions, D channels, N states of a channel, K kept states. Channels lie innermost, so every product runs
 along memory. `bmm` is fast on a CPU for row vectors and contiguous results, so results are laid out by position.
@@ -27,16 +27,17 @@ from torch.utils.flop_counter import register_flop_formula
 def selective_scan(
     dt_BSD: torch.Tensor, x_BSD: torch.Tensor, A_ND: torch.Tensor, B_BSN: torch.Tensor, C_BSN: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """y_BSD and the last state, (B, N, D) and without a gradient, of a scan that starts at zero.
+    """y_BSD and the last state (B, N, D), which has no gradient, of a scan that starts at zero.
 
     Args:
         dt_BSD: step sizes, positive.
         x_BSD: inputs times step sizes.
         A_ND: decay rates, negative.
         B_BSN, C_BSN: what enters a state, and what is read from it.
-            All five have one dtype, in which everything is computed.
+
+    All five have one dtype, in which everything is computed.
     """
-    # Not whether one of them requires a gradient: under vmap, where many seeds are trained together, none says so.
+    # `requires_grad` of the inputs would not do: under vmap, with many seeds trained together, it is always false.
     y_SBD, last_BND, _ = _forward(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep=torch.is_grad_enabled())
     return y_SBD.transpose(0, 1), last_BND.detach()
 
@@ -135,11 +136,11 @@ def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple[torch.Tensor, torc
 
 
 def _gradients(ctx: Any, dy_SBD: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
-    if dy_SBD is None:  # nothing after the scan asked for a gradient
+    if dy_SBD is None:  # the loss does not depend on y
         return (None,) * 6
     ddt, dx, dA, dB, dC = _backward(dy_SBD, *ctx.saved_tensors)
     ddt, dx, dB, dC = (gradient.transpose(0, 1) for gradient in (ddt, dx, dB, dC))
-    # contiguous, because torch.compile expects other strides behind softplus than its backward pass has (torch 2.13)
+    # Contiguous, because torch.compile expects other strides after softplus than its backward pass returns (torch 2.13).
     return ddt.contiguous(), dx, dA, dB, dC, None
 
 

@@ -1,4 +1,4 @@
-"""Objective: how (prefix, target) is shown to a model and how its prediction is read back. The seam of the library.
+"""The base class of all objectives: how (prefix, target) is shown to a model, trained, and read back.
 
 Shapes: B rows, P prefix columns (padded on the left), T target columns (padded on the right), V vocabulary.
 """
@@ -6,19 +6,21 @@ Shapes: B rows, P prefix columns (padded on the left), T target columns (padded 
 import abc
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
-from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
+from nt_failures.data.batches import Example, layout, predicting, reverse_rows
 from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
+from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
-from nt_failures.objectives.decoding import autoregressive, one_pass, parallel
+from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by_token
+from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
 
@@ -108,9 +110,19 @@ class Objective(abc.ABC):
         return None
 
     @property
+    def autoregressive(self) -> bool:
+        """Whether `decode` predicts token by token, each from the true or predicted earlier ones."""
+        return self.decodings[0] == "autoregressive"
+
+    @property
+    def judged_decoding(self) -> str:
+        """Predictions by which the positions of an answer are judged: "forced" (earlier tokens revealed) or "free"."""
+        return "forced" if self.autoregressive else "free"
+
+    @property
     def stock(self) -> bool:
         """Whether stock `generate`, without this package, decodes the model as trained."""
-        return self.decodings[0] == "autoregressive"
+        return self.autoregressive
 
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
@@ -127,14 +139,12 @@ class Objective(abc.ABC):
             LM takes them; and `position_ids` when rows are padded.
         """
 
-    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         """Cross-entropy of the labelled tokens of a collated batch, in nats."""
         logits_BTV, labels_BT = target_logits(model, batch)
-        total = F.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORE, reduction="sum"
-        )
-        return Loss(total, labels_BT.ne(IGNORE).sum(), {})
+        return Loss(cross_entropy(logits_BTV, labels_BT), label_count(labels_BT), {})
 
+    @torch.no_grad()
     def decode(
         self,
         model: PreTrainedModel,
@@ -145,6 +155,8 @@ class Objective(abc.ABC):
         shown: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
+
+        An objective with a decoding of its own overrides `predict` and `predict_forced`.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -162,24 +174,6 @@ class Objective(abc.ABC):
         Raises:
             ValueError: another decoding, a length below 1, or more tokens than the model has positions for.
         """
-        decoding, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, decoding)
-        if shown is not None:
-            ids_BT = one_pass(model, prefix_ids, mask, shown)
-        elif decoding == "parallel":
-            ids_BT = parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
-        else:
-            ids_BT = autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
-        return self.reorder(ids_BT)
-
-    def asked(
-        self,
-        model: PreTrainedModel,
-        prefix_ids: torch.Tensor,
-        length: int | torch.Tensor,
-        prefix_mask: torch.Tensor | None,
-        decoding: str | None,
-    ) -> tuple[str, torch.Tensor, torch.Tensor]:
-        """What `decode` is asked for, checked: the decoding, lengths (B,) and prefix mask (B, P)."""
         decoding = decoding or self.decodings[0]
         if decoding not in self.decodings:
             raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {decoding!r}.")
@@ -188,7 +182,19 @@ class Objective(abc.ABC):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
         check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
-        return decoding, lengths_B, mask
+        if shown is None:
+            return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
+        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown))
+
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: torch.Tensor, decoding: str) -> torch.Tensor:
+        """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
+        if decoding == "parallel":
+            return parallel(model, *prefix, lengths_B, self.dummy_token_id)
+        return token_by_token(model, *prefix, lengths_B, self.pad_token_id)
+
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: torch.Tensor) -> torch.Tensor:
+        """Each token of `shown_BT` predicted from the prefix and the earlier ones; same form as `predict`."""
+        return one_pass(model, *prefix, shown_BT)
 
     def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
         """Target ids between the task's order and the objective's; its own inverse."""
@@ -199,17 +205,7 @@ class Objective(abc.ABC):
         return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
 
 
-class ExtraLoss(Objective):
-    """Teacher forcing, as in `next_token`; what a subclass attaches and adds is dropped when it decodes."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
-
-
-def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
 
     Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
@@ -219,21 +215,36 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
 
 
-def check_needs(objective: Any, model: PreTrainedModel) -> None:
+def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
-    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
+    name = type(model).__name__
+    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []  # an unknown model is probed
     if missing:
         raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
+            f"{type(objective).__name__} needs {', '.join(missing)}, which "
+            f"{name if is_recurrent(model) else f'{name} with {attention_kernel(model)}'} does not offer; train it with "
             "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(
-            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
+            f"{name}.forward takes no logits_to_keep; take a causal LM of transformers that does "
             "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
         )
 
 
-def _named(model: PreTrainedModel) -> str:
-    kind = type(model).__name__
-    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"
+def check_whole(name: str, value: object, least: int, hint: str) -> None:
+    """Raise ValueError unless an option is a whole number from `least`."""
+    if not (type(value) is int and value >= least):
+        raise ValueError(f"{name}={value!r} must be a whole number from {least}; {hint}.")
+
+
+def check_weight(name: str, value: float) -> None:
+    """Raise ValueError unless an option can weigh a term of a loss."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value} must be a number >= 0; 1.0 weighs its term like the next token.")
+
+
+def check_share(name: str, value: float, hint: str) -> None:
+    """Raise ValueError unless an option is a share or chance."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} is not in 0..1; {hint}.")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 
@@ -22,11 +21,17 @@ class Teacherless(Objective):
     loss = - sum_i log p(r_i | x, $ ... $) (arXiv 2403.06963). No earlier target token is seen, so there is nothing to
     cheat with; in exchange the whole answer must be planned at once, and training is a lottery over seeds.
     Decoding is the same single pass. Relations: `masked_teacher` with rate 1, `hybrid` with share 1. Needs: nothing.
+
+    Example:
+        >>> from nt_failures import Teacherless
+        >>> rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}]
+        >>> Teacherless(dummy_token_id=13).collate(rows)["input_ids"].tolist()
+        [[1, 2, 13, 13, 13]]
     """
 
-    extra_tokens: ClassVar[tuple[str, ...]] = ("$",)
-    decodings: ClassVar[tuple[str, ...]] = ("parallel",)
-    citation: ClassVar[str] = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
+    extra_tokens = ("$",)
+    decodings = ("parallel",)
+    citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
 
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         parts = self.layout(examples)

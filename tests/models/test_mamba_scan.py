@@ -14,8 +14,9 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 from nt_failures.experiments import command_line
 from nt_failures.hub.load import load
 from nt_failures.models import mamba_scan
+from nt_failures.models.families import SCANS
 from nt_failures.models.load import load_model
-from nt_failures.models.mamba_scan import SCANS, TorchScanMixer, running, use_scan
+from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan
 from nt_failures.models.selective_scan import selective_scan
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training.flops import StepFlops

@@ -77,7 +77,7 @@ def test_multi_token_heads(order, family, tiny_model):
         expected = expected + nats
         sequence = prefix + target
         for j in (2, 3):
-            head = auxiliary_modules.attached(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
+            head = auxiliary_modules.modules_of(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
             for t in range(len(sequence) - j):
                 if t + j >= len(prefix):
                     expected = expected + nats_of(model, head[t], sequence[t + j])
@@ -102,7 +102,7 @@ def test_token_order(order, family, window, tiny_model):
             scores = torch.full((VOCABULARY,), -torch.inf)
             for steps, token in enumerate(target[i : i + reach], start=1):
                 scores[token] = reach - steps
-            log_p = auxiliary_modules.attached(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
+            log_p = auxiliary_modules.modules_of(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
             ranked = sum(scores.softmax(dim=-1)[v] * log_p[v] for v in target[i : i + reach])
             expected = expected - 0.5 * ranked
     check(objective, model, expected, 7)
@@ -130,7 +130,7 @@ def test_future_bag(order, family, window, tiny_model):
         bags = []
         for i in range(len(target) - 1):
             bag = set(target[i + 1 : i + (window or 4)])
-            logits = auxiliary_modules.attached(model)["bag"](states[len(prefix) - 1 + i])
+            logits = auxiliary_modules.modules_of(model)["bag"](states[len(prefix) - 1 + i])
             inside = sum(-F.logsigmoid(logits[v]) for v in bag) / len(bag)
             others = set(range(VOCABULARY)) - bag
             outside = sum(-F.logsigmoid(-logits[v]) for v in others) / len(others)
@@ -153,7 +153,7 @@ def test_joint_multi_token(order, family, tiny_model):
             hidden = states[len(prefix) - 1 + i][None, None]
             for given, wanted in zip(target[i : i + 2], target[i + 1 : i + 3], strict=False):
                 embedded = model.get_input_embeddings()(torch.tensor([[given]]))
-                read, hidden = auxiliary_modules.attached(model)["window"](embedded, hidden)
+                read, hidden = auxiliary_modules.modules_of(model)["window"](embedded, hidden)
                 windows.append(nats_of(model, read[0, 0], wanted))
         expected = expected + nats + 0.5 * len(target) * sum(windows) / len(windows)
     check(objective, model, expected, 7)
@@ -167,7 +167,7 @@ def test_next_latent(order, family, horizon, tiny_model):
     token's state, which only short rows have."""
     objective = NextLatent(order=order, horizon=horizon, smooth_weight=0.5, kl_weight=2.0, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = auxiliary_modules.attached(model)
+    modules = auxiliary_modules.modules_of(model)
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
@@ -274,7 +274,7 @@ def test_belief_state(order, fraction, family, tiny_model):
     """Catches: a backward encoder that has read the token it predicts, the suffix forwards, gaps of other rows or none."""
     objective = BeliefState(order=order, pair_fraction=fraction, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = auxiliary_modules.attached(model)
+    modules = auxiliary_modules.modules_of(model)
     torch.manual_seed(3)
     gaps = objective.collate(EXAMPLES)["gaps"]
     expected = 0
