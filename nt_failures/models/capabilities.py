@@ -1,6 +1,7 @@
 """What a model offers to an objective: known for the library's own families, probed for any other model."""
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.models import attention_masks
@@ -64,8 +65,8 @@ def _sees_later(model: PreTrainedModel) -> bool:
 
 
 def _logits(
-    model: PreTrainedModel, seen: torch.Tensor, changed: int | None = None, last_position: int = COLUMNS - 1
-) -> torch.Tensor:
+    model: PreTrainedModel, seen: Tensor, changed: int | None = None, last_position: int = COLUMNS - 1
+) -> Tensor:
     """Logits (1, 6, V) of a row of token 0, with token 1 in the column `changed`."""
     ids, positions = torch.zeros(1, COLUMNS, dtype=torch.long), torch.arange(COLUMNS)[None]
     positions[0, -1] = last_position

@@ -82,8 +82,7 @@ def from_folder(name: str | None) -> bool:
 
 
 SCANS = ("auto", "torch", "transformers")
-"""What a Mamba-1 runs. `auto`: mamba-ssm's kernels where they are installed, else `torch`. `torch`: this library's scan.
-`transformers`: whatever transformers runs by itself, kernels included."""
+"""`auto`: mamba-ssm's kernels if installed, else `torch`. `torch`: this library's scan. `transformers`: its own."""
 
 
 def check_scan(scan: str) -> None:

@@ -67,8 +67,8 @@ def load_model(
         max_length: longest sequence, in tokens, that the model must take.
         config_overrides: fields of the model's own config class, for example `{"n_head": 2}`.
         scan: what a Mamba-1 runs, one of `families.SCANS`.
-        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...). Without a `dtype`
-            the weights are float32, whatever the checkpoint's are: bfloat16 would swallow the small steps of fine-tuning.
+        kwargs: for `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...). The default `dtype` is
+            float32, whatever the checkpoint's is: bfloat16 would swallow the small steps of fine-tuning.
 
     Raises:
         ValueError: neither a folder nor the name of a repository, an unknown config field or scan, a checkpoint with
@@ -132,8 +132,8 @@ def reading(name: str, what: str) -> Iterator[None]:
     """Turn the errors of transformers for a `name` that it cannot read into one line that says what to type."""
     if what == "model" and is_adapter(Path(name)):
         raise ValueError(
-            f"folder {name} holds an adapter and not a whole model; train on from its base model, or from a run that was "
-            "made with --merge_adapter true."
+            f"folder {name} holds an adapter and not a whole model; train on from its base model, or from a run that "
+            "was made with --merge_adapter true."
         )
     try:
         yield

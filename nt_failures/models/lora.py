@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
 from nt_failures.models.compat import merge_adapter_layers
@@ -49,8 +50,8 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
     init = options.get("init_lora_weights", True)
     if init not in INITS:
         raise ValueError(
-            f"lora: init_lora_weights={init!r} changes the base model's weights, which an adapter alone would not bring "
-            f"back; give one of {', '.join(map(repr, INITS))}."
+            f"lora: init_lora_weights={init!r} changes the base model's weights, which an adapter alone would not "
+            f"bring back; give one of {', '.join(map(repr, INITS))}."
         )
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
@@ -69,14 +70,14 @@ def check(options: Mapping[str, Any] | None, model: str, overrides: Mapping[str,
     configuration(options)
     if from_scratch(model):
         raise ValueError(
-            f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, or "
-            "leave lora out."
+            f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, "
+            "or leave lora out."
         )
     if (changed := _changed(overrides)) and not merge:
         raise ValueError(
             f"config_overrides: {', '.join(changed)} would make another model of {model!r} than an adapter is loaded "
-            "onto later, so only dropout may be changed beside lora; add --merge_adapter true, which saves a whole model "
-            "with its config, or leave them out."
+            "onto later, so only dropout may be changed beside lora; add --merge_adapter true, which saves a whole "
+            "model with its config, or leave them out."
         )
 
 
@@ -98,8 +99,8 @@ def add(
         options: fields of peft's LoraConfig. Without `target_modules` peft chooses them for gpt2, gpt_neox and llama.
         tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that are new
             to the checkpoint always are, and are saved: they would come back as other random numbers.
-        overrides: the `config_overrides` that it was loaded with. If they change more than dropout, what is saved before
-            a merge names a base model that does not exist, so that nobody loads it onto the unchanged one.
+        overrides: the `config_overrides` that it was loaded with. If they change more than dropout, a saved adapter
+            names a base model that does not exist, so that nobody loads it onto the unchanged one.
 
     Raises:
         ValueError: peft is missing, or no layer has a name of `target_modules`.
@@ -128,8 +129,8 @@ def _vocabulary_layers(model: PreTrainedModel) -> list[str]:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head.bias is not None:
         raise ValueError(
-            f"lora: the unembedding of {type(model).__name__} has a bias, which peft drops where single rows are trained; "
-            "train all weights, or take an objective and tokenizer that add no token."
+            f"lora: the unembedding of {type(model).__name__} has a bias, which peft drops where single rows are "
+            "trained; train all weights, or take an objective and tokenizer that add no token."
         )
     layers = [embedding] if head.weight is embedding.weight else [embedding, head]
     return [name for name, module in model.named_modules() if any(module is layer for layer in layers)]
@@ -140,7 +141,7 @@ def has_adapter(model: PreTrainedModel) -> bool:
     return getattr(model, "peft_config", None) is not None
 
 
-def save(model: PreTrainedModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+def save(model: PreTrainedModel, state: Mapping[str, Tensor], folder: Path) -> None:
     """Write the adapter's part of the model's state as peft reads it, and the generation settings."""
     from peft import get_peft_model_state_dict
 

@@ -1,13 +1,14 @@
 """Which selective scan a Mamba runs: mamba-ssm's kernels, this library's torch scan, or transformers' own torch scan.
 
-Without mamba-ssm, transformers scans position by position through autograd, about thirty times slower than a Transformer of
-the same size. `use_scan` changes the class of the layers of one model: parameters, their names
-and the saved files stay transformers' own, copies of the model keep the choice, and no other model is touched.
+Without mamba-ssm, transformers scans position by position through autograd, about thirty times slower than a
+Transformer of the same size. `use_scan` changes the class of one model's layers: parameters, their names and the saved
+files stay transformers' own, copies of the model keep the choice, and no other model is touched.
 """
 
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import Cache
 from transformers.models.mamba.modeling_mamba import MambaMixer
@@ -26,12 +27,8 @@ class TorchScanMixer(MambaMixer):
     """
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        cache_params: Any = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
+        self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
         if cache_params is None:
             return self._scan(hidden_states, attention_mask)[0]
         # In transformers' code a cache's states carry gradients, and its early versions have caches of another class.
@@ -50,13 +47,10 @@ class TorchScanMixer(MambaMixer):
         ]
         return torch.cat(one_by_one, dim=1)
 
-    def _scan(
-        self, hidden_BSH: torch.Tensor, mask_BS: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _scan(self, hidden_BSH: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the last inputs of the convolution (B, D, K) and the last state (B, D, N).
 
-        Casts are where transformers has them: the recurrence's parameters and inputs go to 32 bits, and then to the type
-        of the step sizes if that has more.
+        Casts are where transformers has them: the recurrence is computed in 32 bits, or 64 if the step sizes have them.
         """
         dtype = hidden_BSH.dtype
         u_BSD, gate_BSD = self.in_proj(_masked(hidden_BSH, mask_BS)).chunk(2, dim=-1)
@@ -75,7 +69,7 @@ class TorchScanMixer(MambaMixer):
         return self.out_proj(y_BSD.to(dtype)), conv_BDK, state_BND.transpose(1, 2)
 
 
-def _masked(states_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
+def _masked(states_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
     return states_BSD if mask_BS is None else (states_BSD * mask_BS[:, :, None]).to(states_BSD.dtype)
 
 
@@ -89,8 +83,8 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
     mixers = [module for module in model.modules() if isinstance(module, MambaMixer)]
     if scan == "torch" and not mixers:
         raise ValueError(
-            f"mamba_scan='torch' is for Mamba-1 and {type(model).__name__} has no such layer; write 'auto', which leaves "
-            "it as it is."
+            f"mamba_scan='torch' is for Mamba-1 and {type(model).__name__} has no such layer; write 'auto', which "
+            "leaves it as it is."
         )
     ours = scan == "torch" or (scan == "auto" and not kernels_installed())
     for mixer in mixers:

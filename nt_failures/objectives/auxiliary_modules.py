@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from nt_failures.models import mamba_scan
@@ -26,8 +27,8 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         raise ValueError(
-            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to train "
-            "it under another one."
+            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to "
+            "train it under another one."
         )
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():
@@ -52,7 +53,7 @@ def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
 
 
 def inside_forward(
-    model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], Any], batch: Mapping
+    model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, Tensor]], Any], batch: Mapping
 ) -> Any:
     """`function(unwrapped model, batch)`, run as the forward pass of the wrapped model.
 
@@ -89,7 +90,7 @@ def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     return trunk
 
 
-def save(state: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+def save(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's."""
     start = f"{NAME}."
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(start)}

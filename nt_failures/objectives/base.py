@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
@@ -28,11 +29,11 @@ ORDERS = ("forward", "reversed")
 class Loss(NamedTuple):
     """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch."""
 
-    sum: torch.Tensor
+    sum: Tensor
     """scalar with gradient: the loss summed over the counted items of this batch"""
-    count: torch.Tensor
+    count: Tensor
     """scalar: the counted items, always the number of labels that are not -100"""
-    parts: dict[str, torch.Tensor]
+    parts: dict[str, Tensor]
     """named scalars without gradient, each a sum over the same items, for the log"""
 
 
@@ -128,7 +129,7 @@ class Objective(abc.ABC):
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
     @abc.abstractmethod
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Make a batch; the only place where labels and -100 are made.
 
         Args:
@@ -148,12 +149,12 @@ class Objective(abc.ABC):
     def decode(
         self,
         model: PreTrainedModel,
-        prefix_ids: torch.Tensor,
-        length: int | torch.Tensor,
-        prefix_mask: torch.Tensor | None = None,
+        prefix_ids: Tensor,
+        length: int | Tensor,
+        prefix_mask: Tensor | None = None,
         decoding: str | None = None,
-        shown: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        shown: Tensor | None = None,
+    ) -> Tensor:
         """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
 
         An objective with a decoding of its own overrides `predict` and `predict_forced`.
@@ -186,26 +187,26 @@ class Objective(abc.ABC):
             return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
         return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown))
 
-    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: torch.Tensor, decoding: str) -> torch.Tensor:
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
         if decoding == "parallel":
             return parallel(model, *prefix, lengths_B, self.dummy_token_id)
         return token_by_token(model, *prefix, lengths_B, self.pad_token_id)
 
-    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: torch.Tensor) -> torch.Tensor:
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         """Each token of `shown_BT` predicted from the prefix and the earlier ones; same form as `predict`."""
         return one_pass(model, *prefix, shown_BT)
 
-    def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
+    def reorder(self, ids_BT: Tensor) -> Tensor:
         """Target ids between the task's order and the objective's; its own inverse."""
         return reverse_rows(ids_BT) if self.order == "reversed" else ids_BT
 
-    def layout(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def layout(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """`layout` of the examples in this objective's order."""
         return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
 
 
-def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
 
     Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
@@ -220,10 +221,10 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     name = type(model).__name__
     missing = sorted(objective.needs - capabilities(model)) if objective.needs else []  # an unknown model is probed
     if missing:
+        kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which "
-            f"{name if is_recurrent(model) else f'{name} with {attention_kernel(model)}'} does not offer; train it with "
-            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
+            f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
+            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(
@@ -232,10 +233,12 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
         )
 
 
-def check_whole(name: str, value: object, least: int, hint: str) -> None:
-    """Raise ValueError unless an option is a whole number from `least`."""
-    if not (type(value) is int and value >= least):
-        raise ValueError(f"{name}={value!r} must be a whole number from {least}; {hint}.")
+def check_whole(name: str, value: object, least: int, hint: str = "", default: str = "") -> None:
+    """Raise ValueError unless an option is a whole number from `least`; None is right if `default` says what it means."""
+    if not (type(value) is int and value >= least) and not (default and value is None):
+        raise ValueError(
+            f"{name}={value!r} must be a whole number from {least}; {hint or f'leave it out for {default}'}."
+        )
 
 
 def check_weight(name: str, value: float) -> None:

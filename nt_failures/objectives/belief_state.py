@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -26,12 +26,12 @@ class BeliefState(Objective):
         34 .. 6        x 32            12 16          34, 6
         34             x 32            12 16 6        34, 34
 
-    loss = mean over all gaps of (- log p(first) - log p(last)) / 2, on a joint head over [F ; B] (arXiv 2410.23506, eq. 2).
-    The last token of a gap is predicted from a state that has not seen it: the state of F must hold the whole plan. F is
-    the model, B a second trunk of its kind with the same number of layers and the model's token embedding; the head is an
-    MLP, followed by the shared unembedding (ours; the source has two unembeddings). The count of gaps is quadratic in the
-    target's length. Decoding is token by token with B having read nothing, by the joint head, so the stock checkpoint
-    alone does not decode. Relations: inputs and labels are those of `next_token`. Needs: hidden states.
+    loss = mean over all gaps of (- log p(first) - log p(last)) / 2, on a joint head over [F ; B] (arXiv 2410.23506, eq.
+    2). The last token of a gap is predicted from a state that has not seen it, so F must hold the whole plan. F is the
+    model, B a second trunk of its kind with as many layers and the model's token embedding; the head is an MLP and
+    the shared unembedding (ours; the source has two). There are T (T + 1) / 2 gaps in a target of T tokens. Decoding
+    is token by token by the joint head, B having read nothing; so the stock checkpoint alone does not decode.
+    Relations: inputs and labels are those of `next_token`. Needs: hidden states.
 
     Args:
         pair_fraction: chance, above 0 to 1, that a gap is trained on in a batch.
@@ -66,7 +66,7 @@ class BeliefState(Objective):
             pair=nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width)),
         )
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         batch = join(parts, target_BT, target_BT, self.pad_token_id)
@@ -85,9 +85,7 @@ class BeliefState(Objective):
         read_BT = (last_B1 - torch.arange(length, device=labels_BT.device)).clamp(min=0)
         behind_BTD = behind_BTD.gather(1, read_BT[:, :, None].expand_as(behind_BTD))
         ends = self._ends(
-            model,
-            before_BTD[:, :, None].expand(-1, -1, length, -1),
-            behind_BTD[:, None].expand(-1, length, -1, -1),
+            model, before_BTD[:, :, None].expand(-1, -1, length, -1), behind_BTD[:, None].expand(-1, length, -1, -1)
         )
         sums = {}
         for name, logits, tokens in zip(
@@ -99,26 +97,26 @@ class BeliefState(Objective):
         parts = {name: value.detach() for name, value in sums.items()}
         return Loss((sums["first"] + sums["last"]) / 2, label_count(labels_BT), parts)
 
-    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: torch.Tensor, decoding: str) -> torch.Tensor:
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         ids, mask = prefix
         for _ in range(int(lengths_B.max())):
             ids = torch.cat([ids, self._next(model, model_inputs(ids, mask), 1)], dim=1)
             mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         return ids[:, prefix[0].shape[1] :].where(answer_columns(lengths_B), IGNORE)
 
-    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: torch.Tensor) -> torch.Tensor:
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         ids_BT = self._next(model, revealing_inputs(*prefix, shown_BT), shown_BT.shape[1])
         return ids_BT.where(shown_BT.ne(IGNORE), IGNORE)
 
-    def _next(self, model: PreTrainedModel, inputs: Mapping[str, torch.Tensor], columns: int) -> torch.Tensor:
+    def _next(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], columns: int) -> Tensor:
         """The token (B, columns) behind each of the last columns, when nothing is known of what comes behind it."""
         output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
         before = last_states(model, output)[:, -columns:]
         nothing = self._behind(model, inputs["input_ids"][:, :0])
         return self._ends(model, before, nothing.expand_as(before))[0].argmax(dim=-1)
 
-    def _behind(self, model: torch.nn.Module, labels_BT: torch.Tensor) -> torch.Tensor:
-        """States (B, max(T, 1), D) of B after 0, 1, .. of the last target tokens, of which all but the first are read."""
+    def _behind(self, model: torch.nn.Module, labels_BT: Tensor) -> Tensor:
+        """States (B, max(T, 1), D) of the backward encoder after 0, 1, .. of the last target tokens."""
         modules, inner = auxiliary_modules.modules_of(model), auxiliary_modules.unwrap_model(model)
         backwards = reverse_rows(labels_BT)[:, :-1]
         start = modules["start"].weight[None].expand(len(labels_BT), -1, -1)
@@ -128,7 +126,7 @@ class BeliefState(Objective):
         return states.to(inner.dtype)
 
     @staticmethod
-    def _ends(model: torch.nn.Module, before: torch.Tensor, behind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _ends(model: torch.nn.Module, before: Tensor, behind: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (..., V) of a gap's first and last token."""
         states = auxiliary_modules.modules_of(model)["pair"](torch.cat([before, behind], dim=-1))
         first, last = states.chunk(2, dim=-1)

@@ -10,14 +10,14 @@ tokenised rows as they are:
     trainer = SFTTrainer(model, config, train_dataset=tokenize(dataset, tokenizer),
                          data_collator=TeacherlessCollator(tokenizer), processing_class=tokenizer)
 
-For next-token training TRL needs no collator: it takes the dataset's `prompt` and `completion`, trains on the completion
-alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
+For next-token training TRL needs no collator: it takes the dataset's `prompt` and `completion`, trains on the
+completion alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.batches import Example
@@ -34,7 +34,7 @@ class _ObjectiveCollator:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
         self.objective = self.objective_class.from_tokenizer(tokenizer, order=order)
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
         return self.objective.collate(examples)
 
@@ -48,7 +48,7 @@ class NextTokenCollator(_ObjectiveCollator):
 
     Example:
         >>> from nt_failures import NextTokenCollator, PathStar, word_level_tokenizer
-        >>> collate = NextTokenCollator(word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10)))
+        >>> collate = NextTokenCollator(word_level_tokenizer(PathStar(2, 3, 10)))
         >>> collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])["labels"].tolist()
         [[-100, -100, 7, 8, 9]]
     """
@@ -65,7 +65,7 @@ class TeacherlessCollator(_ObjectiveCollator):
 
     Example:
         >>> from nt_failures import PathStar, TeacherlessCollator, word_level_tokenizer
-        >>> collate = TeacherlessCollator(word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10)))
+        >>> collate = TeacherlessCollator(word_level_tokenizer(PathStar(2, 3, 10)))
         >>> collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])["input_ids"].tolist()
         [[1, 2, 13, 13, 13]]
     """

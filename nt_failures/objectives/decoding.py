@@ -1,28 +1,27 @@
 """Reading predictions from a model: one pass with the targets revealed, one pass behind dummies, or token by token."""
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, position_ids
 
-Prefix = tuple[torch.Tensor, torch.Tensor]
+Prefix = tuple[Tensor, Tensor]
 """Ids and mask of prefixes, each (B, P), padded on the left."""
 
 
-def answer_columns(lengths_B: torch.Tensor) -> torch.Tensor:
+def answer_columns(lengths_B: Tensor) -> Tensor:
     """Which target columns hold an answer of these lengths, (B, T) booleans."""
     return torch.arange(int(lengths_B.max()), device=lengths_B.device) < lengths_B[:, None]
 
 
-def model_inputs(ids: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+def model_inputs(ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Ids and mask (B, S) as keyword arguments of a model, with `position_ids` where rows are padded on the left."""
     inputs = {"input_ids": ids, "attention_mask": mask}
     return inputs if bool(mask[:, 0].all()) else inputs | {"position_ids": position_ids(mask)}
 
 
-def revealing_inputs(
-    prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
-) -> dict[str, torch.Tensor]:
+def revealing_inputs(prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> dict[str, Tensor]:
     """Inputs of a forward pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns."""
     real_BT = shown_BT.ne(IGNORE)
     ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
@@ -31,9 +30,7 @@ def revealing_inputs(
 
 
 @torch.no_grad()
-def one_pass_logits(
-    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
-) -> torch.Tensor:
+def one_pass_logits(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
     """Logits (B, T, V) of every target token from ONE forward pass over prefix | shown.
 
     `shown_BT` stands in the target's place; -100 marks empty columns, whose logits mean nothing.
@@ -42,9 +39,7 @@ def one_pass_logits(
     return model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
 
 
-def one_pass(
-    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, shown_BT: torch.Tensor
-) -> torch.Tensor:
+def one_pass(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
     """Greedy predictions (B, T) of every target token from ONE forward pass over prefix | shown.
 
     -100 marks empty columns of `shown_BT`, and of the answer. With the true target shown, these are the forced
@@ -54,21 +49,15 @@ def one_pass(
     return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
 
-def parallel(
-    model: torch.nn.Module, prefix_ids: torch.Tensor, prefix_mask: torch.Tensor, lengths_B: torch.Tensor, dummy: int
-) -> torch.Tensor:
+def parallel(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, lengths_B: Tensor, dummy: int) -> Tensor:
     """All target tokens at once from a prefix and `lengths_B` dummies (arXiv 2403.06963, teacherless inference)."""
     return one_pass(model, prefix_ids, prefix_mask, torch.where(answer_columns(lengths_B), dummy, IGNORE))
 
 
 @torch.no_grad()
 def token_by_token(
-    model: PreTrainedModel,
-    prefix_ids: torch.Tensor,
-    prefix_mask: torch.Tensor,
-    lengths_B: torch.Tensor,
-    pad_token_id: int,
-) -> torch.Tensor:
+    model: PreTrainedModel, prefix_ids: Tensor, prefix_mask: Tensor, lengths_B: Tensor, pad_token_id: int
+) -> Tensor:
     """Greedy token-by-token decoding with the model's own cache, by `generate`.
 
     It feeds a Mamba one token at a time after the prefix, as its cache needs, and gives padded rows their positions. No

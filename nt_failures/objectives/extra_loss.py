@@ -4,12 +4,13 @@ import abc
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Loss, Objective
 from nt_failures.objectives.losses import Batch, ForwardPass, cross_entropy, forward_pass, label_count
 
-Terms = dict[str, tuple[float, torch.Tensor]]
+Terms = dict[str, tuple[float, Tensor]]
 """Terms of a loss by their names in the log: the weight, and the sum over the labels."""
 
 
@@ -18,7 +19,7 @@ class ExtraLoss(Objective):
 
     needs = frozenset({"hidden_states"})
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 

@@ -19,11 +19,10 @@ class FutureBag(ExtraLoss):
     For the target `32 34 6 16 12`: the bag of the state behind `=` is {34, 6, 16, 12}, behind `32` {6, 16, 12}, behind
     `6` {12}; behind `16` there is none, and the state does not count.
 
-    loss = CE_next + weight * mean over the states with a bag of (mean over the bag of - log sigmoid(b_v) + mean over all
-    other tokens of - log sigmoid(- b_v)) / 2, with b = linear(h_t) (arXiv 2510.14751; weighing the few tokens in the bag
-    like the many outside is ours). The next token is left out: it could be looked up, and the head would learn the cheat.
-    Inputs, labels and decoding are those of `next_token`; the head is dropped. Relations: `token_order` keeps the order.
-    Needs: hidden states.
+    loss = CE_next + weight * mean over the states with a bag of (mean over the bag of - log sigmoid(b_v) + mean over
+    all other tokens of - log sigmoid(- b_v)) / 2, b = linear(h_t) (arXiv 2510.14751; that bag and rest weigh alike is
+    ours). The next token is left out: it could be looked up, and the head would learn the cheat. Inputs, labels and
+    decoding are those of `next_token`. Relations: `token_order` keeps the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead the bag reaches, from 2; None for the whole target.
@@ -45,8 +44,7 @@ class FutureBag(ExtraLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window is not None:
-            check_whole("window", self.window, 2, "leave it out for the whole target")
+        check_whole("window", self.window, 2, default="the whole target")
         check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Objective, check_share
@@ -44,7 +45,7 @@ class Hybrid(Objective):
         super().__post_init__()
         check_share("share", self.share, "0.5 trains half of each batch teacherless")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         whole, rest = divmod(self.share * len(target_BT), 1)

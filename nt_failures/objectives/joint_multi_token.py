@@ -3,6 +3,7 @@
 import dataclasses
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -22,10 +23,10 @@ class JointMultiToken(ExtraLoss):
         read         h   32   34         (the window is teacher-forced, but it sees nothing of the prefix beside h)
         predict     32   34    6
 
-    loss = CE_next + weight * mean over windows and their steps of - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), i = 1 .. window
-    - 1: the factorised joint of arXiv 2503.21801. Teacher forcing inside the window gives away the tokens, not the
-    graph: the look-up must be in h_t. The light module is a GRU of the model's width that starts at h_t (ours; the source
-    attends), followed by the shared unembedding. Inputs, labels and decoding are those of `next_token`; the GRU is dropped.
+    loss = CE_next + weight * mean over windows and their steps i = 1 .. window - 1 of
+    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. Teacher forcing inside the window
+    gives away tokens, not the graph: the look-up must be in h_t. The light module is a GRU that starts at h_t (ours;
+    the source attends), then the shared unembedding. Inputs, labels and decoding are those of `next_token`.
     Relations: `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
 
     Args:
@@ -64,7 +65,7 @@ class JointMultiToken(ExtraLoss):
         rows = (len(output.labels_BT), -1)
         return {"window": (self.weight, row_mean_sum(nats.view(rows), wanted.ne(IGNORE).view(rows), output.labels_BT))}
 
-    def windows(self, labels_BT: torch.Tensor) -> torch.Tensor:
+    def windows(self, labels_BT: Tensor) -> Tensor:
         """The labels (B, T, window) that follow each state, -100 behind the target's end."""
         window = min(self.window, labels_BT.shape[1] + 1)  # what lies further on is empty
         return F.pad(labels_BT, (0, window - 1), value=IGNORE).unfold(1, window, 1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
@@ -14,7 +15,7 @@ from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.models.attention_masks import additive
 from nt_failures.objectives.auxiliary_modules import unwrap_model
 
-Batch = Mapping[str, torch.Tensor]
+Batch = Mapping[str, Tensor]
 """What `Objective.collate` returns."""
 
 
@@ -22,7 +23,7 @@ class VocabularyHead(torch.nn.Linear):
     """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 
 
-def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+def unembed(model: torch.nn.Module, states: Tensor, frozen: bool = False) -> Tensor:
     """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient.
 
     A scale (granite, cohere) or a soft cap (gemma2) behind the unembedding is left out.
@@ -38,17 +39,17 @@ def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) 
 class ForwardPass(NamedTuple):
     """One forward pass over prefix | target without the last column."""
 
-    logits_BTV: torch.Tensor
+    logits_BTV: Tensor
     """of the labelled columns: column i predicts label i"""
-    labels_BT: torch.Tensor
+    labels_BT: Tensor
     """labels of these columns, -100 where there is none"""
-    states_BSD: torch.Tensor
+    states_BSD: Tensor
     """last hidden states after the final norm, of all columns, in the type of the model's weights"""
     first: int
     """the labels' first column in the batch"""
 
     @property
-    def label_states_BTD(self) -> torch.Tensor:
+    def label_states_BTD(self) -> Tensor:
         """The states that predict the labels: state i predicts label i."""
         return self.states_BSD[:, self.first - 1 :]
 
@@ -61,13 +62,13 @@ def forward_pass(model: torch.nn.Module, batch: Batch) -> ForwardPass:
     return ForwardPass(output.logits, labels[:, first:], last_states(model, output), first)
 
 
-def last_states(model: torch.nn.Module, output: ModelOutput) -> torch.Tensor:
+def last_states(model: torch.nn.Module, output: ModelOutput) -> Tensor:
     """Last hidden states in the type of the weights; a Mamba in bfloat16, and autocast, return them in float32."""
     return output.hidden_states[-1].to(unwrap_model(model).dtype)
 
 
-def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: torch.Tensor, columns: int) -> torch.Tensor:
-    """Logits (B, columns, V) of the last columns, from a forward pass in which column i attends to j if `seen_BSS[i, j]`."""
+def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, columns: int) -> Tensor:
+    """Logits (B, columns, V) of the last columns, where column i attends to column j if `seen_BSS[:, i, j]`."""
     return model(
         input_ids=batch["input_ids"],
         attention_mask=additive(seen_BSS, unwrap_model(model).dtype),
@@ -77,38 +78,31 @@ def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: torch.Tensor, 
     ).logits
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the labels that are not -100."""
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
-def token_nats(logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
     return F.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, ignore_index=IGNORE, reduction="none")
 
 
-def label_count(labels: torch.Tensor) -> torch.Tensor:
+def label_count(labels: Tensor) -> Tensor:
     """How many labels there are (scalar)."""
     return labels.ne(IGNORE).sum()
 
 
-def row_mean_sum(values_BN: torch.Tensor, counted_BN: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean over a row's counted values x its number of labels, summed over rows; so the term does not depend on batching.
-
-    Args:
-        values_BN: any number N of values of each row.
-        counted_BN: which of them count.
-        labels: (B, T), -100 where there is none.
-    """
+def row_mean_sum(values_BN: Tensor, counted_BN: Tensor, labels: Tensor) -> Tensor:
+    """Sum over rows of: mean of its counted values x its number of labels. So the term does not depend on batching."""
     means_B = values_BN.where(counted_BN, 0).sum(dim=1) / counted_BN.sum(dim=1).clamp(min=1)
     return (means_B * labels.ne(IGNORE).sum(dim=1)).sum()
 
 
-def upcoming(labels_BT: torch.Tensor, vocabulary: int, window: int | None = None, nearest: int = 1) -> torch.Tensor:
-    """How soon each token comes after each state, (B, T, V): `window` - steps to its next occurrence, else -inf.
+def upcoming(labels_BT: Tensor, vocabulary: int, window: int | None = None, nearest: int = 1) -> Tensor:
+    """How soon each token follows a state, (B, T, V): `window` - steps to its next occurrence, else -inf.
 
-    Counted are the tokens from `nearest` to `window` steps ahead; the label of a state itself is 1 step ahead of it. A
-    window beyond the labels is cut to their length T.
+    Counted are tokens from `nearest` to `window` steps ahead, at most T; a state's own label is 1 step ahead.
     """
     length = labels_BT.shape[1]
     window = min(window or length, length)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join, position_ids
@@ -27,10 +28,10 @@ class MaskedDiffusion(Objective):
         predicted                        34             12      each in its own column
 
     loss = sum over the masked tokens of w * (- log p(r_i | x, r_unmasked)) / rate, rate ~ U(0, 1) for each example,
-    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma weighs
-    hard tokens more). Decoding starts from dummies alone and keeps the surest tokens of each of `steps` passes;
-    `parallel` is one pass.
-    Relations: `masked_teacher` masks the same way and stays causal. Needs: a 4-D mask, attention in both directions.
+    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma
+    weighs hard tokens more). Decoding starts from dummies alone and keeps the surest tokens of each of `steps` passes;
+    `parallel` is one pass. Relations: `masked_teacher` masks the same way and stays causal.
+    Needs: a 4-D mask, attention in both directions.
 
     Args:
         steps: passes of decoding; None for one token a pass.
@@ -57,12 +58,11 @@ class MaskedDiffusion(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps is not None:
-            check_whole("steps", self.steps, 1, "leave it out for one token a pass")
+        check_whole("steps", self.steps, 1, default="one token a pass")
         if not (0 < self.alpha < math.inf and 0 <= self.gamma < math.inf):
             raise ValueError(f"alpha={self.alpha} must be a number > 0 and gamma={self.gamma} one >= 0.")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         rate_B1 = torch.rand(len(target_BT), 1).clamp(min=LOWEST_RATE)
@@ -78,7 +78,7 @@ class MaskedDiffusion(Objective):
         hard_BT = self.alpha * (1 - (-nats_BT.detach()).exp()) ** self.gamma
         return Loss((weights_BT * hard_BT * nats_BT).sum(), label_count(labels_BT), {})
 
-    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: torch.Tensor, decoding: str) -> torch.Tensor:
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         real_BT = answer_columns(lengths_B)
         ids_BT = torch.full(real_BT.shape, self.dummy_token_id, device=lengths_B.device)
         open_BT = real_BT.clone()
@@ -94,7 +94,7 @@ class MaskedDiffusion(Objective):
             open_BT &= ~chosen_BT
         return ids_BT.where(real_BT, IGNORE)
 
-    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: torch.Tensor) -> torch.Tensor:
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         """Each token with the true earlier ones revealed and all later ones masked, one pass a column."""
         real_BT = shown_BT.ne(IGNORE)
         columns_T = torch.arange(shown_BT.shape[1], device=shown_BT.device)
@@ -105,7 +105,7 @@ class MaskedDiffusion(Objective):
         return torch.stack(found, dim=1).where(real_BT, IGNORE)
 
 
-def _log_probs(model: PreTrainedModel, prefix: Prefix, ids_BT: torch.Tensor, real_BT: torch.Tensor) -> torch.Tensor:
+def _log_probs(model: PreTrainedModel, prefix: Prefix, ids_BT: Tensor, real_BT: Tensor) -> Tensor:
     """Log-probabilities (B, T, V) of the target columns, of which `real_BT` hold an answer."""
     mask = torch.cat([prefix[1], real_BT.to(prefix[1].dtype)], dim=1)
     batch = {
@@ -116,6 +116,6 @@ def _log_probs(model: PreTrainedModel, prefix: Prefix, ids_BT: torch.Tensor, rea
     return _logits(model, batch, ids_BT.shape[1]).log_softmax(dim=-1)
 
 
-def _logits(model: torch.nn.Module, batch: Batch, columns: int) -> torch.Tensor:
+def _logits(model: torch.nn.Module, batch: Batch, columns: int) -> Tensor:
     """Logits (B, columns, V) of the last columns, each for its own token, with attention in both directions."""
     return masked_logits(model, batch, full(batch["attention_mask"]), columns).float()

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Objective, check_share
@@ -43,7 +44,7 @@ class MaskedTeacher(Objective):
         if self.rate is not None:
             check_share("rate", self.rate, "leave it out to draw it for each example")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         rate_B1 = torch.rand(len(target_BT), 1) if self.rate is None else torch.full((len(target_BT), 1), self.rate)

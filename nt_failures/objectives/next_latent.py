@@ -3,7 +3,7 @@
 import dataclasses
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -25,11 +25,10 @@ class NextLatent(ExtraLoss):
         rolled twice      g32  g34  g6    g16                  from the rolled state and the token behind it
 
     g_t+1 = h_t + MLP([LayerNorm h_t ; e(s_t+1)]). loss = CE_next + smooth_weight * SmoothL1(stopgrad h_t+i, g_t+i) +
-    kl_weight * KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real columns,
-    prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3). A state from which later states can be
-    rolled must hold what the whole answer needs. Without the stop-gradient the states would collapse.
-    Inputs, labels and decoding are those of `next_token`; the MLP is dropped. Relations: `joint_multi_token` rolls
-    forward to tokens instead of states. Needs: hidden states.
+    kl_weight * KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real
+    columns, prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3). A state from which later states
+    can be rolled must hold what the answer needs; without the stop-gradient the states would collapse. Inputs, labels
+    and decoding are those of `next_token`. Relations: `joint_multi_token` rolls to tokens. Needs: hidden states.
 
     Args:
         horizon: steps rolled forward, from 1; None for the target's length - 2, the source's choice for path-star.
@@ -50,21 +49,15 @@ class NextLatent(ExtraLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.horizon is not None:
-            check_whole("horizon", self.horizon, 1, "leave it out for the target's length - 2")
+        check_whole("horizon", self.horizon, 1, default="the target's length - 2")
         check_weight("smooth_weight", self.smooth_weight)
         check_weight("kl_weight", self.kl_weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        mlp = nn.Sequential(
-            nn.Linear(2 * width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, width),
-        )
-        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=mlp)
+        hidden = [layer for _ in range(2) for layer in (nn.Linear(2 * width, 2 * width), nn.GELU())]
+        step = nn.Sequential(*hidden, nn.Linear(2 * width, width))
+        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=step)
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         # The last token of a row is never read: it has a state only where a longer row stands beside it.
@@ -86,14 +79,14 @@ class NextLatent(ExtraLoss):
             "kl": (self.kl_weight, row_mean_sum(torch.cat(kl, dim=1), counted, output.labels_BT)),
         }
 
-    def _roll(self, model: torch.nn.Module, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def _roll(self, model: torch.nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
         """States one step on, from states and the tokens that follow them."""
         modules = auxiliary_modules.modules_of(model)
         embedded = auxiliary_modules.unwrap_model(model).get_input_embeddings()(tokens)
         return states + modules["step"](torch.cat([modules["norm"](states), embedded], dim=-1))
 
 
-def _distances(model: torch.nn.Module, rolled: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _distances(model: torch.nn.Module, rolled: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
     smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
     logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives.base import Objective
@@ -51,7 +52,7 @@ class NextToken(Objective):
     def trained_positions(self) -> tuple[int, ...] | None:
         return self.positions
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         labels_BT = parts["target_ids"]
         if self.positions is not None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, first_label, join, position_ids
 from nt_failures.models.attention_masks import causal
@@ -22,13 +23,13 @@ class Registers(Objective):
         sees                                                   <=32 <=34 <=6    and itself
         predicts      ...        32   34    6   16   12         6   16   12
 
-    loss = (1 - share) * CE_tokens + share * CE_registers, d drawn for each batch from 2 .. max_distance (arXiv 2505.10518,
-    section 3). Distance 1 is left out: it could be looked up. Ordinary tokens never see a register, so decoding is that
-    of `next_token` with the stock model. Relations: `multi_token_heads` predicts further ahead from the states
-    themselves. Needs: a 4-D mask.
+    loss = (1 - share) * CE_tokens + share * CE_registers, d drawn for each batch from 2 .. max_distance (arXiv
+    2505.10518, section 3). Distance 1 could be looked up. Ordinary tokens never see a register, so decoding is that of
+    `next_token` with the stock model. Relations: `multi_token_heads` predicts ahead from the states themselves.
+    Needs: a 4-D mask.
 
     Args:
-        max_distance: the largest d, from 2; at most the target's length - 1 is drawn. The source takes 4 for paths of 5.
+        max_distance: the largest d, from 2, but less than the target's length. The source takes 4 for paths of 5.
         share: of the registers in the loss, 0..1.
 
     Example:
@@ -50,7 +51,7 @@ class Registers(Objective):
         check_whole("max_distance", self.max_distance, 2, "1 could be looked up")
         check_share("share", self.share, "0.5 weighs registers and tokens alike")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         batch = join(parts, target_BT, target_BT, self.pad_token_id)
@@ -84,8 +85,8 @@ class Registers(Objective):
         return Loss((1 - self.share) * next_token + self.share * further, label_count(labels_BT), parts)
 
     @staticmethod
-    def mask(real_BS: torch.Tensor, first: int, registers: int) -> torch.Tensor:
-        """Who sees whom, (B, S, S): tokens are causal and see no register; register r sees target tokens <= r and itself."""
+    def mask(real_BS: Tensor, first: int, registers: int) -> Tensor:
+        """Who sees whom, (B, S, S): tokens are causal; register r sees the prefix, target tokens <= r and itself."""
         seen_BSS = causal(real_BS)
         if registers:
             tokens = real_BS.shape[1] - registers

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Objective
@@ -33,7 +34,7 @@ class Teacherless(Objective):
     decodings = ("parallel",)
     citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         dummies_BT = torch.full_like(parts["target_ids"], self.dummy_token_id)
         return join(parts, dummies_BT, parts["target_ids"], self.pad_token_id)

@@ -19,11 +19,10 @@ class TokenOrder(ExtraLoss):
     For the target `32 34 6 16 12` and the state behind `=` (window 5): scores 4 for 32, 3 for 34, 2 for 6, 1 for 16, 0
     for 12, minus infinity for every other token; behind `32`: 4 for 34, 3 for 6, 2 for 16, 1 for 12.
 
-    loss = CE_next + weight * sum_t ( - sum_v softmax(y_t)_v log softmax(U_top h_t)_v ), y_t,v = window - (steps from t to
-    the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss). What comes soonest weighs most,
-    but the whole rest of the answer sends a gradient to every state, the decision's included.
-    Inputs, labels and decoding are those of `next_token`; the second unembedding is dropped. Relations: `future_bag`
-    predicts the same tokens without their order. Needs: hidden states.
+    loss = CE_next + weight * sum_t ( - sum_v softmax(y_t)_v log softmax(U_top h_t)_v ), y_t,v = window - (steps from t
+    to the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss). What comes soonest weighs
+    most, but the whole rest of the answer sends a gradient to every state, the decision's included. Inputs, labels and
+    decoding are those of `next_token`. Relations: `future_bag` ignores the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead are ranked; None for the whole target.
@@ -43,8 +42,7 @@ class TokenOrder(ExtraLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window is not None:
-            check_whole("window", self.window, 1, "leave it out for the whole target")
+        check_whole("window", self.window, 1, default="the whole target")
         check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:

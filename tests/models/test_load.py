@@ -55,7 +55,7 @@ PAPER_SIZES = {
 
 @pytest.mark.parametrize("name", sorted(PAPER_MODELS))
 def test_the_papers_models(name):
-    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads; a recipe's model that cannot be built."""
+    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads; a model that cannot be built."""
     if name == "gpt2-large":  # a checkpoint; its config, without the weights
         with torch.device("meta"):
             config = GPT2Config(n_layer=36, n_embd=1280, n_head=20)

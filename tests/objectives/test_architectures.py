@@ -1,4 +1,4 @@
-"""Every objective on every architecture: trains, decodes, saves and comes back, or one clear error. README's table says which."""
+"""Every objective on every architecture: trains, decodes, saves and loads, or one clear error, as in README's table."""
 
 import re
 from pathlib import Path

@@ -45,7 +45,7 @@ def greedy(model, padded, steps=STEPS):
 
 @every_family
 def test_cached_decode_equals_a_loop_without_cache(family, tiny_model, rows, padded):
-    """Catches: a Mamba cache fed with several tokens at once, padding seen or counted, positions off after the prefix."""
+    """Catches: a Mamba cache fed with several tokens at once, padding seen or counted, positions off by some."""
     model = tiny_model(family, spread=0.5)
     expected = loop(model, rows, STEPS)
     assert len({tuple(answer) for answer in expected}) > len(rows) // 2
