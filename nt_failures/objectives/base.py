@@ -234,11 +234,10 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
 
 
 def check_whole(name: str, value: object, least: int, hint: str = "", default: str = "") -> None:
-    """Raise ValueError unless an option is a whole number from `least`; None is right if `default` says what it means."""
+    """Raise ValueError unless an option is a whole number from `least`; `default` says what None means, if allowed."""
     if not (type(value) is int and value >= least) and not (default and value is None):
-        raise ValueError(
-            f"{name}={value!r} must be a whole number from {least}; {hint or f'leave it out for {default}'}."
-        )
+        hint = hint or f"leave it out for {default}"
+        raise ValueError(f"{name}={value!r} must be a whole number from {least}; {hint}.")
 
 
 def check_weight(name: str, value: float) -> None:

@@ -87,12 +87,10 @@ class BeliefState(Objective):
         ends = self._ends(
             model, before_BTD[:, :, None].expand(-1, -1, length, -1), behind_BTD[:, None].expand(-1, length, -1, -1)
         )
-        sums = {}
-        for name, logits, tokens in zip(
-            ("first", "last"), ends, (labels_BT[:, :, None], labels_BT[:, None]), strict=True
-        ):
-            wanted = tokens.expand_as(gaps_BTT).where(gaps_BTT, IGNORE).flatten()
-            nats = F.cross_entropy(logits.flatten(0, 2), wanted, ignore_index=IGNORE, reduction="none")
+        wanted, sums = {"first": labels_BT[:, :, None], "last": labels_BT[:, None]}, {}
+        for logits, (name, labels) in zip(ends, wanted.items(), strict=True):
+            tokens = labels.expand_as(gaps_BTT).where(gaps_BTT, IGNORE).flatten()
+            nats = F.cross_entropy(logits.flatten(0, 2), tokens, ignore_index=IGNORE, reduction="none")
             sums[name] = row_mean_sum(nats.view(rows, -1), gaps_BTT.flatten(1), labels_BT)
         parts = {name: value.detach() for name, value in sums.items()}
         return Loss((sums["first"] + sums["last"]) / 2, label_count(labels_BT), parts)
