@@ -1,6 +1,7 @@
 """Load a model or tokenizer: a new model of a family and size (families.py), or a checkpoint."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,15 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 def check_name(name_or_path: str) -> None:
     """ValueError for a file, and for what is neither a folder nor has the form of a repository's name."""
-    try:
-        folder, file = Path(name_or_path).is_dir() and name_or_path != "", Path(name_or_path).is_file()
-    except (OSError, ValueError):  # longer than a path can be, a null character, half of a surrogate pair
-        folder = file = False
-    if file:
+    is_file = False
+    with contextlib.suppress(OSError, ValueError):  # longer than a path can be, a null character, half a surrogate pair
+        if name_or_path and Path(name_or_path).is_dir():
+            return
+        is_file = Path(name_or_path).is_file()
+    if is_file:
         raise ValueError(f"{shorten(name_or_path)} is a file; give the folder it lies in.")
     try:
-        if not folder:
-            validate_repo_id(name_or_path)
+        validate_repo_id(name_or_path)
     except HFValidationError as error:
         raise ValueError(
             f"{shorten(name_or_path)} is no folder, and no repository can have that name; give the folder of a run, or "
@@ -84,7 +85,8 @@ def load_model(
     """
     overrides = dict(config_overrides or {})
     if size := SIZE.fullmatch(name_or_path):
-        model = _new_model(size[1], int(size[2]), int(size[3]), tokenizer, max_length, overrides, **kwargs)
+        config = _new_config(size, tokenizer, max_length, overrides)
+        model = AutoModelForCausalLM.from_config(config, **kwargs)
     else:
         model = _checkpoint(name_or_path, overrides, **kwargs)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
@@ -94,19 +96,14 @@ def load_model(
     return model
 
 
-def _new_model(
-    family: str,
-    layers: int,
-    width: int,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    overrides: Mapping[str, Any],
-    **kwargs: Any,
-) -> PreTrainedModel:
+def _new_config(
+    size: re.Match, tokenizer: PreTrainedTokenizerBase, max_length: int, overrides: Mapping[str, Any]
+) -> PretrainedConfig:
+    family, layers, width = size[1], int(size[2]), int(size[3])
     _check_fields(AutoConfig.for_model(family), overrides)
     tokens = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     fields = {**FAMILIES[family](layers, width, max_length), "vocab_size": len(tokenizer), **tokens, **overrides}
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields), **kwargs)
+    return AutoConfig.for_model(family, **fields)
 
 
 def _checkpoint(name_or_path: str, overrides: Mapping[str, Any], **kwargs: Any) -> PreTrainedModel:
@@ -151,8 +148,7 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
     known = {*config.to_dict(), *config.attribute_map}
-    unknown = sorted(set(overrides) - known)
-    if unknown:
+    if unknown := sorted(set(overrides) - known):
         raise ValueError(
             f"config_overrides: {type(config).__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
         )

@@ -61,12 +61,8 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        lost = [
-            name
-            for name, kind in inspect.get_annotations(type(self)).items()
-            if "ClassVar" not in str(kind) and name not in {field.name for field in dataclasses.fields(self)}
-        ]
-        if lost:
+        annotated = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
+        if lost := sorted(annotated - {field.name for field in dataclasses.fields(self)}):
             raise ValueError(
                 f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it; write "
                 "@dataclasses.dataclass(frozen=True) above the class."
@@ -90,8 +86,7 @@ class Objective(abc.ABC):
             ValueError: the tokenizer lacks a token, or an option is unknown or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
+        if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
         tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
         if cls.extra_tokens:
