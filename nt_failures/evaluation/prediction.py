@@ -81,7 +81,7 @@ def objective_metrics(output: EvalPrediction, objective: Objective, task: Task |
     metrics = accuracies.named()
     if task is not None:
         # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
-        judged = accuracies.forced if objective.decodings[0] == "autoregressive" else accuracies.free
+        judged = getattr(accuracies, objective.judged_decoding)
         metrics["decision"] = judged.positions[task.decision_position(objective.order)]
         metrics["chance"] = task.chance
     return metrics

@@ -60,7 +60,7 @@ class ModelPredictor:
     ):
         self.model, self.tokenizer, self.objective, self.task = model, tokenizer, objective, task
         self.batch_size = batch_size
-        self.autoregressive = objective.decodings[0] == "autoregressive"
+        self.autoregressive = objective.autoregressive
         self.order = objective.order
         self.trained_positions = objective.trained_positions
         self._labels: dict[tuple[int, ...], int] = {}

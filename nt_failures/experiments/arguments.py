@@ -3,8 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from nt_failures.models.families import from_folder
-from nt_failures.models.mamba_scan import check_scan
+from nt_failures.models.families import check_scan, from_folder
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.training.options import option
 

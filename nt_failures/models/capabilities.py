@@ -1,24 +1,23 @@
-"""What a model offers to an objective: known of our own families, tried with any other."""
+"""What a model offers to an objective: known for the library's own families, probed for any other model."""
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.models import attention_masks
+from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.families import FAMILIES
 
 CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
 """What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
 
 MASKED_ATTENTION = ("eager", "sdpa")
-"""Attention implementations of transformers that take a mask of any form; flash attention knows causal and padding alone."""
+"""Attention implementations of transformers that take any mask; flash attention takes causal and padding masks only."""
 
 
 def capabilities(model: PreTrainedModel) -> frozenset[str]:
-    """Which of `CAPABILITIES` the model offers. A recurrent model has no attention mask to shape, nor has flash attention.
-
-    Of the families that this library makes it is known; any other model is tried (`mask_obeyed`).
-    """
-    if model._is_stateful or model.config._attn_implementation not in MASKED_ATTENTION:
+    """Which of `CAPABILITIES` the model offers. A recurrent model and flash attention take no mask of any form."""
+    if is_recurrent(model) or attention_kernel(model) not in MASKED_ATTENTION:
         return frozenset({"hidden_states"})
     if model.config.model_type in FAMILIES:
         return frozenset(CAPABILITIES)
@@ -26,54 +25,53 @@ def capabilities(model: PreTrainedModel) -> frozenset[str]:
     return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
 
 
-_TRIED = 6
-"""Columns of the rows by which `mask_obeyed` tries a model."""
+COLUMNS = 6
+"""Length of the rows with which `mask_obeyed` probes a model."""
 
 
 @torch.no_grad()
 def mask_obeyed(model: PreTrainedModel) -> tuple[bool, bool]:
-    """Whether a column rests on what a 4-D mask shows it and on its position alone, and whether it can see later ones.
+    """Whether a column depends only on what a 4-D mask shows it and its position, and whether it can see later columns.
 
-    It is tried with a few short rows, as no attribute of a model says so: one that mixes columns by a convolution or a
-    recurrence looks past the mask, and one with a causal mask of its own puts it on top.
+    No attribute of a model says so, so a few short rows are run through it. A model that mixes columns by a convolution
+    or a recurrence looks past the mask, and one with a causal mask of its own adds that to ours.
     """
-    if model.device.type == "meta":  # no weights to try it with
+    if model.device.type == "meta":  # no weights to probe it with
         return True, True
     training = model.training
     model.eval()
     try:
-        own = _obeys_own(model)
-        return own, own and _sees_later(model)
-    except Exception:  # a model that takes no such mask or no positions raises what it likes
+        obeyed = _obeys_mask(model)
+        return obeyed, obeyed and _sees_later(model)
+    except Exception:  # a model that takes no such mask or no positions may raise anything
         return False, False
     finally:
         model.train(training)
 
 
-def _obeys_own(model: PreTrainedModel) -> bool:
-    """With each column seeing itself alone: the last one's logits, if another token changes, and if its position does."""
-    alone = torch.eye(_TRIED, dtype=torch.bool)[None]
-    every_earlier = attention_masks.causal(torch.ones(1, _TRIED, dtype=torch.long))
-    last = _tried(model, alone)[:, -1]
-    others = torch.equal(last, _tried(model, alone, changed=_TRIED - 2)[:, -1])
-    moved = _tried(model, every_earlier, last_position=_TRIED)[:, -1]
-    return others and not torch.equal(_tried(model, every_earlier)[:, -1], moved)
+def _obeys_mask(model: PreTrainedModel) -> bool:
+    """Whether the last column ignores a token that the mask hides from it, and heeds a change of its own position."""
+    alone = torch.eye(COLUMNS, dtype=torch.bool)[None]
+    causal = attention_masks.causal(torch.ones(1, COLUMNS, dtype=torch.long))
+    hidden_ignored = torch.equal(_logits(model, alone)[:, -1], _logits(model, alone, changed=COLUMNS - 2)[:, -1])
+    moved = _logits(model, causal, last_position=COLUMNS)[:, -1]
+    return hidden_ignored and not torch.equal(_logits(model, causal)[:, -1], moved)
 
 
 def _sees_later(model: PreTrainedModel) -> bool:
-    everything = torch.ones(1, _TRIED, _TRIED, dtype=torch.bool)
-    first = _tried(model, everything)[:, 0]
-    return not torch.equal(first, _tried(model, everything, changed=_TRIED - 1)[:, 0])
+    """Whether the first column heeds the last token under a mask that shows everything."""
+    everything = torch.ones(1, COLUMNS, COLUMNS, dtype=torch.bool)
+    return not torch.equal(_logits(model, everything)[:, 0], _logits(model, everything, changed=COLUMNS - 1)[:, 0])
 
 
-def _tried(
-    model: PreTrainedModel, seen: torch.Tensor, changed: int | None = None, last_position: int = _TRIED - 1
-) -> torch.Tensor:
-    """Logits (1, 6, V) of a row of token 0, with token 1 in one column."""
-    ids, places = torch.zeros(1, _TRIED, dtype=torch.long), torch.arange(_TRIED)[None]
-    places[0, -1] = last_position
+def _logits(
+    model: PreTrainedModel, seen: Tensor, changed: int | None = None, last_position: int = COLUMNS - 1
+) -> Tensor:
+    """Logits (1, 6, V) of a row of token 0, with token 1 in the column `changed`."""
+    ids, positions = torch.zeros(1, COLUMNS, dtype=torch.long), torch.arange(COLUMNS)[None]
+    positions[0, -1] = last_position
     if changed is not None:
         ids[0, changed] = 1
     mask = attention_masks.additive(seen, model.dtype)
-    to = model.device
-    return model(input_ids=ids.to(to), attention_mask=mask.to(to), position_ids=places.to(to), use_cache=False).logits
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, use_cache=False).logits

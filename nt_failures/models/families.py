@@ -1,4 +1,4 @@
-"""Families of models and their sizes from scratch: `gpt2-12x384` is a GPT-2 of 12 layers and width 384."""
+"""Families of models, their sizes from scratch and their scans: `gpt2-12x384` is a GPT-2 of 12 layers and width 384."""
 
 import re
 from collections.abc import Callable
@@ -79,3 +79,13 @@ def from_scratch(name: str) -> bool:
 def from_folder(name: str | None) -> bool:
     """Whether `name`, of a model or tokenizer, is read from a folder of this machine."""
     return bool(name) and Path(name).is_dir() and not from_scratch(name)
+
+
+SCANS = ("auto", "torch", "transformers")
+"""`auto`: mamba-ssm's kernels if installed, else `torch`. `torch`: this library's scan. `transformers`: its own."""
+
+
+def check_scan(scan: str) -> None:
+    """Raise ValueError unless it is one of `SCANS`."""
+    if scan not in SCANS:
+        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")

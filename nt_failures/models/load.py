@@ -1,6 +1,7 @@
-"""Models: a new one of a family and size (families.py), or a checkpoint."""
+"""Load a model or tokenizer: a new model of a family and size (families.py), or a checkpoint."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,16 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 
 def check_name(name_or_path: str) -> None:
-    """ValueError for a file, and for what is neither a folder nor the form of a repository's name."""
-    try:
-        folder, file = Path(name_or_path).is_dir() and name_or_path != "", Path(name_or_path).is_file()
-    except (OSError, ValueError):  # longer than a path can be, a null character, half of a surrogate pair
-        folder = file = False
-    if file:
+    """ValueError for a file, and for what is neither a folder nor has the form of a repository's name."""
+    is_file = False
+    with contextlib.suppress(OSError, ValueError):  # longer than a path can be, a null character, half a surrogate pair
+        if name_or_path and Path(name_or_path).is_dir():
+            return
+        is_file = Path(name_or_path).is_file()
+    if is_file:
         raise ValueError(f"{shorten(name_or_path)} is a file; give the folder it lies in.")
     try:
-        if not folder:
-            validate_repo_id(name_or_path)
+        validate_repo_id(name_or_path)
     except HFValidationError as error:
         raise ValueError(
             f"{shorten(name_or_path)} is no folder, and no repository can have that name; give the folder of a run, or "
@@ -61,50 +62,59 @@ def load_model(
     """A causal LM that fits the tokenizer.
 
     Args:
-        name_or_path: `family-LAYERSxWIDTH` (family: gpt2, gpt_neox, llama, mamba or mamba2) for random weights from torch's
-            global generator, such as `gpt2-12x384`, the paper's GPT-Mini; else a folder or Hub id.
+        name_or_path: `family-LAYERSxWIDTH` (family: gpt2, gpt_neox, llama, mamba or mamba2) for random weights from
+            torch's global generator, such as `gpt2-12x384`, the paper's GPT-Mini; else a folder or Hub id.
         tokenizer: its size sets the vocabulary of a new model; a checkpoint's embedding only ever grows.
         max_length: longest sequence, in tokens, that the model must take.
         config_overrides: fields of the model's own config class, for example `{"n_head": 2}`.
-        scan: what a Mamba-1 runs, one of `options.SCANS`.
-        kwargs: passed to `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...). Without a `dtype` the
-            weights are float32, whatever the checkpoint's are: bfloat16 ones would swallow the small steps of fine-tuning.
+        scan: what a Mamba-1 runs, one of `families.SCANS`.
+        kwargs: for `AutoModelForCausalLM.from_pretrained` (`dtype`, `attn_implementation`, ...). The default `dtype` is
+            float32, whatever the checkpoint's is: bfloat16 would swallow the small steps of fine-tuning.
 
     Raises:
-        ValueError: neither a folder nor the name of a repository, an unknown config field or scan, a checkpoint with fewer
-            positions than `max_length`, or a folder without a model.
+        ValueError: neither a folder nor the name of a repository, an unknown config field or scan, a checkpoint with
+            fewer positions than `max_length`, or a folder without a model.
         OSError: no such checkpoint on the Hub, or no way to it.
+
+    Example:
+        >>> from nt_failures import PathStar, load_model, word_level_tokenizer
+        >>> tokenizer = word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> model = load_model("gpt2-1x16", tokenizer, max_length=32)
+        >>> model.config.n_layer, model.config.n_embd, model.config.n_positions, model.config.vocab_size
+        (1, 16, 32, 15)
     """
     overrides = dict(config_overrides or {})
-    size = SIZE.fullmatch(name_or_path)
-    if size is None:
-        check_name(name_or_path)
-        with reading(name_or_path, "model"):
-            config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-        _check_fields(config, overrides)
-        config.update(overrides)
-        options = {"dtype": torch.float32, **kwargs}
-        with reading(name_or_path, "model"):
-            model = AutoModelForCausalLM.from_pretrained(
-                name_or_path, config=config, trust_remote_code=False, **options
-            )
-    else:
-        family, layers, width = size[1], int(size[2]), int(size[3])
-        config = AutoConfig.for_model(family)
-        _check_fields(config, overrides)
-        tokens = {
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-        }
-        config = AutoConfig.for_model(family, **{**FAMILIES[family](layers, width, max_length), **tokens, **overrides})
+    if size := SIZE.fullmatch(name_or_path):
+        config = _new_config(size, tokenizer, max_length, overrides)
         model = AutoModelForCausalLM.from_config(config, **kwargs)
+    else:
+        model = _checkpoint(name_or_path, overrides, **kwargs)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
     mamba_scan.use_scan(model, scan)
     check_length(model, max_length)
     return model
+
+
+def _new_config(
+    size: re.Match, tokenizer: PreTrainedTokenizerBase, max_length: int, overrides: Mapping[str, Any]
+) -> PretrainedConfig:
+    family, layers, width = size[1], int(size[2]), int(size[3])
+    _check_fields(AutoConfig.for_model(family), overrides)
+    tokens = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    fields = {**FAMILIES[family](layers, width, max_length), "vocab_size": len(tokenizer), **tokens, **overrides}
+    return AutoConfig.for_model(family, **fields)
+
+
+def _checkpoint(name_or_path: str, overrides: Mapping[str, Any], **kwargs: Any) -> PreTrainedModel:
+    check_name(name_or_path)
+    with reading(name_or_path, "model"):
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    _check_fields(config, overrides)
+    config.update(overrides)
+    options = {"dtype": torch.float32, **kwargs}
+    with reading(name_or_path, "model"):
+        return AutoModelForCausalLM.from_pretrained(name_or_path, config=config, trust_remote_code=False, **options)
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -116,11 +126,11 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 
 @contextlib.contextmanager
 def reading(name: str, what: str) -> Iterator[None]:
-    """Turn what transformers raises where `name` has no such thing into one line that says what to type."""
+    """Turn the errors of transformers for a `name` that it cannot read into one line that says what to type."""
     if what == "model" and is_adapter(Path(name)):
         raise ValueError(
-            f"folder {name} holds an adapter and not a whole model; train on from its base model, or from a run that was "
-            "made with --merge_adapter true."
+            f"folder {name} holds an adapter and not a whole model; train on from its base model, or from a run that "
+            "was made with --merge_adapter true."
         )
     try:
         yield
@@ -138,8 +148,7 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
     known = {*config.to_dict(), *config.attribute_map}
-    unknown = sorted(set(overrides) - known)
-    if unknown:
+    if unknown := sorted(set(overrides) - known):
         raise ValueError(
             f"config_overrides: {type(config).__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
         )
@@ -147,7 +156,7 @@ def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> Non
 
 def check_length(model: PreTrainedModel, max_length: int) -> None:
     """Raise ValueError if the model's position table is shorter than `max_length` tokens. Mambas have none."""
-    positions = {**{"max_position_embeddings": None}, **_positions(model.config)}["max_position_embeddings"]
+    positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions < max_length:
         raise ValueError(
             f"{type(model).__name__} takes sequences of up to {positions} tokens and these need {max_length}; take a "
@@ -155,16 +164,10 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
         )
 
 
-def _positions(config: PretrainedConfig) -> dict[str, int]:
-    fields = config.to_dict()
-    name = config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
-    return {"max_position_embeddings": fields[name]} if name in fields else {}
-
-
 def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eos_token_id: int | None = None) -> None:
     """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading.
 
-    The end token cuts no answer short; it is named so that the Trainer finds the tokenizer's own here.
+    The end token cuts no answer short; the Trainer expects to find the tokenizer's own here.
     """
     model.generation_config = GenerationConfig(
         max_new_tokens=tokens,

@@ -1,21 +1,24 @@
 """LoRA through peft: small matrices beside a checkpoint's frozen weights, trained and saved in their place.
 
-transformers puts an adapter's layers into the model itself, so the model stays of its class, and objectives, decoding and the
-Trainer need not know. An objective's own modules come in later and are trained in full. What is saved is an adapter as peft
-reads it; `merge` makes a stock checkpoint of it.
+transformers puts an adapter's layers into the model itself, so the model keeps its class, and objectives, decoding and
+Trainer need not know. An objective's own modules are added later and trained in full. What is saved is an adapter as
+peft reads it; `merge` makes a stock checkpoint of it.
 """
 
 import copy
 import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
+from nt_failures.models.compat import merge_adapter_layers
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import ADAPTER_WEIGHTS
 
@@ -24,15 +27,15 @@ if TYPE_CHECKING:
 
 INSTALL = 'pip install -c constraints.txt -e ".[peft]"'
 NAME, PREFIX = "default", "base_model.model."
-"""Of the adapter in the model, and before each tensor's name in its file; both are peft's."""
+"""peft's name of the adapter in a model, and its prefix of each tensor's name in a file."""
 OURS = ("task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode", "trainable_token_indices")
 """Fields of peft's LoraConfig that are set here."""
 INITS = (True, False, "gaussian")
-"""Ways to begin that leave the base model as it is on disk; pissa, olora and others change it."""
+"""Initialisations that leave the base model as it is on disk; pissa, olora and others change it."""
 DROPOUT = ("dropout", "pdrop", "layerdrop")
-"""Parts of the names of config fields that count in training alone."""
+"""Parts of the names of config fields that matter in training only."""
 CHANGED = " as config_overrides changed it"
-"""Behind the base model's name where an adapter must not be loaded onto what has that name: no path, and no Hub id."""
+"""Suffix of the base model's name if the adapter must not be loaded onto the model of that name; no path or Hub id."""
 
 
 def configuration(options: Mapping[str, Any]) -> "LoraConfig":
@@ -47,8 +50,8 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
     init = options.get("init_lora_weights", True)
     if init not in INITS:
         raise ValueError(
-            f"lora: init_lora_weights={init!r} changes the base model's weights, which an adapter alone would not bring back; "
-            f"give one of {', '.join(map(repr, INITS))}."
+            f"lora: init_lora_weights={init!r} changes the base model's weights, which an adapter alone would not "
+            f"bring back; give one of {', '.join(map(repr, INITS))}."
         )
     try:
         return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
@@ -59,27 +62,27 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
 def check(options: Mapping[str, Any] | None, model: str, overrides: Mapping[str, Any], merge: bool) -> None:
     """Raise ValueError for what cannot work, before anything is loaded.
 
-    That is: peft missing, a wrong field, no base model, or one that `config_overrides` change where no `merge` at the end
-    writes them down: an adapter names its base, which whoever loads it reads as it is on disk.
+    That is: peft missing, a wrong field, no base model, or one that `config_overrides` change without a `merge` at the
+    end that saves them: an adapter only names its base model, which is then loaded as it is on disk.
     """
     if options is None:
         return
     configuration(options)
     if from_scratch(model):
         raise ValueError(
-            f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, or "
-            "leave lora out."
+            f"lora trains beside the weights of a checkpoint, and {model!r} has none; give --model a folder or Hub id, "
+            "or leave lora out."
         )
     if (changed := _changed(overrides)) and not merge:
         raise ValueError(
-            f"config_overrides: {', '.join(changed)} would make another model of {model!r} than an adapter is loaded onto "
-            "later, so only dropout may be changed beside lora; add --merge_adapter true, which saves a whole model with its "
-            "config, or leave them out."
+            f"config_overrides: {', '.join(changed)} would make another model of {model!r} than an adapter is loaded "
+            "onto later, so only dropout may be changed beside lora; add --merge_adapter true, which saves a whole "
+            "model with its config, or leave them out."
         )
 
 
 def _changed(overrides: Mapping[str, Any]) -> list[str]:
-    """Names of the overrides without which a model answers otherwise."""
+    """Names of the overrides that change a model's answers."""
     return sorted(name for name in overrides if not any(word in name for word in DROPOUT))
 
 
@@ -94,10 +97,10 @@ def add(
     Args:
         model: as `load_model` loaded it, without an objective's modules.
         options: fields of peft's LoraConfig. Without `target_modules` peft chooses them for gpt2, gpt_neox and llama.
-        tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that the
-            checkpoint does not have always are, and are saved: they would come back as other random numbers.
-        overrides: the `config_overrides` that it was loaded with. If they change more than dropout, what is saved before a
-            merge names a base model that nobody finds, so that it is not loaded onto the unchanged one.
+        tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that are new
+            to the checkpoint always are, and are saved: they would come back as other random numbers.
+        overrides: the `config_overrides` that it was loaded with. If they change more than dropout, a saved adapter
+            names a base model that does not exist, so that nobody loads it onto the unchanged one.
 
     Raises:
         ValueError: peft is missing, or no layer has a name of `target_modules`.
@@ -110,16 +113,12 @@ def add(
     try:
         model.add_adapter(config)
     except ValueError as error:
-        linear = {
-            name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-        }
-        raise ValueError(
-            f"lora: {error} For {type(model).__name__} name layers such as "
-            f'{{"target_modules": {sorted(linear)}}}.'.replace("'", '"')
-        ) from error
+        linear = {n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+        layers = json.dumps({"target_modules": sorted(linear)})
+        raise ValueError(f"lora: {error} For {type(model).__name__} name layers such as {layers}.") from error
     for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # beside a base in bfloat16, too: small steps are not lost
+            parameter.data = parameter.data.float()  # bfloat16, as the base may be, would lose small steps
     folder = Path(model.name_or_path)
     base = str(folder.resolve()) if folder.is_dir() else model.name_or_path
     config.base_model_name_or_path = f"{base}{CHANGED}" if _changed(overrides or {}) else base
@@ -130,8 +129,8 @@ def _vocabulary_layers(model: PreTrainedModel) -> list[str]:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if head.bias is not None:
         raise ValueError(
-            f"lora: the unembedding of {type(model).__name__} has a bias, which peft drops where single rows are trained; "
-            "train all weights, or under an objective and tokenizer that add no token."
+            f"lora: the unembedding of {type(model).__name__} has a bias, which peft drops where single rows are "
+            "trained; train all weights, or take an objective and tokenizer that add no token."
         )
     layers = [embedding] if head.weight is embedding.weight else [embedding, head]
     return [name for name, module in model.named_modules() if any(module is layer for layer in layers)]
@@ -139,15 +138,15 @@ def _vocabulary_layers(model: PreTrainedModel) -> list[str]:
 
 def has_adapter(model: PreTrainedModel) -> bool:
     """Whether an adapter is in the model."""
-    return model._hf_peft_config_loaded
+    return getattr(model, "peft_config", None) is not None
 
 
-def save(model: PreTrainedModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+def save(model: PreTrainedModel, state: Mapping[str, Tensor], folder: Path) -> None:
     """Write the adapter's part of the model's state as peft reads it, and the generation settings."""
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    # Never the whole embedding: the rows that are new are in the adapter, one by one.
+    # Not the whole embedding, as peft and transformers would: its new rows are in the adapter, one by one.
     kept = get_peft_model_state_dict(model, dict(state), NAME, save_embedding_layers=False)
     tensors = {f"{PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -177,8 +176,7 @@ def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file:
         model.resize_token_embeddings(tokens, mean_resizing=False)
     if saved.get("peft_type") != "LORA":
         raise ValueError(f"{file.parent}: an adapter of the kind {saved.get('peft_type')!r} is not read, only LORA is.")
-    given = {name: value for name, value in saved.items() if name not in (*OURS, "auto_mapping")}
-    config = configuration(given)
+    config = configuration({name: value for name, value in saved.items() if name not in (*OURS, "auto_mapping")})
     config.trainable_token_indices = saved.get("trainable_token_indices")
     model.add_adapter(config)
     load_weights(model, file)
@@ -186,15 +184,5 @@ def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file:
 
 
 def merge(model: PreTrainedModel) -> None:
-    """Add the adapter into the weights and take its layers out: what is left is a stock model, in place."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper
-
-    for name, module in list(model.named_modules()):
-        if isinstance(module, AuxiliaryTrainingWrapper):
-            model.set_submodule(name, module.unload_and_optionally_merge_module(True, True, None))
-        elif isinstance(module, BaseTunerLayer) and not name.endswith(".token_adapter"):  # the wrapper's, done above
-            module.merge(safe_merge=True)
-            model.set_submodule(name, module.get_base_layer())
-    del model.peft_config
-    model._hf_peft_config_loaded = False
+    """Add the adapter into the weights and take its layers out, in place: what is left is a stock model."""
+    merge_adapter_layers(model)

@@ -1,39 +1,37 @@
 """Which selective scan a Mamba runs: mamba-ssm's kernels, this library's torch scan, or transformers' own torch scan.
 
-Without mamba-ssm, transformers scans position by position through autograd, about thirty times slower than a Transformer of
-the same size. The switch changes the layers of one model that is given to it, by their class: parameters, their names
-and what is saved stay transformers' own, copies of the model keep the choice, and no other model is touched.
+Without mamba-ssm, transformers scans position by position through autograd, about thirty times slower than a
+Transformer of the same size. `use_scan` changes the class of one model's layers: parameters, their names and the saved
+files stay transformers' own, copies of the model keep the choice, and no other model is touched.
 """
 
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import Cache
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.utils.import_utils import is_causal_conv1d_available, is_mamba_ssm_available
 
+from nt_failures.models.families import check_scan
 from nt_failures.models.selective_scan import selective_scan
 
 
 class TorchScanMixer(MambaMixer):
-    """transformers' Mamba-1 layer with this library's scan in it. Same parameters, same function, other rounding.
+    """transformers' Mamba-1 layer with this library's scan. Same parameters, same function, other rounding.
 
-    A cache is filled by one pass over a prompt. What follows it goes through transformers' own code one token at a time,
-    also where several tokens come at once: its code for those starts their scan at zero.
+    A cache is filled by one pass over a prompt. Later tokens go through transformers' own code one at a time, even if
+    several are given at once: its code for those would start their scan at zero.
     """
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        cache_params: Any = None,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> torch.Tensor:
+        self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
         if cache_params is None:
             return self._scan(hidden_states, attention_mask)[0]
-        # The states of a cache carry gradients in transformers' code, and are of another kind in its early versions.
+        # In transformers' code a cache's states carry gradients, and its early versions have caches of another class.
         if torch.is_grad_enabled() or not isinstance(cache_params, Cache):
             return super().forward(hidden_states, cache_params, attention_mask=attention_mask, **kwargs)
         if not cache_params.has_previous_state(self.layer_idx):
@@ -49,12 +47,10 @@ class TorchScanMixer(MambaMixer):
         ]
         return torch.cat(one_by_one, dim=1)
 
-    def _scan(
-        self, hidden_BSH: torch.Tensor, mask_BS: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _scan(self, hidden_BSH: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the last inputs of the convolution (B, D, K) and the last state (B, D, N).
 
-        Casts are where transformers has them: parameters of the recurrence and its inputs to 32 bits, for sums in 64 bits as well.
+        Casts are where transformers has them: the recurrence is computed in 32 bits, or 64 if the step sizes have them.
         """
         dtype = hidden_BSH.dtype
         u_BSD, gate_BSD = self.in_proj(_masked(hidden_BSH, mask_BS)).chunk(2, dim=-1)
@@ -73,15 +69,12 @@ class TorchScanMixer(MambaMixer):
         return self.out_proj(y_BSD.to(dtype)), conv_BDK, state_BND.transpose(1, 2)
 
 
-def _masked(states_BSD: torch.Tensor, mask_BS: torch.Tensor | None) -> torch.Tensor:
+def _masked(states_BSD: Tensor, mask_BS: Tensor | None) -> Tensor:
     return states_BSD if mask_BS is None else (states_BSD * mask_BS[:, :, None]).to(states_BSD.dtype)
 
 
 def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
-    """Choose the scan of all Mamba-1 layers within the model; `running` says what was chosen.
-
-    Args:
-        scan: one of `SCANS`. The last call counts, and "transformers" takes all back.
+    """Choose the scan of all Mamba-1 layers of a model, one of `families.SCANS`; "transformers" undoes earlier calls.
 
     Raises:
         ValueError: an unknown choice, or "torch" for a model without Mamba-1 layers.
@@ -90,8 +83,8 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
     mixers = [module for module in model.modules() if isinstance(module, MambaMixer)]
     if scan == "torch" and not mixers:
         raise ValueError(
-            f"mamba_scan='torch' is for Mamba-1 and {type(model).__name__} has no such layer; write 'auto', which leaves it as "
-            "it is."
+            f"mamba_scan='torch' is for Mamba-1 and {type(model).__name__} has no such layer; write 'auto', which "
+            "leaves it as it is."
         )
     ours = scan == "torch" or (scan == "auto" and not kernels_installed())
     for mixer in mixers:
@@ -117,14 +110,3 @@ def running(model: torch.nn.Module) -> str | None:
     if not found:
         return None
     return f"{found[0]}: " + ("mamba-ssm kernels" if kernels_installed() else "transformers' own torch scan")
-
-
-SCANS = ("auto", "torch", "transformers")
-"""`auto`: mamba-ssm's kernels where they are installed, else `torch`. `torch`: this library's scan. `transformers`: whatever
-transformers runs by itself, kernels included."""
-
-
-def check_scan(scan: str) -> None:
-    """Raise ValueError unless it is one of `SCANS`."""
-    if scan not in SCANS:
-        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")

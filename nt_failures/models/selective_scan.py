@@ -5,15 +5,15 @@ The recurrence of arXiv 2312.00752, equation 2, with the zero-order hold for A a
     h_t = exp(dt_t A) h_{t-1} + B_t x_t        x_t = dt_t u_t
     y_t = C_t h_t
 
-Autograd through a loop over positions writes a gradient as large as the whole sequence at every position. Here forward and
-backward walk the positions in place, on the states of one position, which a CPU's cache holds. Of S states about sqrt(S) are
-kept for the backward pass, which computes those between them again: less time than writing all of them to memory.
+Autograd through a loop over positions writes a gradient as large as the whole sequence at every position. Here both
+passes update the states of one position in place, which fit a CPU's cache. About sqrt(S) of the S states are kept for
+the backward pass, which computes the others again; that takes less time than writing all of them to memory.
 
-The two passes are operators of their own, so torch.compile does not unroll them and a FLOP counter sees the matrix products
-that transformers' scan has.
+Both passes are custom operators, so torch.compile does not unroll them, and a FLOP counter sees the matrix products of
+transformers' scan.
 
-Shapes: B rows, S positions, D channels, N states of a channel, K kept states. Channels lie innermost, so every product runs
-along memory. `bmm` is fast on a CPU for row vectors and contiguous results, so results are laid out by position.
+Shapes: B rows, S positions, D channels, N states of a channel, K kept states. Channels lie innermost, so every product
+runs along memory. `bmm` is fast on a CPU for row vectors and contiguous results, so results are laid out by position.
 """
 
 import math
@@ -21,35 +21,30 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 
-def selective_scan(
-    dt_BSD: torch.Tensor, x_BSD: torch.Tensor, A_ND: torch.Tensor, B_BSN: torch.Tensor, C_BSN: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """y_BSD and the last state, (B, N, D) and without a gradient, of a scan that starts at zero.
+def selective_scan(dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, B_BSN: Tensor, C_BSN: Tensor) -> tuple[Tensor, Tensor]:
+    """y_BSD and the last state (B, N, D), which has no gradient, of a scan that starts at zero.
 
     Args:
         dt_BSD: step sizes, positive.
         x_BSD: inputs times step sizes.
         A_ND: decay rates, negative.
         B_BSN, C_BSN: what enters a state, and what is read from it.
-            All five have one dtype, in which everything is computed.
+
+    All five have one dtype, in which everything is computed.
     """
-    # Not whether one of them requires a gradient: under vmap, where many seeds are trained together, none says so.
+    # `requires_grad` of the inputs would not do: under vmap, with many seeds trained together, it is always false.
     y_SBD, last_BND, _ = _forward(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep=torch.is_grad_enabled())
     return y_SBD.transpose(0, 1), last_BND.detach()
 
 
 @torch.library.custom_op("nt_failures::selective_scan", mutates_args=())
 def _forward(
-    dt_BSD: torch.Tensor,
-    x_BSD: torch.Tensor,
-    A_ND: torch.Tensor,
-    B_BSN: torch.Tensor,
-    C_BSN: torch.Tensor,
-    keep: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, B_BSN: Tensor, C_BSN: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """y_SBD, the last state and, if `keep`, the states before every `_stride` positions."""
     y_SBD, state_BND, kept_KBND = _empty(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep)
     stride = _stride(len(y_SBD))
@@ -67,13 +62,8 @@ def _forward(
 
 @_forward.register_fake
 def _empty(
-    dt_BSD: torch.Tensor,
-    x_BSD: torch.Tensor,
-    A_ND: torch.Tensor,
-    B_BSN: torch.Tensor,
-    C_BSN: torch.Tensor,
-    keep: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, B_BSN: Tensor, C_BSN: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     rows, positions, channels = dt_BSD.shape
     state = (rows, len(A_ND), channels)
     kept = math.ceil(positions / _stride(positions)) if keep else 0
@@ -87,14 +77,8 @@ def _stride(positions: int) -> int:
 
 @torch.library.custom_op("nt_failures::selective_scan_backward", mutates_args=())
 def _backward(
-    dy_SBD: torch.Tensor,
-    dt_BSD: torch.Tensor,
-    x_BSD: torch.Tensor,
-    A_ND: torch.Tensor,
-    B_BSN: torch.Tensor,
-    C_BSN: torch.Tensor,
-    kept_KBND: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    dy_SBD: Tensor, dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, B_BSN: Tensor, C_BSN: Tensor, kept_KBND: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients: ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN."""
     ddt_SBD, dx_SBD, dA_ND, dB_SBN, dC_SBN = _empty_gradients(dy_SBD, dt_BSD, x_BSD, A_ND)
     positions = len(dy_SBD)
@@ -122,24 +106,24 @@ def _backward(
 
 @_backward.register_fake
 def _empty_gradients(
-    dy_SBD: torch.Tensor, dt_BSD: torch.Tensor, x_BSD: torch.Tensor, A_ND: torch.Tensor, *_: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    dy_SBD: Tensor, dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, *_: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     positions, rows, channels = dy_SBD.shape
     wide, narrow = (positions, rows, channels), (positions, rows, len(A_ND))
     return tuple(dt_BSD.new_empty(shape) for shape in (wide, wide, A_ND.shape, narrow, narrow))
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:-1], output[-1])
     ctx.set_materialize_grads(False)  # else zeros as large as the kept states are written
 
 
-def _gradients(ctx: Any, dy_SBD: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
-    if dy_SBD is None:  # nothing after the scan asked for a gradient
+def _gradients(ctx: Any, dy_SBD: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if dy_SBD is None:  # the loss does not depend on y
         return (None,) * 6
     ddt, dx, dA, dB, dC = _backward(dy_SBD, *ctx.saved_tensors)
     ddt, dx, dB, dC = (gradient.transpose(0, 1) for gradient in (ddt, dx, dB, dC))
-    # contiguous, because torch.compile expects other strides behind softplus than its backward pass has (torch 2.13)
+    # Contiguous: torch.compile expects other strides after softplus than its backward pass returns (torch 2.13).
     return ddt.contiguous(), dx, dA, dB, dC, None
 
 

@@ -1,9 +1,7 @@
-"""Modules that an objective adds to a model: how they get in, how a loss reaches them, and their file beside the weights.
+"""Modules that an objective adds to a model: adding them, reaching them from a loss, saving and loading them.
 
-They live in the model under one name, so the optimizer, devices and data parallelism see them; they are saved in a file
-of their own, so what stands beside it is a stock checkpoint.
-
-Shapes: B rows, S columns of the input, T target columns, D hidden size, V vocabulary.
+They live in the model under one name, so the optimizer, devices and data parallelism see them. They are saved in a file
+of their own, so that the files beside it are a stock checkpoint.
 """
 
 import copy
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import extract_model_from_parallel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from nt_failures.models import mamba_scan
@@ -28,17 +27,18 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         raise ValueError(
-            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to train "
-            "it under another one."
+            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to "
+            "train it under another one."
         )
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():
+        # transformers has no public way to initialise a part of a model as the model's own layers are.
         added.apply(model._init_weights)
     model.add_module(NAME, added.to(device=model.device, dtype=model.dtype))
 
 
-def attached(model: torch.nn.Module) -> torch.nn.ModuleDict:
-    """The modules of a model, however it is wrapped."""
+def modules_of(model: torch.nn.Module) -> torch.nn.ModuleDict:
+    """The modules that an objective put into the model, however it is wrapped."""
     return unwrap_model(model).get_submodule(NAME)
 
 
@@ -53,26 +53,26 @@ def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
 
 
 def inside_forward(
-    model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], Any], batch: Mapping
+    model: torch.nn.Module, function: Callable[[PreTrainedModel, Mapping[str, Tensor]], Any], batch: Mapping
 ) -> Any:
     """`function(unwrapped model, batch)`, run as the forward pass of the wrapped model.
 
-    Data parallelism counts a parameter's gradient as complete when its part of the forward pass is done, so modules that
-    a loss uses must be used inside of it.
+    Data parallelism takes a parameter's gradient for complete once its part of the forward pass is done, so a loss must
+    use the objective's modules inside of it.
     """
     inner = unwrap_model(model)
-    own = inner.__dict__.pop("forward", None)  # where accelerate keeps its autocast
-
-    def once(**kwargs: Any) -> Any:
-        restore()
-        return function(inner, kwargs)
+    original = inner.__dict__.pop("forward", None)  # accelerate keeps its autocast here
 
     def restore() -> None:
         inner.__dict__.pop("forward", None)
-        if own is not None:
-            inner.forward = own
+        if original is not None:
+            inner.forward = original
 
-    inner.forward = once
+    def forward(**kwargs: Any) -> Any:
+        restore()
+        return function(inner, kwargs)
+
+    inner.forward = forward
     try:
         return model(**batch)
     finally:
@@ -80,7 +80,7 @@ def inside_forward(
 
 
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A new trunk of the model's own kind with this many layers and its scan, for `inputs_embeds`; it embeds no tokens."""
+    """A new trunk of the model's kind, with this many layers and the model's scan. It takes `inputs_embeds` only."""
     config = copy.deepcopy(model.config)
     config.num_hidden_layers = layers
     trunk = AutoModel.from_config(config)
@@ -90,23 +90,22 @@ def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     return trunk
 
 
-def save(state: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
-    """Write the attached modules' part of a model's state into the folder; returns the rest, which is the stock model's."""
+def save(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's."""
     start = f"{NAME}."
-    own = {
-        name.removeprefix(start): t.detach().cpu().contiguous() for name, t in state.items() if name.startswith(start)
-    }
-    if own:
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(start)}
+    modules = {name.removeprefix(start): state[name].detach().cpu().contiguous() for name in state if name not in rest}
+    if modules:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(own, folder / MODULES_FILE, metadata={"format": "pt"})
-    return {name: tensor for name, tensor in state.items() if not name.startswith(start)}
+        save_file(modules, folder / MODULES_FILE, metadata={"format": "pt"})
+    return rest
 
 
 def load(model: torch.nn.Module, file: Path) -> None:
-    """Bring saved modules back into a model that has them attached; ValueError if they do not fit or are missing."""
+    """Load saved modules into a model that has them attached; ValueError if they do not fit or are missing."""
     if not file.exists():
         raise ValueError(f"{file} is missing: the weights of the objective's modules were not saved with this model.")
     try:
-        attached(model).load_state_dict(load_file(file))
+        modules_of(model).load_state_dict(load_file(file))
     except RuntimeError as error:
         raise ValueError(f"{file} does not fit the objective's modules: {error}") from error

@@ -1,4 +1,4 @@
-"""Objective: how (prefix, target) is shown to a model and how its prediction is read back. The seam of the library.
+"""The base class of all objectives: how (prefix, target) is shown to a model, trained, and read back.
 
 Shapes: B rows, P prefix columns (padded on the left), T target columns (padded on the right), V vocabulary.
 """
@@ -6,19 +6,22 @@ Shapes: B rows, P prefix columns (padded on the left), T target columns (padded 
 import abc
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
-from nt_failures.data.batches import IGNORE, Example, join, layout, predicting, reverse_rows
+from nt_failures.data.batches import Example, layout, predicting, reverse_rows
 from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
+from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
-from nt_failures.objectives.decoding import autoregressive, one_pass, parallel
+from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by_token
+from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
 
@@ -26,11 +29,11 @@ ORDERS = ("forward", "reversed")
 class Loss(NamedTuple):
     """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch."""
 
-    sum: torch.Tensor
+    sum: Tensor
     """scalar with gradient: the loss summed over the counted items of this batch"""
-    count: torch.Tensor
+    count: Tensor
     """scalar: the counted items, always the number of labels that are not -100"""
-    parts: dict[str, torch.Tensor]
+    parts: dict[str, Tensor]
     """named scalars without gradient, each a sum over the same items, for the log"""
 
 
@@ -58,12 +61,8 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        lost = [
-            name
-            for name, kind in inspect.get_annotations(type(self)).items()
-            if "ClassVar" not in str(kind) and name not in {field.name for field in dataclasses.fields(self)}
-        ]
-        if lost:
+        annotated = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
+        if lost := sorted(annotated - {field.name for field in dataclasses.fields(self)}):
             raise ValueError(
                 f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it; write "
                 "@dataclasses.dataclass(frozen=True) above the class."
@@ -87,8 +86,7 @@ class Objective(abc.ABC):
             ValueError: the tokenizer lacks a token, or an option is unknown or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
+        if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
         tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
         if cls.extra_tokens:
@@ -108,15 +106,25 @@ class Objective(abc.ABC):
         return None
 
     @property
+    def autoregressive(self) -> bool:
+        """Whether `decode` predicts token by token, each from the true or predicted earlier ones."""
+        return self.decodings[0] == "autoregressive"
+
+    @property
+    def judged_decoding(self) -> str:
+        """Predictions by which the positions of an answer are judged: "forced" (earlier tokens revealed) or "free"."""
+        return "forced" if self.autoregressive else "free"
+
+    @property
     def stock(self) -> bool:
         """Whether stock `generate`, without this package, decodes the model as trained."""
-        return self.decodings[0] == "autoregressive"
+        return self.autoregressive
 
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
     @abc.abstractmethod
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Make a batch; the only place where labels and -100 are made.
 
         Args:
@@ -127,24 +135,24 @@ class Objective(abc.ABC):
             LM takes them; and `position_ids` when rows are padded.
         """
 
-    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         """Cross-entropy of the labelled tokens of a collated batch, in nats."""
         logits_BTV, labels_BT = target_logits(model, batch)
-        total = F.cross_entropy(
-            logits_BTV.flatten(0, 1).float(), labels_BT.flatten(), ignore_index=IGNORE, reduction="sum"
-        )
-        return Loss(total, labels_BT.ne(IGNORE).sum(), {})
+        return Loss(cross_entropy(logits_BTV, labels_BT), label_count(labels_BT), {})
 
+    @torch.no_grad()
     def decode(
         self,
         model: PreTrainedModel,
-        prefix_ids: torch.Tensor,
-        length: int | torch.Tensor,
-        prefix_mask: torch.Tensor | None = None,
+        prefix_ids: Tensor,
+        length: int | Tensor,
+        prefix_mask: Tensor | None = None,
         decoding: str | None = None,
-        shown: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        shown: Tensor | None = None,
+    ) -> Tensor:
         """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
+
+        An objective with a decoding of its own overrides `predict` and `predict_forced`.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -162,24 +170,6 @@ class Objective(abc.ABC):
         Raises:
             ValueError: another decoding, a length below 1, or more tokens than the model has positions for.
         """
-        decoding, lengths_B, mask = self.asked(model, prefix_ids, length, prefix_mask, decoding)
-        if shown is not None:
-            ids_BT = one_pass(model, prefix_ids, mask, shown)
-        elif decoding == "parallel":
-            ids_BT = parallel(model, prefix_ids, mask, lengths_B, self.dummy_token_id)
-        else:
-            ids_BT = autoregressive(model, prefix_ids, mask, lengths_B, self.pad_token_id)
-        return self.reorder(ids_BT)
-
-    def asked(
-        self,
-        model: PreTrainedModel,
-        prefix_ids: torch.Tensor,
-        length: int | torch.Tensor,
-        prefix_mask: torch.Tensor | None,
-        decoding: str | None,
-    ) -> tuple[str, torch.Tensor, torch.Tensor]:
-        """What `decode` is asked for, checked: the decoding, lengths (B,) and prefix mask (B, P)."""
         decoding = decoding or self.decodings[0]
         if decoding not in self.decodings:
             raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {decoding!r}.")
@@ -188,28 +178,30 @@ class Objective(abc.ABC):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
         check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
-        return decoding, lengths_B, mask
+        if shown is None:
+            return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
+        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown))
 
-    def reorder(self, ids_BT: torch.Tensor) -> torch.Tensor:
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
+        """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
+        if decoding == "parallel":
+            return parallel(model, *prefix, lengths_B, self.dummy_token_id)
+        return token_by_token(model, *prefix, lengths_B, self.pad_token_id)
+
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
+        """Each token of `shown_BT` predicted from the prefix and the earlier ones; same form as `predict`."""
+        return one_pass(model, *prefix, shown_BT)
+
+    def reorder(self, ids_BT: Tensor) -> Tensor:
         """Target ids between the task's order and the objective's; its own inverse."""
         return reverse_rows(ids_BT) if self.order == "reversed" else ids_BT
 
-    def layout(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def layout(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """`layout` of the examples in this objective's order."""
         return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
 
 
-class ExtraLoss(Objective):
-    """Teacher forcing, as in `next_token`; what a subclass attaches and adds is dropped when it decodes."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({"hidden_states"})
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
-
-
-def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
 
     Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
@@ -219,21 +211,37 @@ def target_logits(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> 
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
 
 
-def check_needs(objective: Any, model: PreTrainedModel) -> None:
+def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
-    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []
+    name = type(model).__name__
+    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []  # an unknown model is probed
     if missing:
+        kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {_named(model)} does not offer; train it with "
-            "an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
+            f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
+            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(
-            f"{type(model).__name__}.forward takes no logits_to_keep; take a causal LM of transformers that does "
+            f"{name}.forward takes no logits_to_keep; take a causal LM of transformers that does "
             "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
         )
 
 
-def _named(model: PreTrainedModel) -> str:
-    kind = type(model).__name__
-    return kind if model._is_stateful else f"{kind} with {model.config._attn_implementation}"
+def check_whole(name: str, value: object, least: int, hint: str = "", default: str = "") -> None:
+    """Raise ValueError unless an option is a whole number from `least`; `default` says what None means, if allowed."""
+    if not (type(value) is int and value >= least) and not (default and value is None):
+        hint = hint or f"leave it out for {default}"
+        raise ValueError(f"{name}={value!r} must be a whole number from {least}; {hint}.")
+
+
+def check_weight(name: str, value: float) -> None:
+    """Raise ValueError unless an option can weigh a term of a loss."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value} must be a number >= 0; 1.0 weighs its term like the next token.")
+
+
+def check_share(name: str, value: float, hint: str) -> None:
+    """Raise ValueError unless an option is a share or chance."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} is not in 0..1; {hint}.")

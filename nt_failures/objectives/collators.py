@@ -3,54 +3,71 @@
     trainer = Trainer(model, TrainingArguments(..., remove_unused_columns=False),
                       train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer))
 
-The tensors are those of the objectives of the same name; see there. TRL's `SFTTrainer` takes them, too, on tokenised rows
-that it leaves as they are:
+The tensors are those of the objectives of the same name. TRL's `SFTTrainer` takes the collators, too, if it leaves
+tokenised rows as they are:
 
-    trainer = SFTTrainer(model, SFTConfig(..., dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False),
-                         train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer),
-                         processing_class=tokenizer)
+    config = SFTConfig(..., dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False)
+    trainer = SFTTrainer(model, config, train_dataset=tokenize(dataset, tokenizer),
+                         data_collator=TeacherlessCollator(tokenizer), processing_class=tokenizer)
 
-For next-token training it needs no collator of ours: it takes the `prompt` and `completion` of the dataset as they are, trains
-on the completion alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
+For next-token training TRL needs no collator: it takes the dataset's `prompt` and `completion`, trains on the
+completion alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.batches import Example
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.teacherless import Teacherless
 
 
-class NextTokenCollator:
-    """Prefix and revealed target as input, the target as labels. Example and tensors: `objectives.NextToken`.
+class _ObjectiveCollator:
+    """An objective's `collate`, for a tokenizer."""
+
+    objective_class: ClassVar[type[Objective]]
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
+        self.objective = self.objective_class.from_tokenizer(tokenizer, order=order)
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
+        return self.objective.collate(examples)
+
+
+class NextTokenCollator(_ObjectiveCollator):
+    """Prefix and revealed target as input, the target as labels. Tensors: `objectives.NextToken`.
 
     Args:
         tokenizer: gives the padding id.
         order: `"forward"` or `"reversed"`.
+
+    Example:
+        >>> from nt_failures import NextTokenCollator, PathStar, word_level_tokenizer
+        >>> collate = NextTokenCollator(word_level_tokenizer(PathStar(2, 3, 10)))
+        >>> collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])["labels"].tolist()
+        [[-100, -100, 7, 8, 9]]
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
-        self.objective = NextToken.from_tokenizer(tokenizer, order=order)
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
-        return self.objective.collate(examples)
+    objective_class = NextToken
 
 
-class TeacherlessCollator:
-    """Prefix and dummies as input, the target as labels. Example and tensors: `objectives.Teacherless`.
+class TeacherlessCollator(_ObjectiveCollator):
+    """Prefix and dummies as input, the target as labels. Tensors: `objectives.Teacherless`.
 
     Args:
         tokenizer: gives the padding id and the dummy `$`; `add_tokens(tokenizer, ["$"])` adds a missing one.
         order: `"forward"` or `"reversed"`.
+
+    Example:
+        >>> from nt_failures import PathStar, TeacherlessCollator, word_level_tokenizer
+        >>> collate = TeacherlessCollator(word_level_tokenizer(PathStar(2, 3, 10)))
+        >>> collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])["input_ids"].tolist()
+        [[1, 2, 13, 13, 13]]
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
-        self.objective = Teacherless.from_tokenizer(tokenizer, order=order)
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-        """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
-        return self.objective.collate(examples)
+    objective_class = Teacherless

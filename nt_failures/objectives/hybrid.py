@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective
+from nt_failures.objectives.base import Objective, check_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +21,31 @@ class Hybrid(Objective):
 
     loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
     exact, and only the fraction of a row that is left over is drawn, from torch's generator).
-    The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings
-    work. The split goes by place in the batch, so the examples must come shuffled or fresh. Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
+    The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings work.
+    The split goes by place in the batch, so the examples must come shuffled or fresh.
+    Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 
     Args:
         share: part of the batch that is teacherless, 0..1.
+
+    Example:
+        >>> from nt_failures import Hybrid
+        >>> rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}] * 2
+        >>> Hybrid(share=0.5, dummy_token_id=13).collate(rows)["input_ids"].tolist()
+        [[1, 2, 13, 13, 13], [1, 2, 7, 8, 9]]
     """
 
     share: float = 0.5
 
-    extra_tokens: ClassVar[tuple[str, ...]] = ("$",)
-    decodings: ClassVar[tuple[str, ...]] = ("autoregressive", "parallel")
-    citation: ClassVar[str] = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
+    extra_tokens = ("$",)
+    decodings = ("autoregressive", "parallel")
+    citation = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share={self.share} is not in 0..1; 0.5 trains half of each batch teacherless.")
+        check_share("share", self.share, "0.5 trains half of each batch teacherless")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         whole, rest = divmod(self.share * len(target_BT), 1)

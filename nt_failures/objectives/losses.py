@@ -1,4 +1,4 @@
-"""What the losses of several objectives are made of: one forward pass, cross-entropies, means by row, the unembedding.
+"""Building blocks of the objectives' losses: forward passes, cross-entropies, means by row, the unembedding.
 
 Shapes: B rows, S columns of the input, T target columns, D hidden size, V vocabulary.
 """
@@ -7,21 +7,26 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from nt_failures.data.batches import IGNORE, predicting
+from nt_failures.models.attention_masks import additive
 from nt_failures.objectives.auxiliary_modules import unwrap_model
+
+Batch = Mapping[str, Tensor]
+"""What `Objective.collate` returns."""
 
 
 class VocabularyHead(torch.nn.Linear):
     """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 
 
-def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+def unembed(model: torch.nn.Module, states: Tensor, frozen: bool = False) -> Tensor:
     """Logits (..., V) of hidden states (..., D), by the model's own unembedding; `frozen` sends it no gradient.
 
-    What a few families put behind it is left out: a scale (granite, cohere) or a soft cap (gemma2).
+    A scale (granite, cohere) or a soft cap (gemma2) behind the unembedding is left out.
     """
     head = unwrap_model(model).get_output_embeddings()
     states = states.to(head.weight.dtype)
@@ -34,40 +39,77 @@ def unembed(model: torch.nn.Module, states: torch.Tensor, frozen: bool = False) 
 class ForwardPass(NamedTuple):
     """One forward pass over prefix | target without the last column."""
 
-    logits_BTV: torch.Tensor
+    logits_BTV: Tensor
     """of the labelled columns: column i predicts label i"""
-    labels_BT: torch.Tensor
+    labels_BT: Tensor
     """labels of these columns, -100 where there is none"""
-    states_BSD: torch.Tensor
+    states_BSD: Tensor
     """last hidden states after the final norm, of all columns, in the type of the model's weights"""
     first: int
-    """the labels' first column in the batch; the state at `first - 1 + i` predicts label i"""
+    """the labels' first column in the batch"""
+
+    @property
+    def label_states_BTD(self) -> Tensor:
+        """The states that predict the labels: state i predicts label i."""
+        return self.states_BSD[:, self.first - 1 :]
 
 
-def forward_pass(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> ForwardPass:
+def forward_pass(model: torch.nn.Module, batch: Batch) -> ForwardPass:
     """Logits and hidden states of a collated batch."""
     labels = batch["labels"]
     inputs, first = predicting(batch)
-    found = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=labels.shape[1] - first)
-    return ForwardPass(found.logits, labels[:, first:], last_states(model, found), first)
+    output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=labels.shape[1] - first)
+    return ForwardPass(output.logits, labels[:, first:], last_states(model, output), first)
 
 
-def last_states(model: torch.nn.Module, found: ModelOutput) -> torch.Tensor:
-    """Last hidden states in the type of the weights: a Mamba in bfloat16 has them, and autocast gives them, in float32."""
-    return found.hidden_states[-1].to(unwrap_model(model).dtype)
+def last_states(model: torch.nn.Module, output: ModelOutput) -> Tensor:
+    """Last hidden states in the type of the weights; a Mamba in bfloat16, and autocast, return them in float32."""
+    return output.hidden_states[-1].to(unwrap_model(model).dtype)
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, columns: int) -> Tensor:
+    """Logits (B, columns, V) of the last columns, where column i attends to column j if `seen_BSS[:, i, j]`."""
+    return model(
+        input_ids=batch["input_ids"],
+        attention_mask=additive(seen_BSS, unwrap_model(model).dtype),
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        logits_to_keep=columns,
+    ).logits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the labels that are not -100."""
     return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
-def row_mean_sum(values_BN: torch.Tensor, counted_BN: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Each row's mean over its counted values, times its number of labels, summed over the rows.
+def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
+    return F.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, ignore_index=IGNORE, reduction="none")
 
-    A term with another number of items than there are labels stays a mean of its own that way, whatever the batch or
-    process a row falls into.
-    """
-    items_B = counted_BN.sum(dim=1).clamp(min=1)
-    means_B = values_BN.where(counted_BN, 0).sum(dim=1) / items_B
+
+def label_count(labels: Tensor) -> Tensor:
+    """How many labels there are (scalar)."""
+    return labels.ne(IGNORE).sum()
+
+
+def row_mean_sum(values_BN: Tensor, counted_BN: Tensor, labels: Tensor) -> Tensor:
+    """Sum over rows of: mean of its counted values x its number of labels. So the term does not depend on batching."""
+    means_B = values_BN.where(counted_BN, 0).sum(dim=1) / counted_BN.sum(dim=1).clamp(min=1)
     return (means_B * labels.ne(IGNORE).sum(dim=1)).sum()
+
+
+def upcoming(labels_BT: Tensor, vocabulary: int, window: int | None = None, nearest: int = 1) -> Tensor:
+    """How soon each token follows a state, (B, T, V): `window` - steps to its next occurrence, else -inf.
+
+    Counted are tokens from `nearest` to `window` steps ahead, at most T; a state's own label is 1 step ahead.
+    """
+    length = labels_BT.shape[1]
+    window = min(window or length, length)
+    columns_T = torch.arange(length, device=labels_BT.device)
+    steps_TT = columns_T[None, :] - columns_T[:, None] + 1  # from state t to label column j
+    counted_BTT = ((steps_TT >= nearest) & (steps_TT <= window)) & labels_BT.ne(IGNORE)[:, None, :]
+    scores_BTT = (window - steps_TT).float().expand_as(counted_BTT).masked_fill(~counted_BTT, -torch.inf)
+    tokens_BTT = labels_BT.clamp(min=0)[:, None, :].expand_as(counted_BTT)
+    never_BTV = torch.full((*labels_BT.shape, vocabulary), -torch.inf, device=labels_BT.device)
+    return never_BTV.scatter_reduce(2, tokens_BTT, scores_BTT, "amax")

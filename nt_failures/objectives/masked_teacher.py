@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective
+from nt_failures.objectives.base import Objective, check_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +21,30 @@ class MaskedTeacher(Objective):
 
     loss = - sum_i log p(r_i | x, masked r_<i). Uniform-rate masking is arXiv 2406.05183's, a fixed rate
     arXiv 2503.10542's; here the labels stay those of a causal LM, and the mask comes from torch's generator.
-    Relations: rate 0 is `next_token`, rate 1 is `teacherless`; all distances between
-    occur. Needs: nothing.
+    Relations: rate 0 is `next_token`, rate 1 is `teacherless`; all distances between occur. Needs: nothing.
 
     Args:
         rate: chance, 0..1, that an input token of the target is masked; None draws it uniformly for each example.
+
+    Example:
+        >>> from nt_failures import MaskedTeacher
+        >>> rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}]
+        >>> MaskedTeacher(rate=1.0, dummy_token_id=13).collate(rows)["input_ids"].tolist()
+        [[1, 2, 13, 13, 13]]
     """
 
     rate: float | None = None
 
-    extra_tokens: ClassVar[tuple[str, ...]] = ("$",)
-    decodings: ClassVar[tuple[str, ...]] = ("autoregressive", "parallel")
-    citation: ClassVar[str] = "Kitouni et al., The Factorization Curse, arXiv 2406.05183; arXiv 2503.10542"
+    extra_tokens = ("$",)
+    decodings = ("autoregressive", "parallel")
+    citation = "Kitouni et al., The Factorization Curse, arXiv 2406.05183; arXiv 2503.10542"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rate is not None and not 0 <= self.rate <= 1:
-            raise ValueError(f"rate={self.rate} is not in 0..1; leave it out to draw it for each example.")
+        if self.rate is not None:
+            check_share("rate", self.rate, "leave it out to draw it for each example")
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
         rate_B1 = torch.rand(len(target_BT), 1) if self.rate is None else torch.full((len(target_BT), 1), self.rate)

@@ -1,16 +1,15 @@
 """Multi-token heads: extra heads predict the tokens behind the next one."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import ExtraLoss, Loss
-from nt_failures.objectives.losses import cross_entropy, forward_pass, unembed
+from nt_failures.objectives.base import check_whole
+from nt_failures.objectives.extra_loss import ExtraLoss, Terms
+from nt_failures.objectives.losses import Batch, ForwardPass, cross_entropy, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,47 +23,46 @@ class MultiTokenHeads(ExtraLoss):
         head 2     12 -> 32;    = -> 34;   32 ->  6;   34 -> 16;    6 -> 12
         head 3     32 -> 32;   12 -> 34;    = ->  6;   32 -> 16;   34 -> 12
 
-    loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2). Head 1 is the
-    stock model; head j > 1 is one block of the model's own kind on the last hidden states, then the shared unembedding.
-    Decoding takes head 1 alone, so the stock checkpoint is the model.
+    loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2).
+    Head 1 is the stock model, and alone decodes; head j > 1 is one block of the model's kind on the last hidden states,
+    then the shared unembedding.
     Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: hidden states.
 
     Args:
-        heads: tokens predicted from each state, the next one included, from 1. The source's best is 4.
+        heads: tokens predicted from each state, the next one included, 1 to 64. The source's best is 4.
+
+    Example:
+        >>> from nt_failures import MultiTokenHeads
+        >>> batch = MultiTokenHeads(heads=3).collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])
+        >>> batch["labels"].tolist()
+        [[-100, -100, 7, 8, 9]]
     """
 
     heads: int = 4
 
-    citation: ClassVar[str] = (
+    citation = (
         "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.heads, int) and 1 <= self.heads <= 64):
-            raise ValueError(
-                f"heads={self.heads!r} must be a whole number of 1..64, each a layer; 4 predicts the next four tokens."
-            )
+        check_whole("heads", self.heads, 1, "4 predicts the next four tokens")
+        if self.heads > 64:
+            raise ValueError(f"heads={self.heads} is more than 64, each a layer; 4 predicts the next four tokens.")
 
     def attach(self, model: PreTrainedModel) -> None:
-        auxiliary_modules.attach(
-            model, **{f"head_{j}": auxiliary_modules.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
-        )
+        heads = {f"head_{j}": auxiliary_modules.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
+        auxiliary_modules.attach(model, **heads)
 
-    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = forward_pass(model, batch)
-        sums = {"next_token": cross_entropy(seen.logits_BTV, seen.labels_BT)}
-        shown = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
+    def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
+        inputs = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
+        losses = {}
         for j in range(2, self.heads + 1):
-            head = auxiliary_modules.attached(model)[f"head_{j}"]
-            states_BSD = head(inputs_embeds=seen.states_BSD, use_cache=False, **shown).last_hidden_state
-            start = max(seen.first - j, 0)  # the state in column t predicts column t + j
+            head = auxiliary_modules.modules_of(model)[f"head_{j}"]
+            states_BSD = head(inputs_embeds=output.states_BSD, use_cache=False, **inputs).last_hidden_state
+            start = max(output.first - j, 0)  # the state in column t predicts column t + j
             labels = batch["labels"][:, start + j :]
             columns = slice(start, start + labels.shape[1])
-            labels = labels.where(
-                batch["attention_mask"][:, columns].bool(), IGNORE
-            )  # a short prefix has no such column
-            logits = unembed(model, states_BSD[:, columns])
-            sums[f"head_{j}"] = cross_entropy(logits, labels)
-        count = seen.labels_BT.ne(IGNORE).sum()
-        return Loss(torch.stack(list(sums.values())).sum(), count, {name: s.detach() for name, s in sums.items()})
+            labels = labels.where(batch["attention_mask"][:, columns].bool(), IGNORE)  # no state in a padded column
+            losses[f"head_{j}"] = (1.0, cross_entropy(unembed(model, states_BSD[:, columns]), labels))
+        return losses

@@ -1,19 +1,17 @@
 """Next latent: beside the next token, predict the next hidden state from this one and the next token."""
 
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import ExtraLoss, Loss
-from nt_failures.objectives.losses import cross_entropy, forward_pass, row_mean_sum, unembed
+from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.extra_loss import ExtraLoss, Terms
+from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, unembed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,73 +24,69 @@ class NextLatent(ExtraLoss):
         rolled once       g=   g32  g34   g6    g16            from each state and the next token
         rolled twice      g32  g34  g6    g16                  from the rolled state and the token behind it
 
-    g_t+1 = h_t + MLP([LayerNorm h_t ; e(s_t+1)]). loss = CE_next + smooth_weight * SmoothL1(stopgrad h_t+i, g_t+i) + kl_weight *
-    KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real columns, prefix
-    included; U is frozen in the KL term (arXiv 2511.05963, section 3). A state that lets later states be rolled from
-    it must hold what the whole answer needs. Without the stop-gradient the states would collapse.
-    Inputs and labels are those of `next_token`, decoding too: the MLP is dropped. Needs: hidden states.
+    g_t+1 = h_t + MLP([LayerNorm h_t ; e(s_t+1)]). loss = CE_next + smooth_weight * SmoothL1(stopgrad h_t+i, g_t+i) +
+    kl_weight * KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real
+    columns, prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3). A state from which later states
+    can be rolled must hold what the answer needs; without the stop-gradient the states would collapse. Inputs, labels
+    and decoding are those of `next_token`. Relations: `joint_multi_token` rolls to tokens. Needs: hidden states.
 
     Args:
         horizon: steps rolled forward, from 1; None for the target's length - 2, the source's choice for path-star.
         smooth_weight, kl_weight: of the two latent losses.
+
+    Example:
+        >>> from nt_failures import NextLatent
+        >>> batch = NextLatent(horizon=2).collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])
+        >>> batch["input_ids"].tolist()
+        [[1, 2, 7, 8, 9]]
     """
 
     horizon: int | None = None
     smooth_weight: float = 1.0
     kl_weight: float = 1.0
 
-    citation: ClassVar[str] = (
-        "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
-    )
+    citation = "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.horizon is not None and not (isinstance(self.horizon, int) and self.horizon >= 1):
-            raise ValueError(f"horizon={self.horizon!r} must be a whole number from 1; leave it out for length - 2.")
-        if not (0 <= self.smooth_weight < math.inf and 0 <= self.kl_weight < math.inf):
-            raise ValueError(f"smooth_weight={self.smooth_weight}, kl_weight={self.kl_weight} must be numbers >= 0.")
+        check_whole("horizon", self.horizon, 1, default="the target's length - 2")
+        check_weight("smooth_weight", self.smooth_weight)
+        check_weight("kl_weight", self.kl_weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        mlp = nn.Sequential(
-            nn.Linear(2 * width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, width),
-        )
-        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=mlp)
+        hidden = [layer for _ in range(2) for layer in (nn.Linear(2 * width, 2 * width), nn.GELU())]
+        step = nn.Sequential(*hidden, nn.Linear(2 * width, width))
+        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=step)
 
-    def loss(self, model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> Loss:
-        seen = forward_pass(model, batch)
-        next_token = cross_entropy(seen.logits_BTV, seen.labels_BT)
+    def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         # The last token of a row is never read: it has a state only where a longer row stands beside it.
         real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
-        rolled = seen.states_BSD
-        steps = min(self.horizon or max(seen.labels_BT.shape[1] - 2, 1), max(seen.states_BSD.shape[1] - 1, 1))
+        rolled = output.states_BSD
+        steps = min(self.horizon or max(output.labels_BT.shape[1] - 2, 1), max(rolled.shape[1] - 1, 1))
         # Without a horizon it is that of each row's own target, whatever stands beside it in the batch.
-        own_B1 = (seen.labels_BT.ne(IGNORE).sum(dim=1, keepdim=True) - 2).clamp(min=self.horizon or 1)
+        horizon_B1 = (output.labels_BT.ne(IGNORE).sum(dim=1, keepdim=True) - 2).clamp(min=self.horizon or 1)
         for i in range(1, steps + 1):
             rolled = self._roll(model, rolled[:, :-1], batch["input_ids"][:, i:-1])
-            smooth_BS, kl_BS = _distances(model, rolled, seen.states_BSD[:, i:].detach())
+            smooth_BS, kl_BS = _distances(model, rolled, output.states_BSD[:, i:].detach())
             smooth.append(smooth_BS)
             kl.append(kl_BS)
-            counted.append(real_BS[:, :-i] & real_BS[:, i:] & (own_B1 >= i))
-        sums = {"next_token": next_token}
-        for name, values in (("smooth", smooth), ("kl", kl)):
-            sums[name] = row_mean_sum(torch.cat(values, dim=1), torch.cat(counted, dim=1), seen.labels_BT)
-        total = next_token + self.smooth_weight * sums["smooth"] + self.kl_weight * sums["kl"]
-        return Loss(total, seen.labels_BT.ne(IGNORE).sum(), {name: s.detach() for name, s in sums.items()})
+            counted.append(real_BS[:, :-i] & real_BS[:, i:] & (horizon_B1 >= i))
+        counted = torch.cat(counted, dim=1)
+        return {
+            "smooth": (self.smooth_weight, row_mean_sum(torch.cat(smooth, dim=1), counted, output.labels_BT)),
+            "kl": (self.kl_weight, row_mean_sum(torch.cat(kl, dim=1), counted, output.labels_BT)),
+        }
 
-    def _roll(self, model: torch.nn.Module, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def _roll(self, model: torch.nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
         """States one step on, from states and the tokens that follow them."""
-        modules = auxiliary_modules.attached(model)
+        modules = auxiliary_modules.modules_of(model)
         embedded = auxiliary_modules.unwrap_model(model).get_input_embeddings()(tokens)
         return states + modules["step"](torch.cat([modules["norm"](states), embedded], dim=-1))
 
 
-def _distances(model: torch.nn.Module, rolled: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _distances(model: torch.nn.Module, rolled: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
     smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
     logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))

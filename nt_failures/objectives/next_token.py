@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives.base import Objective
@@ -28,11 +28,17 @@ class NextToken(Objective):
     Args:
         positions: train on these positions of the answer alone, from 1 in the task's own order, for example `(2,)` for
             the decision only, where no earlier token helps to cheat. None for all.
+
+    Example:
+        >>> from nt_failures import NextToken
+        >>> rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}]
+        >>> NextToken(positions=(2,)).collate(rows)["labels"].tolist()
+        [[-100, -100, -100, 8, -100]]
     """
 
     positions: tuple[int, ...] | None = None
 
-    citation: ClassVar[str] = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
+    citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +52,7 @@ class NextToken(Objective):
     def trained_positions(self) -> tuple[int, ...] | None:
         return self.positions
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         labels_BT = parts["target_ids"]
         if self.positions is not None:

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives.base import Objective
@@ -22,13 +22,19 @@ class Teacherless(Objective):
     loss = - sum_i log p(r_i | x, $ ... $) (arXiv 2403.06963). No earlier target token is seen, so there is nothing to
     cheat with; in exchange the whole answer must be planned at once, and training is a lottery over seeds.
     Decoding is the same single pass. Relations: `masked_teacher` with rate 1, `hybrid` with share 1. Needs: nothing.
+
+    Example:
+        >>> from nt_failures import Teacherless
+        >>> rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}]
+        >>> Teacherless(dummy_token_id=13).collate(rows)["input_ids"].tolist()
+        [[1, 2, 13, 13, 13]]
     """
 
-    extra_tokens: ClassVar[tuple[str, ...]] = ("$",)
-    decodings: ClassVar[tuple[str, ...]] = ("parallel",)
-    citation: ClassVar[str] = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
+    extra_tokens = ("$",)
+    decodings = ("parallel",)
+    citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         dummies_BT = torch.full_like(parts["target_ids"], self.dummy_token_id)
         return join(parts, dummies_BT, parts["target_ids"], self.pad_token_id)

@@ -50,7 +50,7 @@ def model():
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_model_is_tried(kind, model):
-    """Catches: a model that looks past the mask taken for one that does not, a random number drawn, dropout left off."""
+    """Catches: a model that looks past the mask taken for one that does not, a random draw, dropout left off."""
     made = model(kind)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()

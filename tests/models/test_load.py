@@ -1,5 +1,7 @@
 """Models: sizes by name, checkpoints, errors before training, and that generation answers with the right length."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ PAPER_SIZES = {
 
 @pytest.mark.parametrize("name", sorted(PAPER_MODELS))
 def test_the_papers_models(name):
-    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads; a recipe's model that cannot be built."""
+    """Catches: another GPT-Mini than the paper's 12 layers, width 384 and 6 heads; a model that cannot be built."""
     if name == "gpt2-large":  # a checkpoint; its config, without the weights
         with torch.device("meta"):
             config = GPT2Config(n_layer=36, n_embd=1280, n_head=20)
@@ -186,3 +188,9 @@ def test_a_size_that_cannot_be_built(name):
     """Catches: a typo looked up on the Hub, with a minute of retries; a model of no layers."""
     with pytest.raises(ValueError, match="write FAMILY-LAYERSxWIDTH with a family of gpt2"):
         from_scratch(name)
+
+
+def test_families_need_no_torch():
+    """Catches: seconds of importing torch for `--help`, which lists families and scans."""
+    code = "import sys, nt_failures.models.families; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The torch scan: the same function as transformers' own, forward and gradients, and a switch that touches one model only."""
+"""The torch scan: the function and gradients of transformers' own, and a switch that touches one model only."""
 
 import copy
 import json
@@ -14,8 +14,9 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 from nt_failures.experiments import command_line
 from nt_failures.hub.load import load
 from nt_failures.models import mamba_scan
+from nt_failures.models.families import SCANS
 from nt_failures.models.load import load_model
-from nt_failures.models.mamba_scan import SCANS, TorchScanMixer, running, use_scan
+from nt_failures.models.mamba_scan import TorchScanMixer, running, use_scan
 from nt_failures.models.selective_scan import selective_scan
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training.flops import StepFlops
@@ -67,7 +68,7 @@ def gradients(call, module, inputs):
 def test_layers_are_exact(positions, hidden, layers, states, kernel, masked, monkeypatch):
     """Catches: any other function than transformers' own, in 64 bits, by its input and by every parameter.
 
-    Both round to 32 bits on the way, which could make a last bit of 53 a difference of 1e-7; without that rounding, 1e-11 is
+    Both round to 32 bits on the way, which could make a last bit of 53 a difference of 1e-7; without rounding, 1e-11 is
     ample for sums in another order.
     """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -139,7 +140,7 @@ def test_compiled():
 
 
 def test_autocast():
-    """Catches: states rounded to 16 bits: the error against 32 bits is no larger than that of transformers' own scan."""
+    """Catches: states rounded to 16 bits: the error against 32 bits is at most that of transformers' own scan."""
     stock, ours = pair(16, 2, 8)
     ids = torch.randint(15, (16, 24))
 
@@ -177,7 +178,7 @@ def test_generation():
 @torch.no_grad()
 @pytest.mark.parametrize("first", [1, 2, 6])
 def test_caches(first):
-    """Catches: wrong states after a prompt shorter or longer than the convolution; several tokens at once started at zero."""
+    """Catches: wrong states after a prompt shorter or longer than the convolution; several tokens started at zero."""
     stock, ours = (model.eval() for model in pair())
     ids = torch.randint(14, (ROWS, 9))
     whole = stock(ids, use_cache=False).logits
@@ -191,7 +192,7 @@ def test_caches(first):
 
 
 def test_gradients_beside_a_cache():
-    """Catches: a state in the cache that has lost its gradient without a word (evaluation mode makes a cache unasked)."""
+    """Catches: a state in the cache that has lost its gradient in silence (evaluation mode makes a cache unasked)."""
     ids = torch.tensor([[1, 2, 3, 4]])
     found = []
     for model in pair():

@@ -182,11 +182,11 @@ def test_muon_leaves_heads_to_the_vocabulary_to_adamw(tiny_model):
     """Catches: an orthogonalised step on an unembedding."""
     model = tiny_model("gpt2")
     TokenOrder().attach(model)
-    head = auxiliary_modules.attached(model)["order"].weight
+    head = auxiliary_modules.modules_of(model)["order"].weight
     assert not any(p is head for p in matrix_parameters(model))
     heads = tiny_model("gpt2")
     MultiTokenHeads(heads=2).attach(heads)
-    inside = {id(p) for p in auxiliary_modules.attached(heads).parameters() if p.ndim == 2}
+    inside = {id(p) for p in auxiliary_modules.modules_of(heads).parameters() if p.ndim == 2}
     assert any(id(p) in inside for p in matrix_parameters(heads))
 
 

@@ -40,12 +40,12 @@ def padded(ragged):
 
 
 def greedy(model, padded, steps=STEPS):
-    return decoding.autoregressive(model, *padded, torch.full((len(padded[0]),), steps), PAD)
+    return decoding.token_by_token(model, *padded, torch.full((len(padded[0]),), steps), PAD)
 
 
 @every_family
 def test_cached_decode_equals_a_loop_without_cache(family, tiny_model, rows, padded):
-    """Catches: a Mamba cache fed with several tokens at once, padding seen or counted, positions off after the prefix."""
+    """Catches: a Mamba cache fed with several tokens at once, padding seen or counted, positions off by some."""
     model = tiny_model(family, spread=0.5)
     expected = loop(model, rows, STEPS)
     assert len({tuple(answer) for answer in expected}) > len(rows) // 2
@@ -60,8 +60,8 @@ def test_padded_batch_decodes_as_its_rows_alone(family, tiny_model, rows, padded
     shown = torch.tensor(loop(model, rows, 3))
     alone = [(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.int64)) for row in rows]
     for ways in zip(
-        decoding.autoregressive(model, *padded, lengths, PAD),
-        torch.cat([decoding.autoregressive(model, *one, lengths[:1], PAD) for one in alone]),
+        decoding.token_by_token(model, *padded, lengths, PAD),
+        torch.cat([decoding.token_by_token(model, *one, lengths[:1], PAD) for one in alone]),
         decoding.one_pass(model, *padded, shown),
         torch.cat([decoding.one_pass(model, *one, shown[i : i + 1]) for i, one in enumerate(alone)]),
         strict=True,
@@ -93,7 +93,7 @@ def test_each_row_gets_its_own_length(family, tiny_model, rows, padded):
     lengths = torch.tensor([3, 1, 2, 3, 1, 2, 3, 3])
     free = loop(model, rows, 3)
     expected = [answer[:n] + [IGNORE] * (3 - n) for answer, n in zip(free, lengths.tolist(), strict=True)]
-    assert decoding.autoregressive(model, *padded, lengths, PAD).tolist() == expected
+    assert decoding.token_by_token(model, *padded, lengths, PAD).tolist() == expected
     assert decoding.one_pass(model, *padded, torch.tensor(expected)).tolist() == expected
     hidden = decoding.parallel(model, *padded, torch.tensor([3] * len(rows)), DUMMY).tolist()
     hidden = [answer[:n] + [IGNORE] * (3 - n) for answer, n in zip(hidden, lengths.tolist(), strict=True)]
@@ -156,7 +156,7 @@ def test_exact_is_all_forced_argmaxes_right(family, half_trained):
     model, parts = half_trained(family)
     prefix, mask, target = parts["prefix_ids"], parts["prefix_mask"], parts["target_ids"]
     forced = decoding.one_pass(model, prefix, mask, target)
-    free = decoding.autoregressive(model, prefix, mask, target.ne(IGNORE).sum(dim=1), PAD)
+    free = decoding.token_by_token(model, prefix, mask, target.ne(IGNORE).sum(dim=1), PAD)
     exact_forced, exact_free = (forced == target).all(dim=1), (free == target).all(dim=1)
     assert 0.1 < exact_free.float().mean() < 0.9
     assert torch.equal(exact_forced, exact_free)
@@ -210,5 +210,5 @@ def test_a_failed_decode_leaves_the_models_settings(tiny_model, padded):
     model = tiny_model("gpt2")
     own = model.generation_config
     with pytest.raises(IndexError):
-        decoding.autoregressive(model, padded[0] + 1000, padded[1], torch.full((8,), 3), PAD)
+        decoding.token_by_token(model, padded[0] + 1000, padded[1], torch.full((8,), 3), PAD)
     assert model.generation_config is own

@@ -143,7 +143,7 @@ def test_loss_by_hand(ours, order, lengths, family, tiny_model):
     ],
 )
 def test_next_token_on_position_2_only(order, labels, terms, tiny_model):
-    """Catches: positions counted in the order of training instead of the task's, other inputs than for all positions."""
+    """Catches: positions in the order of training instead of the task's, other inputs than for all positions."""
     model = tiny_model("gpt2", spread=0.5)
     objective = NextToken(order=order, positions=(2,), **TOKENS)
     batch = objective.collate(ROWS["ragged"])
@@ -286,7 +286,7 @@ def test_contract_of_additivity(name, order, family, build, ragged):
 
 @by_order
 def test_contract_of_decode(name, order, family, build, ragged):
-    """Catches: a decode that sees the target, by an argument or by what `collate` and `loss` left behind; padding seen."""
+    """Catches: a decode that sees the target, by an argument or by what `collate` and `loss` left; padding seen."""
     objective, model = build(name, order, family)
     lengths = torch.tensor([len(example["target_ids"]) for example in ragged])
     other = [{**example, "target_ids": [(i + 1) % 10 for i in example["target_ids"]]} for example in ragged]
@@ -379,6 +379,16 @@ def test_contract_of_options(name, tokenizer):
         cls.from_tokenizer(tokenizer, ordre="forward")
     with pytest.raises(ValueError, match=r"order='backward' is not a choice.*'forward', 'reversed'"):
         cls.from_tokenizer(tokenizer, order="backward")
+
+
+def test_how_an_objective_decodes_and_is_judged():
+    """Catches: a teacherless model judged by forced predictions, a belief state taken for a stock checkpoint."""
+    parallel = {"teacherless", "masked_diffusion"}
+    for name, cls in OBJECTIVES.items():
+        objective = cls(dummy_token_id=13)
+        assert objective.autoregressive is (name not in parallel)
+        assert objective.judged_decoding == ("free" if name in parallel else "forced")
+        assert objective.stock is (name not in {*parallel, "belief_state"})
 
 
 def test_needs_are_checked(tiny_model, tokenizer):

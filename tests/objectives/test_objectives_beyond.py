@@ -1,4 +1,4 @@
-"""The objectives of other groups: each loss against a plain loop over one row at a time, written from the paper's equation."""
+"""The objectives of other groups: each loss against a plain loop over rows, written from the paper's equation."""
 
 import copy
 import dataclasses
@@ -15,7 +15,7 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
-from nt_failures.objectives.losses import cross_entropy, forward_pass
+from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
@@ -77,7 +77,7 @@ def test_multi_token_heads(order, family, tiny_model):
         expected = expected + nats
         sequence = prefix + target
         for j in (2, 3):
-            head = auxiliary_modules.attached(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
+            head = auxiliary_modules.modules_of(model)[f"head_{j}"](inputs_embeds=states[None]).last_hidden_state[0]
             for t in range(len(sequence) - j):
                 if t + j >= len(prefix):
                     expected = expected + nats_of(model, head[t], sequence[t + j])
@@ -90,7 +90,7 @@ def test_multi_token_heads(order, family, tiny_model):
 @by_family
 @pytest.mark.parametrize("window", [None, 2])
 def test_token_order(order, family, window, tiny_model):
-    """Catches: distances counted from 0, the window of the batch taken for a short row, the far ranked above the near."""
+    """Catches: distances counted from 0, the batch's window taken for a short row, the far ranked above the near."""
     objective = TokenOrder(order=order, window=window, weight=0.5, **TOKENS)
     model = prepared(objective, tiny_model, family)
     reach = window or 4  # the longest target of the batch
@@ -102,7 +102,7 @@ def test_token_order(order, family, window, tiny_model):
             scores = torch.full((VOCABULARY,), -torch.inf)
             for steps, token in enumerate(target[i : i + reach], start=1):
                 scores[token] = reach - steps
-            log_p = auxiliary_modules.attached(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
+            log_p = auxiliary_modules.modules_of(model)["order"](states[len(prefix) - 1 + i]).log_softmax(dim=-1)
             ranked = sum(scores.softmax(dim=-1)[v] * log_p[v] for v in target[i : i + reach])
             expected = expected - 0.5 * ranked
     check(objective, model, expected, 7)
@@ -110,7 +110,7 @@ def test_token_order(order, family, window, tiny_model):
 
 def test_token_order_of_a_token_that_comes_twice():
     """Catches: the later of two occurrences, or their sum, as the score."""
-    scores = TokenOrder().scores(torch.tensor([[2, 1, 2, IGNORE]]), vocabulary=4)
+    scores = upcoming(torch.tensor([[2, 1, 2, IGNORE]]), vocabulary=4)
     never = -torch.inf
     assert scores.tolist() == [
         [[never, 2, 3, never], [never, 3, 2, never], [never, never, 3, never], [never, never, never, never]]
@@ -130,7 +130,7 @@ def test_future_bag(order, family, window, tiny_model):
         bags = []
         for i in range(len(target) - 1):
             bag = set(target[i + 1 : i + (window or 4)])
-            logits = auxiliary_modules.attached(model)["bag"](states[len(prefix) - 1 + i])
+            logits = auxiliary_modules.modules_of(model)["bag"](states[len(prefix) - 1 + i])
             inside = sum(-F.logsigmoid(logits[v]) for v in bag) / len(bag)
             others = set(range(VOCABULARY)) - bag
             outside = sum(-F.logsigmoid(-logits[v]) for v in others) / len(others)
@@ -142,7 +142,7 @@ def test_future_bag(order, family, window, tiny_model):
 @by_order
 @by_family
 def test_joint_multi_token(order, family, tiny_model):
-    """Catches: a window that sees more than the state and its own tokens, the first token counted twice, padding read."""
+    """Catches: a window that sees more than the state and its tokens, the first token counted twice, padding."""
     objective = JointMultiToken(order=order, window=3, weight=0.5, **TOKENS)
     model = prepared(objective, tiny_model, family)
     expected = 0
@@ -153,7 +153,7 @@ def test_joint_multi_token(order, family, tiny_model):
             hidden = states[len(prefix) - 1 + i][None, None]
             for given, wanted in zip(target[i : i + 2], target[i + 1 : i + 3], strict=False):
                 embedded = model.get_input_embeddings()(torch.tensor([[given]]))
-                read, hidden = auxiliary_modules.attached(model)["window"](embedded, hidden)
+                read, hidden = auxiliary_modules.modules_of(model)["window"](embedded, hidden)
                 windows.append(nats_of(model, read[0, 0], wanted))
         expected = expected + nats + 0.5 * len(target) * sum(windows) / len(windows)
     check(objective, model, expected, 7)
@@ -167,7 +167,7 @@ def test_next_latent(order, family, horizon, tiny_model):
     token's state, which only short rows have."""
     objective = NextLatent(order=order, horizon=horizon, smooth_weight=0.5, kl_weight=2.0, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = auxiliary_modules.attached(model)
+    modules = auxiliary_modules.modules_of(model)
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
@@ -271,10 +271,10 @@ def test_registers_batch_by_hand():
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 @by_family
 def test_belief_state(order, fraction, family, tiny_model):
-    """Catches: a backward encoder that has read the token it predicts, the suffix forwards, gaps of other rows or none."""
+    """Catches: a backward encoder that has read the token it predicts, the suffix forwards, other rows' gaps."""
     objective = BeliefState(order=order, pair_fraction=fraction, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = auxiliary_modules.attached(model)
+    modules = auxiliary_modules.modules_of(model)
     torch.manual_seed(3)
     gaps = objective.collate(EXAMPLES)["gaps"]
     expected = 0
@@ -362,9 +362,8 @@ class Surest(torch.nn.Module):
         ({}, "parallel", [[13, 13, 13]]),
     ],
 )
-def test_unmasking_keeps_the_surest_first(options, way, shown, monkeypatch):
+def test_unmasking_keeps_the_surest_first(options, way, shown):
     """Catches: left to right, the least sure first, more passes than asked for, a kept token predicted again."""
-    monkeypatch.setattr(auxiliary_modules, "unwrap_model", lambda model: model)
     model = Surest()
     found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, decoding=way)
     assert found.tolist() == [[7, 8, 9]]
@@ -410,13 +409,14 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MultiTokenHeads(heads=0), "heads=0 must be a whole number of 1..64"),
+        (lambda: MultiTokenHeads(heads=0), "heads=0 must be a whole number from 1"),
+        (lambda: MultiTokenHeads(heads=65), "heads=65 is more than 64"),
         (lambda: TokenOrder(window=0), "window=0 must be a whole number from 1"),
         (lambda: TokenOrder(weight=-1), "weight=-1 must be a number >= 0"),
         (lambda: FutureBag(window=1), "window=1 must be a whole number from 2"),
         (lambda: JointMultiToken(window=1), "window=1 must be a whole number from 2"),
         (lambda: NextLatent(horizon=0), "horizon=0 must be a whole number from 1"),
-        (lambda: NextLatent(kl_weight=-0.1), "kl_weight=-0.1 must be numbers >= 0"),
+        (lambda: NextLatent(kl_weight=-0.1), "kl_weight=-0.1 must be a number >= 0"),
         (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 must be a whole number from 2"),
         (lambda: Registers(share=2, **TOKENS), "share=2 is not in 0..1"),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 is not above 0"),

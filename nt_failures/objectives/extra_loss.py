@@ -1,0 +1,35 @@
+"""Base of the objectives that train on the next token and on further terms beside it."""
+
+import abc
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nt_failures.data.batches import Example, join
+from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.losses import Batch, ForwardPass, cross_entropy, forward_pass, label_count
+
+Terms = dict[str, tuple[float, Tensor]]
+"""Terms of a loss by their names in the log: the weight, and the sum over the labels."""
+
+
+class ExtraLoss(Objective):
+    """Teacher forcing, as in `next_token`, with further terms of the loss; decoding drops the modules behind them."""
+
+    needs = frozenset({"hidden_states"})
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+
+    @abc.abstractmethod
+    def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
+        """The terms beside the next token's cross-entropy."""
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        output = forward_pass(model, batch)
+        next_token = cross_entropy(output.logits_BTV, output.labels_BT)
+        terms = {"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}
+        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
+        return Loss(total, label_count(output.labels_BT), {name: term.detach() for name, (_, term) in terms.items()})
