@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nt_failures.registry import shorten
-from nt_failures.tasks._sampling import distinct, padded, picks, shuffle, shuffle_parts
+from nt_failures.tasks._sampling import distinct, shuffle
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integer, check_integers
 
@@ -116,20 +116,15 @@ class PathStar(Task):
         check_integer("n", n)
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
-        edges = np.empty((n, self.num_edges, 2), dtype=np.int32)
-        pair = np.dtype(f"u{2 * nodes.itemsize}")  # parent and child, moved as one number
-        order = picks(rng, n, self.num_edges, self.num_edges - 1)
-        for rows, part in shuffle_parts(order, n, self.num_edges * pair.itemsize):
-            size = rows.stop - rows.start
-            pool = padded(self.num_edges, 2 * size, nodes.dtype)
-            pool[:, : 2 * size : 2], pool[:, 1 : 2 * size : 2] = nodes[parents, rows], nodes[1:, rows]
-            shuffle(pool.view(pair), part, size)
-            edges[rows] = pool.view(pair)[:, :size].T.copy().view(nodes.dtype).reshape(-1, self.num_edges, 2)
+        places = np.repeat(np.arange(self.num_edges)[:, None], n, axis=1)
+        shuffle(rng, places)  # which edge is shown where
+        edges = np.stack([nodes[parents], nodes[1:]], axis=-1)  # (E, n, 2)
+        edges = np.take_along_axis(edges, places[:, :, None], axis=0).transpose(1, 0, 2)
         return {
-            "edges": edges,
-            "source": nodes[0].astype(np.int32),
-            "goal": nodes[self.path_length - 1].astype(np.int32),
-            "path": nodes[: self.path_length].T.astype(np.int32, order="C"),
+            "edges": np.ascontiguousarray(edges),
+            "source": nodes[0],
+            "goal": nodes[self.path_length - 1],
+            "path": np.ascontiguousarray(nodes[: self.path_length].T),
         }
 
     def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
