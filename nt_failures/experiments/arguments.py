@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 from nt_failures.models.families import from_folder
 from nt_failures.models.mamba_scan import check_scan
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.training.options import option
 
 if TYPE_CHECKING:  # imports torch
-    from nt_failures.training.arguments import RunArguments
+    from nt_failures.experiments.run_arguments import RunArguments
 
 DTYPES = ("float32", "bfloat16")
+
+
+def option(text: str, default: Any) -> Any:
+    """A field that is a flag, with its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +75,16 @@ class ObjectiveArguments:
     objective: str = option("A file of nt_failures/objectives, or a dotted path to your own class.", "next_token")
     order: str = option("`forward`, or `reversed` to train on the target from its end.", "forward")
     objective_options: str = option("The objective's other options, as JSON.", "{}")
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """How a run of examples/train.py behaves, beside the training arguments."""
+
+    sample_rows: int = option("Sample predictions shown at every evaluation; 0 for none.", 3)
+    overwrite_output_dir: bool = option("Replace an earlier run in output_dir.", False)
+    stop_when_solved: int = option("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
+    resume: bool = option("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
 
 
 @dataclasses.dataclass(frozen=True)

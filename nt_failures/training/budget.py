@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a training cost (steps, rows, FLOPs), what it was told, and what its evaluations said."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are whole: a manifest, written last, lists every file with its size.
+"""The checkpoints in a run's folder: which are whole, by a manifest of file sizes that is written last; their rotation.
 
 A process may be killed at any moment, so a folder without a manifest, or with another content than it lists, is
 half-written. The manifest goes before anything else when a checkpoint is deleted. A stock `transformers.Trainer` resumes from
@@ -56,16 +56,16 @@ def in_order(folder: Path) -> list[Path]:
 
 def newest_whole(folder: Path, warn: bool = True) -> Path | None:
     """The whole checkpoint of a run that was written last; names in a warning every half-written one of a later step."""
-    everything = in_order(folder)
-    newest = max(_whole(everything), key=_age, default=None)
-    for checkpoint in everything[everything.index(newest) + 1 if newest else 0 :] if warn else ():
+    checkpoints = in_order(folder)
+    newest = max(_whole(checkpoints), key=_age, default=None)
+    for checkpoint in checkpoints[checkpoints.index(newest) + 1 if newest else 0 :] if warn else ():
         if found := damage(checkpoint):
             logger.warning("%s is half-written (%s) and is passed over.", checkpoint, found)
     return newest
 
 
-def _whole(everything: list[Path]) -> list[Path]:
-    return [checkpoint for checkpoint in everything if damage(checkpoint) is None]
+def _whole(checkpoints: list[Path]) -> list[Path]:
+    return [checkpoint for checkpoint in checkpoints if damage(checkpoint) is None]
 
 
 def _age(checkpoint: Path) -> tuple[float, int]:
@@ -95,13 +95,13 @@ def rotate(folder: Path, limit: int | None, best: str | None) -> None:
     """
     if limit is None or limit <= 0:
         return
-    everything = in_order(folder)
-    whole = sorted(_whole(everything), key=_age)
+    checkpoints = in_order(folder)
+    whole = sorted(_whole(checkpoints), key=_age)
     kept = set(whole[-1:]) | {path for path in whole if best is not None and path.name == Path(best).name}
     for checkpoint in reversed(whole):
         if len(kept) < limit:
             kept.add(checkpoint)
-    for checkpoint in everything:
+    for checkpoint in checkpoints:
         if checkpoint not in kept:
             logger.info("Deleting %s, by save_total_limit.", checkpoint)
             remove(checkpoint)

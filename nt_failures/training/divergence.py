@@ -1,4 +1,4 @@
-"""Divergence: notice a loss or weights that are not finite without stalling the device, and say what to do."""
+"""Divergence: a loss or weights that are not finite, noticed without stalling the device, and the error that says what to do."""
 
 from pathlib import Path
 
@@ -53,23 +53,21 @@ def diverged(
         checkpoint: the last whole one.
     """
     lower = f"--learning_rate {args.learning_rate / 10:g}"
-    if vars(args).get("optimizer") == "muon":
+    if getattr(args, "optimizer", None) == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
-    said = (
+    stop = (
         f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
     )
     if step <= 1:
-        return FloatingPointError(
-            said
-            + "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, the data "
-            "and --dtype."
+        advice = (
+            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, the "
+            "data and --dtype."
         )
-    if checkpoint is None:
-        return FloatingPointError(
-            said + f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
+    elif checkpoint is None:
+        advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
+    else:
+        advice = (
+            f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same steps: "
+            f"start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
         )
-    return FloatingPointError(
-        said
-        + f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same steps: start "
-        f"from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
-    )
+    return FloatingPointError(stop + advice)

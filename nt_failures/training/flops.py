@@ -1,4 +1,4 @@
-"""Floating-point operations of a step, forward and backward: counted on the first one, whatever the objective.
+"""StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
 
 transformers estimates them as 6 x tokens x parameters, which knows nothing of an objective's own modules, of positions
 whose logits are never computed, of attention, or of a second pass through the model. Left out is what the optimizer
@@ -13,20 +13,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+from nt_failures.training.compat import CHECKPOINTING, OpOverload, TorchDispatchMode
 
 aten = torch.ops.aten
 
 
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query.shape, key.shape, value.shape)
+def _attention(*tensors: Any, **_: Any) -> int:  # query, key, value
+    return sdpa_flop_count(*(tensor.shape for tensor in tensors[:3]))
 
 
-def _attention_backward(
-    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-) -> int:
-    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
+def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key, value
+    return sdpa_backward_flop_count(*(tensor.shape for tensor in tensors[:4]))
 
 
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
@@ -64,7 +63,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        kind = func.overloadpacket if isinstance(func, torch._ops.OpOverload) else func
+        kind = func.overloadpacket if isinstance(func, OpOverload) else func
         count = OWN.get(kind) or flop_registry.get(kind)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
@@ -88,10 +87,6 @@ class _Counter(TorchDispatchMode):
             return checkpoint(call, *args, **kwargs)
 
         return checkpointed
-
-
-CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
-"""Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nt_failures.objectives.losses import VocabularyHead
 
-# Shapes: N matrices of R rows and C columns. Where many models are trained together (seeds/), each is a stack of K.
+# Shapes: N matrices of R rows and C columns. Where many models are trained together (many_seeds/), each is a stack of K.
 
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
@@ -131,9 +131,9 @@ class MuonAdamW(torch.optim.Optimizer):
             fused=True,
         )
         super().__init__([{"params": trainable}], {"lr": lr})
-        self.take(self.muon)
+        self.use_muon(self.muon)
 
-    def take(self, muon: torch.optim.Optimizer) -> None:
+    def use_muon(self, muon: torch.optim.Optimizer) -> None:
         """Use this Muon, not used yet, for the matrices."""
         self.muon = muon
         self.param_groups = [*self.adamw.param_groups, *muon.param_groups]

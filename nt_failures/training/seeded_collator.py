@@ -1,4 +1,4 @@
-"""Random draws of a collator that can be repeated: they depend on the seed, the epoch and the batch, on nothing else."""
+"""SeededCollator: a collator whose random draws depend on the seed, the epoch and the batch, and on nothing else."""
 
 import hashlib
 from array import array
@@ -63,10 +63,10 @@ def _ids(examples: Sequence[Example]) -> bytes:
             parts += [np.full((len(ids), 1), ids.shape[1]), ids]
         else:
             return np.concatenate(parts, axis=1).tobytes()
-    whole = array("q")
+    numbers = array("q")
     for row in examples:
         for name in ("prefix_ids", "target_ids"):
             ids = row.get(name, ())  # `layout` says what is missing
-            whole.append(len(ids))
-            whole.extend(map(int, ids))
-    return whole.tobytes()
+            numbers.append(len(ids))
+            numbers.extend(map(int, ids))
+    return numbers.tobytes()

@@ -1,4 +1,4 @@
-"""How fast a training ran: tokens and FLOPs a second, and which share of the hardware's peak that is (MFU)."""
+"""Throughput: tokens and FLOPs a second of a training, and their share of the hardware's peak (MFU)."""
 
 import contextlib
 import dataclasses
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+
+from nt_failures.training.compat import attention_of
 
 WARM_UP = 3
 """Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is for what is left."""
@@ -77,7 +79,7 @@ def device_name(device: torch.device) -> str:
 
 
 class Clock:
-    """Seconds, tokens and FLOPs of training steps, without what happens between them.
+    """Seconds, tokens and FLOPs of training steps, evaluations and checkpoints between them left out.
 
     Args:
         now: seconds, for tests.
@@ -125,10 +127,8 @@ class Clock:
         # Seven digits are enough, and not every device has float64.
         sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=accelerator.device)
         tokens, gigaflops = accelerator.reduce(sums).tolist()
-        name, used = (
-            device_name(accelerator.device),
-            precision(accelerator.device, accelerator.mixed_precision, model.dtype),
-        )
+        name = device_name(accelerator.device)
+        used = precision(accelerator.device, accelerator.mixed_precision, model.dtype)
         return Throughput(
             steps=self.steps,
             seconds=round(self.seconds, 3),
@@ -138,6 +138,6 @@ class Clock:
             device=name,
             processes=accelerator.num_processes,
             precision=used,
-            attention=None if model._is_stateful else model.config._attn_implementation,
+            attention=attention_of(model),
             compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
         )

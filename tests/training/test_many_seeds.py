@@ -10,7 +10,7 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.training.many_seeds import Stack, train_together
-from nt_failures.training.many_seeds.optimizers import MuonOfStacks
+from nt_failures.training.many_seeds.stack import MuonOfStacks
 
 SEEDS = (0, 1, 2)
 

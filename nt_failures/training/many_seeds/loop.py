@@ -13,10 +13,9 @@ import torch
 
 from nt_failures.training import divergence
 from nt_failures.training.flops import StepFlops
-from nt_failures.training.many_seeds import optimizers
 from nt_failures.training.many_seeds.checks import check_together
-from nt_failures.training.many_seeds.running_loss import Sums
-from nt_failures.training.many_seeds.stack import Batch, Stack
+from nt_failures.training.many_seeds.running_loss import RunningLoss
+from nt_failures.training.many_seeds.stack import Batch, Stack, stack_optimizer
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
@@ -40,20 +39,22 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
 
 
 class _Run:
+    """The state of `train_together`: the stack, its optimizer and schedule, and the seeds that are still running."""
+
     def __init__(self, trainers: Sequence[ObjectiveTrainer]):
         self.trainers = trainers
         self.lead, self.args = trainers[0], trainers[0].args
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
-        self.optimizer = optimizers.of_stack(self.lead.create_optimizer(), self.stack.stacked())
+        self.optimizer = stack_optimizer(self.lead.create_optimizer(), self.stack.stacked())
         self.loaders = [_loader(trainer) for trainer in trainers]
         self.steps_in_epoch, self.max_steps = _lengths(self.lead, self.loaders[0])
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
-        self.training = list(range(len(trainers)))
+        self.running = list(range(len(trainers)))
         self.steps = 0  # taken; a seed that has left stays where it is
-        self.sums = Sums(len(trainers), self.args.device)
+        self.losses = RunningLoss(len(trainers), self.args.device)
 
     def train(self) -> None:
         for trainer in self.trainers:
@@ -64,10 +65,10 @@ class _Run:
             trainer.control = trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
         for epoch in range(self.lead.state.num_train_epochs):
             self._epoch(epoch)
-            if not self.training:
+            if not self.running:
                 break
         self._watch()
-        for i in list(self.training):
+        for i in list(self.running):
             self._end(i)
         for trainer in self.trainers:
             trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
@@ -81,7 +82,7 @@ class _Run:
         for step, (batches, items) in enumerate(self._batches(iterators), start=1):
             self._step(batches, items)
             self._advance(epoch + step / self.steps_in_epoch, len(batches[0]["input_ids"]))
-            if not self.training or self.steps >= self.max_steps:
+            if not self.running or self.steps >= self.max_steps:
                 return
 
     def _batches(self, iterators: Sequence[Iterator[Batch]]) -> Iterator[tuple[list[Batch], list[int]]]:
@@ -102,7 +103,7 @@ class _Run:
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
         norms = self._clip() if self.args.max_grad_norm > 0 else None
         self.steps += 1
-        self.sums.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
+        self.losses.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -127,36 +128,36 @@ class _Run:
                     inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
                     self.lead.objective.loss(model, inputs).sum.backward()
                 model.zero_grad()
-            trainer._flops = counted[shapes]
+            trainer.step_flops = counted[shapes]
 
     def _advance(self, epoch: float, rows: int) -> None:
         """Each seed's state and callbacks behind a step; what they ask for is done."""
-        for i in self.training:
+        for i in self.running:
             trainer = self.trainers[i]
             trainer.state.global_step += 1
             trainer.state.epoch = epoch
-            trainer.state.total_flos += trainer._flops.of(rows)
+            trainer.state.total_flos += trainer.step_flops.of(rows)
             trainer.control = trainer.callback_handler.on_step_end(trainer.args, trainer.state, trainer.control)
-        controls = [self.trainers[i].control for i in self.training]
+        controls = [self.trainers[i].control for i in self.running]
         logged = any(control.should_log for control in controls)
         looked_at = logged or any(c.should_evaluate or c.should_training_stop for c in controls)
         if looked_at or self.args.device.type == "cpu":
             self._watch()
-        for i in list(self.training):
+        for i in list(self.running):
             trainer = self.trainers[i]
             if trainer.control.should_log:
-                self.sums.log(trainer, i)
+                self.losses.log(trainer, i)
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
                 self._end(i)
         if logged:
-            self.sums.clear()
+            self.losses.clear()
 
     def _watch(self) -> None:
         """Take out the seeds whose loss became NaN or infinite."""
-        for i, (step, rate) in self.sums.first_bad().items():
-            if i in self.training:
+        for i, (step, rate) in self.losses.first_bad().items():
+            if i in self.running:
                 self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
                 self._leave(i)
 
@@ -169,7 +170,7 @@ class _Run:
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
-        self.training.remove(index)
+        self.running.remove(index)
 
 
 def _loader(trainer: ObjectiveTrainer) -> torch.utils.data.DataLoader:

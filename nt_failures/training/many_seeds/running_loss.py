@@ -1,4 +1,4 @@
-"""What is noted of each step for each of K seeds, on the device: reading it at every step would stall a GPU."""
+"""RunningLoss: losses of K seeds since the last log, kept on the device, as reading them at every step would stall a GPU."""
 
 import torch
 
@@ -7,7 +7,7 @@ from nt_failures.training import divergence
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
-class Sums:
+class RunningLoss:
     """Losses since the last log, and each seed's first step whose loss was NaN or infinite; all tensors are (K,)."""
 
     def __init__(self, seeds: int, device: torch.device):
@@ -49,6 +49,6 @@ class Sums:
         logs = {"loss": float(self._losses[index]) / self._steps}
         if self._norms is not None:
             logs["grad_norm"] = float(self._norms[index])
-        trainer._parts = {name: part[index] for name, part in self._parts.items()}
-        trainer._items = self._items[index]
+        parts = {name: part[index] for name, part in self._parts.items()}
+        trainer.count(Loss(self._losses[index], self._items[index], parts))
         trainer.log(logs | {"learning_rate": self._rate})
