@@ -8,7 +8,7 @@ from nt_failures.models.mamba_scan import check_scan
 from nt_failures.tasks.base import Task, check_integers
 
 if TYPE_CHECKING:  # imports torch
-    from nt_failures.experiments.run_arguments import RunArguments
+    from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 DTYPES = ("float32", "bfloat16")
 
@@ -95,7 +95,8 @@ class Arguments:
     data: DataArguments
     model: ModelArguments
     objective: ObjectiveArguments
-    training: "RunArguments"
+    training: "ObjectiveTrainingArguments"
+    """a RunArguments, whose module imports this one"""
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
 

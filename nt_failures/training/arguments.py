@@ -85,7 +85,10 @@ class ObjectiveTrainingArguments(TrainingArguments):
 
 
 def check_numbers(args: TrainingArguments) -> None:
-    """ValueError unless each number is finite and in range, or None by default. Before anything compares: NaN passes that."""
+    """ValueError unless each number is finite and in range, or None by default.
+
+    Called before anything else: a NaN passes every comparison that asks whether a number is too large or too small.
+    """
     for field in dataclasses.fields(args):
         value, kinds = getattr(args, field.name), {field.type, *typing.get_args(field.type)} & {int, float}
         if not kinds or (value is None and field.default is None):
@@ -109,9 +112,9 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def launch_note(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:
-    """A note for who asked `accelerate launch` for several processes on a CPU, which starts one without a word; or None.
+    """A note where `accelerate launch` was asked for several processes on a CPU and started one without a word; else None.
 
-    Its launcher for one process leaves an address to meet at only where several were asked for (seen in accelerate 1.15).
+    Its launcher for one process sets an address to meet at only where several were asked for (seen in accelerate 1.15).
     """
     launched = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment
     if world_size > 1 or not launched or "WORLD_SIZE" in environment:

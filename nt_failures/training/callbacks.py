@@ -1,4 +1,4 @@
-"""Callbacks: a progress bar with the live accuracy, a table of samples, and stops: once solved, and at Ctrl-C or SIGTERM."""
+"""Callbacks: a progress bar with accuracies, a table of samples, a stop once solved, a stop at Ctrl-C or SIGTERM."""
 
 import logging
 import signal
@@ -80,7 +80,7 @@ class SampleTableCallback(TrainerCallback):
         self.trainer_callbacks = trainer_callbacks
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Predict the samples afresh, and show them. An evaluation of another split, under another prefix, shows none."""
+        """Predict the samples and show them, at evaluations during training: those of other splits have another prefix."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
         if not (during_training and len(self.task.answers(self.columns))):
             return
@@ -124,10 +124,10 @@ class SampleTableCallback(TrainerCallback):
 
 
 class StopWhenSolved(TrainerCallback):
-    """Ends training at the first evaluation of so many in a row that were all at 95 % or more, for studies of the time to solve.
+    """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    The runs that are stopped keep the curve up to there. The time to solve is what a run of full length would give, unless
-    that fell below 95 % again later, which nobody sees. Nothing that the learning rate's schedule would do later is done.
+    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that one
+    would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
 
     Args:
         evaluations: how many in a row; one alone may be luck.
@@ -149,7 +149,7 @@ class StopWhenSolved(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Stops training at the end of the step in which SIGINT or SIGTERM came, with a checkpoint, whatever `save_strategy`.
+    """Stops training behind the step in which SIGINT or SIGTERM came, with a checkpoint, whatever `save_strategy`.
 
         with StopOnSignal() as stop:
             trainer.add_callback(stop)

@@ -1,8 +1,8 @@
 """The checkpoints in a run's folder: which are whole, by a manifest of file sizes that is written last; their rotation.
 
 A process may be killed at any moment, so a folder without a manifest, or with another content than it lists, is
-half-written. The manifest goes before anything else when a checkpoint is deleted. A stock `transformers.Trainer` resumes from
-these checkpoints, too; to it the manifest is one more file.
+half-written. When a checkpoint is deleted, its manifest goes first. A stock `transformers.Trainer` resumes from these
+checkpoints, too; to it the manifest is one more file.
 """
 
 import json
@@ -55,7 +55,7 @@ def in_order(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path, warn: bool = True) -> Path | None:
-    """The whole checkpoint of a run that was written last; names in a warning every half-written one of a later step."""
+    """The whole checkpoint that was written last; a warning names every half-written one of a later step."""
     checkpoints = in_order(folder)
     newest = max(_whole(checkpoints), key=_age, default=None)
     for checkpoint in checkpoints[checkpoints.index(newest) + 1 if newest else 0 :] if warn else ():

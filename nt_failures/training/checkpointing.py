@@ -1,4 +1,4 @@
-"""CheckpointMixin: how an ObjectiveTrainer saves a model, writes checkpoints that are whole or not counted, and resumes."""
+"""CheckpointMixin: how an ObjectiveTrainer saves its model, writes checkpoints, and resumes from whole ones."""
 
 import contextlib
 import math
@@ -43,7 +43,7 @@ class CheckpointMixin:
         return newest
 
     def _load_finished(self, folder: Path) -> TrainOutput | None:
-        """Load a checkpoint with nothing left to train; None, and nothing is loaded, where training can go on from it."""
+        """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""
         state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
         self.resumed_at = state.global_step
         if not self._is_finished(state):
@@ -84,7 +84,7 @@ class CheckpointMixin:
             self.args.save_total_limit = self._save_total_limit
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As in `transformers.Trainer`, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
+        """The Trainer's, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
         run = run_folder(self, trial)
         folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if folder == self._checkpoint:  # the end of an epoch on the step of a save: the same weights

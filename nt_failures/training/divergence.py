@@ -1,4 +1,4 @@
-"""Divergence: a loss or weights that are not finite, noticed without stalling the device, and the error that says what to do."""
+"""Divergence: a NaN or infinite loss or weight, noticed without stalling the device, and the error to raise."""
 
 from pathlib import Path
 
@@ -60,14 +60,14 @@ def diverged(
     )
     if step <= 1:
         advice = (
-            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, the "
-            "data and --dtype."
+            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, "
+            "the data and --dtype."
         )
     elif checkpoint is None:
         advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
     else:
         advice = (
-            f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same steps: "
-            f"start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
+            f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same "
+            f"steps: start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
         )
     return FloatingPointError(stop + advice)

@@ -134,7 +134,7 @@ class PublishMixin:
         write_card(folder, model, self.processing_class, self.objective, self.task, results, name=name, **given)
 
     def _results(self, folder: Path) -> dict[str, Any]:
-        """The results on disk if they are of the model held here, not of an earlier one; else what is known without them."""
+        """The results on disk, if they are of this model and not of an earlier one; else what is known without them."""
         results = read_results(folder)
         steps = (self.state.global_step, self.state.best_global_step)
         of_this = results.get("steps", -1) in steps and results.get("parameters") == parameter_count(self.model)

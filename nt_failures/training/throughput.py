@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from nt_failures.training.compat import attention_of
 
 WARM_UP = 3
-"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is for what is left."""
+"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
 
 HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
 PEAKS: Mapping[str, Mapping[str, float]] = {
@@ -23,10 +23,10 @@ PEAKS: Mapping[str, Mapping[str, float]] = {
         for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
     },
 }
-"""Peak dense FLOPs a second of one device, by torch's full name for it; half of NVIDIA's figure where that is "with sparsity".
+"""Peak dense FLOPs a second of one device, by torch's full name for it.
 
-NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them. A name that is not here, a
-part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
+NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them, halved where they are "with
+sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no known peak, and so no MFU.
 """
 
 
@@ -34,7 +34,7 @@ part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
 class Throughput:
     """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
 
-    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of nt_failures/training/flops.py.
+    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of `StepFlops`.
     """
 
     steps: int
@@ -83,7 +83,7 @@ class Clock:
 
     Args:
         now: seconds, for tests.
-        wait: returns once the device has done what it was given; else a step would seem to take as long as it takes to ask.
+        wait: returns once the device has done its work; without it a step seems to take as long as it takes to ask.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
@@ -101,7 +101,7 @@ class Clock:
 
     @contextlib.contextmanager
     def after(self, step: int, busy: bool, last: bool) -> Iterator[None]:
-        """What runs within comes behind that step; its time is left out if `busy`, and the clock stops if it was the `last`."""
+        """Wraps what comes behind a step: its time is left out if `busy`, and the clock stops if the step was the `last`."""
         if step != self._step:
             self._step = step
             self.seen += 1

@@ -1,7 +1,7 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-Here are the loss, the optimizer, the evaluation, and what a step costs. Saving and resuming are in checkpointing.py, the
-model card and the push to the Hub in publishing.py.
+Here are the loss, the optimizer, the evaluation, and what a step costs. Saving and resuming are in checkpointing.py,
+the model card and the push to the Hub in publishing.py.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
-        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; the own decoding of an objective that is
+        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective is
             not autoregressive), and what guessing gives (with a `task`).
 
     `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
@@ -56,9 +56,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
 
     Raises, while training:
-        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; elsewhere,
-            where a check waits for the device, at each log, evaluation and checkpoint. Weights are checked before each
-            checkpoint and at the end, so none is written that holds a NaN.
+        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step. Elsewhere
+            a check waits for the device, so it is made at each log, evaluation and checkpoint. Weights are checked before
+            each checkpoint and at the end, so none is written that holds a NaN.
 
     Example:
         ```python
@@ -118,8 +118,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
 
-        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained (the
-        Trainer would take one more step); the training loss returned is then NaN.
+        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained, where
+        transformers would take one more step; the training loss returned is then NaN.
 
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
@@ -149,7 +149,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         return self.step_flops.of(len(inputs["input_ids"]))
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """Check the loss before anything is logged, evaluated or saved, and leave the time of that out of the throughput."""
+        """Check the loss before anything is logged, evaluated or saved, whose time the throughput leaves out."""
         control, state = self.control, self.state
         busy = control.should_evaluate or control.should_save
         last = control.should_training_stop or state.global_step >= state.max_steps
@@ -193,8 +193,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
             kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
             raise ValueError(
-                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over the "
-                "items that count, how many they are, as a tensor, and named sums for the log."
+                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over "
+                "the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
 
@@ -225,8 +225,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Batches of the objective, with the answers beside them.
 
-        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer gives
-        the first one's to all.
+        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer
+        would give it the first one's.
         """
         with self._collating_answers():
             if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:

@@ -1,4 +1,4 @@
-"""What can be trained together: seeds of one recipe that differ in nothing else, with arguments that are known to work."""
+"""Which Trainers can be trained together: seeds of one recipe, with arguments that are known to work."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ KNOWN = frozenset(
         "save_strategy",
     ]
 )
-"""Training arguments that may differ from their defaults. The others change the loop, which is not the Trainer's here."""
+"""Training arguments that may differ from their defaults; others change the Trainer's loop, which is not used here."""
 
 
 def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:

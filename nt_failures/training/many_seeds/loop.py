@@ -1,7 +1,7 @@
 """train_together: the training loop of many Trainers at once, one for each seed of a recipe.
 
-Each Trainer does what it does alone, except for the steps: it draws its batches, logs, evaluates and keeps its state; the
-steps of all are taken in one pass over a stack of their weights.
+Each Trainer draws its batches, logs, evaluates and keeps its state as it does alone; the steps of all are taken in one
+pass over a stack of their weights.
 
 Shapes: K seeds.
 """
@@ -20,11 +20,10 @@ from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointError | None]:
-    """Train each Trainer's model as its own `train()` would; returns, for each, the error with which it diverged, if so.
+    """Train each Trainer's model as its own `train()` would; returns, for each, the error with which it diverged, or None.
 
-    The result of a seed is the one it has alone, up to the rounding of sums taken in another order; the data it sees and
-    the order in which it sees them are exactly its own. A seed that diverges, or that a callback stops, is left where it is,
-    and the others go on.
+    A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums taken
+    in another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
 
     Args:
         trainers: alike but for `args.seed` and where they write to, and not trained yet.
@@ -109,7 +108,7 @@ class _Run:
         self.optimizer.zero_grad()
 
     def _clip(self) -> torch.Tensor:
-        """Scale each seed's gradient to the largest norm allowed, as `torch.nn.utils.clip_grad_norm_`; (K,) norms before."""
+        """Scale each seed's gradient as `torch.nn.utils.clip_grad_norm_`; returns the norms before, (K,)."""
         grads = [weights.grad for weights in self.stack.weights.values() if weights.grad is not None]
         norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
         scale = (self.args.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
@@ -118,7 +117,7 @@ class _Run:
         return norms
 
     def _count_flops(self, batches: list[Batch]) -> None:
-        """Count the first step of each seed as its Trainer does: on one model, and once for all batches of one shape."""
+        """Count the first step of each seed as its Trainer would: on one model, once for all batches of one shape."""
         model, counted = self.lead.model, {}
         for trainer, batch in zip(self.trainers, batches, strict=True):
             rows, shapes = len(batch["input_ids"]), tuple(tensor.shape for tensor in batch.values())

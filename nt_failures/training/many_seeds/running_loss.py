@@ -1,4 +1,4 @@
-"""RunningLoss: losses of K seeds since the last log, kept on the device, as reading them at every step would stall a GPU."""
+"""RunningLoss: losses of K seeds since the last log, kept on the device: reading each step would stall a GPU."""
 
 import torch
 

@@ -20,8 +20,8 @@ Batch = Mapping[str, torch.Tensor]
 class Stack:
     """K models of one shape whose weights stand in one tensor (K, ...) each.
 
-    The models stay usable: their parameters are views into the stack, so each can be evaluated or saved alone at any time.
-    A model and the others never mix: every operation runs on each one's own slice, a NaN in one reaches no other.
+    The models stay usable: their parameters are views into the stack, so each can be evaluated or saved at any time.
+    Every operation runs on each one's own slice, so a NaN in one reaches no other.
 
     Args:
         models: on their device, with what the objective attaches.
@@ -100,8 +100,8 @@ class Stack:
             raise
         except RuntimeError as error:
             raise ValueError(
-                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many seeds at "
-                f"once ({str(error).splitlines()[0]}); train these seeds as processes instead."
+                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many "
+                f"seeds at once ({str(error).splitlines()[0]}); train these seeds as processes instead."
             ) from error
 
 
@@ -133,8 +133,8 @@ def stack_optimizer(
 ) -> torch.optim.Optimizer:
     """The same optimizer, not used yet, for the stacks (K, ...) of its parameters; it is changed and returned.
 
-    AdamW works number by number, so on a stack it does what it does on each model. Muon works matrix by matrix: here all
-    matrices of a shape go through it as one batch.
+    AdamW works number by number, so on a stack it does what it does on each model. Muon works matrix by matrix, and
+    `MuonOfStacks` takes all matrices of a shape as one batch.
     """
     muon = isinstance(optimizer, MuonAdamW)
     for group in (optimizer.adamw if muon else optimizer).param_groups:
