@@ -1,11 +1,15 @@
 """Divergence: a NaN or infinite loss or weight, noticed without stalling the device, and the error to raise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
+
+from nt_failures.training import checkpoint_files
+from nt_failures.training.compat import learning_rate_of
 
 EXIT_CODE = 3
 """Of a script whose training diverged, so that a study can tell that from a failure."""
@@ -13,26 +17,25 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, kept on the device until somebody asks."""
+    """The first step whose loss was NaN or infinite, of one loss or of several, kept on the device until somebody asks."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None
         self._rates: dict[int, float] = {}
 
-    def see(self, loss: torch.Tensor, step: int, learning_rate: float) -> None:
-        """Note the loss, a scalar, of (a part of) a step."""
-        found = torch.where(loss.detach().isfinite(), NEVER, step)
+    def see(self, losses: torch.Tensor, step: int, learning_rate: float) -> None:
+        """Note the loss of (a part of) a step, a scalar, or (K,) losses of K models."""
+        found = torch.where(losses.detach().reshape(-1).isfinite(), NEVER, step)
         self._first = found if self._first is None else torch.minimum(self._first, found)
         self._rates[step] = learning_rate
 
-    def first_bad(self, accelerator: Accelerator) -> tuple[int, float] | None:
-        """The step and its learning rate, over all processes, since the last call; all processes must call it alike."""
+    def first_bad(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, tuple[int, float | None]]:
+        """The step and its learning rate of each loss that was bad since the last call; `gather` is all processes' or none."""
         if self._first is None:
-            return None
-        step = int(accelerator.gather(self._first.reshape(1)).min())
-        rate = self._rates.get(step)
+            return {}
+        steps, rates = gather(self._first).tolist(), self._rates
         self._first, self._rates = None, {}
-        return None if step == NEVER else (step, rate)
+        return {i: (step, rates.get(step)) for i, step in enumerate(steps) if step != NEVER}
 
 
 @torch.no_grad()
@@ -41,6 +44,16 @@ def finite(model: torch.nn.Module, accelerator: Accelerator) -> bool:
     here = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]  # a shard of it, or all
     whole = torch.stack([weights.isfinite().all() for weights in here]).all()
     return bool(accelerator.gather(whole.reshape(1)).all())
+
+
+def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
+    """Raise what `diverged` makes if a loss that was seen is bad, or a weight; all processes must call it alike."""
+    bad, what = watch.first_bad(trainer.accelerator.gather), "the loss"
+    if not bad and weights and not finite(trainer.model, trainer.accelerator):
+        bad, what = {0: (trainer.state.global_step, learning_rate_of(trainer))}, "a weight"
+    if bad:
+        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
+        raise diverged(what, *min(bad.values()), trainer.args, checkpoint)
 
 
 def diverged(

@@ -7,7 +7,6 @@ the model card and the push to the Hub in publishing.py.
 import contextlib
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from nt_failures.evaluation.prediction import (
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
-from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.checkpointing import CheckpointMixin
 from nt_failures.training.compat import learning_rate_of
@@ -132,7 +131,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             return output
         with self._own_rotation():
             output = super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
-        self._check_finite(weights=True)
+        divergence.check(self, self._watch, weights=True)
         self.throughput = self._clock.total(self.accelerator, auxiliary_modules.unwrap_model(self.model))
         return output
 
@@ -155,16 +154,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         last = control.should_training_stop or state.global_step >= state.max_steps
         with self._clock.after(state.global_step, busy, last):
             if busy or control.should_log or self.args.device.type == "cpu":
-                self._check_finite(weights=control.should_save)
+                divergence.check(self, self._watch, weights=control.should_save)
             super()._maybe_log_save_evaluate(*args, **kwargs)
-
-    def _check_finite(self, weights: bool) -> None:
-        bad, what = self._watch.first_bad(self.accelerator), "the loss"
-        if bad is None and weights and not divergence.finite(self.model, self.accelerator):
-            what, bad = "a weight", (self.state.global_step, learning_rate_of(self))
-        if bad is not None:
-            checkpoint = checkpoint_files.newest_whole(Path(self.args.output_dir), warn=False)
-            raise divergence.diverged(what, *bad, self.args, checkpoint)
 
     def compute_loss(
         self,

@@ -163,9 +163,12 @@ def test_a_seed_that_stops_early_stays_as_it_is(make):
         ),
         ({"save_strategy": "steps"}, "save_strategy='steps': seeds that are trained at once keep no checkpoints"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps=2 is not made for many seeds at once"),
-        ({"eval_strategy": "epoch"}, "eval_strategy='epoch' is not made for many seeds at once; count in steps"),
+        ({"eval_strategy": "epoch"}, "eval_strategy='epoch' is not made for many seeds at once; leave it out"),
         ({"logging_strategy": "epoch"}, "logging_strategy='epoch' is not made for many seeds at once"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "reduce_lr_on_plateau is not made for many seeds at once"),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau"},
+            "lr_scheduler_type='reduce_lr_on_plateau' is not made for many seeds at once",
+        ),
         ({"bf16": True}, "bf16=True is not made for many seeds at once"),
     ],
 )

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from nt_failures.training.budget import changed_arguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
+NOT_MADE = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch", "logging_strategy": "epoch"}
+"""Values of known arguments that do not work."""
+
 KNOWN = frozenset(
     [
         "adam_beta1",
@@ -46,30 +49,24 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
     """Raise ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
     if not trainers:
         raise ValueError("no trainers were given; give one for each seed.")
-    lead = changed_arguments(trainers[0].args)
+    first = changed_arguments(trainers[0].args)
     for trainer in trainers:
         args, given = trainer.args, changed_arguments(trainer.args)
-        if args.lr_scheduler_type == "reduce_lr_on_plateau":
-            raise ValueError(
-                "reduce_lr_on_plateau is not made for many seeds at once; give another --lr_scheduler_type."
-            )
         # Some that are None by default are False once TrainingArguments has looked at them.
-        if unknown := sorted(name for name, value in given.items() if name not in KNOWN and value is not False):
+        unknown = [name for name, value in given.items() if name not in KNOWN and value is not False]
+        if bad := [name for name, value in NOT_MADE.items() if given.get(name) == value] + sorted(unknown):
             raise ValueError(
-                f"{unknown[0]}={given[unknown[0]]!r} is not made for many seeds at once; leave it out, or train these "
-                "seeds as processes."
+                f"{bad[0]}={given[bad[0]]!r} is not made for many seeds at once; leave it out, or train these seeds as "
+                "processes."
             )
         if args.save_strategy != "no":
             raise ValueError(
                 f"save_strategy={args.save_strategy.value!r}: seeds that are trained at once keep no checkpoints; give "
                 "--save_strategy no, or train these seeds as processes."
             )
-        for name in ("eval_strategy", "logging_strategy"):
-            if getattr(args, name) == "epoch":
-                raise ValueError(f"{name}='epoch' is not made for many seeds at once; count in steps: --{name} steps.")
         if args.world_size > 1 or args.n_gpu > 1:
             raise ValueError("many seeds at once take one process and one device; start them without a launcher.")
-        differing = sorted(name for name in {*lead, *given} - {"seed"} if lead.get(name) != given.get(name))
+        differing = sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name))
         if differing or trainer.objective != trainers[0].objective:
             raise ValueError(
                 f"many seeds at once differ in their seed alone; these differ in {(differing or ['objective'])[0]}."

@@ -48,7 +48,7 @@ class _Run:
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
         self.optimizer = stack_optimizer(self.lead.create_optimizer(), self.stack.stacked())
         self.loaders = [_loader(trainer) for trainer in trainers]
-        self.steps_in_epoch, self.max_steps = _lengths(self.lead, self.loaders[0])
+        *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
         self.running = list(range(len(trainers)))
@@ -155,7 +155,7 @@ class _Run:
 
     def _watch(self) -> None:
         """Take out the seeds whose loss became NaN or infinite."""
-        for i, (step, rate) in self.losses.first_bad().items():
+        for i, (step, rate) in self.losses.watch.first_bad(gather=lambda steps: steps).items():
             if i in self.running:
                 self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
                 self._leave(i)
@@ -178,11 +178,3 @@ def _loader(trainer: ObjectiveTrainer) -> torch.utils.data.DataLoader:
     loader = trainer.get_train_dataloader()
     loader.device = None
     return loader
-
-
-def _lengths(trainer: ObjectiveTrainer, loader: torch.utils.data.DataLoader) -> tuple[int, int]:
-    """Steps in an epoch, and in all."""
-    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
-        return trainer.args.max_steps, trainer.args.max_steps
-    steps = trainer.args.max_steps
-    return len(loader), steps if steps > 0 else math.ceil(trainer.args.num_train_epochs * len(loader))
