@@ -112,7 +112,7 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def launch_note(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:
-    """A note where `accelerate launch` was asked for several processes on a CPU and started one without a word; else None.
+    """A note where `accelerate launch` was asked for several processes on a CPU and silently started one; else None.
 
     Its launcher for one process sets an address to meet at only where several were asked for (seen in accelerate 1.15).
     """

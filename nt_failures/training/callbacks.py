@@ -80,7 +80,7 @@ class SampleTableCallback(TrainerCallback):
         self.trainer_callbacks = trainer_callbacks
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Predict the samples and show them, at evaluations during training: those of other splits have another prefix."""
+        """Predict and show the samples, at evaluations during training: those of other splits have other prefixes."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
         if not (during_training and len(self.task.answers(self.columns))):
             return
@@ -126,8 +126,8 @@ class SampleTableCallback(TrainerCallback):
 class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that one
-    would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
+    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that
+    one would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
 
     Args:
         evaluations: how many in a row; one alone may be luck.

@@ -17,7 +17,7 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, of one loss or of several, kept on the device until somebody asks."""
+    """The first step whose loss was NaN or infinite, of one model or of several, kept on the device until asked for."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None
@@ -30,7 +30,7 @@ class LossWatch:
         self._rates[step] = learning_rate
 
     def first_bad(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, tuple[int, float | None]]:
-        """The step and its learning rate of each loss that was bad since the last call; `gather` is all processes' or none."""
+        """Step and learning rate of each loss that was bad since the last call, over what `gather` gathers."""
         if self._first is None:
             return {}
         steps, rates = gather(self._first).tolist(), self._rates

@@ -7,6 +7,7 @@ computes: on the small graphs of examples/recipes/delay Muon's orthogonalisation
 the mean.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,11 +74,10 @@ class _Counter(TorchDispatchMode):
         """`torch.utils.checkpoint.checkpoint` or its like; what it calls again in the backward pass is not counted."""
 
         def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
-            again = False
+            calls = itertools.count()
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal again
-                before, repeated, again = self.total, again, True
+                before, repeated = self.total, next(calls) > 0
                 try:
                     return function(*args, **kwargs)
                 finally:  # an exception, too, ends the second call: once all that the backward pass needs is there

@@ -16,9 +16,10 @@ from nt_failures.data.token_dataset import TokenRows
 class SeededCollator(TrainerCallback):
     """A collator whose draws from torch's generator are the same whenever it gets the same batch in the same epoch.
 
-    Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen, so draws from the one
+    Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen, so draws from the
     global generator would differ after every interruption. Here each batch seeds it, and puts back the state with which
-    dropout goes on. Processes that get different rows draw differently. As a callback of the Trainer it learns the epoch.
+    dropout goes on. Processes that get different rows draw differently. As a callback of the Trainer it learns the
+    epoch.
 
     Args:
         collate: rows of `tokenize` to tensors, such as `Objective.collate`.

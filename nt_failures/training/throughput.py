@@ -101,7 +101,7 @@ class Clock:
 
     @contextlib.contextmanager
     def after(self, step: int, busy: bool, last: bool) -> Iterator[None]:
-        """Wraps what comes behind a step: its time is left out if `busy`, and the clock stops if the step was the `last`."""
+        """Wraps what comes behind a step: its time is left out if `busy`, and the clock stops if it was the `last`."""
         if step != self._step:
             self._step = step
             self.seen += 1

@@ -44,8 +44,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
-        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective is
-            not autoregressive), and what guessing gives (with a `task`).
+        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
+            is not autoregressive), and what guessing gives (with a `task`).
 
     `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
 
@@ -55,9 +55,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
 
     Raises, while training:
-        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step. Elsewhere
-            a check waits for the device, so it is made at each log, evaluation and checkpoint. Weights are checked before
-            each checkpoint and at the end, so none is written that holds a NaN.
+        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; elsewhere
+            a check waits for the device, so at each log, evaluation and checkpoint. Weights are checked before each
+            checkpoint and at the end, so none is written that holds a NaN.
 
     Example:
         ```python
@@ -117,8 +117,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
 
-        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained, where
-        transformers would take one more step; the training loss returned is then NaN.
+        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained
+        (transformers would take one more step); the training loss returned is then NaN.
 
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.

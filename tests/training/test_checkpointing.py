@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not counted, and training that stops at a NaN."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.training import checkpoint_files, divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -190,6 +192,17 @@ def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(ObjectiveTrainingArguments, "should_save", False)
     run.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
     assert not (tmp_path / "checkpoint-1").exists()
+
+
+def test_a_checkpoint_is_not_hashed_and_the_model_is(trainer, tmp_path):
+    """Catches: all weights read back at every checkpoint; a finished run whose damage nobody sees."""
+    run = trainer(save_steps=8)
+    run.train()
+    run.save_model(_internal_call=True)
+    folders = (tmp_path / "run" / "checkpoint-8", tmp_path / "run")
+    hashed = ["sha256" in json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) for folder in folders]
+    assert hashed == [False, True]
+    assert checkpoint_files.damage(folders[0]) is None
 
 
 def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):

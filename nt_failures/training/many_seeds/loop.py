@@ -20,10 +20,10 @@ from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointError | None]:
-    """Train each Trainer's model as its own `train()` would; returns, for each, the error with which it diverged, or None.
+    """Train each Trainer's model as its own `train()` would; returns of each the error with which it diverged, or None.
 
-    A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums taken
-    in another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
+    A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums in
+    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
 
     Args:
         trainers: alike but for `args.seed` and where they write to, and not trained yet.

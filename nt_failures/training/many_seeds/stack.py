@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import FIRST_LABEL, first_label
 from nt_failures.objectives.base import Loss, Objective
-from nt_failures.training.optimizers import MuonAdamW, StackedMuon
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -117,29 +116,13 @@ class _LossOf(torch.nn.Module):
         return self.objective.loss(self.model, batch)
 
 
-class MuonOfStacks(StackedMuon):
-    """torch.optim.Muon, which takes matrices (R, C) alone, for stacks (K, R, C) of them.
-
-    Args:
-        groups: of a `torch.optim.Muon`, with stacks in the place of its parameters.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]]):
-        torch.optim.Optimizer.__init__(self, groups, {})
-
-
 def stack_optimizer(
     optimizer: torch.optim.Optimizer, stacked: Mapping[torch.nn.Parameter, torch.Tensor]
 ) -> torch.optim.Optimizer:
     """The same optimizer, not used yet, for the stacks (K, ...) of its parameters; it is changed and returned.
 
-    AdamW works number by number, so on a stack it does what it does on each model. Muon works matrix by matrix, and
-    `MuonOfStacks` takes all matrices of a shape as one batch.
+    AdamW works number by number and `StackedMuon` matrix by matrix, so on a stack they do what they do on each model.
     """
-    muon = isinstance(optimizer, MuonAdamW)
-    for group in (optimizer.adamw if muon else optimizer).param_groups:
+    for group in optimizer.param_groups:
         group["params"] = [stacked[p] for p in group["params"]]
-    if muon:
-        groups = [{**group, "params": [stacked[p] for p in group["params"]]} for group in optimizer.muon.param_groups]
-        optimizer.use_muon(MuonOfStacks(groups))
     return optimizer
