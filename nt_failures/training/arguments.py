@@ -6,6 +6,7 @@ import os
 import typing
 from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -15,13 +16,18 @@ OPTIMIZERS = ("adamw", "muon")
 
 LEAST = {name: 1 for name in ("per_device_train_batch_size", "per_device_eval_batch_size")}
 LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
-LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
+LEAST |= {"max_steps": -1, "save_total_limit": -1}
 """The least value of a number among the training arguments, where it is not 0."""
 
 BELOW_1 = math.nextafter(1, 0)
 LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1, "label_smoothing_factor": 1}
 LARGEST |= {"seed": 2**32 - 1, "data_seed": 2**32 - 1}  # NumPy takes no larger one
 """The largest value, where there is one; infinity itself is never allowed."""
+
+
+def _option(text: str, default: Any) -> Any:
+    """A field that is a flag, with its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass
@@ -37,24 +43,20 @@ class ObjectiveTrainingArguments(TrainingArguments):
         ```
     """
 
-    optimizer: str = dataclasses.field(
-        default="adamw",
-        metadata={"help": "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW."},
+    optimizer: str = _option(
+        "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW.", "adamw"
     )
-    muon_learning_rate: float = dataclasses.field(default=5e-3, metadata={"help": "Learning rate of Muon's matrices."})
-    full_decode: bool = dataclasses.field(
-        default=False,
-        metadata={"help": "Decode token by token at every evaluation: adds free accuracies per position; slower."},
+    muon_learning_rate: float = _option("Learning rate of Muon's matrices.", 5e-3)
+    full_decode: bool = _option(
+        "Decode token by token at every evaluation: adds free accuracies per position; slower.", False
     )
-    remove_unused_columns: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: the objective needs the columns that a model's forward does not."}
+    remove_unused_columns: bool = _option(
+        "Kept off: the objective needs the columns that a model's forward does not.", False
     )
     dataloader_pin_memory: bool = dataclasses.field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
     )
-    logging_nan_inf_filter: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
-    )
+    logging_nan_inf_filter: bool = _option("Kept off: it hides a NaN loss, at which training is to stop.", False)
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -85,13 +87,13 @@ class ObjectiveTrainingArguments(TrainingArguments):
 
 
 def check_numbers(args: TrainingArguments) -> None:
-    """ValueError unless each number is finite and in range, or None by default.
+    """ValueError unless each number is its default, or finite and in range.
 
     Called before anything else: a NaN passes every comparison that asks whether a number is too large or too small.
     """
     for field in dataclasses.fields(args):
         value, kinds = getattr(args, field.name), {field.type, *typing.get_args(field.type)} & {int, float}
-        if not kinds or (value is None and field.default is None):
+        if not kinds or value is field.default:
             continue
         least, largest = LEAST.get(field.name, 0), LARGEST.get(field.name, math.inf)
         number = isinstance(value, Integral if int in kinds else Real) and not isinstance(value, bool)

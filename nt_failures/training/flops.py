@@ -1,10 +1,9 @@
 """StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
 
-transformers estimates them as 6 x tokens x parameters, which knows nothing of an objective's own modules, of positions
-whose logits are never computed, of attention, or of a second pass through the model. Left out is what the optimizer
-computes: on the small graphs of examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again.
-`registers` draws how far it looks ahead for each batch, so its first step may be some percent cheaper or dearer than
-the mean.
+transformers estimates them as 6 x tokens x parameters, without an objective's own modules and second passes, attention,
+and positions whose logits are never computed. Left out here is the optimizer: on the small graphs of
+examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again. `registers` draws how far it looks ahead
+for each batch, so its first step may be some percent cheaper or dearer than the mean.
 """
 
 import itertools
@@ -51,8 +50,8 @@ weight as if all channels met: of a Mamba's depthwise one, as many times too muc
 class _Counter(TorchDispatchMode):
     """Adds up the FLOPs of what runs, and runs it as it is.
 
-    torch's own FlopCounterMode splits operations up before it counts them. Their results then differ in the last bit,
-    and so would a resumed run, whose first step is another one.
+    torch's FlopCounterMode splits operations up, so their results differ in the last bit. A resumed run, which counts
+    at another step, would then not end as an uninterrupted one.
     """
 
     supports_higher_order_operators = True

@@ -73,11 +73,6 @@ def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
     return processes * PEAKS[device][precision] if device in PEAKS else None
 
 
-def device_name(device: torch.device) -> str:
-    """torch's name of a GPU, or the kind of device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
 class Clock:
     """Seconds, tokens and FLOPs of training steps, evaluations and checkpoints between them left out.
 
@@ -124,11 +119,12 @@ class Clock:
         self._stop()
         if not self.steps:
             return None
+        device, dynamo = accelerator.device, accelerator.state.dynamo_plugin
         # Seven digits are enough, and not every device has float64.
-        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=accelerator.device)
+        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)
         tokens, gigaflops = accelerator.reduce(sums).tolist()
-        name = device_name(accelerator.device)
-        used = precision(accelerator.device, accelerator.mixed_precision, model.dtype)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        used = precision(device, accelerator.mixed_precision, model.dtype)
         return Throughput(
             steps=self.steps,
             seconds=round(self.seconds, 3),
@@ -139,5 +135,5 @@ class Clock:
             processes=accelerator.num_processes,
             precision=used,
             attention=attention_of(model),
-            compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
+            compiled=dynamo.backend.value != "NO",
         )

@@ -55,8 +55,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
 
     Raises, while training:
-        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; elsewhere
-            a check waits for the device, so at each log, evaluation and checkpoint. Weights are checked before each
+        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; on
+            other devices, which a check stalls, at each log, evaluation and checkpoint. Weights are checked before each
             checkpoint and at the end, so none is written that holds a NaN.
 
     Example:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from nt_failures.training import divergence
-from nt_failures.training.flops import StepFlops
 from nt_failures.training.many_seeds.checks import check_together
 from nt_failures.training.many_seeds.running_loss import RunningLoss
 from nt_failures.training.many_seeds.stack import Batch, Stack, stack_optimizer
@@ -117,17 +116,13 @@ class _Run:
         return norms
 
     def _count_flops(self, batches: list[Batch]) -> None:
-        """Count the first step of each seed as its Trainer would: on one model, once for all batches of one shape."""
-        model, counted = self.lead.model, {}
+        """Count the first step of each seed as its Trainer would, on one model."""
+        model = self.lead.model
         for trainer, batch in zip(self.trainers, batches, strict=True):
-            rows, shapes = len(batch["input_ids"]), tuple(tensor.shape for tensor in batch.values())
-            if shapes not in counted:
-                counted[shapes] = StepFlops()
-                with counted[shapes].counting(rows):
-                    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                    self.lead.objective.loss(model, inputs).sum.backward()
-                model.zero_grad()
-            trainer.step_flops = counted[shapes]
+            with trainer.step_flops.counting(len(batch["input_ids"])):
+                inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                self.lead.objective.loss(model, inputs).sum.backward()
+            model.zero_grad()
 
     def _advance(self, epoch: float, rows: int) -> None:
         """Each seed's state and callbacks behind a step; what they ask for is done."""
