@@ -16,7 +16,7 @@ OPTIMIZERS = ("adamw", "muon")
 
 LEAST = {name: 1 for name in ("per_device_train_batch_size", "per_device_eval_batch_size")}
 LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
-LEAST |= {"max_steps": -1, "save_total_limit": -1}
+LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
 """The least value of a number among the training arguments, where it is not 0."""
 
 BELOW_1 = math.nextafter(1, 0)
