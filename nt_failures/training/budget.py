@@ -1,4 +1,4 @@
-"""What a training cost (steps, rows, FLOPs), what it was told, and what its evaluations said."""
+"""Budget (steps, rows, FLOPs), changed arguments and learning curve of a training, as a run records them."""
 
 import dataclasses
 import math

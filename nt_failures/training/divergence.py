@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
 from nt_failures.training import checkpoint_files
+from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.compat import learning_rate_of
 
 EXIT_CODE = 3
@@ -57,7 +58,7 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
 
 
 def diverged(
-    what: str, step: int, learning_rate: float, args: TrainingArguments, checkpoint: Path | None
+    what: str, step: int, learning_rate: float, args: ObjectiveTrainingArguments, checkpoint: Path | None
 ) -> FloatingPointError:
     """The error that stops the run.
 
@@ -66,7 +67,7 @@ def diverged(
         checkpoint: the last whole one.
     """
     lower = f"--learning_rate {args.learning_rate / 10:g}"
-    if getattr(args, "optimizer", None) == "muon":
+    if args.optimizer == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
     stop = (
         f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "

@@ -167,7 +167,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self._loss(model, inputs)
         if model.training:
-            self.count(loss)
+            self.add_to_log(loss)
         if num_items_in_batch is None:
             value = loss.sum / loss.count.clamp(min=1)
         else:
@@ -189,7 +189,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             )
         return loss
 
-    def count(self, loss: Loss) -> None:
+    def add_to_log(self, loss: Loss) -> None:
         """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
         for name, part in loss.parts.items():
             self._parts[name] = self._parts[name] + part if name in self._parts else part

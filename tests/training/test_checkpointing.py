@@ -216,7 +216,7 @@ def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
 
 
 def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
-    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones gone on with, for their higher steps."""
+    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones resumed, for their higher steps."""
     trainer().train()
     back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
     back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))

@@ -1,4 +1,4 @@
-"""FSDP 2: the config of examples/accelerate_configs really shards, here over two processes on the CPU (fsdp_on_cpu.py)."""
+"""FSDP 2: examples/accelerate_configs/fsdp2.yaml really shards, here over two processes on the CPU (fsdp_on_cpu.py)."""
 
 import json
 import os

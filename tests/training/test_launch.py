@@ -61,6 +61,6 @@ def test_who_is_told(environment, world_size, told):
     ],
 )
 def test_who_needs_the_cpu(environment, device, needed, monkeypatch):
-    """Catches: GPUs left idle, one process told to train on the CPU, a stray variable of a cluster taken for a launcher."""
+    """Catches: GPUs left idle, one process told to train on the CPU, a cluster's variable taken for a launcher."""
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
     assert needs_cpu(environment) is needed

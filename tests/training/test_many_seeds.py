@@ -18,7 +18,7 @@ SEEDS = (0, 1, 2)
 
 @pytest.fixture
 def make(tokenized, tokenizer, task, tmp_path):
-    """`make(seed, objective, ...)`: a Trainer as examples/train.py builds it, for 5 steps of 8 rows, an epoch being 3."""
+    """`make(seed, objective, ...)`: a Trainer as examples/train.py builds it: 5 steps of 8 rows, 3 an epoch."""
 
     def make(seed, objective="next_token", family="gpt2", dtype=torch.float32, overrides=None, **arguments):
         set_seed(seed)

@@ -41,5 +41,5 @@ class RunningLoss:
         if self._norms is not None:
             logs["grad_norm"] = float(self._norms[index])
         parts = {name: part[index] for name, part in self._parts.items()}
-        trainer.count(Loss(self._losses[index], self._items[index], parts))
+        trainer.add_to_log(Loss(self._losses[index], self._items[index], parts))
         trainer.log(logs | {"learning_rate": self._rate})
