@@ -232,7 +232,7 @@ def test_a_stream_is_shared_out(two, tmp_path):
 
 
 def test_two_processes_resume_and_draw_for_themselves(two):
-    """Catches: a checkpoint that only one of them can resume; both hiding the same tokens; draws that differ after it."""
+    """Catches: a checkpoint that only one of them can resume; both hiding the same tokens; other draws after it."""
     (left, given), (right, others) = (of(two, rank)["resume"] for rank in (0, 1))
     assert left == right
     assert left[0][2:] == left[1][-1:]

@@ -85,8 +85,9 @@ def assert_same(together, alone, tolerance):
 def test_each_seed_gets_what_it_has_alone(options, tolerance, make):
     """Three seeds over two epochs, with evaluations.
 
-    Catches: rows in another seed's order, draws of a collator shared by all, a loss divided by all seeds' labels, gradients
-    clipped by a common norm, a learning rate schedule stepped three times, Muon over all seeds' matrices as one.
+    Catches: rows in another seed's order, draws of a collator shared by all, a loss divided by all seeds' labels,
+    gradients clipped by a common norm, a learning rate schedule stepped three times, Muon over all seeds' matrices as
+    one.
     masked_diffusion computes its loss in float32, so its seeds differ by that.
     """
     alone = [trained_alone(make(seed, **options)) for seed in SEEDS]
