@@ -36,16 +36,16 @@ from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.training import checkpoint_files, divergence, launch
-from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
+from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training.arguments import launch_note
+from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopOnSignal, StopWhenSolved
 from nt_failures.training.seeded_collator import SeededCollator
-from nt_failures.training.stopping import StopOnSignal
 
 
 def main(argv: list[str]) -> dict:
     """One run: parse, build, train, evaluate, save, push. Returns what it wrote to results.json."""
     args = command_line.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py")
-    if note := launch.said("examples/train.py", args.training.world_size):
+    if note := launch_note("examples/train.py", args.training.world_size):
         print(note, file=sys.stderr)
     output_dir.check(args)
     lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)

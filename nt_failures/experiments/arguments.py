@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 from nt_failures.models.families import check_scan, from_folder
 from nt_failures.tasks.base import Task, check_integers
-from nt_failures.training.options import option
 
 if TYPE_CHECKING:  # imports torch
-    from nt_failures.training.arguments import RunArguments
+    from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 DTYPES = ("float32", "bfloat16")
+
+
+def option(text: str, default: Any) -> Any:
+    """A field that is a flag, with its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +76,16 @@ class ObjectiveArguments:
     objective_options: str = option("The objective's other options, as JSON.", "{}")
 
 
+@dataclasses.dataclass
+class RunOptions:
+    """How a run of examples/train.py behaves, beside the training arguments."""
+
+    sample_rows: int = option("Sample predictions shown at every evaluation; 0 for none.", 3)
+    overwrite_output_dir: bool = option("Replace an earlier run in output_dir.", False)
+    stop_when_solved: int = option("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
+    resume: bool = option("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """One run, parsed."""
@@ -80,7 +94,8 @@ class Arguments:
     data: DataArguments
     model: ModelArguments
     objective: ObjectiveArguments
-    training: "RunArguments"
+    training: "ObjectiveTrainingArguments"
+    """a RunArguments, whose module imports this one"""
     given: dict[str, Any]
     """what the recipe and the flags set, as flat JSON-ready values"""
 

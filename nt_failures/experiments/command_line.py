@@ -9,10 +9,15 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
-from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
+from nt_failures.experiments.arguments import (
+    Arguments,
+    DataArguments,
+    ModelArguments,
+    ObjectiveArguments,
+    RunOptions,
+)
 from nt_failures.hub.run_files import check_finite
 from nt_failures.tasks import find_task
-from nt_failures.training.options import RunOptions, TrainerOptions
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
@@ -38,8 +43,10 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     task_class = find_task(str(task_name))
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
     if {"-h", "--help"} & set(argv):
-        _Parser([*ours, TrainerOptions, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
-    from nt_failures.training.arguments import RunArguments  # imports torch, which takes longer than all of --help
+        _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
+    from nt_failures.experiments.run_arguments import (
+        RunArguments,  # imports torch, which takes longer than all of --help
+    )
 
     parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
     if "--help_all" in argv:
@@ -98,7 +105,9 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
 
 
 _MORE_FLAGS = (
-    "Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
+    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), default adamw; "
+    "--muon_learning_rate, of Muon's matrices, default 0.005; --full_decode, decode token by token at every evaluation: "
+    "adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
     "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, "
     "--torch_compile, --report_to and --push_to_hub; --help_all explains them all."
 )

@@ -25,12 +25,12 @@ RUN_FILE = "nt_failures.json"
 ARGUMENTS_FILE, RESULTS_FILE, RECIPE_FILE = "arguments.json", "results.json", "recipe.yaml"
 
 
-def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
-    """Write objective and task beside the weights, and the sums of what stands there: the last file to be written."""
+def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
+    """Write objective and task beside the weights, with the hashes of what stands there: the last file to be written."""
     described = {"objective": objective.to_dict()}
     if task is not None:
         described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
-    text = json.dumps(sums.sealed(described, folder), indent=2)
+    text = json.dumps(sums.sealed(described, folder) if hashes else described, indent=2)
     (folder / RUN_FILE).write_text(text + "\n", encoding="utf-8")
 
 

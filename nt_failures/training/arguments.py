@@ -1,38 +1,66 @@
-"""The settings of an ObjectiveTrainer and of a run of examples/train.py: `transformers.TrainingArguments` and ours."""
+"""ObjectiveTrainingArguments: `transformers.TrainingArguments` and three more, with every number in range."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+import os
+import typing
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import HubStrategy
-
-from nt_failures.hub.run_files import check_finite
-from nt_failures.training import launch
-from nt_failures.training.limits import check_numbers
-from nt_failures.training.options import RunOptions, TrainerOptions
 
 OPTIMIZERS = ("adamw", "muon")
 
+LEAST = {name: 1 for name in ("per_device_train_batch_size", "per_device_eval_batch_size")}
+LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
+LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
+"""The least value of a number among the training arguments, where it is not 0."""
+
+BELOW_1 = math.nextafter(1, 0)
+LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1, "label_smoothing_factor": 1}
+LARGEST |= {"seed": 2**32 - 1, "data_seed": 2**32 - 1}  # NumPy takes no larger one
+"""The largest value, where there is one; infinity itself is never allowed."""
+
+
+def _option(text: str, default: Any) -> Any:
+    """A field that is a flag, with its help."""
+    return dataclasses.field(default=default, metadata={"help": text})
+
 
 @dataclasses.dataclass
-class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
-    """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs."""
+class ObjectiveTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs.
 
-    remove_unused_columns: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: the objective needs the columns that a model's forward does not."}
+    Raises:
+        ValueError: a number that is NaN, infinite or out of range, or a choice that this Trainer does not keep.
+
+    Example:
+        ```python
+        args = ntf.ObjectiveTrainingArguments("outputs/run", optimizer="muon", max_steps=1_000, eval_strategy="steps")
+        ```
+    """
+
+    optimizer: str = _option(
+        "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW.", "adamw"
+    )
+    muon_learning_rate: float = _option("Learning rate of Muon's matrices.", 5e-3)
+    full_decode: bool = _option(
+        "Decode token by token at every evaluation: adds free accuracies per position; slower.", False
+    )
+    remove_unused_columns: bool = _option(
+        "Kept off: the objective needs the columns that a model's forward does not.", False
     )
     dataloader_pin_memory: bool = dataclasses.field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
     )
-    logging_nan_inf_filter: bool = dataclasses.field(
-        default=False, metadata={"help": "Kept off: it hides a NaN loss, at which training is to stop."}
-    )
+    logging_nan_inf_filter: bool = _option("Kept off: it hides a NaN loss, at which training is to stop.", False)
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if launch.needs_cpu():
+        if needs_cpu():
             self.use_cpu = True
         super().__post_init__()
         if self.optimizer not in OPTIMIZERS:
@@ -41,8 +69,8 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
         if self.remove_unused_columns:
             raise ValueError(
-                "remove_unused_columns=True would remove what the objective reads, columns that a model's forward has no argument "
-                "for; leave it out."
+                "remove_unused_columns=True would remove what the objective reads, columns that a model's forward has "
+                "no argument for; leave it out."
             )
         if not self.eval_do_concat_batches:
             raise ValueError("eval_do_concat_batches=False leaves no whole predictions to count; leave it out.")
@@ -58,41 +86,43 @@ class ObjectiveTrainingArguments(TrainerOptions, TrainingArguments):
             )
 
 
-@dataclasses.dataclass
-class RunArguments(RunOptions, ObjectiveTrainingArguments):
-    """How the run behaves: all of TrainingArguments, and these."""
+def check_numbers(args: TrainingArguments) -> None:
+    """ValueError unless each number is its default, or finite and in range.
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.sample_rows <= 100:
-            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
-        if self.stop_when_solved < 0:
-            raise ValueError(
-                f"stop_when_solved={self.stop_when_solved} must be a number of evaluations; 0 never stops."
-            )
-        if self.max_steps == 0:
-            raise ValueError("max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs.")
-        if self.prediction_loss_only:
-            raise ValueError(
-                "prediction_loss_only=True would leave a run without accuracies and verdict; leave it out."
-            )
-        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
-        both = [name for name in exclusive if vars(self)[name]]
-        if len(both) > 1:
-            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
-        check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
-        _check_trackers(self.report_to)
+    Called before anything else: a NaN passes every comparison that asks whether a number is too large or too small.
+    """
+    for field in dataclasses.fields(args):
+        value, kinds = getattr(args, field.name), {field.type, *typing.get_args(field.type)} & {int, float}
+        if not kinds or value is field.default:
+            continue
+        least, largest = LEAST.get(field.name, 0), LARGEST.get(field.name, math.inf)
+        number = isinstance(value, Integral if int in kinds else Real) and not isinstance(value, bool)
+        if not (number and least <= value <= largest and abs(value) != math.inf):  # false for NaN
+            kind = "a whole number" if int in kinds else "a finite number"
+            limit = {math.inf: "", BELOW_1: " and < 1"}.get(largest, f" and <= {largest}")
+            raise ValueError(f"{field.name}={value!r} cannot be used; give {kind} >= {least}{limit}, or leave it out.")
 
 
-def _check_trackers(names: Sequence[str]) -> None:
-    """Make the callbacks as the Trainer will, once the data are built: it is there that they miss their packages."""
-    try:
-        for callback_class in get_reporting_integration_callbacks(names):
-            callback_class()
-    except (RuntimeError, ImportError, ValueError) as error:
-        raise ValueError(f"report_to={' '.join(map(_plain, names))}: {_plain(str(error))}") from error
+def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is one of several processes and there is no GPU for it.
+
+    Unless told to use the CPU, accelerate then joins nothing: each process would train alone, all into the same folder.
+    """
+    several = "LOCAL_RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
+    device = torch.accelerator.current_accelerator()
+    return several and (device is None or device.type == "mps")
 
 
-def _plain(text: str) -> str:
-    """On one line, without characters that move a terminal's cursor, and cut where it goes on for long."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:500])
+def launch_note(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:
+    """A note where `accelerate launch` was asked for several processes on a CPU and silently started one; else None.
+
+    Its launcher for one process sets an address to meet at only where several were asked for (seen in accelerate 1.15).
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment
+    if world_size > 1 or not launched or "WORLD_SIZE" in environment:
+        return None
+    return (
+        "note: accelerate launch was asked for several processes, and without GPUs it has started one; this run trains "
+        f"in one process. For two on the CPU:\n  torchrun --nproc_per_node 2 {script} ...\n"
+        f"or: accelerate launch --config_file examples/accelerate_configs/cpu_2.yaml {script} ..."
+    )

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Budget (steps, rows, FLOPs), changed arguments and learning curve of a training, as a run records them."""
 
 import dataclasses
 import math

@@ -1,9 +1,15 @@
-"""Callbacks: a progress bar with the live exact accuracy, a table of samples at every evaluation, a stop once solved."""
+"""Callbacks: a progress bar with accuracies, a table of samples, a stop once solved, a stop at Ctrl-C or SIGTERM."""
 
+import logging
+import signal
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
@@ -15,6 +21,12 @@ from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 from nt_failures.training.budget import learning_curve
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO_SECONDS = 1.0
+"""A launcher of several processes passes on the signal that the terminal has already sent to each of them."""
+
+logger = logging.getLogger(__name__)
 
 
 class LiveProgressCallback(ProgressCallback):
@@ -28,14 +40,7 @@ class LiveProgressCallback(ProgressCallback):
         super().__init__(max_str_len)
         self.shown: dict[str, str] = {}
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Any = None, **__: Any) -> None:
         """Show the newest figures behind the bar."""
         names = {"loss": "loss", "eval_free/exact": "exact", "eval_decision": "decision"}
         self.shown |= {short: f"{logs[name]:.3f}" for name, short in names.items() if name in (logs or {})}
@@ -75,7 +80,7 @@ class SampleTableCallback(TrainerCallback):
         self.trainer_callbacks = trainer_callbacks
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Predict the samples afresh, and show them. An evaluation of another split, under another prefix, shows none."""
+        """Predict and show the samples, at evaluations during training: those of other splits have other prefixes."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
         if not (during_training and len(self.task.answers(self.columns))):
             return
@@ -119,10 +124,10 @@ class SampleTableCallback(TrainerCallback):
 
 
 class StopWhenSolved(TrainerCallback):
-    """Ends training at the first evaluation of so many in a row that were all at 95 % or more, for studies of the time to solve.
+    """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    The runs that are stopped keep the curve up to there. The time to solve is what a run of full length would give, unless
-    that fell below 95 % again later, which nobody sees. Nothing that the learning rate's schedule would do later is done.
+    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that
+    one would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
 
     Args:
         evaluations: how many in a row; one alone may be luck.
@@ -141,6 +146,76 @@ class StopWhenSolved(TrainerCallback):
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
         last = [judged(entry, self.trained) for entry in learning_curve(state)[-self.evaluations :]]
         return len(last) == self.evaluations and all(share >= SOLVED_AT for share in last)
+
+
+class StopOnSignal(TrainerCallback):
+    """Stops training behind the step in which SIGINT or SIGTERM came, with a checkpoint, whatever `save_strategy`.
+
+        with StopOnSignal() as stop:
+            trainer.add_callback(stop)
+            trainer.train()
+        if stop.signal is not None:
+            sys.exit(128 + stop.signal)
+
+    Signals are caught inside the `with` block, in the main thread; a second one does at once what it does outside. All
+    processes of a distributed training stop at the same step, also when only one of them got the signal.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        """the signal that stopped the training; None while nothing did"""
+        self._received = 0
+        self._time = 0.0
+        self._processes = 1
+        self._group: Any = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopOnSignal":
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._restore()
+        if self._received and self.signal is None and error is None:
+            signal.raise_signal(self._received)  # it came when no step was left to stop at
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._received:
+            self._received, self._time = number, now
+            name = signal.Signals(number).name
+            logger.warning("%s: saving a checkpoint after this step; once more to stop at once.", name)
+        elif self._processes == 1 or now - self._time >= ECHO_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Several processes agree over the CPU, where nothing waits for a GPU."""
+        self._processes = args.world_size
+        if args.world_size > 1:
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop here if any process got a signal."""
+        received = self._received
+        if self._group is not None:
+            shared = torch.tensor(received)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            received = int(shared)
+        if received:
+            self.signal = received
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        """Ask again for the checkpoint: `save_strategy best` drops it where the step was evaluated."""
+        if self.signal is not None:
+            control.should_save = True
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:

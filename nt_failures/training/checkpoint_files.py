@@ -1,8 +1,8 @@
-"""Which checkpoints of a run are whole: a manifest, written last, lists every file with its size.
+"""The checkpoints in a run's folder: which are whole, by a manifest of file sizes that is written last; their rotation.
 
 A process may be killed at any moment, so a folder without a manifest, or with another content than it lists, is
-half-written. The manifest goes before anything else when a checkpoint is deleted. A stock `transformers.Trainer` resumes from
-these checkpoints, too; to it the manifest is one more file.
+half-written. When a checkpoint is deleted, its manifest goes first. A stock `transformers.Trainer` resumes from these
+checkpoints, too; to it the manifest is one more file.
 """
 
 import json
@@ -30,18 +30,17 @@ def seal(folder: Path) -> None:
 
 def damage(folder: Path) -> str | None:
     """What keeps a checkpoint from being whole, in a few words; None if it is whole."""
-    manifest = folder / MANIFEST_FILE
-    if not manifest.is_file():
+    if not (folder / MANIFEST_FILE).is_file():
         return f"it has no {MANIFEST_FILE}"
     try:
-        sizes = json.loads(manifest.read_text(encoding="utf-8"))["files"].items()
+        sizes = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["files"].items()
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST_FILE} cannot be read"
     for name, size in sizes:
         if not (folder / name).exists():
             return f"{name} is missing"
-        if (folder / name).stat().st_size != size:
-            return f"{name} has {(folder / name).stat().st_size} bytes, not {size}"
+        if (found := (folder / name).stat().st_size) != size:
+            return f"{name} has {found} bytes, not {size}"
     return None
 
 
@@ -55,29 +54,24 @@ def in_order(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path, warn: bool = True) -> Path | None:
-    """The whole checkpoint of a run that was written last; names in a warning every half-written one of a later step."""
-    everything = in_order(folder)
-    newest = max(_whole(everything), key=_age, default=None)
-    for checkpoint in everything[everything.index(newest) + 1 if newest else 0 :] if warn else ():
+    """The whole checkpoint that was written last; a warning names every half-written one of a later step."""
+    checkpoints, newest = in_order(folder), next(iter(_whole(folder)), None)
+    for checkpoint in checkpoints[checkpoints.index(newest) + 1 if newest else 0 :] if warn else ():
         if found := damage(checkpoint):
             logger.warning("%s is half-written (%s) and is passed over.", checkpoint, found)
     return newest
 
 
-def _whole(everything: list[Path]) -> list[Path]:
-    return [checkpoint for checkpoint in everything if damage(checkpoint) is None]
-
-
-def _age(checkpoint: Path) -> tuple[float, int]:
-    """When a whole checkpoint was written: after going back to an earlier one, a lower step is newer than a higher one.
-
-    In the manifest, not the time of the file, which copying changes.
-    """
-    return written(checkpoint), int(checkpoint.name.rpartition("-")[2])
+def _whole(folder: Path) -> list[Path]:
+    """The whole checkpoints, the one written last first: after going back, a lower step is newer than a higher one."""
+    return sorted((path for path in reversed(in_order(folder)) if damage(path) is None), key=written, reverse=True)
 
 
 def written(checkpoint: Path) -> float:
-    """When a whole checkpoint was written, in seconds since 1970; 0 where its manifest does not say."""
+    """When a whole checkpoint was written, in seconds since 1970; 0 where its manifest does not say.
+
+    In the manifest, as copying changes the time of a file.
+    """
     found = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).get("written")
     return found if isinstance(found, float) else 0.0
 
@@ -95,13 +89,12 @@ def rotate(folder: Path, limit: int | None, best: str | None) -> None:
     """
     if limit is None or limit <= 0:
         return
-    everything = in_order(folder)
-    whole = sorted(_whole(everything), key=_age)
-    kept = set(whole[-1:]) | {path for path in whole if best is not None and path.name == Path(best).name}
-    for checkpoint in reversed(whole):
+    whole = _whole(folder)
+    kept = set(whole[:1]) | {path for path in whole if best is not None and path.name == Path(best).name}
+    for checkpoint in whole:
         if len(kept) < limit:
             kept.add(checkpoint)
-    for checkpoint in everything:
+    for checkpoint in in_order(folder):
         if checkpoint not in kept:
             logger.info("Deleting %s, by save_total_limit.", checkpoint)
             remove(checkpoint)

@@ -1,125 +1,95 @@
-"""SteadyTrainer: a `transformers.Trainer` whose checkpoints are whole or not counted, and that stops when it diverges.
+"""CheckpointMixin: how an ObjectiveTrainer saves its model, writes checkpoints, and resumes from whole ones."""
 
-It changes when things are written and checked, not how it trains.
-"""
-
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerState
+from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from nt_failures.training import checkpoint_files, divergence
+from nt_failures.hub.run_files import save_run
+from nt_failures.models import lora
+from nt_failures.models.load import ADAPTER_WEIGHTS
+from nt_failures.objectives import auxiliary_modules
+from nt_failures.training import checkpoint_files
 from nt_failures.training.callbacks import StopWhenSolved
+from nt_failures.training.compat import run_folder
 
 
-class SteadyTrainer(Trainer):
-    """As `transformers.Trainer`, with checkpoints that say whether they are whole, and a watch over the loss.
+class CheckpointMixin:
+    """Saving, loading and resuming, for a `transformers.Trainer` with an `objective` and a `task`.
 
-    Raises, while training:
-        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; elsewhere,
-            where a check waits for the device, at each log, evaluation and checkpoint. Weights are checked before each
-            checkpoint and at the end, so none is written that holds a NaN.
+    A folder that it saves holds a stock model or adapter, and beside it the objective, its modules and the task. A
+    checkpoint has a manifest, written last, by which a half-written one is known.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._watch = divergence.LossWatch()
-        self._sealed: Path | None = None
-        self._save_total_limit: int | None = None
-        self.resumed_at = 0
-        """the step of the checkpoint from which the last `train` went on"""
+    resumed_at: int = 0
+    """the step of the checkpoint from which the last `train` went on"""
+    _checkpoint: Path | None = None
+    """the checkpoint that is being written, or was written last"""
+    _save_total_limit: int | None = None
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
+    def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
+        """The folder to resume from; where `True` was asked for, the newest whole checkpoint."""
+        self._checkpoint = None
+        if asked is not True:
+            return Path(asked) if asked else None
+        newest = checkpoint_files.newest_whole(Path(self.args.output_dir))
+        if newest is None:
+            raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
+        return newest
 
-        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained (the
-        Trainer would take one more step); the training loss returned is then NaN.
-
-        Raises:
-            ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
-        """
-        self._sealed = None
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = checkpoint_files.newest_whole(Path(self.args.output_dir))
-            if resume_from_checkpoint is None:
-                raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
-        if resume_from_checkpoint:
-            folder = Path(resume_from_checkpoint)
-            state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
-            self.resumed_at = state.global_step
-            if self._is_finished(state):
-                return self._load_finished(folder, state)
+    def _load_finished(self, folder: Path) -> TrainOutput | None:
+        """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""
+        state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
+        self.resumed_at = state.global_step
+        if not self._is_finished(state):
             if not (any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))):
                 raise ValueError(
-                    f"{folder} holds no optimizer (save_only_model), so training cannot go on from it: it would begin its "
-                    "schedule again. Give it as the model of a new run, or train again without save_only_model."
+                    f"{folder} holds no optimizer (save_only_model), so training cannot go on from it: it would begin "
+                    "its schedule again. Give it as the model of a new run, or train again without save_only_model."
                 )
-            resume_from_checkpoint = str(folder)
-        # The Trainer's own rotation, at a save and at the end, would delete checkpoints that `rotate` keeps.
-        self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            output = super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            self.args.save_total_limit = self._save_total_limit
-        self._check_finite(weights=True)
-        return output
-
-    def _is_finished(self, state: TrainerState) -> bool:
-        """Whether a resumed run has nothing left to train; whole epochs aside, behind which the Trainer stops by itself."""
-        steps = self.args.max_steps
-        if steps <= 0 and self.args.num_train_epochs % 1:
-            *_, steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
-        solved = any(c.solved(state) for c in self.callback_handler.callbacks if isinstance(c, StopWhenSolved))
-        return solved or 0 < steps <= state.global_step
-
-    def _load_finished(self, folder: Path, state: TrainerState) -> TrainOutput:
+            return None
         if self.is_fsdp_enabled:  # which shards a model only together with an optimizer that trains it
             raise ValueError(
                 f"{folder}, at step {state.global_step}, is finished already, and FSDP evaluates only what it trains; "
                 f"give a larger --max_steps, or evaluate the checkpoint: python examples/diagnose.py {folder}."
             )
         self._load_from_checkpoint(str(folder))
-        state.is_local_process_zero, state.is_world_process_zero = (
-            self.is_local_process_zero(),
-            self.is_world_process_zero(),
-        )
+        state.is_local_process_zero = self.is_local_process_zero()
+        state.is_world_process_zero = self.is_world_process_zero()
         self.state = state
         if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load_best_model()
         return TrainOutput(state.global_step, math.nan, {})
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `transformers.Trainer`; notes a loss that is not finite."""
-        loss = super().training_step(*args, **kwargs)
-        self._watch.see(loss, self.state.global_step + 1, self._get_learning_rate())
-        return loss
+    def _is_finished(self, state: TrainerState) -> bool:
+        """Whether a resumed run has nothing left to train. Behind whole epochs the Trainer stops by itself."""
+        steps = self.args.max_steps
+        if steps <= 0 and self.args.num_train_epochs % 1:
+            *_, steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        solved = any(c.solved(state) for c in self.callback_handler.callbacks if isinstance(c, StopWhenSolved))
+        return solved or 0 < steps <= state.global_step
 
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        control = self.control
-        looked_at = control.should_log or control.should_evaluate or control.should_save
-        if looked_at or self.args.device.type == "cpu":
-            self._check_finite(weights=control.should_save)
-        super()._maybe_log_save_evaluate(*args, **kwargs)
-
-    def _check_finite(self, weights: bool) -> None:
-        bad = self._watch.first_bad(self.accelerator)
-        what = "the loss"
-        if bad is None and weights and not divergence.finite(self.model, self.accelerator):
-            what, bad = "a weight", (self.state.global_step, self._get_learning_rate())
-        if bad is not None:
-            raise divergence.diverged(
-                what, *bad, self.args, checkpoint_files.newest_whole(Path(self.args.output_dir), warn=False)
-            )
+    @contextlib.contextmanager
+    def _own_rotation(self) -> Iterator[None]:
+        """Keep the Trainer from deleting, at a save and at the end, checkpoints that `rotate` keeps."""
+        self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = self._save_total_limit
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """As in `transformers.Trainer`, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
-        run = Path(self._get_output_dir(trial))
+        """The Trainer's, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
+        run = run_folder(self, trial)
         folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if folder == self._sealed:  # the end of an epoch on the step of a save: the same weights
+        if folder == self._checkpoint:  # the end of an epoch on the step of a save: the same weights
             return
+        self._checkpoint = folder
         if self.args.should_save:
             checkpoint_files.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
         self.accelerator.wait_for_everyone()
@@ -128,4 +98,45 @@ class SteadyTrainer(Trainer):
         if self.args.should_save:
             checkpoint_files.seal(folder)
             checkpoint_files.rotate(run, self._save_total_limit, self.state.best_model_checkpoint)
-        self._sealed = folder
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
+        if self.is_fsdp_enabled:  # gathered, a tied weight stands there twice, no longer seen to be one
+            state = {name: t for name, t in state.items() if name not in self.model.all_tied_weights_keys}
+        if not self.args.should_save:  # the other processes only take part in gathering what is sharded
+            super()._save(output_dir, state)
+            return
+        rest = auxiliary_modules.save(state, folder)
+        if self._adapter:
+            lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder)
+        else:
+            super()._save(output_dir, rest)
+        # Hashing reads all of the weights again; for a checkpoint, its manifest does.
+        save_run(folder, self.objective, self.task, hashes=folder != self._checkpoint)
+        # A pickle that nothing reads, and that holds the token of `hub_token`.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if not self._adapter:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_rest(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if not self._adapter:
+            super()._load_best_model()
+        self._load_rest(self.state.best_model_checkpoint)
+
+    def _load_rest(self, folder: str) -> None:
+        """An adapter and an objective's modules, which transformers does not load by itself."""
+        if self._adapter:
+            lora.load_weights(auxiliary_modules.unwrap_model(self.model), Path(folder) / ADAPTER_WEIGHTS)
+        # A sharded checkpoint holds model and modules as one, and has brought both back.
+        if auxiliary_modules.has_modules(self.model) and not self.is_fsdp_enabled:
+            auxiliary_modules.load(self.model, Path(folder) / auxiliary_modules.MODULES_FILE)
+
+    @property
+    def _adapter(self) -> bool:
+        return lora.has_adapter(auxiliary_modules.unwrap_model(self.model))

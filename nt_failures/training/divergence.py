@@ -1,11 +1,16 @@
-"""Divergence: notice a loss or weights that are not finite without stalling the device, and say what to do."""
+"""Divergence: a NaN or infinite loss or weight, noticed without stalling the device, and the error to raise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
-from transformers import TrainingArguments
+from transformers import Trainer
+
+from nt_failures.training import checkpoint_files
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.compat import learning_rate_of
 
 EXIT_CODE = 3
 """Of a script whose training diverged, so that a study can tell that from a failure."""
@@ -13,26 +18,25 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, kept on the device until somebody asks."""
+    """The first step whose loss was NaN or infinite, of one model or of several, kept on the device until asked for."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None
         self._rates: dict[int, float] = {}
 
-    def see(self, loss: torch.Tensor, step: int, learning_rate: float) -> None:
-        """Note the loss, a scalar, of (a part of) a step."""
-        found = torch.where(loss.detach().isfinite(), NEVER, step)
+    def see(self, losses: torch.Tensor, step: int, learning_rate: float) -> None:
+        """Note the loss of (a part of) a step, a scalar, or (K,) losses of K models."""
+        found = torch.where(losses.detach().reshape(-1).isfinite(), NEVER, step)
         self._first = found if self._first is None else torch.minimum(self._first, found)
         self._rates[step] = learning_rate
 
-    def first_bad(self, accelerator: Accelerator) -> tuple[int, float] | None:
-        """The step and its learning rate, over all processes, since the last call; all processes must call it alike."""
+    def first_bad(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, tuple[int, float | None]]:
+        """Step and learning rate of each loss that was bad since the last call, over what `gather` gathers."""
         if self._first is None:
-            return None
-        step = int(accelerator.gather(self._first.reshape(1)).min())
-        rate = self._rates.get(step)
+            return {}
+        steps, rates = gather(self._first).tolist(), self._rates
         self._first, self._rates = None, {}
-        return None if step == NEVER else (step, rate)
+        return {i: (step, rates.get(step)) for i, step in enumerate(steps) if step != NEVER}
 
 
 @torch.no_grad()
@@ -43,8 +47,18 @@ def finite(model: torch.nn.Module, accelerator: Accelerator) -> bool:
     return bool(accelerator.gather(whole.reshape(1)).all())
 
 
+def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
+    """Raise what `diverged` makes if a loss that was seen is bad, or a weight; all processes must call it alike."""
+    bad, what = watch.first_bad(trainer.accelerator.gather), "the loss"
+    if not bad and weights and not finite(trainer.model, trainer.accelerator):
+        bad, what = {0: (trainer.state.global_step, learning_rate_of(trainer))}, "a weight"
+    if bad:
+        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
+        raise diverged(what, *min(bad.values()), trainer.args, checkpoint)
+
+
 def diverged(
-    what: str, step: int, learning_rate: float, args: TrainingArguments, checkpoint: Path | None
+    what: str, step: int, learning_rate: float, args: ObjectiveTrainingArguments, checkpoint: Path | None
 ) -> FloatingPointError:
     """The error that stops the run.
 
@@ -53,23 +67,21 @@ def diverged(
         checkpoint: the last whole one.
     """
     lower = f"--learning_rate {args.learning_rate / 10:g}"
-    if vars(args).get("optimizer") == "muon":
+    if args.optimizer == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
-    said = (
+    stop = (
         f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
     )
     if step <= 1:
-        return FloatingPointError(
-            said
-            + "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, the data "
-            "and --dtype."
+        advice = (
+            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, "
+            "the data and --dtype."
         )
-    if checkpoint is None:
-        return FloatingPointError(
-            said + f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
+    elif checkpoint is None:
+        advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
+    else:
+        advice = (
+            f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same "
+            f"steps: start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
         )
-    return FloatingPointError(
-        said
-        + f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same steps: start "
-        f"from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
-    )
+    return FloatingPointError(stop + advice)

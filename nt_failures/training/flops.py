@@ -1,32 +1,31 @@
-"""Floating-point operations of a step, forward and backward: counted on the first one, whatever the objective.
+"""StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
 
-transformers estimates them as 6 x tokens x parameters, which knows nothing of an objective's own modules, of positions
-whose logits are never computed, of attention, or of a second pass through the model. Left out is what the optimizer
-computes: on the small graphs of examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again.
-`registers` draws how far it looks ahead for each batch, so its first step may be some percent cheaper or dearer than
-the mean.
+transformers estimates them as 6 x tokens x parameters, without an objective's own modules and second passes, attention,
+and positions whose logits are never computed. Left out here is the optimizer: on the small graphs of
+examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again. `registers` draws how far it looks ahead
+for each batch, so its first step may be some percent cheaper or dearer than the mean.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+from nt_failures.training.compat import CHECKPOINTING, OpOverload, TorchDispatchMode
 
 aten = torch.ops.aten
 
 
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query.shape, key.shape, value.shape)
+def _attention(*tensors: Any, **_: Any) -> int:  # query, key, value
+    return sdpa_flop_count(*(tensor.shape for tensor in tensors[:3]))
 
 
-def _attention_backward(
-    grad: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
-) -> int:
-    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
+def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key, value
+    return sdpa_backward_flop_count(*(tensor.shape for tensor in tensors[:4]))
 
 
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
@@ -51,8 +50,8 @@ weight as if all channels met: of a Mamba's depthwise one, as many times too muc
 class _Counter(TorchDispatchMode):
     """Adds up the FLOPs of what runs, and runs it as it is.
 
-    torch's own FlopCounterMode splits operations up before it counts them. Their results then differ in the last bit,
-    and so would a resumed run, whose first step is another one.
+    torch's FlopCounterMode splits operations up, so their results differ in the last bit. A resumed run, which counts
+    at another step, would then not end as an uninterrupted one.
     """
 
     supports_higher_order_operators = True
@@ -64,7 +63,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        kind = func.overloadpacket if isinstance(func, torch._ops.OpOverload) else func
+        kind = func.overloadpacket if isinstance(func, OpOverload) else func
         count = OWN.get(kind) or flop_registry.get(kind)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
@@ -74,11 +73,10 @@ class _Counter(TorchDispatchMode):
         """`torch.utils.checkpoint.checkpoint` or its like; what it calls again in the backward pass is not counted."""
 
         def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
-            again = False
+            calls = itertools.count()
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal again
-                before, repeated, again = self.total, again, True
+                before, repeated = self.total, next(calls) > 0
                 try:
                     return function(*args, **kwargs)
                 finally:  # an exception, too, ends the second call: once all that the backward pass needs is there
@@ -88,10 +86,6 @@ class _Counter(TorchDispatchMode):
             return checkpoint(call, *args, **kwargs)
 
         return checkpointed
-
-
-CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
-"""Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nt_failures.objectives.losses import VocabularyHead
 
-# Shapes: N matrices of R rows and C columns. Where many models are trained together (seeds/), each is a stack of K.
+# Shapes: N matrices of R rows and C columns. In many_seeds/ each is a stack of K, one for each model.
 
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
@@ -48,10 +48,10 @@ def _loss_of(closure: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
 
 
 class StackedMuon(torch.optim.Muon):
-    """`torch.optim.Muon`, with all matrices of one shape stepped together.
+    """`torch.optim.Muon`, with all matrices (R, C), or stacks (K, R, C) of them, of one shape stepped together.
 
-    One small matrix at a time leaves a GPU waiting for kernels to start: a block's matrices come in as few shapes as a model
-    of many blocks has, so a handful of batched products does it.
+    One small matrix at a time leaves a GPU waiting for kernels to start. However many blocks a model has, they come in
+    a few shapes, so a handful of batched products does it.
     """
 
     @torch.no_grad()
@@ -85,10 +85,10 @@ class StackedMuon(torch.optim.Muon):
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on `matrix_parameters`, torch's fused AdamW on the rest (Keller Jordan's division of labour).
 
-    Matrices are taken as they are stored, as `torch.optim.Muon` takes them, and its factor sqrt(max(1, rows / columns)) with
-    them. GPT-2 stores (in, out) where `nn.Linear` stores (out, in): its `c_fc` steps half as far, its `mlp.c_proj` twice as
-    far and its `c_attn` 1 / sqrt(3) as far as the same layers of a Llama at the same rate. Fused matrices of query, key and
-    value are orthogonalised as one.
+    Matrices are taken as they are stored, also for the factor sqrt(max(1, rows / columns)) of `torch.optim.Muon`. GPT-2
+    stores (in, out), `nn.Linear` (out, in): at the same rate its `c_fc` steps half as far, its `mlp.c_proj` twice as
+    far and its `c_attn` 1 / sqrt(3) as far as the same layers of a Llama. Fused matrices of query, key and value are
+    orthogonalised as one.
 
     Schedulers scale both learning rates alike. It has the groups and the state of any torch optimizer, so the Trainer's
     checkpoints resume it.
@@ -116,31 +116,19 @@ class MuonAdamW(torch.optim.Optimizer):
         chosen = [p for p in trainable if p in matrices]
         if not chosen or not rest:
             raise ValueError(
-                "muon, which the recipe or --optimizer asks for, needs trainable linear layers and other parameters beside "
-                "them, which an adapter alone has not; use optimizer='adamw' (--optimizer adamw)."
+                "muon, which the recipe or --optimizer asks for, needs trainable linear layers and other parameters "
+                "beside them, which an adapter alone has not; use optimizer='adamw' (--optimizer adamw)."
             )
         self.muon = StackedMuon(chosen, lr=muon_lr, weight_decay=weight_decay)
-        self.adamw = torch.optim.AdamW(
-            [
-                {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
-                {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            fused=True,
-        )
+        decayed = {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}
+        others = {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}
+        self.adamw = torch.optim.AdamW([decayed, others], lr=lr, betas=betas, eps=eps, fused=True)
         super().__init__([{"params": trainable}], {"lr": lr})
-        self.take(self.muon)
-
-    def take(self, muon: torch.optim.Optimizer) -> None:
-        """Use this Muon, not used yet, for the matrices."""
-        self.muon = muon
-        self.param_groups = [*self.adamw.param_groups, *muon.param_groups]
+        self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
         self._share()
 
     def _share(self) -> None:
-        # The very groups and state of the two, so that a schedule, a checkpoint or sharding that changes one changes both.
+        # The very groups and state of the two: a schedule, a checkpoint or sharding changes both.
         self.adamw.param_groups, self.muon.param_groups = self.param_groups[:2], self.param_groups[2:]
         self.adamw.state = self.muon.state = self.state
 

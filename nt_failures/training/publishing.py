@@ -1,13 +1,11 @@
-"""SavingTrainer: a `transformers.Trainer` that keeps, loads and publishes a model with what an objective attached to it."""
+"""PublishMixin: the model card of an ObjectiveTrainer, and its push to the Hub."""
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
@@ -17,73 +15,33 @@ from nt_failures.hub.load import load
 from nt_failures.hub.push import PUSHED, Again, _api, _make_branch, _upload, explained, logger, reason
 from nt_failures.hub.run_card import read_results, write_card
 from nt_failures.hub.run_files import hardware, save_run, versions
-from nt_failures.models import lora
 from nt_failures.models.families import from_folder
-from nt_failures.models.load import ADAPTER_WEIGHTS, parameter_count
+from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, changed_arguments, learning_curve
-from nt_failures.training.measured import MeasuredTrainer
+from nt_failures.training.compat import wait_for_pushes
 
 
-class SavingTrainer(MeasuredTrainer):
-    """As MeasuredTrainer; a folder that it saves holds a stock checkpoint or adapter, and what describes the run beside it."""
-
-    objective: Objective
-    task: Task | None
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if not self._adapter:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_rest(resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        if not self._adapter:
-            super()._load_best_model()
-        self._load_rest(self.state.best_model_checkpoint)
-
-    @property
-    def _adapter(self) -> bool:
-        return lora.has_adapter(auxiliary_modules.unwrap_model(self.model))
-
-    def _load_rest(self, folder: str) -> None:
-        """What transformers does not load by itself."""
-        if self._adapter:
-            lora.load_weights(auxiliary_modules.unwrap_model(self.model), Path(folder) / ADAPTER_WEIGHTS)
-        # A sharded checkpoint holds model and modules as one, and has brought both back.
-        if auxiliary_modules.has_modules(self.model) and not self.is_fsdp_enabled:
-            auxiliary_modules.load(self.model, Path(folder) / auxiliary_modules.MODULES_FILE)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        state = self.accelerator.get_state_dict(self.model) if state_dict is None else state_dict
-        if self.is_fsdp_enabled:  # gathered, a tied weight stands there twice, no longer seen to be one
-            state = {name: t for name, t in state.items() if name not in self.model.all_tied_weights_keys}
-        if not self.args.should_save:  # the other processes only take part in gathering what is sharded
-            super()._save(output_dir, state)
-            return
-        rest = auxiliary_modules.save(state, folder)
-        if self._adapter:
-            lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)
-            if self.processing_class is not None:
-                self.processing_class.save_pretrained(folder)
-        else:
-            super()._save(output_dir, rest)
-        save_run(folder, self.objective, self.task)
-        # A pickle that nothing reads, and that holds the token of `hub_token`.
-        (folder / "training_args.bin").unlink(missing_ok=True)
+class PublishMixin:
+    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, `eval_rows` and a `throughput`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
         if self.is_world_process_zero():
-            with explained(self.args.hub_model_id or Path(self.args.output_dir).resolve().name):
-                create_repo_of(self, token, private)
+            with explained(self._repo_name):
+                self._create_repo(token, private)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`."""
-        if self.is_world_process_zero():
-            card_of_trainer(self, *args, **kwargs)
+    @property
+    def _repo_name(self) -> str:
+        return self.args.hub_model_id or Path(self.args.output_dir).resolve().name
+
+    def _create_repo(self, token: str | None, private: bool | None) -> None:
+        """Create the repository, or find that it is there and may be written; note of it what transformers notes."""
+        token = token if token is not None else self.args.hub_token
+        private = private if private is not None else self.args.hub_private_repo
+        self.hub_model_id = _api().create_repo(self._repo_name, token=token, private=private, exist_ok=True).repo_id
+        _make_branch(self.hub_model_id, self.args.hub_revision, token)
+        self.push_in_progress = None
 
     def push_to_hub(
         self,
@@ -101,141 +59,105 @@ class SavingTrainer(MeasuredTrainer):
         Raises:
             OSError: the push failed; the run is whole on disk, and the message says how to push it again.
         """
-        return push_trainer(self, commit_message, blocking, token, revision, private, **kwargs)
+        args, folder = self.args, Path(self.args.output_dir)
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        token = token if token is not None else args.hub_token
+        self.save_model(_internal_call=True)  # by all processes
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
+        revision = args.hub_revision if revision is None else revision
+        again = Again(folder, revision, private or args.hub_private_repo)
+        with explained(args.hub_model_id or self._repo_name.split("/")[-1], again):
+            if self.hub_model_id is None:
+                self._create_repo(token, private)
+            _make_branch(self.hub_model_id, revision, token)
+            wait_for_pushes(self)
+            return _upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self.is_world_process_zero() and self.args.hub_strategy == HubStrategy.EVERY_SAVE:
-            push_checkpoint(self, Path(checkpoint_folder))
+        """Push a checkpoint's weights in the background; a failure is a warning, never the end of the training."""
+        args = self.args
+        if not self.is_world_process_zero() or args.hub_strategy != HubStrategy.EVERY_SAVE:
+            return
+        earlier = self.push_in_progress
+        running = [] if earlier is None or earlier.is_done() else earlier.jobs
+        if running and not args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent
+        for pattern in PUSHED:
+            for path in Path(checkpoint_folder).glob(pattern):
+                shutil.copy(path, staged)
+        save_run(staged, self.objective, self.task)  # with the hashes, which a checkpoint does not have
 
+        def clear(job: Future) -> None:
+            shutil.rmtree(staged)
+            if (error := job.exception()) is not None:
+                logger.warning("a push during training failed, training goes on: %s", reason(error, self.hub_model_id))
 
-def push_trainer(
-    trainer: Any,
-    commit_message: str | None,
-    blocking: bool,
-    token: str | None,
-    revision: str | None,
-    private: bool | None,
-    **card_options: Any,
-) -> CommitInfo | Future | None:
-    """What `ObjectiveTrainer.push_to_hub` does: that of transformers, with our card and our choice of files."""
-    args, folder = trainer.args, Path(trainer.args.output_dir)
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    token = token if token is not None else args.hub_token
-    trainer.save_model(_internal_call=True)  # by all processes
-    if not trainer.is_world_process_zero():
-        return None
-    name = (args.hub_model_id or folder.resolve().name).split("/")[-1]
-    trainer.create_model_card(**{"model_name": name, **card_options})
-    pushed_revision = args.hub_revision if revision is None else revision
-    with explained(args.hub_model_id or name, Again(folder, pushed_revision, private or args.hub_private_repo)):
-        if trainer.hub_model_id is None:
-            create_repo_of(trainer, token, private)
-        _make_branch(trainer.hub_model_id, pushed_revision, token)
-        trainer._finish_current_push()
-        return _upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
+        message = f"Training in progress, step {self.state.global_step}"
+        job = _upload(staged, self.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
+        job.add_done_callback(clear)
+        self.push_in_progress = PushInProgress([*running, job])
 
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`.
 
-def create_repo_of(trainer: Any, token: str | None, private: bool | None) -> None:
-    """Create the trainer's repository, or find that it is there and may be written; what transformers notes is noted."""
-    args = trainer.args
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    token = token if token is not None else args.hub_token
-    private = private if private is not None else args.hub_private_repo
-    trainer.hub_model_id = _api().create_repo(name, token=token, private=private, exist_ok=True).repo_id
-    _make_branch(trainer.hub_model_id, args.hub_revision, token)
-    trainer.push_in_progress = None
+        `dataset` and `dataset_args` describe results on data that a task does not name; here the task names them.
+        """
+        if not self.is_world_process_zero():
+            return
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.is_fsdp_enabled:  # one process writes the card, and a sharded model answers only if all of them ask
+            model = load(str(folder)).model
+        else:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        results = self._results(folder)
+        given = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags or []}
+        given |= {"base_model": finetuned_from, "pipeline_tag": tasks, "datasets": dataset_tags}
+        if finetuned_from is None and "arguments" not in results:
+            given["base_model"] = base_model(model.name_or_path)
+        name = model_name or folder.resolve().name
+        write_card(folder, model, self.processing_class, self.objective, self.task, results, name=name, **given)
 
+    def _results(self, folder: Path) -> dict[str, Any]:
+        """The results on disk, if they are of this model and not of an earlier one; else what is known without them."""
+        results = read_results(folder)
+        steps = (self.state.global_step, self.state.best_global_step)
+        of_this = results.get("steps", -1) in steps and results.get("parameters") == parameter_count(self.model)
+        return results if of_this else self._known_results()
 
-def push_checkpoint(trainer: Any, checkpoint: Path) -> None:
-    """Push the weights of a checkpoint in the background; a failure is a warning, never the end of the training."""
-    args, earlier = trainer.args, trainer.push_in_progress
-    if earlier is not None and not earlier.is_done() and not args.hub_always_push:
-        return
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
-    staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent
-    for pattern in PUSHED:
-        for path in checkpoint.glob(pattern):
-            shutil.copy(path, staged)
-
-    def clear(job: Future) -> None:
-        shutil.rmtree(staged)
-        if job.exception() is not None:
-            logger.warning(
-                "a push during training failed, training goes on: %s", reason(job.exception(), trainer.hub_model_id)
-            )
-
-    message = f"Training in progress, step {trainer.state.global_step}"
-    job = _upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
-    job.add_done_callback(clear)
-    running = [] if earlier is None or earlier.is_done() else earlier.jobs
-    trainer.push_in_progress = PushInProgress([*running, job])
-
-
-def card_of_trainer(
-    trainer: Any,
-    language: str | None = None,
-    license: str | None = None,
-    tags: str | list[str] | None = None,
-    model_name: str | None = None,
-    finetuned_from: str | None = None,
-    tasks: str | list[str] | None = None,
-    dataset_tags: str | list[str] | None = None,
-    dataset: str | list[str] | None = None,
-    dataset_args: str | list[str] | None = None,
-) -> None:
-    """What `ObjectiveTrainer.create_model_card` does, with transformers' arguments.
-
-    `dataset` and `dataset_args` describe results on data that a task does not name; here the task names them.
-    """
-    folder = Path(trainer.args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    if trainer.is_fsdp_enabled:  # one process writes the card, and a sharded model answers only if all of them ask
-        model = load(str(folder)).model
-    else:
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    results = read_results(folder)
-    if not _is_of(results, trainer):
-        results = known_results(trainer)
-    given = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags or []}
-    given |= {"base_model": finetuned_from, "pipeline_tag": tasks, "datasets": dataset_tags}
-    if finetuned_from is None and "arguments" not in results:
-        given["base_model"] = base_model(model.name_or_path)
-    write_card(
-        folder,
-        model,
-        trainer.processing_class,
-        trainer.objective,
-        trainer.task,
-        results,
-        name=model_name or folder.resolve().name,
-        **given,
-    )
-
-
-def _is_of(results: Mapping[str, Any], trainer: Any) -> bool:
-    """Whether the results on disk are of the model that the trainer holds, not of an earlier one in the same folder."""
-    steps = (trainer.state.global_step, trainer.state.best_global_step)
-    return results.get("steps", -1) in steps and results.get("parameters") == parameter_count(trainer.model)
-
-
-def known_results(trainer: Any) -> dict[str, Any]:
-    """Those entries of a results.json that a trainer knows by itself."""
-    task, known = trainer.task, {"training_arguments": changed_arguments(trainer.args)}
-    known |= {"parameters": parameter_count(trainer.model), "versions": versions(), "hardware": hardware()}
-    known["learning_curve"] = learning_curve(trainer.state)
-    if from_folder(auxiliary_modules.unwrap_model(trainer.model).name_or_path):
-        known["local"] = ["model"]
-    evaluated = [entry for entry in trainer.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
-    if evaluated:
-        last = {name.removeprefix("eval_"): value for name, value in evaluated[-1].items() if name.startswith("eval_")}
-        known["metrics"] = last
-    if evaluated and trainer.evaluation is not None:
-        known["n"] = trainer.evaluation.num_samples
-    if task is not None:
-        known |= {"chance": task.chance, "decision_position": task.decision_position(trainer.objective.order)}
-    if trainer.throughput is not None:
-        known["throughput"] = trainer.throughput.to_dict()
-    if trainer.state.global_step:
-        budget = budget_of(trainer)
-        known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}
-    return known
+    def _known_results(self) -> dict[str, Any]:
+        """Those entries of a results.json that a trainer knows by itself."""
+        known = {"training_arguments": changed_arguments(self.args), "parameters": parameter_count(self.model)}
+        known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
+        if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
+            known["local"] = ["model"]
+        evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
+        if evaluated:
+            last = evaluated[-1].items()
+            known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
+        if evaluated and self.evaluation is not None:
+            known["n"] = self.evaluation.num_samples
+        if self.task is not None:
+            decision = self.task.decision_position(self.objective.order)
+            known |= {"chance": self.task.chance, "decision_position": decision}
+        if self.throughput is not None:
+            known["throughput"] = self.throughput.to_dict()
+        if self.state.global_step:
+            budget = budget_of(self)
+            known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}
+        return known

@@ -1,4 +1,4 @@
-"""Random draws of a collator that can be repeated: they depend on the seed, the epoch and the batch, on nothing else."""
+"""SeededCollator: a collator whose random draws depend on the seed, the epoch and the batch, and on nothing else."""
 
 import hashlib
 from array import array
@@ -16,9 +16,10 @@ from nt_failures.data.token_dataset import TokenRows
 class SeededCollator(TrainerCallback):
     """A collator whose draws from torch's generator are the same whenever it gets the same batch in the same epoch.
 
-    Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen: draws from the one
-    global generator would differ after every interruption. Here each batch sets it for itself, and puts back what dropout
-    goes on with. Processes that get different rows draw differently. As a callback of the Trainer it learns the epoch.
+    Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen, so draws from the
+    global generator would differ after every interruption. Here each batch seeds it, and puts back the state with which
+    dropout goes on. Processes that get different rows draw differently. As a callback of the Trainer it learns the
+    epoch.
 
     Args:
         collate: rows of `tokenize` to tensors, such as `Objective.collate`.
@@ -63,10 +64,10 @@ def _ids(examples: Sequence[Example]) -> bytes:
             parts += [np.full((len(ids), 1), ids.shape[1]), ids]
         else:
             return np.concatenate(parts, axis=1).tobytes()
-    whole = array("q")
+    numbers = array("q")
     for row in examples:
         for name in ("prefix_ids", "target_ids"):
             ids = row.get(name, ())  # `layout` says what is missing
-            whole.append(len(ids))
-            whole.extend(map(int, ids))
-    return whole.tobytes()
+            numbers.append(len(ids))
+            numbers.extend(map(int, ids))
+    return numbers.tobytes()

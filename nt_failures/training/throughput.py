@@ -1,4 +1,4 @@
-"""How fast a training ran: tokens and FLOPs a second, and which share of the hardware's peak that is (MFU)."""
+"""Throughput: tokens and FLOPs a second of a training, and their share of the hardware's peak (MFU)."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from nt_failures.training.compat import attention_of
+
 WARM_UP = 3
-"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is for what is left."""
+"""Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
 
 HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
 PEAKS: Mapping[str, Mapping[str, float]] = {
@@ -21,10 +23,10 @@ PEAKS: Mapping[str, Mapping[str, float]] = {
         for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
     },
 }
-"""Peak dense FLOPs a second of one device, by torch's full name for it; half of NVIDIA's figure where that is "with sparsity".
+"""Peak dense FLOPs a second of one device, by torch's full name for it.
 
-NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them. A name that is not here, a
-part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
+NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them, halved where they are "with
+sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no known peak, and so no MFU.
 """
 
 
@@ -32,7 +34,7 @@ part of a GPU (MIG) and a CPU have no peak: a share of a guess would be none.
 class Throughput:
     """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
 
-    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of nt_failures/training/flops.py.
+    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of `StepFlops`.
     """
 
     steps: int
@@ -71,17 +73,12 @@ def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
     return processes * PEAKS[device][precision] if device in PEAKS else None
 
 
-def device_name(device: torch.device) -> str:
-    """torch's name of a GPU, or the kind of device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
 class Clock:
-    """Seconds, tokens and FLOPs of training steps, without what happens between them.
+    """Seconds, tokens and FLOPs of training steps, evaluations and checkpoints between them left out.
 
     Args:
         now: seconds, for tests.
-        wait: returns once the device has done what it was given; else a step would seem to take as long as it takes to ask.
+        wait: returns once the device has done its work; without it a step seems to take as long as it takes to ask.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
@@ -99,7 +96,7 @@ class Clock:
 
     @contextlib.contextmanager
     def after(self, step: int, busy: bool, last: bool) -> Iterator[None]:
-        """What runs within comes behind that step; its time is left out if `busy`, and the clock stops if it was the `last`."""
+        """Wraps what comes behind a step: its time is left out if `busy`, and the clock stops if it was the `last`."""
         if step != self._step:
             self._step = step
             self.seen += 1
@@ -122,13 +119,12 @@ class Clock:
         self._stop()
         if not self.steps:
             return None
+        device, dynamo = accelerator.device, accelerator.state.dynamo_plugin
         # Seven digits are enough, and not every device has float64.
-        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=accelerator.device)
+        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)
         tokens, gigaflops = accelerator.reduce(sums).tolist()
-        name, used = (
-            device_name(accelerator.device),
-            precision(accelerator.device, accelerator.mixed_precision, model.dtype),
-        )
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        used = precision(device, accelerator.mixed_precision, model.dtype)
         return Throughput(
             steps=self.steps,
             seconds=round(self.seconds, 3),
@@ -138,6 +134,6 @@ class Clock:
             device=name,
             processes=accelerator.num_processes,
             precision=used,
-            attention=None if model._is_stateful else model.config._attn_implementation,
-            compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
+            attention=attention_of(model),
+            compiled=dynamo.backend.value != "NO",
         )

@@ -1,7 +1,7 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-The loss is the objective's, and the metrics come from predictions: forced, free, parallel. Three classes below it hold the
-rest: steady.py loses nothing, measured.py knows what its steps cost, saving.py keeps objective and task beside the model.
+Here are the loss, the optimizer, the evaluation, and what a step costs. Saving and resuming are in checkpointing.py,
+the model card and the push to the Hub in publishing.py.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.evaluation.prediction import (
@@ -24,13 +24,18 @@ from nt_failures.evaluation.prediction import (
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
+from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.checkpointing import CheckpointMixin
+from nt_failures.training.compat import learning_rate_of
+from nt_failures.training.flops import StepFlops
 from nt_failures.training.optimizers import MuonAdamW
-from nt_failures.training.publishing import SavingTrainer
+from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.seeded_collator import SeededCollator
+from nt_failures.training.throughput import Clock, Throughput
 
 
-class ObjectiveTrainer(SavingTrainer):
+class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     """Train a stock causal LM under an objective.
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
@@ -39,13 +44,35 @@ class ObjectiveTrainer(SavingTrainer):
             equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
-        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; the own decoding of an objective that is
-            not autoregressive), and what guessing gives (with a `task`).
+        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
+            is not autoregressive), and what guessing gives (with a `task`).
+
+    `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
         task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional.
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
+
+    Raises, while training:
+        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; on
+            other devices, which a check stalls, at each log, evaluation and checkpoint. Weights are checked before each
+            checkpoint and at the end, so none is written that holds a NaN.
+
+    Example:
+        ```python
+        trainer = ntf.ObjectiveTrainer(
+            model,
+            ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000),
+            objective=ntf.Teacherless.from_tokenizer(tokenizer),
+            task=task,
+            train_dataset=ntf.tokenize(splits["train"], tokenizer),
+            eval_dataset=ntf.tokenize(splits["validation"], tokenizer),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        trainer.evaluate()["eval_free/exact"]
+        ```
     """
 
     def __init__(
@@ -79,9 +106,57 @@ class ObjectiveTrainer(SavingTrainer):
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        self.step_flops = StepFlops()
+        self.throughput: Throughput | None = None
+        """of the last `train`; None before it, and where it was too short"""
+        self._clock = Clock()
+        self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items = torch.zeros(())
         self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
+
+        A checkpoint at `max_steps`, or of a run that `StopWhenSolved` had stopped, is loaded and nothing is trained
+        (transformers would take one more step); the training loss returned is then NaN.
+
+        Raises:
+            ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
+        """
+        on_cpu = self.args.device.type == "cpu"
+        self._clock = Clock() if on_cpu else Clock(wait=torch.accelerator.synchronize)
+        self.throughput = None
+        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
+            return output
+        with self._own_rotation():
+            output = super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
+        divergence.check(self, self._watch, weights=True)
+        self.throughput = self._clock.total(self.accelerator, auxiliary_modules.unwrap_model(self.model))
+        return output
+
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
+        with self.step_flops.counting(len(inputs["input_ids"]), model):
+            loss = super().training_step(model, inputs, *args, **kwargs)
+            self._watch.see(loss, self.state.global_step + 1, learning_rate_of(self))
+        self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
+        return loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """FLOPs of a step on this batch, forward and backward, the objective's own modules and passes included."""
+        return self.step_flops.of(len(inputs["input_ids"]))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Check the loss before anything is logged, evaluated or saved, whose time the throughput leaves out."""
+        control, state = self.control, self.state
+        busy = control.should_evaluate or control.should_save
+        last = control.should_training_stop or state.global_step >= state.max_steps
+        with self._clock.after(state.global_step, busy, last):
+            if busy or control.should_log or self.args.device.type == "cpu":
+                divergence.check(self, self._watch, weights=control.should_save)
+            super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -93,7 +168,7 @@ class ObjectiveTrainer(SavingTrainer):
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self._loss(model, inputs)
         if model.training:
-            self._count_parts(loss)
+            self.add_to_log(loss)
         if num_items_in_batch is None:
             value = loss.sum / loss.count.clamp(min=1)
         else:
@@ -107,22 +182,22 @@ class ObjectiveTrainer(SavingTrainer):
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
                 return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
             loss = self.objective.loss(model, inputs)
-        if not (isinstance(loss, Loss) and isinstance(loss.count, torch.Tensor)):
+        if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
             kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
             raise ValueError(
-                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over the items that "
-                "count, how many they are, as a tensor, and named sums for the log."
+                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over "
+                "the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
 
-    def _count_parts(self, loss: Loss) -> None:
-        """Keep the sums for the log, on the device: reading them at every step would stall it."""
+    def add_to_log(self, loss: Loss) -> None:
+        """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
         for name, part in loss.parts.items():
             self._parts[name] = self._parts[name] + part if name in self._parts else part
         self._items = self._items.to(loss.count.device) + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's own optimizer, or Muon beside AdamW."""
+        """That of the training arguments, or Muon beside AdamW."""
         if self.optimizer is None and self.args.optimizer == "muon":
             self.optimizer = MuonAdamW(
                 self.model if model is None else model,
@@ -142,8 +217,8 @@ class ObjectiveTrainer(SavingTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """Batches of the objective, with the answers beside them.
 
-        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer gives
-        the first one's to all.
+        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer
+        would give it the first one's.
         """
         with self._collating_answers():
             if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, TrainerState
 
 from nt_failures.hub import run_card
 from nt_failures.training import checkpoint_files
-from nt_failures.training.checkpointing import SteadyTrainer
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 MID_SAVE = ("weights", "optimizer.pt", "scheduler.pt", "rng_state", "state", "manifest")
@@ -49,7 +49,13 @@ class Ended(NamedTuple):
 def context() -> multiprocessing.context.BaseContext:
     """The fork server, with all that a run imports."""
     server = multiprocessing.get_context("forkserver")
-    names = ("arguments", "callbacks", "data", "predictor", "runs", "stopping", "trainer")
+    names = (
+        "experiments.run_arguments",
+        "experiments.results",
+        "data.splits",
+        "training.callbacks",
+        "training.trainer",
+    )
     server.set_forkserver_preload([*(f"nt_failures.{name}" for name in names), "transformers.models.gpt2", "pytest"])
     return server
 
@@ -93,7 +99,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
 
 def _install(fault: Fault | None, steps: Path) -> None:
     """Note every step, and plant the fault."""
-    training_step, file = SteadyTrainer.training_step, steps.open("w", encoding="utf-8")
+    training_step, file = ObjectiveTrainer.training_step, steps.open("w", encoding="utf-8")
     seen = set()
 
     def noted(self, *args, **kwargs):
@@ -107,7 +113,7 @@ def _install(fault: Fault | None, steps: Path) -> None:
             _strike(fault)
         return loss
 
-    SteadyTrainer.training_step = noted
+    ObjectiveTrainer.training_step = noted
     if fault is not None and fault.spot != "step":
         _cut(fault)
 

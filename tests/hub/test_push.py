@@ -382,6 +382,7 @@ def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, 
     assert "a push during training failed, training goes on" in caplog.text
     assert "Training in progress, step 2" in online.commits(REPO)
     assert {"model.safetensors", "nt_failures.json", "tokenizer.json"} <= set(online.files(REPO))
+    assert "sha256" in json.loads(online.files(REPO)["nt_failures.json"])  # which the checkpoint itself has not
     assert not any(name.endswith((".pt", ".bin", ".pth")) or "state" in name for name in online.files(REPO))
 
 

@@ -1,4 +1,4 @@
-"""Callbacks: the sample table in the terminal and in the trackers, the figures behind the progress bar, the early stop."""
+"""Callbacks: the sample table in the terminal and the trackers, the figures behind the progress bar, the early stop."""
 
 import sys
 import types

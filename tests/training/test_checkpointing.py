@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not counted, and training that stops at a NaN."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.training import checkpoint_files, divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -113,12 +115,12 @@ def test_no_rate_is_blamed_before_the_first_step(trainer):
 
 def test_the_first_bad_step_is_named(trainer):
     """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
-    watch, accelerator = LossWatch(), trainer().accelerator
-    assert watch.first_bad(accelerator) is None
+    watch, gather = LossWatch(), trainer().accelerator.gather
+    assert watch.first_bad(gather) == {}
     for step, loss in enumerate((2.0, 1.0, torch.inf, 1.0, torch.nan), start=1):
         watch.see(torch.tensor(loss), step, step / 10)
-    assert watch.first_bad(accelerator) == (3, 0.3)
-    assert watch.first_bad(accelerator) is None
+    assert watch.first_bad(gather) == {0: (3, 0.3)}
+    assert watch.first_bad(gather) == {}
 
 
 def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):
@@ -192,6 +194,17 @@ def test_only_the_writing_process_writes(trainer, tmp_path, monkeypatch):
     assert not (tmp_path / "checkpoint-1").exists()
 
 
+def test_a_checkpoint_is_not_hashed_and_the_model_is(trainer, tmp_path):
+    """Catches: all weights read back at every checkpoint; a finished run whose damage nobody sees."""
+    run = trainer(save_steps=8)
+    run.train()
+    run.save_model(_internal_call=True)
+    folders = (tmp_path / "run" / "checkpoint-8", tmp_path / "run")
+    hashed = ["sha256" in json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) for folder in folders]
+    assert hashed == [False, True]
+    assert checkpoint_files.damage(folders[0]) is None
+
+
 def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
     """Catches: the Trainer's rotation at the end of training, which with a limit of 1 keeps the best one alone."""
     best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
@@ -203,7 +216,7 @@ def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
 
 
 def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
-    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones gone on with, for their higher steps."""
+    """Catches: the new checkpoints deleted as the oldest, and the abandoned ones resumed, for their higher steps."""
     trainer().train()
     back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
     back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))

@@ -37,7 +37,7 @@ def train(tiny_model, tokenized, tmp_path):
 
 
 def test_two_graphs_without_a_break(train):
-    """Catches: a compilation for every batch size, a model that falls apart into graphs, other losses than in eager mode."""
+    """Catches: a compilation for every batch size, a model that falls apart into graphs, losses unlike eager mode's."""
     objective = MultiTokenHeads(heads=2, pad_token_id=14)
     expected = train(objective)
     losses = train(objective, torch_compile=True, torch_compile_backend="eager")

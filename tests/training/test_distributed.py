@@ -1,4 +1,4 @@
-"""Two processes that train and evaluate as one: real DDP over gloo, by examples/accelerate_configs/cpu_2.yaml and this very file."""
+"""Two processes that train and evaluate as one: real DDP over gloo, started with cpu_2.yaml and this very file."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def run(folder, objective, batch, accumulate):
 
 
 SIZES = (1, 5, 8, 11)
-"""Of evaluations over 2 x 4 rows at a time: one process without a row of its own, a last batch of one and of three, none."""
+"""Of evaluations over 2 x 4 rows at a time: a process without a row of its own, a last batch of one, of three, none."""
 
 
 class Watched(ObjectiveTrainer):
@@ -232,7 +232,7 @@ def test_a_stream_is_shared_out(two, tmp_path):
 
 
 def test_two_processes_resume_and_draw_for_themselves(two):
-    """Catches: a checkpoint that one of them alone can resume; both hiding the same tokens; draws that differ after it."""
+    """Catches: a checkpoint that only one of them can resume; both hiding the same tokens; other draws after it."""
     (left, given), (right, others) = (of(two, rank)["resume"] for rank in (0, 1))
     assert left == right
     assert left[0][2:] == left[1][-1:]

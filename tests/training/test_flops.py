@@ -168,7 +168,7 @@ def test_counting_leaves_checkpointing_as_it_was(tiny_model, tokenized, tmp_path
             dropout.p = 0.1
         options = {"gradient_checkpointing": True, "max_steps": 3}
         trainer = build(model, NextToken(pad_token_id=14), tokenized, tmp_path, **options)
-        trainer._flops.per_row = counted_before
+        trainer.step_flops.per_row = counted_before
         trainer.train()
         weights.append(model.state_dict())
         block = model.transformer.h[0]

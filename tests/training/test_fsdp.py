@@ -1,4 +1,4 @@
-"""FSDP 2: the config of examples/accelerate_configs really shards, here over two processes on the CPU (fsdp_on_cpu.py)."""
+"""FSDP 2: examples/accelerate_configs/fsdp2.yaml really shards, here over two processes on the CPU (fsdp_on_cpu.py)."""
 
 import json
 import os
@@ -30,8 +30,8 @@ def sharded(tmp_path_factory):
 
 
 def test_shards_train_evaluate_and_resume_as_one_process(sharded, tmp_path):
-    """Catches: modules of an objective that are used outside of the sharded forward pass; an optimizer that steps weights
-    which are no longer there; a loss divided by one process's labels; rows that fill up the last batch counted."""
+    """Catches: modules of an objective that are used outside of the sharded forward pass; an optimizer that steps
+    weights which are no longer there; a loss divided by one process's labels; rows that fill the last batch counted."""
     _, both, _ = sharded
     for found in both:
         assert found["world"] == [2, "DistributedType.FSDP", True]

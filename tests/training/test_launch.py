@@ -11,7 +11,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from nt_failures.training import launch
+from nt_failures.training.arguments import launch_note, needs_cpu
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CONFIGS = sorted((EXAMPLES / "accelerate_configs").glob("*.yaml"))
@@ -46,7 +46,7 @@ def test_there_are_configs():
 )
 def test_who_is_told(environment, world_size, told):
     """Catches: a note to those who asked for one process, or who have two."""
-    assert (launch.said("train.py", world_size, environment) is not None) is told
+    assert (launch_note("train.py", world_size, environment) is not None) is told
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,6 @@ def test_who_is_told(environment, world_size, told):
     ],
 )
 def test_who_needs_the_cpu(environment, device, needed, monkeypatch):
-    """Catches: GPUs left idle, one process told to train on the CPU, a stray variable of a cluster taken for a launcher."""
+    """Catches: GPUs left idle, one process told to train on the CPU, a cluster's variable taken for a launcher."""
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
-    assert launch.needs_cpu(environment) is needed
+    assert needs_cpu(environment) is needed

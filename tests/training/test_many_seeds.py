@@ -10,14 +10,15 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.training.many_seeds import Stack, train_together
-from nt_failures.training.many_seeds.optimizers import MuonOfStacks
+from nt_failures.training.many_seeds.stack import stack_optimizer
+from nt_failures.training.optimizers import StackedMuon
 
 SEEDS = (0, 1, 2)
 
 
 @pytest.fixture
 def make(tokenized, tokenizer, task, tmp_path):
-    """`make(seed, objective, ...)`: a Trainer as examples/train.py builds it, for 5 steps of 8 rows, an epoch being 3."""
+    """`make(seed, objective, ...)`: a Trainer as examples/train.py builds it: 5 steps of 8 rows, 3 an epoch."""
 
     def make(seed, objective="next_token", family="gpt2", dtype=torch.float32, overrides=None, **arguments):
         set_seed(seed)
@@ -84,8 +85,9 @@ def assert_same(together, alone, tolerance):
 def test_each_seed_gets_what_it_has_alone(options, tolerance, make):
     """Three seeds over two epochs, with evaluations.
 
-    Catches: rows in another seed's order, draws of a collator shared by all, a loss divided by all seeds' labels, gradients
-    clipped by a common norm, a learning rate schedule stepped three times, Muon over all seeds' matrices as one.
+    Catches: rows in another seed's order, draws of a collator shared by all, a loss divided by all seeds' labels,
+    gradients clipped by a common norm, a learning rate schedule stepped three times, Muon over all seeds' matrices as
+    one.
     masked_diffusion computes its loss in float32, so its seeds differ by that.
     """
     alone = [trained_alone(make(seed, **options)) for seed in SEEDS]
@@ -163,9 +165,12 @@ def test_a_seed_that_stops_early_stays_as_it_is(make):
         ),
         ({"save_strategy": "steps"}, "save_strategy='steps': seeds that are trained at once keep no checkpoints"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps=2 is not made for many seeds at once"),
-        ({"eval_strategy": "epoch"}, "eval_strategy='epoch' is not made for many seeds at once; count in steps"),
+        ({"eval_strategy": "epoch"}, "eval_strategy='epoch' is not made for many seeds at once; leave it out"),
         ({"logging_strategy": "epoch"}, "logging_strategy='epoch' is not made for many seeds at once"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "reduce_lr_on_plateau is not made for many seeds at once"),
+        (
+            {"lr_scheduler_type": "reduce_lr_on_plateau"},
+            "lr_scheduler_type='reduce_lr_on_plateau' is not made for many seeds at once",
+        ),
         ({"bf16": True}, "bf16=True is not made for many seeds at once"),
     ],
 )
@@ -243,8 +248,7 @@ def test_muon_on_a_stack_is_muon_on_each():
     singles = [[stack[k].detach().clone().requires_grad_() for stack in stacks] for k in range(3)]
     settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
     alone = [torch.optim.Muon(parameters, **settings) for parameters in singles]
-    group = {**torch.optim.Muon(singles[0], **settings).param_groups[0], "params": stacks}
-    together = MuonOfStacks([group])
+    together = stack_optimizer(StackedMuon(singles[0], **settings), dict(zip(singles[0], stacks, strict=True)))
     for _ in range(3):
         for stack, *own in zip(stacks, *singles, strict=True):
             stack.grad = torch.randn_like(stack)

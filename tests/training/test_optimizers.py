@@ -44,7 +44,7 @@ def weights(model):
 
 @pytest.mark.parametrize("family", MATRICES)
 def test_muon_gets_the_linear_weights_of_the_blocks(tiny_model, family):
-    """Catches: an embedding, an untied head, a Mamba's state matrix or convolution under Muon; a linear layer missed."""
+    """Catches: an embedding, an untied head, Mamba's state matrix or convolution under Muon; a linear layer missed."""
     model = tiny_model(family)
     names = {parameter: name for name, parameter in model.named_parameters()}
     chosen = {names[p] for group in optimizer(model).muon.param_groups for p in group["params"]}
@@ -80,7 +80,7 @@ def test_steps_are_those_of_torch(tiny_model):
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.3, "momentum": 0.5, "nesterov": False, "ns_steps": 3}])
 def test_stacked_matrices_step_as_torch_steps_each(options):
-    """Catches: norms over a whole stack, a transposition lost, another order of the stack, a rate for the wrong shape."""
+    """Catches: norms over a whole stack, a transposition lost, another order of the stack, the wrong shape's rate."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(8, 24), (24, 8), (8, 24), (16, 16), (24, 8), (8, 24)]
     ours, theirs = ([nn.Parameter(torch.full(shape, 1.0)) for shape in shapes] for _ in range(2))

@@ -127,7 +127,7 @@ class Moves(TrainerCallback):
 def test_a_training_measures_itself(tiny_model, tokenized, tmp_path, monkeypatch):
     """Catches: evaluations in the time, accumulated batches forgotten, FLOPs of another run."""
     time = Time()
-    monkeypatch.setattr("nt_failures.training.measured.Clock", functools.partial(Clock, time))
+    monkeypatch.setattr("nt_failures.training.trainer.Clock", functools.partial(Clock, time))
     args = ObjectiveTrainingArguments(
         output_dir=str(tmp_path),
         use_cpu=True,

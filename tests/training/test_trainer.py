@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
 from transformers.integrations import integration_utils
 
 from nt_failures.data.token_dataset import TokenDataset
@@ -21,6 +21,7 @@ from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.compat import REPLACED
 from nt_failures.training.trainer import ObjectiveTrainer
 
 PAD, DUMMY = 14, 13
@@ -545,3 +546,21 @@ def test_a_field_without_the_decorator_is_named():
         ValueError, match=r"Undecorated declares gamma, which is no option of it; write @dataclasses\.dataclass"
     ):
         Undecorated()
+
+
+def test_no_method_is_overridden_twice():
+    """Catches: a step, a save or a push that can only be understood by reading several classes at once."""
+    own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
+    assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", "CheckpointMixin", "PublishMixin"]
+    methods = [
+        name for cls in own for name, value in vars(cls).items() if callable(value) or isinstance(value, property)
+    ]
+    assert len(methods) > 20
+    assert sorted(methods) == sorted(set(methods))
+
+
+def test_the_private_methods_that_are_replaced_exist():
+    """Catches: a transformers that has renamed one, after which ours is never called."""
+    own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
+    private = {name for cls in own for name in vars(cls) if name.startswith("_") and not name.startswith("__")}
+    assert {name for name in private if hasattr(Trainer, name)} == set(REPLACED)

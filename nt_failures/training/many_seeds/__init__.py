@@ -1,4 +1,4 @@
-"""Many seeds of one recipe in one process: their weights stand in one tensor each, and every step is taken for all at once."""
+"""Many seeds of one recipe trained in one process, in one pass over a stack of their weights."""
 
 from nt_failures.training.many_seeds.loop import train_together
 from nt_failures.training.many_seeds.stack import Stack

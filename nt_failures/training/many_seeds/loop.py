@@ -1,7 +1,7 @@
 """train_together: the training loop of many Trainers at once, one for each seed of a recipe.
 
-Each Trainer does what it does alone, except for the steps: it draws its batches, logs, evaluates and keeps its state; the
-steps of all are taken in one pass over a stack of their weights.
+Each Trainer draws its batches, logs, evaluates and keeps its state as it does alone; the steps of all are taken in one
+pass over a stack of their weights.
 
 Shapes: K seeds.
 """
@@ -12,20 +12,17 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from nt_failures.training import divergence
-from nt_failures.training.flops import StepFlops
-from nt_failures.training.many_seeds import optimizers
 from nt_failures.training.many_seeds.checks import check_together
-from nt_failures.training.many_seeds.running_loss import Sums
-from nt_failures.training.many_seeds.stack import Batch, Stack
+from nt_failures.training.many_seeds.running_loss import RunningLoss
+from nt_failures.training.many_seeds.stack import Batch, Stack, stack_optimizer
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointError | None]:
-    """Train each Trainer's model as its own `train()` would; returns, for each, the error with which it diverged, if so.
+    """Train each Trainer's model as its own `train()` would; returns of each the error with which it diverged, or None.
 
-    The result of a seed is the one it has alone, up to the rounding of sums taken in another order; the data it sees and
-    the order in which it sees them are exactly its own. A seed that diverges, or that a callback stops, is left where it is,
-    and the others go on.
+    A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums in
+    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
 
     Args:
         trainers: alike but for `args.seed` and where they write to, and not trained yet.
@@ -40,20 +37,22 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
 
 
 class _Run:
+    """The state of `train_together`: the stack, its optimizer and schedule, and the seeds that are still running."""
+
     def __init__(self, trainers: Sequence[ObjectiveTrainer]):
         self.trainers = trainers
         self.lead, self.args = trainers[0], trainers[0].args
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
-        self.optimizer = optimizers.of_stack(self.lead.create_optimizer(), self.stack.stacked())
+        self.optimizer = stack_optimizer(self.lead.create_optimizer(), self.stack.stacked())
         self.loaders = [_loader(trainer) for trainer in trainers]
-        self.steps_in_epoch, self.max_steps = _lengths(self.lead, self.loaders[0])
+        *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
-        self.training = list(range(len(trainers)))
+        self.running = list(range(len(trainers)))
         self.steps = 0  # taken; a seed that has left stays where it is
-        self.sums = Sums(len(trainers), self.args.device)
+        self.losses = RunningLoss(len(trainers), self.args.device)
 
     def train(self) -> None:
         for trainer in self.trainers:
@@ -64,10 +63,10 @@ class _Run:
             trainer.control = trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
         for epoch in range(self.lead.state.num_train_epochs):
             self._epoch(epoch)
-            if not self.training:
+            if not self.running:
                 break
         self._watch()
-        for i in list(self.training):
+        for i in list(self.running):
             self._end(i)
         for trainer in self.trainers:
             trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
@@ -81,7 +80,7 @@ class _Run:
         for step, (batches, items) in enumerate(self._batches(iterators), start=1):
             self._step(batches, items)
             self._advance(epoch + step / self.steps_in_epoch, len(batches[0]["input_ids"]))
-            if not self.training or self.steps >= self.max_steps:
+            if not self.running or self.steps >= self.max_steps:
                 return
 
     def _batches(self, iterators: Sequence[Iterator[Batch]]) -> Iterator[tuple[list[Batch], list[int]]]:
@@ -102,13 +101,13 @@ class _Run:
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
         norms = self._clip() if self.args.max_grad_norm > 0 else None
         self.steps += 1
-        self.sums.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
+        self.losses.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
 
     def _clip(self) -> torch.Tensor:
-        """Scale each seed's gradient to the largest norm allowed, as `torch.nn.utils.clip_grad_norm_`; (K,) norms before."""
+        """Scale each seed's gradient as `torch.nn.utils.clip_grad_norm_`; returns the norms before, (K,)."""
         grads = [weights.grad for weights in self.stack.weights.values() if weights.grad is not None]
         norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
         scale = (self.args.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
@@ -117,46 +116,42 @@ class _Run:
         return norms
 
     def _count_flops(self, batches: list[Batch]) -> None:
-        """Count the first step of each seed as its Trainer does: on one model, and once for all batches of one shape."""
-        model, counted = self.lead.model, {}
+        """Count the first step of each seed as its Trainer would, on one model."""
+        model = self.lead.model
         for trainer, batch in zip(self.trainers, batches, strict=True):
-            rows, shapes = len(batch["input_ids"]), tuple(tensor.shape for tensor in batch.values())
-            if shapes not in counted:
-                counted[shapes] = StepFlops()
-                with counted[shapes].counting(rows):
-                    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                    self.lead.objective.loss(model, inputs).sum.backward()
-                model.zero_grad()
-            trainer._flops = counted[shapes]
+            with trainer.step_flops.counting(len(batch["input_ids"])):
+                inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                self.lead.objective.loss(model, inputs).sum.backward()
+            model.zero_grad()
 
     def _advance(self, epoch: float, rows: int) -> None:
         """Each seed's state and callbacks behind a step; what they ask for is done."""
-        for i in self.training:
+        for i in self.running:
             trainer = self.trainers[i]
             trainer.state.global_step += 1
             trainer.state.epoch = epoch
-            trainer.state.total_flos += trainer._flops.of(rows)
+            trainer.state.total_flos += trainer.step_flops.of(rows)
             trainer.control = trainer.callback_handler.on_step_end(trainer.args, trainer.state, trainer.control)
-        controls = [self.trainers[i].control for i in self.training]
+        controls = [self.trainers[i].control for i in self.running]
         logged = any(control.should_log for control in controls)
         looked_at = logged or any(c.should_evaluate or c.should_training_stop for c in controls)
         if looked_at or self.args.device.type == "cpu":
             self._watch()
-        for i in list(self.training):
+        for i in list(self.running):
             trainer = self.trainers[i]
             if trainer.control.should_log:
-                self.sums.log(trainer, i)
+                self.losses.log(trainer, i)
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
                 self._end(i)
         if logged:
-            self.sums.clear()
+            self.losses.clear()
 
     def _watch(self) -> None:
         """Take out the seeds whose loss became NaN or infinite."""
-        for i, (step, rate) in self.sums.first_bad().items():
-            if i in self.training:
+        for i, (step, rate) in self.losses.watch.first_bad(gather=lambda steps: steps).items():
+            if i in self.running:
                 self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
                 self._leave(i)
 
@@ -169,7 +164,7 @@ class _Run:
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
-        self.training.remove(index)
+        self.running.remove(index)
 
 
 def _loader(trainer: ObjectiveTrainer) -> torch.utils.data.DataLoader:
@@ -178,11 +173,3 @@ def _loader(trainer: ObjectiveTrainer) -> torch.utils.data.DataLoader:
     loader = trainer.get_train_dataloader()
     loader.device = None
     return loader
-
-
-def _lengths(trainer: ObjectiveTrainer, loader: torch.utils.data.DataLoader) -> tuple[int, int]:
-    """Steps in an epoch, and in all."""
-    if isinstance(loader.dataset, torch.utils.data.IterableDataset):
-        return trainer.args.max_steps, trainer.args.max_steps
-    steps = trainer.args.max_steps
-    return len(loader), steps if steps > 0 else math.ceil(trainer.args.num_train_epochs * len(loader))

@@ -1,19 +1,18 @@
-"""What is noted of each step for each of K seeds, on the device: reading it at every step would stall a GPU."""
+"""RunningLoss: losses of K seeds since the last log, kept on the device: reading each step would stall a GPU."""
 
 import torch
 
 from nt_failures.objectives.base import Loss
-from nt_failures.training import divergence
+from nt_failures.training.divergence import LossWatch
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
-class Sums:
-    """Losses since the last log, and each seed's first step whose loss was NaN or infinite; all tensors are (K,)."""
+class RunningLoss:
+    """Losses since the last log, and a watch over those that are NaN or infinite; all tensors are (K,)."""
 
     def __init__(self, seeds: int, device: torch.device):
         self.seeds, self.device = seeds, device
-        self._first_bad = torch.full((seeds,), divergence.NEVER, device=device)
-        self._rates: dict[int, float] = {}
+        self.watch = LossWatch()
         self._norms: torch.Tensor | None = None
         self.clear()
 
@@ -33,22 +32,14 @@ class Sums:
         self._norms = norms
         for name, part in loss.parts.items():
             self._parts[name] = self._parts[name] + part if name in self._parts else part
-        self._first_bad = torch.minimum(self._first_bad, torch.where(means.isfinite(), divergence.NEVER, step))
-        self._rates[step] = self._rate = learning_rate
-
-    def first_bad(self) -> dict[int, tuple[int, float]]:
-        """Of each seed that diverged: the step and its learning rate."""
-        steps = self._first_bad.tolist()
-        bad = {i: (step, self._rates[step]) for i, step in enumerate(steps) if step != divergence.NEVER}
-        kept = {step for step, _ in bad.values()}
-        self._rates = {step: rate for step, rate in self._rates.items() if step in kept}
-        return bad
+        self.watch.see(means, step, learning_rate)
+        self._rate = learning_rate
 
     def log(self, trainer: ObjectiveTrainer, index: int) -> None:
         """Log one seed's means through its own Trainer."""
         logs = {"loss": float(self._losses[index]) / self._steps}
         if self._norms is not None:
             logs["grad_norm"] = float(self._norms[index])
-        trainer._parts = {name: part[index] for name, part in self._parts.items()}
-        trainer._items = self._items[index]
+        parts = {name: part[index] for name, part in self._parts.items()}
+        trainer.add_to_log(Loss(self._losses[index], self._items[index], parts))
         trainer.log(logs | {"learning_rate": self._rate})

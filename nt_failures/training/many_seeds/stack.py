@@ -1,4 +1,4 @@
-"""Stack: the weights of several models of one shape, and the losses of all of them in one pass.
+"""Stack: the weights of several models of one shape, the losses of all of them in one pass, and their optimizer.
 
 Shapes: K models (one for each seed), B rows, S columns.
 """
@@ -19,8 +19,8 @@ Batch = Mapping[str, torch.Tensor]
 class Stack:
     """K models of one shape whose weights stand in one tensor (K, ...) each.
 
-    The models stay usable: their parameters are views into the stack, so each can be evaluated or saved alone at any time.
-    A model and the others never mix: every operation runs on each one's own slice, a NaN in one reaches no other.
+    The models stay usable: their parameters are views into the stack, so each can be evaluated or saved at any time.
+    Every operation runs on each one's own slice, so a NaN in one reaches no other.
 
     Args:
         models: on their device, with what the objective attaches.
@@ -99,8 +99,8 @@ class Stack:
             raise
         except RuntimeError as error:
             raise ValueError(
-                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many seeds at "
-                f"once ({str(error).splitlines()[0]}); train these seeds as processes instead."
+                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many "
+                f"seeds at once ({str(error).splitlines()[0]}); train these seeds as processes instead."
             ) from error
 
 
@@ -114,3 +114,15 @@ class _LossOf(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Loss:
         return self.objective.loss(self.model, batch)
+
+
+def stack_optimizer(
+    optimizer: torch.optim.Optimizer, stacked: Mapping[torch.nn.Parameter, torch.Tensor]
+) -> torch.optim.Optimizer:
+    """The same optimizer, not used yet, for the stacks (K, ...) of its parameters; it is changed and returned.
+
+    AdamW works number by number and `StackedMuon` matrix by matrix, so on a stack they do what they do on each model.
+    """
+    for group in optimizer.param_groups:
+        group["params"] = [stacked[p] for p in group["params"]]
+    return optimizer

@@ -1,0 +1,49 @@
+"""Private names of transformers and torch that this folder needs, each with the public thing that is missing.
+
+Some methods of the Trainer are replaced, and so cannot stand here:
+
+| replaced | no public hook |
+|---|---|
+| `_save`, `_load_from_checkpoint`, `_load_best_model` | for files beside the weights, on every way to save or load |
+| `_save_checkpoint` | after a checkpoint is whole and before older ones are deleted (`on_save` comes after both) |
+| `_maybe_log_save_evaluate` | before a log, an evaluation or a checkpoint, which could still be called off |
+| `_get_dataloader` | for rows other than those of `datasets`, while `train_dataset` stays as it was given |
+| `_push_from_checkpoint` | for the choice of the files that `hub_strategy` pushes |
+"""
+
+from pathlib import Path
+from typing import Any
+
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel, Trainer
+
+__all__ = ["CHECKPOINTING", "OpOverload", "TorchDispatchMode"]  # torch's only way to see every operation, and its type
+
+REPLACED = (
+    *("_save", "_load_from_checkpoint", "_load_best_model", "_save_checkpoint", "_maybe_log_save_evaluate"),
+    *("_get_dataloader", "_push_from_checkpoint"),
+)
+
+CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
+"""Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
+
+
+def learning_rate_of(trainer: Trainer) -> float:
+    """The rate of this step. The scheduler's public `get_last_lr` is not what a plateau's or DeepSpeed's says."""
+    return trainer._get_learning_rate()
+
+
+def run_folder(trainer: Trainer, trial: Any) -> Path:
+    """Where checkpoints go: `output_dir`, or a folder below it for each trial of a hyperparameter search."""
+    return Path(trainer._get_output_dir(trial))
+
+
+def wait_for_pushes(trainer: Trainer) -> None:
+    """Wait until the pushes of checkpoints are done; `push_in_progress` is public, its waiting is not."""
+    trainer._finish_current_push()
+
+
+def attention_of(model: PreTrainedModel) -> str | None:
+    """The attention's implementation, which a config tells under no public name; None for a model without attention."""
+    return None if model._is_stateful else model.config._attn_implementation
