@@ -6,7 +6,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.tokenizer import encode_rows
-from nt_failures.hub.card_data import Run
+from nt_failures.hub.card_data import PublishedModel
 from nt_failures.tasks.base import Task
 
 HERE = 'name = "."  # this folder'
@@ -68,25 +68,13 @@ def notes(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return text
 
 
-def other_ways(run: Run) -> list[str]:
-    """Markdown sentences on the decodings that the snippet does not show."""
-    ways = {"parallel": "All at once, in one pass (`parallel`)", "autoregressive": "Token by token"}
-    length = "LENGTH" if run.answer_tokens is None else run.answer_tokens
-    ids = 'run.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]'
-    return [
-        f"{ways[way]}, with `nt_failures`: `run = nt_failures.load(name)`, then "
-        f'`run.tokenizer.decode(run.objective.decode(run.model, {ids}, length={length}, decoding="{way}")[0])`.'
-        for way in run.objective.decodings[1:]
-    ]
-
-
 def code(text: str) -> str:
     """A code span of Markdown that nothing in the text can close."""
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{ticks}{text}{ticks}" if "`" not in text else f"{ticks} {text} {ticks}"
 
 
-def snippet(run: Run) -> str:
+def snippet(run: PublishedModel) -> str:
     """Code that asks the model for one held-out instance; without a task, for a prompt that is typed in."""
     prompt, right = 'prompt = input("prompt: ")', ""
     if run.task is not None:
@@ -95,7 +83,7 @@ def snippet(run: Run) -> str:
     length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
     # peft reads the base model's generation settings, not the adapter's.
     asked_for = "" if run.settled and not run.adapter else f"max_new_tokens={length}, do_sample=False"
-    if not run.autoregressive:
+    if not run.objective.stock:
         template, given = _OWN, length
     elif run.objective.order == "reversed":
         template, given = _REVERSED, f", {asked_for}" if asked_for else ""
@@ -104,7 +92,7 @@ def snippet(run: Run) -> str:
     if right:
         right = f"\n# {right}"
     code = template.format(name=HERE, prompt=prompt, length=given, right=right)
-    return _with_peft(code) if run.adapter and run.autoregressive else code
+    return _with_peft(code) if run.adapter and run.objective.stock else code
 
 
 def _with_peft(code: str) -> str:

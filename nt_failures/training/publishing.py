@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
+from nt_failures.hub.card import write_card
 from nt_failures.hub.card_data import base_model
+from nt_failures.hub.description import save_run
+from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.load import load
-from nt_failures.hub.push import PUSHED, Again, _api, _make_branch, _upload, explained, logger, reason
-from nt_failures.hub.run_card import read_results, write_card
-from nt_failures.hub.run_files import hardware, save_run, versions
+from nt_failures.hub.push import Again, explained, logger, make_branch, make_repo, reason, upload
+from nt_failures.hub.run_files import PUSHED
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import ADAPTER_WEIGHTS, parameter_count
@@ -130,9 +132,9 @@ def push_trainer(
     with explained(args.hub_model_id or name, Again(folder, pushed_revision, private or args.hub_private_repo)):
         if trainer.hub_model_id is None:
             create_repo_of(trainer, token, private)
-        _make_branch(trainer.hub_model_id, pushed_revision, token)
+        make_branch(trainer.hub_model_id, pushed_revision, token)
         trainer._finish_current_push()
-        return _upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
+        return upload(folder, trainer.hub_model_id, commit_message, token, pushed_revision, not blocking)
 
 
 def create_repo_of(trainer: Any, token: str | None, private: bool | None) -> None:
@@ -141,8 +143,7 @@ def create_repo_of(trainer: Any, token: str | None, private: bool | None) -> Non
     name = args.hub_model_id or Path(args.output_dir).resolve().name
     token = token if token is not None else args.hub_token
     private = private if private is not None else args.hub_private_repo
-    trainer.hub_model_id = _api().create_repo(name, token=token, private=private, exist_ok=True).repo_id
-    _make_branch(trainer.hub_model_id, args.hub_revision, token)
+    trainer.hub_model_id = make_repo(name, args.hub_revision, token, private)
     trainer.push_in_progress = None
 
 
@@ -165,7 +166,7 @@ def push_checkpoint(trainer: Any, checkpoint: Path) -> None:
             )
 
     message = f"Training in progress, step {trainer.state.global_step}"
-    job = _upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
+    job = upload(staged, trainer.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
     job.add_done_callback(clear)
     running = [] if earlier is None or earlier.is_done() else earlier.jobs
     trainer.push_in_progress = PushInProgress([*running, job])
@@ -193,12 +194,12 @@ def card_of_trainer(
         model = load(str(folder)).model
     else:
         model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    results = read_results(folder)
+    results = RunResults.read(folder)
     if not _is_of(results, trainer):
-        results = known_results(trainer)
+        results = RunResults(**known_results(trainer))
     given = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags or []}
     given |= {"base_model": finetuned_from, "pipeline_tag": tasks, "datasets": dataset_tags}
-    if finetuned_from is None and "arguments" not in results:
+    if finetuned_from is None and results.arguments is None:
         given["base_model"] = base_model(model.name_or_path)
     write_card(
         folder,
@@ -212,10 +213,10 @@ def card_of_trainer(
     )
 
 
-def _is_of(results: Mapping[str, Any], trainer: Any) -> bool:
+def _is_of(results: RunResults, trainer: Any) -> bool:
     """Whether the results on disk are of the model that the trainer holds, not of an earlier one in the same folder."""
     steps = (trainer.state.global_step, trainer.state.best_global_step)
-    return results.get("steps", -1) in steps and results.get("parameters") == parameter_count(trainer.model)
+    return results.steps in steps and results.parameters == parameter_count(trainer.model)
 
 
 def known_results(trainer: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.hub import usage
 from nt_failures.hub.card import model_card
-from nt_failures.hub.card_data import Run
+from nt_failures.hub.card_data import PublishedModel
+from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import read_objective
 from nt_failures.tasks import read_task
 
@@ -22,7 +23,8 @@ def card_of(kind):
     task = None if given["task"] is None else read_task(given.pop("task"))
     notes = [] if task is None else usage.notes(task, word_level_tokenizer(task))
     objective, head = read_objective(given.pop("objective")), given.pop("metadata", {})
-    run = Run(**given | {"task": task, "objective": objective, "notes": notes})
+    results = RunResults.from_json(given.pop("results"))
+    run = PublishedModel(**given | {"task": task, "objective": objective, "notes": notes, "results": results})
     return str(model_card(run, **head))
 
 

@@ -8,8 +8,9 @@ import torch
 
 import nt_failures
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.hub.description import save_run
 from nt_failures.hub.load import load
-from nt_failures.hub.run_files import RUN_FILE, save_run
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
 from nt_failures.tasks import read_task
