@@ -98,9 +98,8 @@ def model_card(run: PublishedModel, **given: Any) -> ModelCard:
 
 def values(run: PublishedModel) -> dict[str, Any]:
     """What the template names. It escapes any text that is not ours by `markdown` or `fenced`."""
-    objective, task, results = run.objective, run.task, run.results
-    table, caption, recipe, settings = None, None, None, None
-    found = results.accuracies
+    objective, task, results, found = run.objective, run.task, run.results, run.results.accuracies
+    table, caption, recipe, known_arguments = None, None, None, None
     if found is not None and found.forced is not None and found.forced.positions and results.decision_position:
         table = report.position_table(results.scores, found.n, results.decision_position, results.chance)
         table, caption = table.rsplit("\n", 1)
@@ -108,8 +107,8 @@ def values(run: PublishedModel) -> dict[str, Any]:
         recipe = recipe_text(results.arguments, results.local or ()).rstrip()
     elif results.training_arguments is not None:
         known = {"objective": objective.to_dict(), "task": task.to_dict() if task else None}
-        settings = yaml_text(known | {"training": results.training_arguments}).rstrip()
-    return {
+        known_arguments = yaml_text(known | {"training": results.training_arguments}).rstrip()
+    return _snippet_values(run) | {
         "run": run,
         "objective": objective,
         "objective_name": registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"),
@@ -118,15 +117,26 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "table": table,
         "caption": caption,
         "findings": report.findings(results.diagnosis) if results.diagnosis else [],
-        "snippet": usage.snippet(run),
         "versions": ", ".join(f"{name} {v}" for name, v in (results.versions or {}).items() if name != "commit"),
         "curve": curve_rows(results.learning_curve or ()),
         "recipe": recipe,
-        "settings": settings,
+        "known_arguments": known_arguments,
         "throughput_line": report.throughput_line,
         "markdown": report.markdown,
         "fenced": fenced,
     }
+
+
+def _snippet_values(run: PublishedModel) -> dict[str, str]:
+    """The held-out instance that the snippet asks for, and how; without a task, a prompt that is typed in."""
+    prompt, answer = ('input("prompt: ")', "")
+    if run.task is not None:
+        asked, answer = usage.instance(run.task)
+        prompt = f'"{asked}"'
+    length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
+    # peft reads the base model's generation settings, not the adapter's.
+    settings = "" if run.settled and not run.adapter else f"max_new_tokens={length}, do_sample=False"
+    return {"prompt": prompt, "answer": answer, "length": length, "settings": settings}
 
 
 def about(task: Task) -> str:

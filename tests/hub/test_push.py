@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 import nt_failures
 from nt_failures.hub.push import push_run
 from nt_failures.hub.run_files import RUN_FILE
-from nt_failures.hub.usage import HERE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -28,6 +27,7 @@ ARRIVES = {
 }
 REPO = "tester/path-star"
 PLANTED = "hf_" + "planted" * 5
+HERE = 'name = "."  # this folder'
 
 
 @pytest.fixture
