@@ -81,7 +81,7 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResult
     for figure in FIGURES:
         (folder / figure).unlink(missing_ok=True)
     decision, found = task.decision_position(predictor.order), results.accuracies
-    if found is not None and found.forced is not None and found.forced.positions and found.free.positions:
+    if found and found.forced and found.forced.positions and found.free.positions:
         data = results.data_arguments
         held_out = task.block(data.get("dataset_seed", 0), "test", 0, data.get("overlap", "forbid"))
         example = report.example_of(predictor, task, held_out)
@@ -92,7 +92,7 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResult
 
 
 def model_card(run: PublishedModel, **given: Any) -> ModelCard:
-    """The card of a run; `given` fields replace those of `card_data.metadata`. huggingface_hub checks it as it is made."""
+    """The card of a run; `given` fields replace those of `card_data.metadata`. ModelCard checks it as it is made."""
     return ModelCard.from_template(metadata(run, **given), template_path=str(TEMPLATE), **values(run))
 
 
@@ -100,7 +100,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
     """What the template names. It escapes any text that is not ours by `markdown` or `fenced`."""
     objective, task, results, found = run.objective, run.task, run.results, run.results.accuracies
     table, caption, recipe, known_arguments = None, None, None, None
-    if found is not None and found.forced is not None and found.forced.positions and results.decision_position:
+    if found and found.forced and found.forced.positions and results.decision_position:
         table = report.position_table(results.scores, found.n, results.decision_position, results.chance)
         table, caption = table.rsplit("\n", 1)
     if results.arguments is not None:

@@ -13,20 +13,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import (
-    ARGUMENTS_FILE,
-    CONFIG,
-    INDEX,
-    NEEDED,
-    READ,
-    RESULTS_FILE,
-    RUN_FILE,
-    SUMMED,
-    WEIGHTS,
-)
+from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, SUMMED, WEIGHTS
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
-from nt_failures.objectives.auxiliary_modules import MODULES_FILE
 
 SUMS = "sha256"
 """The entry of nt_failures.json that holds the sums."""
@@ -38,10 +27,9 @@ def check_whole(folder: Path) -> None:
     """Raise ValueError unless the folder holds a run with its weights, config, tokenizer and description, all whole."""
     if not folder.is_dir():
         raise ValueError(f"{str(folder)!r} is no folder; give the output folder of a run.")
-    needed = [*NEEDED, *_model_files(folder)]
-    found = [f"{name} missing" for name in needed if not (folder / name).exists()]
-    found += _faults(folder, [*needed, *READ, RESULTS_FILE, ARGUMENTS_FILE, MODULES_FILE])
-    if found:
+    model = _model_files(folder)
+    missing = [f"{name} missing" for name in (*NEEDED, *model) if not (folder / name).exists()]
+    if found := [*missing, *_faults(folder, [*model, *CHECKED])]:
         raise ValueError(
             f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume_from_checkpoint "
             "last, or train it again, or give the folder of another run."
@@ -50,7 +38,7 @@ def check_whole(folder: Path) -> None:
 
 def check_readable(folder: Path) -> None:
     """Raise ValueError if a file that loading a model reads is there and damaged."""
-    if found := _faults(folder, [*READ, *_model_files(folder), MODULES_FILE]):
+    if found := _faults(folder, [*READ, *_model_files(folder)]):
         raise ValueError(
             f"{folder}: {', '.join(found)}; copy the file from where it is whole, or save the model again."
         )
@@ -58,12 +46,7 @@ def check_readable(folder: Path) -> None:
 
 def count_tensors(folder: Path) -> int:
     """How many tensors the folder's weights hold."""
-    count = 0
-    for name in _weights(folder):
-        if (folder / name).exists():
-            with safe_open(folder / name, "pt") as file:
-                count += len(file.keys())
-    return count
+    return sum(len(safe_open(folder / name, "pt").keys()) for name in _weights(folder) if (folder / name).exists())
 
 
 def _model_files(folder: Path) -> list[str]:
@@ -108,7 +91,7 @@ def with_sums(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def check_sums(described: Mapping[str, Any], folder: Path) -> None:
-    """ValueError unless the folder holds what was there when its nt_failures.json was written; one without sums passes."""
+    """ValueError unless the folder is as it was when its nt_failures.json was written; one without sums passes."""
     if SUMS not in described:
         return
     sums = described[SUMS]
@@ -126,8 +109,9 @@ def check_sums(described: Mapping[str, Any], folder: Path) -> None:
             bad.append(f"{name} (missing)")
     if bad:
         raise ValueError(
-            f"{folder}: {', '.join(bad)}: not as saved with {RUN_FILE}, so damaged or mixed up with another model's; copy "
-            f"the files from where they are whole, or, if you changed them on purpose, remove {SUMS!r} from {RUN_FILE}."
+            f"{folder}: {', '.join(bad)}: not as saved with {RUN_FILE}, so damaged or mixed up with another model's; "
+            f"copy the files from where they are whole, or, if you changed them on purpose, remove {SUMS!r} from "
+            f"{RUN_FILE}."
         )
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures import registry
-from nt_failures.hub import download
 from nt_failures.hub.description import read_run
+from nt_failures.hub.download import Source
 from nt_failures.hub.integrity import check_readable, count_tensors
 from nt_failures.hub.json_files import read_object
 from nt_failures.hub.run_files import CONFIG, RUN_FILE
@@ -20,6 +19,7 @@ from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
 from nt_failures.objectives import Objective, auxiliary_modules, read_objective
 from nt_failures.objectives.next_token import NextToken
+from nt_failures.registry import NotImported, first_line
 from nt_failures.tasks import Task, read_task
 
 DECIDED = ("trust_remote_code", "use_safetensors", "output_loading_info")
@@ -42,9 +42,9 @@ class Loaded:
 def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loaded:
     """Load model, tokenizer, objective and task from a folder or Hub repository.
 
-    A stock model that says nothing about an objective loads as next-token in forward order. An objective or task of your
-    own must be imported before: no file of a model runs a module of yours, or any code at all. A Mamba-1 gets the scan that
-    `mamba_scan.use_scan(model)` chooses.
+    A stock model that says nothing about an objective loads as next-token in forward order. An objective or task of
+    your own must be imported before: no file of a model runs a module of yours, or any code at all. A Mamba-1 gets the
+    scan that `mamba_scan.use_scan(model)` chooses.
 
     Args:
         revision: branch, tag or commit of a Hub repository; its main branch if not given.
@@ -52,10 +52,10 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
             `local_files_only` and `force_download` also to what fetches the other files.
 
     Raises:
-        ValueError: no folder and no name of a repository, a folder without a model, pickled weights, a damaged file, code
-            of the model's own, or a class that is not imported.
-        OSError: no such repository, or none that this token may read; or the Hub is out of reach and the cache does not say
-            what the model was trained for.
+        ValueError: no folder and no name of a repository, a folder without a model, pickled weights, a damaged file,
+            code of the model's own, or a class that is not imported.
+        OSError: no such repository, or none that this token may read; or the Hub is out of reach and the cache does
+            not say what the model was trained for.
 
     Example:
         >>> run = nt_failures.load("outputs/quickstart")
@@ -64,20 +64,20 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     """
     if refused := [name for name in DECIDED if name in kwargs]:
         raise ValueError(
-            f"load(..., {refused[0]}={kwargs[refused[0]]!r}) is refused: no code of a model's author runs, and weights come "
-            "from safetensors alone; leave it out. A model that needs code of its own is loaded with transformers where you "
-            "trust it, and given to ModelPredictor."
+            f"load(..., {refused[0]}={kwargs[refused[0]]!r}) is refused: no code of a model's author runs, and weights "
+            "come from safetensors alone; leave it out. A model that needs code of its own is loaded with transformers "
+            "where you trust it, and given to ModelPredictor."
         )
     check_name(name_or_path)
     if Path(name_or_path).is_dir():
         _check_folder(Path(name_or_path))
-    source = _Source(name_or_path, revision, download.options_of(kwargs))
+    source = Source(name_or_path, revision, kwargs)
     file = source.file(RUN_FILE)
     described = {} if file is None else read_run(file, name_or_path)
     tokenizer = _tokenizer(source)
     with _damage_named(name_or_path, RUN_FILE):
-        given = described.get("objective")
-        objective = NextToken.from_tokenizer(tokenizer) if "objective" not in described else read_objective(given)
+        assumed = "objective" not in described
+        objective = NextToken.from_tokenizer(tokenizer) if assumed else read_objective(described["objective"])
         task = read_task(described["task"]) if "task" in described else None
     with _damage_named(name_or_path, "config.json or the weights"):
         model = _model_or_adapter(source, len(tokenizer), kwargs)
@@ -85,29 +85,11 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     objective.attach(model)
     if auxiliary_modules.has_modules(model):
         auxiliary_modules.load(model, source.needed(auxiliary_modules.MODULES_FILE))
-    return Loaded(model.eval(), tokenizer, objective, task, "objective" in described)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """A folder or a repository at a revision, and how to fetch from it."""
-
-    name: str
-    revision: str | None
-    options: Mapping[str, Any]
-
-    def file(self, name: str) -> Path | None:
-        return download.file_of(self.name, name, self.revision, **self.options)
-
-    def needed(self, name: str) -> Path:
-        path = self.file(name)
-        if path is None:
-            raise ValueError(f"{self.name}: {name} is missing, it was not saved or pushed; save or push the run again.")
-        return path
+    return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights could fill."""
+    """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights."""
     if is_adapter(folder):  # its base model is looked at when it is loaded
         return check_readable(folder)
     if not (folder / CONFIG).exists():
@@ -128,32 +110,28 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     """Damaged files end in whatever the reader breaks on, Rust's bare Exception among it: one error for all of them."""
     try:
         yield
-    except (OSError, MemoryError, registry.NotImported):
+    except (OSError, MemoryError, NotImported):
         raise
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(name_or_path):
             raise
-        reason = registry.first_line(error)[:300].rstrip(".")
+        reason = first_line(error)[:300].rstrip(".")
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error
 
 
-def _tokenizer(source: _Source) -> PreTrainedTokenizerBase:
+def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    options = {"revision": source.revision, **source.options}
     try:
-        return AutoTokenizer.from_pretrained(
-            source.name, revision=source.revision, trust_remote_code=False, **source.options
-        )
+        return AutoTokenizer.from_pretrained(source.name, trust_remote_code=False, **options)
     except OSError:
         raise
     except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
         gone = Path(source.name).is_dir() and source.file("tokenizer.json") is None
-        what = f"the tokenizer is damaged ({registry.first_line(error)[:300]})"
-        raise ValueError(
-            f"{source.name}: {'tokenizer.json is missing' if gone else what}; write it again with "
-            "tokenizer.save_pretrained(folder)."
-        ) from error
+        what = "tokenizer.json is missing" if gone else f"the tokenizer is damaged ({first_line(error)[:300]})"
+        raise ValueError(f"{source.name}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
 
 
-def _model_or_adapter(source: _Source, tokens: int, options: Mapping[str, Any]) -> PreTrainedModel:
+def _model_or_adapter(source: Source, tokens: int, options: Mapping[str, Any]) -> PreTrainedModel:
     """A whole model; or an adapter in its base model, which grows to so many tokens."""
     folder = Path(source.name)
     config = None if folder.is_dir() and not is_adapter(folder) else source.file(ADAPTER_CONFIG)
@@ -166,7 +144,7 @@ def _model_or_adapter(source: _Source, tokens: int, options: Mapping[str, Any]) 
     except OSError as error:
         raise ValueError(
             f"{source.name} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
-            f"({registry.first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
+            f"({first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
         ) from error
     lora.restore(model, tokens, saved, weights)
     return model
@@ -183,30 +161,25 @@ def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
     return base
 
 
-def _model(name_or_path: str, revision: str | None, options: Mapping[str, Any]) -> PreTrainedModel:
-    """Weights from safetensors alone, and no code: a pickle, or a model's own code, runs whatever its author put there."""
+def _model(name: str, revision: str | None, options: Mapping[str, Any]) -> PreTrainedModel:
+    """Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there."""
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            name_or_path,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
+            name, revision=revision, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
         )
     except OSError as error:
         if "safetensors" not in str(error):
             raise
         raise ValueError(
-            f"{name_or_path} has no safetensors weights, and pickled ones are not read; load them where you trust them "
+            f"{name} has no safetensors weights, and pickled ones are not read; load them where you trust them "
             "and save them again with model.save_pretrained(folder)."
         ) from error
-    fault, names = "its weights lack {} tensors that config.json asks for", sorted(found["missing_keys"])
-    if not names:  # transformers draws missing ones at random, and leaves out those of a layer that has no place
+    fault, tensors = "its weights lack {} tensors that config.json asks for", sorted(found["missing_keys"])
+    if not tensors:  # transformers draws missing ones at random, and leaves out those of a layer that has no place
         fault = "config.json has no place for {} tensors of its weights"
-        names = sorted(name for name in found["unexpected_keys"] if re.search(r"\.\d+\.", name))
-    if names:
+        tensors = sorted(tensor for tensor in found["unexpected_keys"] if re.search(r"\.\d+\.", tensor))
+    if tensors:
         raise ValueError(
-            f"{name_or_path} is damaged: {fault.format(len(names))}, such as {names[0]}; save the model again."
+            f"{name} is damaged: {fault.format(len(tensors))}, such as {tensors[0]}; save the model again."
         )
     return model

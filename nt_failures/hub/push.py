@@ -8,14 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from nt_failures.hub.card import card_of_folder, published_card
@@ -66,14 +59,14 @@ def push_run(
 
 
 def check_published(folder: Path) -> None:
-    """ValueError for an adapter of a local folder, which nobody else has, and for one of a base model that was changed."""
+    """ValueError for an adapter of a local folder, which nobody else has, or of a base model that was changed."""
     if not is_adapter(folder):
         return
     base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
     if Path(base).is_dir():
         raise ValueError(
-            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; train "
-            "with --merge_adapter true, which saves a whole model."
+            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; "
+            "train with --merge_adapter true, which saves a whole model."
         )
 
 
@@ -96,16 +89,16 @@ class Again:
 def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
     """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type.
 
-    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository can have.
+    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository has.
     """
     flag = "--hub_model_id" if again is None else "--repo_id"
     try:
         yield
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise ValueError(
             f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
         ) from error
-    except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
+    except (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
         if again is not None:
             # The same command would be refused again.
@@ -115,21 +108,21 @@ def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
 
 
 def _status(error: BaseException) -> int | None:
-    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    return error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
 
 
 def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> str:
-    """What is wrong and how to repair it, in one line without any secret; `flag` is the one that names the repository."""
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError):
+    """What is wrong and how to repair it, in one line without any secret; `flag` names the repository."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
     status = _status(error)
-    if status == 401 or isinstance(error, LocalTokenNotFoundError):
+    if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
         return "the Hub knows no valid token; log in with `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
         return f"403, the token may not write to {repo_id!r}; take a token with write access, or another {flag}"
-    if isinstance(error, HTTPError) and status is None:
+    if isinstance(error, errors.HTTPError) and status is None:
         return f"{constants.ENDPOINT} is out of reach ({first_line(error)}); look at the network"
     return first_line(error)
 

@@ -12,8 +12,10 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 NEEDED = (*TOKENIZER, RUN_FILE)
 """Beside the weights: without one of them nobody can load the run."""
-READ = (CONFIG, ADAPTER_CONFIG, "generation_config.json", *TOKENIZER, INDEX)
-"""JSON files that transformers reads when it loads a model."""
+READ = (CONFIG, ADAPTER_CONFIG, "generation_config.json", *TOKENIZER, INDEX, MODULES_FILE)
+"""Files beside the weights that are read when a model is loaded."""
+CHECKED = (*READ, *NEEDED, RESULTS_FILE, ARGUMENTS_FILE)
+"""Files beside the weights of a run that must be readable where they are there."""
 SUMMED = (*READ, "*.safetensors")
 """What decides which model is loaded, and what it answers."""
 

@@ -71,8 +71,8 @@ class RunResults:
             source: what the object was read from, for the error's text.
 
         Raises:
-            ValueError: an entry of another type, a share outside 0..1, or NaN or infinity where no loss stands; the loss
-                of a training that diverged is a result.
+            ValueError: an entry of another type, a share outside 0..1, or NaN or infinity where no loss stands; the
+                loss of a training that diverged is a result.
         """
         kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(cls) if field.name != "extra"}
         known = {name: values[name] for name in kinds if values.get(name) is not None}

@@ -153,7 +153,7 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
 
 @pytest.fixture
 def adds_bos(tmp_path):
-    """Folder of an untrained Llama that answers each prompt with other tokens, and whose tokenizer begins texts with BOS."""
+    """Folder of an untrained Llama that answers each prompt with other tokens, its tokenizer begins texts with BOS."""
     tokenizer = checkpoints.byte_level_bpe()
     bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
     processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, bos_id)])
@@ -187,7 +187,7 @@ def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_
 
 
 def test_the_card_says_how_to_ask_and_how_to_read(read):
-    """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed in another way."""
+    """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed otherwise."""
     _, page, _ = read("next_token", "forward")
     use = page.text[page.text.index("## Use") : page.text.index("## Training")]
     right = snippet.instance(TASK)[1]
