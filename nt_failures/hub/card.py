@@ -81,7 +81,7 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResult
     for figure in FIGURES:
         (folder / figure).unlink(missing_ok=True)
     decision, found = task.decision_position(predictor.order), results.accuracies
-    if found and found.forced and found.forced.positions and found.free.positions:
+    if _by_position(results):
         data = results.data_arguments
         held_out = task.block(data.get("dataset_seed", 0), "test", 0, data.get("overlap", "forbid"))
         example = report.example_of(predictor, task, held_out)
@@ -91,6 +91,12 @@ def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResult
     report.draw_learning(folder, results.learning_curve or (), way, decision, task.chance)
 
 
+def _by_position(results: RunResults) -> bool:
+    """Whether it is known how much is right at each position, with and without the true earlier symbols."""
+    found = results.accuracies
+    return found is not None and found.forced is not None and bool(found.forced.positions and found.free.positions)
+
+
 def model_card(run: PublishedModel, **given: Any) -> ModelCard:
     """The card of a run; `given` fields replace those of `card_data.metadata`. ModelCard checks it as it is made."""
     return ModelCard.from_template(metadata(run, **given), template_path=str(TEMPLATE), **values(run))
@@ -98,10 +104,10 @@ def model_card(run: PublishedModel, **given: Any) -> ModelCard:
 
 def values(run: PublishedModel) -> dict[str, Any]:
     """What the template names. It escapes any text that is not ours by `markdown` or `fenced`."""
-    objective, task, results, found = run.objective, run.task, run.results, run.results.accuracies
+    objective, task, results = run.objective, run.task, run.results
     table, caption, recipe, known_arguments = None, None, None, None
-    if found and found.forced and found.forced.positions and results.decision_position:
-        table = report.position_table(results.scores, found.n, results.decision_position, results.chance)
+    if _by_position(results) and None not in (results.decision_position, results.chance):
+        table = report.position_table(results.scores, results.n, results.decision_position, results.chance)
         table, caption = table.rsplit("\n", 1)
     if results.arguments is not None:
         recipe = recipe_text(results.arguments, results.local or ()).rstrip()

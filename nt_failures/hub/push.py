@@ -127,14 +127,13 @@ def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> 
     return first_line(error)
 
 
-def hub_api() -> HfApi:
-    """The client, at the address that counts now."""
+def _api() -> HfApi:
     return HfApi(library_name="nt_failures")
 
 
 def make_repo(repo_id: str, revision: str | None, token: str | None, private: bool | None) -> str:
     """Create the repository and its branch, or find that they are there and may be written; its full name."""
-    repo_id = hub_api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
+    repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
     make_branch(repo_id, revision, token)
     return repo_id
 
@@ -142,7 +141,7 @@ def make_repo(repo_id: str, revision: str | None, token: str | None, private: bo
 def make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
     """Create a branch where it is missing."""
     if revision is not None and not revision.startswith("refs/"):  # a pull request is there already
-        hub_api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
 
 
 def upload(
@@ -154,7 +153,7 @@ def upload(
     run_as_future: bool = False,
 ) -> CommitInfo | Future:
     """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk."""
-    api = hub_api()
+    api = _api()
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     pushed = list(filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED))
     contents = {name: published_card(folder, repo_id) if name == CARD else folder / name for name in pushed}

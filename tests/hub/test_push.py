@@ -374,7 +374,7 @@ def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):
 
 
 def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, trainer, caplog):
-    """Catches: optimizer states pushed with checkpoints; a training that ends, or an unseen failure, as the network goes."""
+    """Catches: optimizer states pushed with checkpoints; an end or silence as the network goes."""
     online.fail_next("POST", "/commit/", 500, times=1)
     used = trainer(push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=1, hub_always_push=True)
     used.train()
