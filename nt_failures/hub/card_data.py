@@ -44,7 +44,7 @@ class PublishedModel:
     @property
     def continued(self) -> bool:
         """Whether training began from a model in a local folder, which is not published."""
-        return self.results.from_folder("model")
+        return "model" in (self.results.local or ())
 
     @property
     def base_model(self) -> str | None:

@@ -23,13 +23,12 @@ def commit() -> str | None:
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():  # installed: a repository further up is not ours
         return None
-    git = ["git", "-C", str(checkout)]
+    git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*git, "--dirty= and uncommitted changes"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of another user
         return None
-    return head + (" and uncommitted changes" if changed.stdout.strip() else "")
+    return done.stdout.strip()
 
 
 def hardware() -> dict[str, Any]:

@@ -125,10 +125,6 @@ class RunResults:
         """How the rows were drawn; empty where that is not known."""
         return (self.arguments or {}).get("data", {})
 
-    def from_folder(self, what: str) -> bool:
-        """Whether the "model" or "tokenizer" that training began from was a folder, which is not published."""
-        return what in (self.local or ())
-
 
 def _kind_of(metric: str) -> str:
     return "share" if SHARE.fullmatch(metric) else "number"

@@ -34,7 +34,6 @@ def test_what_is_not_known():
     assert results == RunResults(steps=3)
     assert results.to_json() == {"steps": 3, "trained_positions": None}
     assert (results.accuracies, results.verdict, results.scores, results.data_arguments) == (None, None, {}, {})
-    assert not results.from_folder("model")
 
 
 VERDICT = {"name": "solved", "text": "t", "rule": "r"}
