@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.json_files import python_number, read_object, write_json
+from nt_failures.hub.json_files import plain, read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.training import checkpoint_files
 
@@ -44,7 +44,7 @@ def check_same_run(args: Arguments, folder: Path) -> None:
     path = folder / ARGUMENTS_FILE
     if not path.exists():
         return
-    earlier, now = _arguments(path), json.loads(json.dumps(args.to_dict(), default=python_number))
+    earlier, now = _arguments(path), json.loads(json.dumps(args.to_dict(), default=plain))
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
             if earlier[part].get(name, value) != value and name not in ("num_validation", "num_test"):
@@ -142,7 +142,7 @@ def _same_budget(args: Arguments, folder: Path) -> bool:
         return False
     before, now = (
         _arguments(path).get("training", {}),
-        json.loads(json.dumps(args.to_dict(), default=python_number))["training"],
+        json.loads(json.dumps(args.to_dict(), default=plain))["training"],
     )
     return all(before.get(name) == now.get(name) for name in BUDGET)
 

@@ -11,12 +11,16 @@ from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
 
-def save_run(folder: Path, objective: Objective, task: Task | None) -> None:
-    """Write objective and task beside the weights, and the sums of what stands there: the last file to be written."""
+def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
+    """Write objective and task beside the weights, with the sums of what stands there: the last file to be written.
+
+    Args:
+        hashes: whether to write sums, for which all weights are read again.
+    """
     described = {"objective": objective.to_dict()}
     if task is not None:
         described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
-    write_json(folder / RUN_FILE, with_sums(described, folder))
+    write_json(folder / RUN_FILE, with_sums(described, folder) if hashes else described)
 
 
 def read_run(file: Path, name_or_path: str) -> dict[str, Any]:

@@ -49,9 +49,3 @@ class Source:
             ) from error
         except EntryNotFoundError:
             return None
-
-    def needed(self, name: str) -> Path:
-        """As `file`; ValueError where there is none."""
-        if (path := self.file(name)) is None:
-            raise ValueError(f"{self.name}: {name} is missing, it was not saved or pushed; save or push the run again.")
-        return path

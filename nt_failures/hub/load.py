@@ -70,7 +70,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         )
     check_name(name_or_path)
     if Path(name_or_path).is_dir():
-        _check_folder(Path(name_or_path))
+        _check_folder(name_or_path)
     source = Source(name_or_path, revision, kwargs)
     file = source.file(RUN_FILE)
     described = {} if file is None else read_run(file, name_or_path)
@@ -84,23 +84,25 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     mamba_scan.use_scan(model)
     objective.attach(model)
     if auxiliary_modules.has_modules(model):
-        auxiliary_modules.load(model, source.needed(auxiliary_modules.MODULES_FILE))
+        modules = source.file(auxiliary_modules.MODULES_FILE)
+        auxiliary_modules.load(model, modules or Path(name_or_path) / auxiliary_modules.MODULES_FILE)
     return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(name: str) -> None:
     """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights."""
+    folder = Path(name)
     if is_adapter(folder):  # its base model is looked at when it is loaded
         return check_readable(folder)
     if not (folder / CONFIG).exists():
-        raise ValueError(f"folder {folder} holds no model: config.json is missing; give the folder of a run.")
+        raise ValueError(f"folder {name} holds no model: config.json is missing; give the folder of a run.")
     check_readable(folder)
-    with _damage_named(str(folder), CONFIG):
+    with _damage_named(name, CONFIG):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         layers, tensors = getattr(config, LAYERS, 0), count_tensors(folder)
         if layers > tensors > 0:  # so many would be built before anybody misses their weights
             raise ValueError(
-                f"{folder} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; "
+                f"{name} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; "
                 "save the model again."
             )
 
@@ -137,7 +139,9 @@ def _model_or_adapter(source: Source, tokens: int, options: Mapping[str, Any]) -
     config = None if folder.is_dir() and not is_adapter(folder) else source.file(ADAPTER_CONFIG)
     if config is None:
         return _model(source.name, source.revision, options)
-    saved, weights = read_object(config), source.needed(ADAPTER_WEIGHTS)
+    saved, weights = read_object(config), source.file(ADAPTER_WEIGHTS)
+    if weights is None:
+        raise ValueError(f"{source.name} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; save or push the run again.")
     base = base_of(saved, source.name)
     try:
         model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
