@@ -22,8 +22,6 @@ from nt_failures.objectives.next_token import NextToken
 from nt_failures.registry import NotImported, first_line
 from nt_failures.tasks import Task, read_task
 
-DECIDED = ("trust_remote_code", "use_safetensors", "output_loading_info")
-"""Options of `from_pretrained` that `load` decides itself."""
 LAYERS = "num_hidden_layers"
 
 
@@ -62,12 +60,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         >>> run.objective, run.task
         (NextToken(order='forward', ...), PathStar(degree=2, path_length=5, num_nodes=50))
     """
-    if refused := [name for name in DECIDED if name in kwargs]:
-        raise ValueError(
-            f"load(..., {refused[0]}={kwargs[refused[0]]!r}) is refused: no code of a model's author runs, and weights "
-            "come from safetensors alone; leave it out. A model that needs code of its own is loaded with transformers "
-            "where you trust it, and given to ModelPredictor."
-        )
+    _check_options(kwargs)
     check_name(name_or_path)
     if Path(name_or_path).is_dir():
         _check_folder(name_or_path)
@@ -87,6 +80,17 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         modules = source.file(auxiliary_modules.MODULES_FILE)
         auxiliary_modules.load(model, modules or Path(name_or_path) / auxiliary_modules.MODULES_FILE)
     return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what `load` decides itself."""
+    for name in ("trust_remote_code", "use_safetensors", "output_loading_info"):
+        if name in options:
+            raise ValueError(
+                f"load(..., {name}={options[name]!r}) is refused: no code of a model's author runs, and weights come from "
+                "safetensors alone; leave it out. A model that needs code of its own is loaded with transformers where "
+                "you trust it, and given to ModelPredictor."
+            )
 
 
 def _check_folder(name: str) -> None:
