@@ -87,9 +87,9 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for name in ("trust_remote_code", "use_safetensors", "output_loading_info"):
         if name in options:
             raise ValueError(
-                f"load(..., {name}={options[name]!r}) is refused: no code of a model's author runs, and weights come from "
-                "safetensors alone; leave it out. A model that needs code of its own is loaded with transformers where "
-                "you trust it, and given to ModelPredictor."
+                f"load(..., {name}={options[name]!r}) is refused: no code of a model's author runs, and weights come "
+                "from safetensors alone; leave it out. A model that needs code of its own is loaded with transformers "
+                "where you trust it, and given to ModelPredictor."
             )
 
 
