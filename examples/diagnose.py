@@ -23,7 +23,7 @@ from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.results import RESULTS_FILE, first_rows, write_json
-from nt_failures.hub import download
+from nt_failures.hub.download import Source
 from nt_failures.hub.load import Loaded
 from nt_failures.models.load import check_length
 from nt_failures.training.budget import seen_all
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = choose_task(args, loaded.task)
     folder = choose_folder(args, task)
-    earlier = read_results(results_path(args.model)) if loaded.described else {}
+    earlier = read_results(Source(args.model).file(RESULTS_FILE)) if loaded.described else {}
     curve = earlier.get("learning_curve", ()) if loaded.task == task else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
@@ -123,14 +123,6 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
             f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this model, or "
             "model.resize_token_embeddings(len(tokenizer)) was left out."
         )
-
-
-def results_path(model: str) -> Path | None:
-    """results.json of a run of ours, in its folder or on the Hub; None for any other model."""
-    if Path(model).is_dir():
-        path = Path(model) / RESULTS_FILE
-        return path if path.is_file() else None
-    return download.file_of(model, RESULTS_FILE)
 
 
 def read_results(path: Path | None) -> dict:

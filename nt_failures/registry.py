@@ -96,3 +96,8 @@ def shorten(value: object, limit: int = 200) -> str:
     """A value for an error message: its `repr`, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its class where the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -26,7 +26,7 @@ from lines import data, evaluation, growth, process, steps
 from lines.measure import Line, Measured, seconds
 
 from nt_failures.diagnosis import figures
-from nt_failures.hub import run_files as records
+from nt_failures.hub import environment
 
 LINES: list[Line] = [*data.LINES, *steps.LINES, *evaluation.LINES, *process.LINES]
 
@@ -41,7 +41,7 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_before": os.getloadavg()[0],
-        "versions": records.versions(),
+        "versions": environment.versions(),
     }
 
 

@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from nt_failures.experiments import command_line
-from nt_failures.hub import run_files as records
+from nt_failures.hub import environment
+from nt_failures.hub.json_files import write_json
 
 RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"
 WARM_UP = 3
@@ -82,14 +83,14 @@ def main(argv: list[str]) -> None:
         "recipe": args.recipe.stem,
         "extra": extra,
         "steps": args.steps,
-        "hardware": records.hardware() | {"cores": os.cpu_count()},
-        "versions": records.versions(),
+        "hardware": environment.hardware() | {"cores": os.cpu_count()},
+        "versions": environment.versions(),
         "ways": found,
     }
     print(table(report))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        records.write_json(args.json, report)
+        write_json(args.json, report)
         args.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
 
 

@@ -117,7 +117,7 @@ class Arguments:
 
         Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
         """
-        from nt_failures.hub.run_files import portable
+        from nt_failures.hub.json_files import portable
         from nt_failures.training.budget import changed_arguments  # imports torch
 
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}

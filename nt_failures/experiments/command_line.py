@@ -16,7 +16,7 @@ from nt_failures.experiments.arguments import (
     ObjectiveArguments,
     RunOptions,
 )
-from nt_failures.hub.run_files import check_finite
+from nt_failures.hub.json_files import check_finite
 from nt_failures.tasks import find_task
 
 

@@ -16,7 +16,10 @@ from nt_failures.evaluation.metrics import Accuracies, Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, hardware, recipe_text, versions, write_json
+from nt_failures.hub.environment import hardware, versions
+from nt_failures.hub.json_files import write_json
+from nt_failures.hub.recipe import recipe_text
+from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.tasks.base import Task

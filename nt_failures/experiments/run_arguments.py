@@ -5,7 +5,7 @@ import dataclasses
 from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures.experiments.arguments import RunOptions
-from nt_failures.hub.run_files import check_finite
+from nt_failures.hub.json_files import check_finite
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 

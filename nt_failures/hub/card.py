@@ -1,72 +1,152 @@
-"""The model card of a run: README.md with its metadata, from what is known of the run and nothing else."""
+"""The model card of a run: README.md from card_template.md, with its figures, out of what is known and nothing else."""
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
+from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
-from nt_failures.diagnosis.report import throughput_line
-from nt_failures.evaluation.metrics import Accuracies, positions_of
-from nt_failures.hub.card_data import NO_SCORE, Run, metadata
-from nt_failures.hub.run_files import recipe_text
-from nt_failures.hub.usage import other_ways, snippet
+from nt_failures.evaluation.observations import SHOWN, Observations
+from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.hub import usage
+from nt_failures.hub.card_data import PublishedModel, metadata
+from nt_failures.hub.load import load
+from nt_failures.hub.recipe import recipe_text, yaml_text
+from nt_failures.hub.run_files import CARD, FIGURES
+from nt_failures.hub.run_results import RunResults
+from nt_failures.models import lora
+from nt_failures.models.load import parameter_count
+from nt_failures.objectives import auxiliary_modules
+from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
-PAPER = "[The Pitfalls of Next-Token Prediction](https://arxiv.org/abs/2403.06963) (Bachmann and Nagarajan, 2024)"
+TEMPLATE = Path(__file__).with_name("card_template.md")
 CURVE_ROWS = 12
 """Evaluations shown in the table of a card."""
 
 
-def model_card(run: Run, **metadata_fields: Any) -> ModelCard:
-    """The card of a run; `metadata_fields` replace those of `metadata`. Checked by huggingface_hub as it is made."""
-    data = metadata(run, **metadata_fields)
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body(run)}")
-
-
-def body(run: Run) -> str:
-    """The Markdown below the head."""
-    parts = [
-        f"# {report.markdown(run.name)}",
-        introduction(run),
-        *_verdict(run),
-        *_use(run),
-        *_training(run),
-        "## Sources",
-        f"- The task and the failure: {PAPER}.",
-    ]
-    if run.objective.citation and "2403.06963" not in run.objective.citation:
-        parts[-1] += f"\n- The objective: {report.markdown(run.objective.citation)}."
-    return "\n\n".join(parts) + "\n"
-
-
-def introduction(run: Run) -> str:
-    """What it is, in two or three sentences."""
-    objective, results = run.objective, run.results
-    size = f" with {results['parameters']:,} parameters" if "parameters" in results else ""
-    base = f", fine-tuned from [{run.base_model}](https://huggingface.co/{run.base_model})" if run.base_model else ""
-    if "model" in run.local:
-        base = ", continued from a local model that is not published (these steps come on top of its own)"
-    if run.adapter:
-        base += ", as a LoRA adapter beside its weights"
-    kind = report.markdown(registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"))
-    on = ""
-    if run.task is not None:
-        on = f" on `{run.task}`: {report.markdown(about(run.task))}"
-    text = (
-        f"A `{run.architecture}`{size}{base}, trained with the **{kind}** objective on targets in {objective.order} "
-        f"order{on or '.'}\n\nMade with `nt_failures`, which measures where next-token prediction fails and why."
+def write_card(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    objective: Objective,
+    task: Task | None,
+    results: RunResults,
+    name: str,
+    **given: Any,
+) -> None:
+    """Write README.md and the figures that the results allow. `given`: see `card_data.metadata`."""
+    settings, tokens, notes = model.generation_config.max_new_tokens, None, ()
+    if task is not None and tokenizer is not None:
+        prompt, answer = usage.instance(task, results.instance)
+        tokens = len(encode_rows(tokenizer, [prompt], [answer])["target_ids"][0])
+        notes = usage.notes(task, tokenizer, answer)
+        draw(folder, ModelPredictor(model, tokenizer, objective, task), task, results)
+    run = PublishedModel(
+        name=name,
+        architecture=type(model).__name__,
+        objective=objective,
+        task=task,
+        results=results,
+        answer_tokens=settings if tokens is None else tokens,
+        settled=settings is not None and settings == (tokens or settings),
+        figures=[figure for figure in FIGURES if (folder / figure).exists()],
+        notes=notes,
+        adapter=lora.has_adapter(auxiliary_modules.unwrap_model(model)),
     )
-    if objective.trained_positions is not None:
-        places = ", ".join(map(str, objective.trained_positions))
-        text += (
-            f" Only position {places} of the answer was trained: judge it by what is right there, not by whole answers."
-        )
-    return text
+    model_card(run, **given).save(folder / CARD)
+
+
+def card_of_folder(folder: Path, name: str) -> None:
+    """Write the card of a finished run from its folder alone; what its results.json does not say stays unsaid."""
+    loaded, results = load(str(folder)), RunResults.read(folder)
+    if results.parameters is None:
+        results = dataclasses.replace(results, parameters=parameter_count(loaded.model))
+    write_card(folder, loaded.model, loaded.tokenizer, loaded.objective, loaded.task, results, name)
+
+
+def published_card(folder: Path, repo_id: str) -> bytes:
+    """The card as it is pushed: its snippet names the repository, where that of the card on disk names the folder."""
+    return usage.named((folder / CARD).read_text(encoding="utf-8"), repo_id).encode()
+
+
+def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResults) -> None:
+    """The figures of a card; those that an earlier run left and this one does not make are removed."""
+    for figure in FIGURES:
+        (folder / figure).unlink(missing_ok=True)
+    decision = task.decision_position(predictor.order)
+    if _by_position(results):
+        example = results.example or _example(predictor, task, results.data_arguments)
+        report.draw(folder, results.accuracies, decision, task.chance, example)
+    judged = predictor.objective.judged_decoding
+    report.draw_learning(folder, results.learning_curve or (), judged, decision, task.chance)
+
+
+def _example(predictor: ModelPredictor, task: Task, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A held-out row with the model's answer, where the results hold none."""
+    rows = task.block(data.get("dataset_seed", 0), "test", 0, data.get("overlap", "forbid"), rows=SHOWN)
+    return Observations(predictor, task, rows).example()
+
+
+def _by_position(results: RunResults) -> bool:
+    """Whether it is known how much is right at each position, with and without the true earlier symbols."""
+    found = results.accuracies
+    return found is not None and found.forced is not None and bool(found.forced.positions and found.free.positions)
+
+
+def model_card(run: PublishedModel, **given: Any) -> ModelCard:
+    """The card of a run; `given` fields replace those of `card_data.metadata`. ModelCard checks it as it is made."""
+    return ModelCard.from_template(metadata(run, **given), template_path=str(TEMPLATE), **values(run))
+
+
+def values(run: PublishedModel) -> dict[str, Any]:
+    """What the template names. It escapes any text that is not ours by `markdown` or `fenced`."""
+    objective, task, results = run.objective, run.task, run.results
+    table, caption, recipe, known_arguments = None, None, None, None
+    if _by_position(results) and None not in (results.decision_position, results.chance):
+        table = report.position_table(results.accuracies, results.decision_position, results.chance)
+        table, caption = table.rsplit("\n", 1)
+    if results.arguments is not None:
+        recipe = recipe_text(results.arguments, results.local or ()).rstrip()
+    elif results.training_arguments is not None:
+        known = {"objective": objective.to_dict(), "task": task.to_dict() if task else None}
+        known_arguments = yaml_text(known | {"training": results.training_arguments}).rstrip()
+    return _snippet_values(run) | {
+        "run": run,
+        "objective": objective,
+        "objective_name": registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"),
+        "about": task and about(task),
+        "results": results,
+        "table": table,
+        "caption": caption,
+        "findings": report.findings(results.diagnosis) if results.diagnosis else [],
+        "versions": ", ".join(f"{name} {v}" for name, v in (results.versions or {}).items() if name != "commit"),
+        "curve": curve_rows(results.learning_curve or ()),
+        "recipe": recipe,
+        "known_arguments": known_arguments,
+        "throughput_line": report.throughput_line,
+        "markdown": report.markdown,
+        "fenced": fenced,
+    }
+
+
+def _snippet_values(run: PublishedModel) -> dict[str, str]:
+    """The held-out instance that the snippet asks for, and how; without a task, a prompt that is typed in."""
+    prompt, answer = ('input("prompt: ")', "")
+    if run.task is not None:
+        asked, answer = usage.instance(run.task, run.results.instance)
+        prompt = f'"{asked}"'
+    length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
+    # peft reads the base model's generation settings, not the adapter's.
+    settings = "" if run.settled and not run.adapter else f"max_new_tokens={length}, do_sample=False"
+    return {"prompt": prompt, "answer": answer, "length": length, "settings": settings}
 
 
 def about(task: Task) -> str:
@@ -75,114 +155,18 @@ def about(task: Task) -> str:
     return text.split("\n")[0].removeprefix(f"{type(task).__name__}: ").rstrip(".") + "."
 
 
-def _verdict(run: Run) -> list[str]:
-    results, parts = run.results, []
-    diagnosis = results.get("diagnosis")
-    if diagnosis:
-        verdict = diagnosis["verdict"]
-        parts += [f"## Verdict: {report.markdown(verdict['name'])}", report.markdown(verdict["text"])]
-        parts += [f"Rule of the verdict: {report.markdown(verdict['rule'])}."]
-    metrics = results.get("metrics", {})
-    if {"n", "decision_position"} <= set(results) and positions_of(metrics, "forced"):
-        table = report.position_table(
-            Accuracies.from_names(metrics, results["n"]), results["decision_position"], results["chance"]
-        )
-        table, caption = table.rsplit("\n", 1)
-        parts += [*([] if diagnosis else ["## Accuracy"]), fenced(table)]
-        parts += [
-            f"{caption}. `forced`: the true earlier symbols are revealed (teacher forcing). `free`: decoding on its own."
-            + (" `parallel`: one pass behind dummies." if positions_of(metrics, "parallel") else "")
-        ]
-    elif metrics:
-        rows = [f"| {report.markdown(name)} | {value:.4g} |" for name, value in metrics.items() if name not in NO_SCORE]
-        parts += ["## Accuracy", "\n".join(["| metric | last evaluation |", "| --- | --- |", *rows])]
-    if "forced_vs_free.png" in run.figures:
-        parts += ["![Forced and free accuracy by position](forced_vs_free.png)"]
-    if diagnosis:
-        n = diagnosis["forced_vs_free"]["n"]
-        parts += [f"### What was found on {n:,} held-out instances"]
-        parts += ["\n".join(f"- {report.markdown(line)}" for line in report.findings(diagnosis))]
-    if "graph.png" in run.figures:
-        parts += ["![A held-out graph with the model's answer drawn on it](graph.png)"]
-    return parts
-
-
-def _use(run: Run) -> list[str]:
-    stock = "`peft`, on its base model" if run.adapter else "stock `transformers`"
-    package = stock if run.autoregressive else "`nt_failures`, which knows how the model decodes"
-    return [
-        "## Use",
-        f"With {package}:",
-        fenced(snippet(run), "python"),
-        *filter(None, [" ".join(run.notes)]),
-        *other_ways(run),
-    ]
-
-
-def _training(run: Run) -> list[str]:
-    results, parts = run.results, []
-    if known := facts(run):
-        parts += ["\n".join(["| | |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in known)])]
-    if "learning.png" in run.figures:
-        parts += ["![What is learnt when](learning.png)"]
-    if curve := results.get("learning_curve"):
-        parts += [curve_table(curve)]
-    if "arguments" in results:
-        if run.local:
-            names = " and ".join(f"`{name}`" for name in run.local)
-            parts += [
-                f"All arguments, as in `recipe.yaml` beside this card. They do not give this model again: {names} was read "
-                "from a local folder that is not published."
-            ]
-        else:
-            parts += ["All arguments; the same file, `recipe.yaml`, stands beside this card and repeats the run:"]
-            parts += [fenced("accelerate launch examples/train.py recipe.yaml", "bash")]
-        parts += [fenced(recipe_text(results["arguments"], run.local).rstrip(), "yaml")]
-    elif "training_arguments" in results:
-        parts += ["Objective, task and the training arguments that differ from their defaults:"]
-        known = {"objective": run.objective.to_dict(), "task": run.task.to_dict() if run.task else None}
-        parts += [fenced(yaml_text(known | {"training": results["training_arguments"]}), "yaml")]
-    return ["## Training", *parts] if parts else []
-
-
-def facts(run: Run) -> list[tuple[str, str]]:
-    """Budget, hardware and versions as rows of a table, those that are known."""
-    results, rows = run.results, []
-    if results.get("steps"):
-        flops = f", {results['flops']:.2g} FLOPs" if results.get("flops") else ""
-        on_top = ", on top of the local model's own" if "model" in run.local else ""
-        since = f" since step {results['resumed_at']:,}" if results.get("resumed_at") else ""
-        seconds = f", {results['train_seconds']:,.0f} s{since}" if "train_seconds" in results else ""
-        rows.append(("budget", f"{results['steps']:,} steps, {results['examples']:,} examples{flops}{seconds}{on_top}"))
-    if hardware := results.get("hardware"):
-        threads = f", {hardware['threads']} threads" if hardware["device"] == "CPU" else ""
-        rows.append(("hardware", f"{hardware['device']} ({hardware['machine']}{threads})"))
-    if results.get("throughput"):
-        rows.append(("throughput", throughput_line(results["throughput"])))
-    versions = dict(results.get("versions", {}))
-    commit = versions.pop("commit", None)
-    if versions:
-        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    if commit:
-        rows.append(("commit", f"{commit} of nt_failures"))
-    return [(name, report.markdown(text)) for name, text in rows]
-
-
-def curve_table(curve: Sequence[Mapping[str, float]]) -> str:
-    """The evaluations during training, at most CURVE_ROWS of them, evenly chosen, the last always among them."""
-    kept = sorted({round(i * (len(curve) - 1) / max(1, CURVE_ROWS - 1)) for i in range(CURVE_ROWS)})
-    names = [name for name in ("loss", "free/exact", "parallel/exact", "decision") if name in curve[-1]]
-    lines = ["| step | " + " | ".join(names) + " |", "| ---: |" + " ---: |" * len(names)]
-    for i in kept:
-        cells = [f"{curve[i][n]:.4f}" if n == "loss" else f"{curve[i][n]:.1%}" for n in names]
-        lines.append(f"| {curve[i]['step']:,} | " + " | ".join(cells) + " |")
-    shown = "" if len(kept) == len(curve) else f" {len(kept)} of {len(curve)} evaluations are shown."
-    return "\n".join(["Evaluations during training, on validation rows." + shown, "", *lines])
-
-
-def yaml_text(value: Any) -> str:
-    """YAML as it is read back by `yaml.safe_load`."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()
+def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
+    """The evaluations during training as text, at most CURVE_ROWS, evenly chosen, the last always among them."""
+    kept = sorted({round(i * (len(curve) - 1) / (CURVE_ROWS - 1)) for i in range(CURVE_ROWS)}) if curve else []
+    formats = {
+        "step": "{:,}",
+        "loss": "{:.4f}",
+        "free/exact": "{:.1%}",
+        "parallel/exact": "{:.1%}",
+        "decision": "{:.1%}",
+    }
+    shown = {name: text for name, text in formats.items() if curve and name in curve[-1]}
+    return [{name: text.format(curve[i][name]) for name, text in shown.items()} for i in kept]
 
 
 def fenced(text: str, language: str = "") -> str:

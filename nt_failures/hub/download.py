@@ -1,9 +1,11 @@
-"""Single files of a repository on the Hub."""
+"""Single files of a folder, or of a repository on the Hub."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Private: what `try_to_load_from_cache` returns where the cache knows that a repository has no file of a name.
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -13,27 +15,37 @@ MARK = ".gitattributes"
 """Every repository has it, and none but who downloads all of a repository asks for it."""
 
 
-def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `OPTIONS` that are given."""
-    return {name: given[name] for name in OPTIONS if name in given}
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder, or a repository at a revision with the options it is fetched by; options for others are left out."""
 
+    name: str
+    revision: str | None = None
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-def file_of(repo_id: str, name: str, revision: str | None = None, **options: Any) -> Path | None:
-    """A file of a repository, from the cache or the Hub; None where the repository has none of that name.
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of `OPTIONS` that are given."""
+        return {name: value for name, value in self.given.items() if name in OPTIONS}
 
-    Raises:
-        OSError: nobody knows whether it has one: the Hub is out of reach, and the cache has not been told.
-    """
-    try:
-        return Path(hf_hub_download(repo_id, name, revision=revision, **options))
-    except LocalEntryNotFoundError as error:
-        where = {"cache_dir": options.get("cache_dir"), "revision": revision}
-        whole = isinstance(try_to_load_from_cache(repo_id, MARK, **where), str)
-        if whole or try_to_load_from_cache(repo_id, name, **where) is _CACHED_NO_EXIST:
+    def file(self, name: str) -> Path | None:
+        """A file of the folder, or from the cache or the Hub; None where there is none of that name.
+
+        Raises:
+            OSError: nobody knows whether there is one: the Hub is out of reach, and the cache has not been told.
+        """
+        if Path(self.name).is_dir():
+            return path if (path := Path(self.name) / name).exists() else None
+        try:
+            return Path(hf_hub_download(self.name, name, revision=self.revision, **self.options))
+        except LocalEntryNotFoundError as error:
+            where = {"cache_dir": self.options.get("cache_dir"), "revision": self.revision}
+            whole = isinstance(try_to_load_from_cache(self.name, MARK, **where), str)
+            if whole or try_to_load_from_cache(self.name, name, **where) is _CACHED_NO_EXIST:
+                return None
+            raise OSError(
+                f"{self.name}: whether it holds {name} cannot be told, as the Hub is out of reach; download all of it "
+                f"while it is in reach: hf download {self.name}"
+            ) from error
+        except EntryNotFoundError:
             return None
-        raise OSError(
-            f"{repo_id}: whether it holds {name} cannot be told, as the Hub is out of reach; download all of it while it is in "
-            f"reach: hf download {repo_id}"
-        ) from error
-    except EntryNotFoundError:
-        return None

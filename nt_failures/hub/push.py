@@ -1,4 +1,4 @@
-"""To the Hub: what of a run is pushed, when, and what to type when a push fails."""
+"""Push a run's folder to the Hub: which files, and what to type when a push fails."""
 
 import contextlib
 import dataclasses
@@ -7,45 +7,20 @@ import shlex
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
+from nt_failures.hub.card import card_of_folder, published_card
 from nt_failures.hub.integrity import check_whole
-from nt_failures.hub.load import check_published
-from nt_failures.hub.run_card import CARD, card_of_folder, published_card, read_results
-from nt_failures.hub.run_files import RESULTS_FILE
-
-if TYPE_CHECKING:
-    pass
+from nt_failures.hub.json_files import read_object
+from nt_failures.hub.load import base_of
+from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, RESULTS_FILE
+from nt_failures.hub.run_results import RunResults
+from nt_failures.models.load import ADAPTER_CONFIG, is_adapter
+from nt_failures.registry import first_line
 
 logger = logging.getLogger(__name__)
-
-PUSHED = [
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*.json",
-    "*.jinja",
-    "*.txt",
-    "*.model",
-    "*.md",
-    "*.yaml",
-    "*.png",
-]
-"""What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
-NOT_PUSHED = ["*/*", "trainer_state.json", "_*"]
-"""Nothing of subfolders (checkpoints with their optimizer states, logs of trackers)."""
-WEIGHTS = ["model*.safetensors", "model.safetensors.index.json", "config.json", "adapter_config.json"]
-WEIGHTS += ["adapter_model.safetensors", "objective_modules.safetensors"]
-"""What decides which model a repository is: of an earlier push nothing of it may stay beside other weights."""
 
 
 def push_run(
@@ -74,14 +49,25 @@ def push_run(
     again = Again(folder, revision, private)
     with explained(repo_id, again):
         validate_repo_id(repo_id)
-    if "diagnosis" not in read_results(folder):
+    if RunResults.read(folder).verdict is None:
         logger.warning("%s has no verdict in %s: model and card are pushed without results", folder, RESULTS_FILE)
     if not (folder / CARD).exists():
         card_of_folder(folder, repo_id.split("/")[-1])
     with explained(repo_id, again):
-        repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
-        _make_branch(repo_id, revision, token)
-        return _upload(folder, repo_id, commit_message, token, revision)
+        repo_id = make_repo(repo_id, revision, token, private)
+        return upload(folder, repo_id, commit_message, token, revision)
+
+
+def check_published(folder: Path) -> None:
+    """ValueError for an adapter of a local folder, which nobody else has, or of a base model that was changed."""
+    if not is_adapter(folder):
+        return
+    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
+    if Path(base).is_dir():
+        raise ValueError(
+            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; "
+            "train with --merge_adapter true, which saves a whole model."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,16 +89,16 @@ class Again:
 def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
     """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type.
 
-    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository can have.
+    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository has.
     """
     flag = "--hub_model_id" if again is None else "--repo_id"
     try:
         yield
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise ValueError(
             f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
         ) from error
-    except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
+    except (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
         if again is not None:
             # The same command would be refused again.
@@ -122,36 +108,43 @@ def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
 
 
 def _status(error: BaseException) -> int | None:
-    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    return error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
 
 
 def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> str:
-    """What is wrong and how to repair it, in one line without any secret; `flag` is the one that names the repository."""
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError):
+    """What is wrong and how to repair it, in one line without any secret; `flag` names the repository."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
     status = _status(error)
-    if status == 401 or isinstance(error, LocalTokenNotFoundError):
+    if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
         return "the Hub knows no valid token; log in with `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
         return f"403, the token may not write to {repo_id!r}; take a token with write access, or another {flag}"
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if isinstance(error, HTTPError) and status is None:
-        return f"{constants.ENDPOINT} is out of reach ({first}); look at the network"
-    return first
+    if isinstance(error, errors.HTTPError) and status is None:
+        return f"{constants.ENDPOINT} is out of reach ({first_line(error)}); look at the network"
+    return first_line(error)
 
 
 def _api() -> HfApi:
     return HfApi(library_name="nt_failures")
 
 
-def _make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
+def make_repo(repo_id: str, revision: str | None, token: str | None, private: bool | None) -> str:
+    """Create the repository and its branch, or find that they are there and may be written; its full name."""
+    repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
+    make_branch(repo_id, revision, token)
+    return repo_id
+
+
+def make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
+    """Create a branch where it is missing."""
     if revision is not None and not revision.startswith("refs/"):  # a pull request is there already
         _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
 
 
-def _upload(
+def upload(
     folder: Path,
     repo_id: str,
     message: str | None,
@@ -163,16 +156,14 @@ def _upload(
     api = _api()
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     pushed = list(filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED))
-    added = []
-    for name in pushed:
-        content = published_card(folder, repo_id) if name == CARD else folder / name
-        added.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
+    contents = {name: published_card(folder, repo_id) if name == CARD else folder / name for name in pushed}
+    added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
 
     def commit() -> CommitInfo:
         there = api.list_repo_files(repo_id, revision=revision, token=token)
-        old = filter_repo_objects([name for name in there if "/" not in name], allow_patterns=WEIGHTS)
+        old = filter_repo_objects([name for name in there if "/" not in name], allow_patterns=REPLACED)
         gone = [CommitOperationDelete(path_in_repo=name) for name in old if name not in pushed]
-        message_ = message or "Push of a run"
-        return api.create_commit(repo_id, [*added, *gone], commit_message=message_, token=token, revision=revision)
+        text = message or "Push of a run"
+        return api.create_commit(repo_id, [*added, *gone], commit_message=text, token=token, revision=revision)
 
     return api.run_as_future(commit) if run_as_future else commit()

@@ -22,7 +22,7 @@ from transformers import (
 
 from nt_failures.models import mamba_scan
 from nt_failures.models.families import FAMILIES, SIZE
-from nt_failures.registry import shorten
+from nt_failures.registry import first_line, shorten
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of peft (lora.py), where a checkpoint has config.json and model.safetensors."""
@@ -135,7 +135,7 @@ def reading(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if Path(name).is_dir():
             raise ValueError(f"folder {name} holds no {what} that can be read: {reason}") from error
         way = "check its spelling and the network, or give a folder with a copy of it (`hf download` makes one)"

@@ -8,7 +8,7 @@ from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
 from nt_failures.diagnosis import Budget
-from nt_failures.hub.run_files import portable
+from nt_failures.hub.json_files import portable
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:

@@ -10,11 +10,14 @@ from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
+from nt_failures.hub.card import write_card
 from nt_failures.hub.card_data import base_model
+from nt_failures.hub.description import save_run
+from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.load import load
-from nt_failures.hub.push import PUSHED, Again, _api, _make_branch, _upload, explained, logger, reason
-from nt_failures.hub.run_card import read_results, write_card
-from nt_failures.hub.run_files import hardware, save_run, versions
+from nt_failures.hub.push import Again, explained, logger, make_branch, make_repo, reason, upload
+from nt_failures.hub.run_files import PUSHED
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
@@ -23,7 +26,7 @@ from nt_failures.training.compat import wait_for_pushes
 
 
 class PublishMixin:
-    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, `eval_rows` and a `throughput`."""
+    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, an `evaluation`, `results` and a `throughput`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
@@ -39,8 +42,7 @@ class PublishMixin:
         """Create the repository, or find that it is there and may be written; note of it what transformers notes."""
         token = token if token is not None else self.args.hub_token
         private = private if private is not None else self.args.hub_private_repo
-        self.hub_model_id = _api().create_repo(self._repo_name, token=token, private=private, exist_ok=True).repo_id
-        _make_branch(self.hub_model_id, self.args.hub_revision, token)
+        self.hub_model_id = make_repo(self._repo_name, self.args.hub_revision, token, private)
         self.push_in_progress = None
 
     def push_to_hub(
@@ -71,9 +73,9 @@ class PublishMixin:
         with explained(args.hub_model_id or self._repo_name.split("/")[-1], again):
             if self.hub_model_id is None:
                 self._create_repo(token, private)
-            _make_branch(self.hub_model_id, revision, token)
+            make_branch(self.hub_model_id, revision, token)
             wait_for_pushes(self)
-            return _upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
+            return upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint's weights in the background; a failure is a warning, never the end of the training."""
@@ -97,7 +99,7 @@ class PublishMixin:
                 logger.warning("a push during training failed, training goes on: %s", reason(error, self.hub_model_id))
 
         message = f"Training in progress, step {self.state.global_step}"
-        job = _upload(staged, self.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
+        job = upload(staged, self.hub_model_id, message, args.hub_token, args.hub_revision, run_as_future=True)
         job.add_done_callback(clear)
         self.push_in_progress = PushInProgress([*running, job])
 
@@ -125,22 +127,15 @@ class PublishMixin:
             model = load(str(folder)).model
         else:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        results = self._results(folder)
+        results = self.results or self._known_results()
         given = {"language": language, "license": license, "tags": [tags] if isinstance(tags, str) else tags or []}
         given |= {"base_model": finetuned_from, "pipeline_tag": tasks, "datasets": dataset_tags}
-        if finetuned_from is None and "arguments" not in results:
+        if finetuned_from is None and results.arguments is None:
             given["base_model"] = base_model(model.name_or_path)
         name = model_name or folder.resolve().name
         write_card(folder, model, self.processing_class, self.objective, self.task, results, name=name, **given)
 
-    def _results(self, folder: Path) -> dict[str, Any]:
-        """The results on disk, if they are of this model and not of an earlier one; else what is known without them."""
-        results = read_results(folder)
-        steps = (self.state.global_step, self.state.best_global_step)
-        of_this = results.get("steps", -1) in steps and results.get("parameters") == parameter_count(self.model)
-        return results if of_this else self._known_results()
-
-    def _known_results(self) -> dict[str, Any]:
+    def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
         known = {"training_arguments": changed_arguments(self.args), "parameters": parameter_count(self.model)}
         known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
@@ -160,4 +155,4 @@ class PublishMixin:
         if self.state.global_step:
             budget = budget_of(self)
             known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}
-        return known
+        return RunResults(**known)

@@ -21,6 +21,7 @@ from nt_failures.evaluation.prediction import (
     predict,
     rows_of_its_own,
 )
+from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
@@ -90,6 +91,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.task = task
         self.evaluation: EvalLoopOutput | None = None
         """what the last evaluation predicted, and of how many rows"""
+        self.results: RunResults | None = None
+        """of the run, once it is tested: what the card shows"""
         kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = SeededCollator(objective.collate, args.seed)

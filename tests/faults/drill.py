@@ -17,7 +17,7 @@ import datasets
 import torch
 from transformers import PreTrainedModel, TrainerState
 
-from nt_failures.hub import run_card
+from nt_failures.hub import card
 from nt_failures.training import checkpoint_files
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -91,7 +91,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
     out = os.open(f"{notes}.out", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    run_card.draw = lambda *args: None  # figures take longer than the training
+    card.draw = lambda *args: None  # figures take longer than the training
     _install(fault, Path(f"{notes}.steps"))
     sys.argv = [str(TRAIN), *argv]
     runpy.run_path(str(TRAIN), run_name="__main__")

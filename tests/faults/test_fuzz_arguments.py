@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nt_failures.experiments.command_line import parse, read_recipe
 from nt_failures.experiments.run_arguments import RunArguments
-from nt_failures.hub.run_files import not_finite
+from nt_failures.hub.json_files import not_finite
 from nt_failures.training.arguments import LARGEST, LEAST, check_numbers
 
 ARGS = RunArguments("outputs/none", use_cpu=True)

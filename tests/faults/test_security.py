@@ -18,10 +18,11 @@ from huggingface_hub.errors import HFValidationError
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.diagnosis import report
 from nt_failures.experiments import command_line
-from nt_failures.hub import sums
+from nt_failures.hub.description import save_run
+from nt_failures.hub.integrity import SUMS
 from nt_failures.hub.load import load
 from nt_failures.hub.push import push_run
-from nt_failures.hub.run_files import RUN_FILE, save_run
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken, find_objective, read_objective
 from nt_failures.tasks import find_task
@@ -107,7 +108,7 @@ def planted_module(tmp_path, monkeypatch, name):
 def rename(folder, kind, name):
     described = json.loads((folder / RUN_FILE).read_text())
     described[kind][kind] = name
-    del described[sums.FIELD]  # theirs would be right
+    del described[SUMS]  # theirs would be right
     (folder / RUN_FILE).write_text(json.dumps(described))
 
 

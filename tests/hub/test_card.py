@@ -23,13 +23,19 @@ from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line
 from nt_failures.experiments.results import first_rows
 from nt_failures.hub import usage as snippet
-from nt_failures.hub.card import curve_table, introduction, model_card
-from nt_failures.hub.card_data import Run, base_model, metadata
+from nt_failures.hub.card import model_card
+from nt_failures.hub.card_data import PublishedModel, base_model, metadata
+from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
-TASK = PathStar(2, 4, 10)
+TASK, NEXT_TOKEN = PathStar(2, 4, 10), NextToken()
 KNOWN = {"versions": {"nt_failures": "1"}, "hardware": {"device": "CPU", "machine": "m", "threads": 1}}
+
+
+def model_of(objective=NEXT_TOKEN, task=TASK, name="m", **results):
+    """A model of which no more is known than where it was trained, and these results."""
+    return PublishedModel(name, "GPT2LMHeadModel", objective, task, RunResults(**KNOWN | results))
 
 
 def blocks(text, language):
@@ -77,8 +83,7 @@ def test_every_metric_comes_back_from_the_card(read, kind):
 def test_a_figure_of_ones_own_is_no_share():
     """Catches: a card that dies of 37 wrong paths, or gives them an interval."""
     results = {"n": 50, "metrics": {"wrong_paths": 37.0, "free/exact": 0.26}}
-    run = Run("m", "GPT2LMHeadModel", NextToken(), TASK, KNOWN | results)
-    found = {result.metric_name: result for result in metadata(run).eval_results}
+    found = {result.metric_name: result for result in metadata(model_of(**results)).eval_results}
     assert (found["wrong_paths"].metric_value, found["wrong_paths"].metric_args) == (37.0, None)
     assert found["wrong_paths"].metric_type == "wrong_paths"
     assert found["free/exact"].metric_args["n"] == 50
@@ -149,7 +154,7 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
 
 @pytest.fixture
 def adds_bos(tmp_path):
-    """Folder of an untrained Llama that answers each prompt with other tokens, and whose tokenizer begins texts with BOS."""
+    """Folder of an untrained Llama that answers each prompt with other tokens, its tokenizer begins texts with BOS."""
     tokenizer = checkpoints.byte_level_bpe()
     bos, bos_id = tokenizer.bos_token, tokenizer.bos_token_id
     processor = TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, bos_id)])
@@ -183,7 +188,7 @@ def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_
 
 
 def test_the_card_says_how_to_ask_and_how_to_read(read):
-    """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed in another way."""
+    """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed otherwise."""
     _, page, _ = read("next_token", "forward")
     use = page.text[page.text.index("## Use") : page.text.index("## Training")]
     right = snippet.instance(TASK)[1]
@@ -239,12 +244,12 @@ NASTY = 'a|b](javascript:x) <script>alert(1)</script> "q": #- ---\n---\nlicense:
 
 def test_names_are_shown_and_never_interpreted():
     """Catches: a name that makes a link, a tag, a heading of its own or a field of the YAML head."""
-    results = KNOWN | {
+    results = {
         "metrics": {"free/exact": 0.5, "loss": float("nan")},
         "n": 10,
         "training_arguments": {"run_name": NASTY},
     }
-    page = model_card(Run(NASTY, "GPT2LMHeadModel", NextToken(), TASK, results), tags=[NASTY])
+    page = model_card(model_of(name=NASTY, **results), tags=[NASTY])
     again = ModelCard(str(page))
     assert again.data.license == "apache-2.0"
     assert again.data.model_name == " ".join(NASTY.split())
@@ -259,7 +264,7 @@ def test_names_are_shown_and_never_interpreted():
 
 def test_nothing_is_said_that_is_not_known():
     """Catches: a crash without results, or a number, verdict, budget or file that nobody measured or wrote."""
-    page = model_card(Run("m", "GPT2LMHeadModel", Teacherless(dummy_token_id=1), None, KNOWN))
+    page = model_card(model_of(Teacherless(dummy_token_id=1), None))
     assert page.data.eval_results is None
     assert page.data.datasets is None
     for word in ("Verdict", "Accuracy", "budget", "recipe.yaml", ".png", "%"):
@@ -269,7 +274,7 @@ def test_nothing_is_said_that_is_not_known():
 
 def test_decision_only_training_is_not_sold_as_a_solver():
     """Catches: a model trained at one position whose card lets expect whole answers."""
-    text = introduction(Run("m", "GPT2LMHeadModel", NextToken(positions=(2,)), TASK, KNOWN))
+    text = model_card(model_of(NextToken(positions=(2,)))).text
     assert "Only position 2 of the answer was trained: judge it by what is right there" in text
 
 
@@ -279,17 +284,17 @@ def test_base_models(tmp_path, monkeypatch):
     (tmp_path / "outputs" / "run").mkdir(parents=True)
     given = ["EleutherAI/pythia-70m", "gpt2", "gpt2-4x64", "outputs/run", str(tmp_path), "/not/here", "a/b/c", None, ""]
     assert [base_model(name) for name in given] == ["EleutherAI/pythia-70m", "gpt2", *[None] * 7]
-    results = KNOWN | {"arguments": {"data": {"dataset_seed": 0, "overlap": "forbid"}, "model": {"model": "gpt2"}}}
-    data = metadata(Run("m", "GPT2LMHeadModel", NextToken(), TASK, results))
+    arguments = {"data": {"dataset_seed": 0, "overlap": "forbid"}, "model": {"model": "gpt2"}}
+    data = metadata(model_of(arguments=arguments))
     assert (data.base_model, data.license) == ("gpt2", None)
 
 
 def test_a_long_curve_is_cut_evenly():
     """Catches: a table of a thousand rows, or one without the last evaluation."""
     curve = [{"step": 10 * i, "loss": 1.0, "free/exact": 0.5} for i in range(1, 101)]
-    text = curve_table(curve)
+    text = model_card(model_of(learning_curve=curve)).text
     steps = [int(s.replace(",", "")) for s in re.findall(r"^\| ([\d,]+) \|", text, re.M)]
     assert (len(steps), steps[0], steps[-1]) == (12, 10, 1000)
     assert "12 of 100 evaluations are shown" in text
-    assert len(re.findall(r"^\| \d", curve_table(curve[:3]), re.M)) == 3
-    assert len(re.findall(r"^\| \d", curve_table(curve[:1]), re.M)) == 1
+    assert len(re.findall(r"^\| \d", model_card(model_of(learning_curve=curve[:3])).text, re.M)) == 3
+    assert len(re.findall(r"^\| \d", model_card(model_of(learning_curve=curve[:1])).text, re.M)) == 1

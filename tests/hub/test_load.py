@@ -8,8 +8,9 @@ import torch
 
 import nt_failures
 from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.hub.description import save_run
 from nt_failures.hub.load import load
-from nt_failures.hub.run_files import RUN_FILE, save_run
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, NextToken, find_objective
 from nt_failures.tasks import read_task
@@ -135,7 +136,7 @@ HALF = ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generat
 @pytest.mark.parametrize("kept", [0, 0.5], ids=["empty", "half"])
 @pytest.mark.parametrize("name", HALF)
 def test_a_file_that_is_cut_off_is_named(name, kept, stock):
-    """Catches: an error of another library that names no file, or half of the generation settings ignored in silence."""
+    """Catches: an error of another library that names no file, or generation settings half ignored in silence."""
     file = stock / name
     file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
     with pytest.raises(ValueError, match=rf"stock: {name} is .*(not JSON|cut off).*save the model again"):

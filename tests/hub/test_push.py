@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 import nt_failures
 from nt_failures.hub.push import push_run
 from nt_failures.hub.run_files import RUN_FILE
-from nt_failures.hub.usage import HERE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -28,6 +27,7 @@ ARRIVES = {
 }
 REPO = "tester/path-star"
 PLANTED = "hf_" + "planted" * 5
+HERE = 'name = "."  # this folder'
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_each_repository_is_named_on_its_own_card(online, run):
 
 @pytest.mark.parametrize("results", [None, "{}"])
 def test_a_run_without_results_says_nothing_of_them(online, run, results, caplog):
-    """Catches: the pushing machine's hardware and versions as those of the training; silence about a missing verdict."""
+    """Catches: the pushing machine's hardware and versions as the training's; silence about a missing verdict."""
     (run / "README.md").unlink()
     (run / "results.json").unlink()
     if results is not None:
@@ -237,7 +237,7 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(online, run, where):
 
 
 def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
-    """Catches: the adapter of an earlier push, which every loader prefers, in charge of a repository that shows a whole model."""
+    """Catches: the adapter of an earlier push, which every loader prefers, in charge of what shows a whole model."""
     push_run(run, REPO)
     stays = {"notes.md", "mine.safetensors", "onnx/model.safetensors"}
     gone = {"adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors"}
@@ -248,7 +248,7 @@ def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
 
 
 def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):
-    """Catches: a reversed model that a pipeline has cached, loaded offline as next-token in forward order in silence."""
+    """Catches: a reversed model that a pipeline has cached, loaded offline as forward next-token in silence."""
     push_run(run, REPO)
     for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         hf_hub_download(REPO, file)
@@ -275,7 +275,7 @@ def test_a_whole_download_says_what_is_missing(online, run, monkeypatch):
 
 
 def test_a_token_reaches_every_file(online, run, monkeypatch):
-    """Catches: a private repository whose weights come with the token given, and whose other files are asked for without."""
+    """Catches: a private repository whose weights come with the token given, and other files without."""
     push_run(run, REPO, private=True)
     monkeypatch.delenv("HF_TOKEN")
     assert nt_failures.load(REPO, token=TOKEN).described
@@ -299,7 +299,7 @@ def test_no_path_and_no_token_is_written_or_pushed(online, trainer, tmp_path, mo
 
 
 def test_the_trainer_used_as_a_library(online, trainer, tmp_path):
-    """Catches: a crash without results.json; a number on the card that was not measured; transformers' arguments ignored."""
+    """Catches: a crash without results.json; a number on the card not measured; transformers' arguments ignored."""
     used = trainer(eval_strategy="steps", eval_steps=1)
     used.train()
     metrics = used.evaluate()
@@ -324,7 +324,7 @@ def test_the_trainer_used_as_a_library(online, trainer, tmp_path):
 
 
 def test_a_card_before_any_training(trainer, tmp_path):
-    """Catches: a crash without log history, or a budget of zero steps shown as one; results of another run taken over."""
+    """Catches: a crash without log history, or zero steps shown as a budget; results of another run taken over."""
     (tmp_path / "library").mkdir()
     (tmp_path / "library" / "results.json").write_text(
         json.dumps({"steps": 7, "parameters": 1, "metrics": {"free/exact": 1.0}})
@@ -374,7 +374,7 @@ def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):
 
 
 def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, trainer, caplog):
-    """Catches: optimizer states pushed with checkpoints; a training that ends, or a failure unseen, as the network goes."""
+    """Catches: optimizer states pushed with checkpoints; an end or silence as the network goes."""
     online.fail_next("POST", "/commit/", 500, times=1)
     used = trainer(push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=1, hub_always_push=True)
     used.train()

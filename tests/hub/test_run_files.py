@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from nt_failures.experiments import command_line
-from nt_failures.hub import run_files
+from nt_failures.hub import environment, json_files
+from nt_failures.hub.recipe import recipe
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.budget import changed_arguments
 
@@ -19,11 +20,11 @@ def test_a_recipe_repeats_the_run_and_nothing_around_it(tmp_path):
     """Catches: a recipe that loses a flag, cannot be read again, publishes again or resumes somebody's checkpoint."""
     once = ["--push_to_hub", "true", "--hub_model_id", "a/b", "--hub_token", "hf_secret", "--run_name", "x"]
     given = command_line.parse([*FLAGS, *once, "--output_dir", str(tmp_path)]).to_dict()
-    recipe = run_files.recipe(given)
-    assert recipe["task"] == "path_star"
-    assert (recipe["degree"], recipe["objective_options"], recipe["seed"]) == (3, {"share": 0.25}, 3)
-    assert not any(name.startswith("hub_") or name in ("push_to_hub", "run_name", "output_dir") for name in recipe)
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    written = recipe(given)
+    assert written["task"] == "path_star"
+    assert (written["degree"], written["objective_options"], written["seed"]) == (3, {"share": 0.25}, 3)
+    assert not any(name.startswith("hub_") or name in ("push_to_hub", "run_name", "output_dir") for name in written)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(written))  # JSON is YAML
     again = command_line.parse([str(tmp_path / "recipe.yaml")]).to_dict()
     plain = command_line.parse(FLAGS).to_dict()
     assert json.loads(json.dumps(again)) == json.loads(json.dumps(plain))
@@ -43,7 +44,7 @@ def test_portable_values():
     """Catches: a path deep in an option that stays, or a relative name that is cut."""
     given = {"a": "/home/me/run", "b": ["/x/y", 1, None], "c": {"d": "outputs/run", "e": "gpt2-4x64"}}
     wanted = {"a": "run", "b": ["y", 1, None], "c": {"d": "outputs/run", "e": "gpt2-4x64"}}
-    assert run_files.portable(given) == wanted
+    assert json_files.portable(given) == wanted
 
 
 def test_only_what_was_changed(tmp_path):
@@ -57,32 +58,32 @@ def test_only_what_was_changed(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A repository with one commit and `run_files.__file__` in it."""
-    run_files.commit.cache_clear()
+    """A repository with one commit and `environment.__file__` in it."""
+    environment.commit.cache_clear()
     package = tmp_path / "nt_failures" / "hub"
     package.mkdir(parents=True)
-    (package / "run_files.py").write_text("1")
+    (package / "environment.py").write_text("1")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(run_files, "__file__", str(package / "run_files.py"))
+    monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
     yield tmp_path
-    run_files.commit.cache_clear()
+    environment.commit.cache_clear()
 
 
 def test_the_commit_and_whether_it_is_all(checkout):
     """Catches: a commit claimed for code that was changed since."""
     head = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    assert run_files.commit() == run_files.versions()["commit"] == head.strip()
-    run_files.commit.cache_clear()
-    (checkout / "nt_failures" / "hub" / "run_files.py").write_text("2")
-    assert run_files.commit() == f"{head.strip()} and uncommitted changes"
+    assert environment.commit() == environment.versions()["commit"] == head.strip()
+    environment.commit.cache_clear()
+    (checkout / "nt_failures" / "hub" / "environment.py").write_text("2")
+    assert environment.commit() == f"{head.strip()} and uncommitted changes"
 
 
 def test_an_installed_package_has_no_commit(checkout, monkeypatch):
     """Catches: the commit of the user's own repository, in which the package is installed, taken for ours."""
     inner = checkout / "venv" / "nt_failures" / "hub"
     inner.mkdir(parents=True)
-    monkeypatch.setattr(run_files, "__file__", str(inner / "run_files.py"))
-    assert run_files.commit() is None
-    assert "commit" not in run_files.versions()
+    monkeypatch.setattr(environment, "__file__", str(inner / "environment.py"))
+    assert environment.commit() is None
+    assert "commit" not in environment.versions()

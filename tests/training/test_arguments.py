@@ -10,7 +10,7 @@ import pytest
 
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.run_arguments import RunArguments
-from nt_failures.hub.run_files import not_finite
+from nt_failures.hub.json_files import not_finite
 from nt_failures.training.arguments import LARGEST, LEAST, ObjectiveTrainingArguments
 
 NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))

@@ -244,7 +244,7 @@ def test_the_main_process_alone_writes(two):
     """Catches: a results.json, card or figure that is written twice, by whoever comes last."""
     assert of(two, 1)["written"] == []
     names = {Path(path).name for path in of(two, 0)["written"]}
-    assert {"results.part", "README.md", "arguments.part", "nt_failures.json"} <= names
+    assert {"results.part", "README.md", "arguments.part", "nt_failures.part"} <= names
 
 
 def test_the_example_trains_on_two_processes(two):

@@ -1,0 +1,37 @@
+"""Where a run took place: versions of the packages, Git commit, hardware."""
+
+import functools
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
+    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    return found | ({} if commit() is None else {"commit": commit()})
+
+
+@functools.cache
+def commit() -> str | None:
+    """Git commit of this package where it runs from a checkout, with a word where files were changed since."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():  # installed: a repository further up is not ours
+        return None
+    git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run([*git, "--dirty= and uncommitted changes"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or a checkout of another user
+        return None
+    return done.stdout.strip()
+
+
+def hardware() -> dict[str, Any]:
+    """Device, machine type and threads."""
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}

@@ -1,0 +1,148 @@
+"""RunResults: the entries of results.json with their types. What was measured in a run, how, and with what."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nt_failures.evaluation.metrics import Accuracies
+from nt_failures.hub.json_files import not_finite, read_object
+from nt_failures.hub.run_files import RESULTS_FILE
+
+NO_SCORE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+"""What `Trainer.evaluate` returns beside its metrics."""
+SHARE = re.compile(r"decision|(forced|free|parallel)/(exact|position_\d+)|cheat/\w+_rate")
+"""Names of metrics that are shares of rows, in 0..1."""
+
+
+def _entry(kind: str) -> Any:
+    return dataclasses.field(default=None, metadata={"kind": kind})
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """results.json of a run; None for an entry that is not known.
+
+    Example:
+        >>> RunResults.from_json({"n": 200, "metrics": {"free/exact": 0.5}}).accuracies.free.exact
+        0.5
+    """
+
+    metrics: Mapping[str, float] | None = _entry("object")
+    """of the test split, without a prefix: `loss`, `free/exact`, `forced/position_2`, ..."""
+    n: int | None = _entry("count")
+    """rows that the metrics are of"""
+    chance: float | None = _entry("share")
+    """accuracy of a guess at the decision"""
+    decision_position: int | None = _entry("count")
+    trained_positions: Sequence[int] | None = _entry("list")
+    """positions of the answer that alone were trained; None for all"""
+    diagnosis: Mapping[str, Any] | None = _entry("object")
+    """of `diagnose`, with its verdict"""
+    example: Mapping[str, Any] | None = _entry("object")
+    """a test row with the model's `answer`, as `Observations.example` picks it"""
+    instance: Mapping[str, str] | None = _entry("object")
+    """`prompt` and `completion` of the first test row"""
+    steps: int | None = _entry("count")
+    examples: int | None = _entry("count")
+    flops: float | None = _entry("number")
+    train_seconds: float | None = _entry("number")
+    resumed_at: int | None = _entry("count")
+    """step from which this process trained"""
+    throughput: Mapping[str, Any] | None = _entry("object")
+    parameters: int | None = _entry("count")
+    learning_curve: Sequence[Mapping[str, float]] | None = _entry("list")
+    """the evaluations during training: `step` and metrics"""
+    arguments: Mapping[str, Mapping[str, Any]] | None = _entry("object")
+    """`Arguments.to_dict()`"""
+    training_arguments: Mapping[str, Any] | None = _entry("object")
+    """what differs from its default, of a run without `arguments`"""
+    local: Sequence[str] | None = _entry("list")
+    """which of "model" and "tokenizer" came from a folder of the machine that trained"""
+    versions: Mapping[str, str] | None = _entry("object")
+    hardware: Mapping[str, Any] | None = _entry("object")
+    trained_together: int | None = _entry("count")
+    """runs that were trained at once, this one among them"""
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """all other entries as they were read, such as recipe, seed and fingerprint of a study's lines"""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = RESULTS_FILE) -> "RunResults":
+        """The results of a JSON object; null is as good as no entry.
+
+        Args:
+            source: what the object was read from, for the error's text.
+
+        Raises:
+            ValueError: an entry of another type, a share outside 0..1, or NaN or infinity where no loss stands; the
+                loss of a training that diverged is a result.
+        """
+        kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(cls) if field.name != "extra"}
+        known = {name: values[name] for name in kinds if values.get(name) is not None}
+        checked = [(name, kinds[name], value) for name, value in known.items()]
+        if isinstance(curve := known.get("learning_curve"), list):
+            checked += [(f"learning_curve.{i}", "object", entry) for i, entry in enumerate(curve)]
+        if isinstance(metrics := known.get("metrics"), Mapping):
+            checked += [(f"metrics.{name}", _kind_of(name), value) for name, value in metrics.items()]
+        if isinstance(diagnosis := known.get("diagnosis"), Mapping):
+            checked.append(("diagnosis.verdict", "verdict", diagnosis.get("verdict")))
+        for where in not_finite(known):
+            if "loss" not in where:
+                raise ValueError(f"{source} has no number at {where}")
+        for where, kind, value in checked:
+            if not _IS[kind](value):
+                raise ValueError(f"{source} has no {kind} at {where}: {str(value)[:80]!r}")
+        return cls(**known, extra={name: value for name, value in values.items() if name not in kinds})
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunResults":
+        """results.json of a folder; one without entries where there is none."""
+        path = folder / RESULTS_FILE
+        return cls.from_json(read_object(path)) if path.is_file() else cls()
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries that are known, and `trained_positions`, where null says something."""
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "extra"}
+        kept = {name: value for name, value in known.items() if value is not None or name == "trained_positions"}
+        return {**self.extra, **kept}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The metrics without what `Trainer.evaluate` returns beside them."""
+        return {name: value for name, value in (self.metrics or {}).items() if name not in NO_SCORE}
+
+    @property
+    def accuracies(self) -> Accuracies | None:
+        """The shares by decoding and position; None where they, or the rows that they are of, are not known."""
+        if self.n is None or "free/exact" not in self.scores:
+            return None
+        return Accuracies.from_names({k: v for k, v in self.scores.items() if SHARE.fullmatch(k)}, self.n)
+
+    @property
+    def verdict(self) -> Mapping[str, str] | None:
+        """`name`, `text` and `rule` of the diagnosis; None without one."""
+        return None if self.diagnosis is None else self.diagnosis["verdict"]
+
+    @property
+    def data_arguments(self) -> Mapping[str, Any]:
+        """How the rows were drawn; empty where that is not known."""
+        return (self.arguments or {}).get("data", {})
+
+
+def _kind_of(metric: str) -> str:
+    return "share" if SHARE.fullmatch(metric) else "number"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_IS = {
+    "number": _is_number,
+    "share": lambda value: _is_number(value) and 0 <= value <= 1,
+    "count": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
+    "object": lambda value: isinstance(value, Mapping),
+    "list": lambda value: isinstance(value, (list, tuple)),
+    "verdict": lambda value: isinstance(value, Mapping) and {"name", "text", "rule"} <= {*value},
+}
