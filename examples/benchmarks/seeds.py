@@ -23,10 +23,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, run_seeds
 from nt_failures.hub import run_files as records
+from nt_failures.hub.json_files import write_json
+from nt_failures.training.many_seeds import train_together
 
-RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "small" / "gpt2-hybrid.yaml"
 WARM_UP = 3
 """Steps that are not timed: the first counts FLOPs and fills caches."""
 
@@ -89,7 +91,7 @@ def main(argv: list[str]) -> None:
     print(table(report))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        records.write_json(args.json, report)
+        write_json(args.json, report)
         args.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
 
 
@@ -147,13 +149,11 @@ def once(way: Way, argv: list[str]) -> list[dict]:
 
 def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     """In a worker: build, wait, train, say how long a step took."""
-    import train_seeds
-
     out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
     flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--logging_strategy", "no"]
     flags += ["--output_dir", "unused", "--disable_tqdm", "true", *extra]
     parsed = [command_line.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
-    trainers = train_seeds.trainers_of(parsed)[0]
+    trainers = run_seeds.trainers_of(parsed)[0]
     clock = Clock()
     trainers[0].add_callback(clock)
     print("ready", file=out, flush=True)
@@ -161,7 +161,7 @@ def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     if way.seeds == 1:
         trainers[0].train()
     else:
-        train_seeds.train_together(trainers)
+        train_together(trainers)
     print(json.dumps(clock.taken()), file=out, flush=True)
 
 

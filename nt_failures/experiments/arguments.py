@@ -4,7 +4,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from nt_failures.models.families import from_folder
-from nt_failures.models.mamba_scan import check_scan
 from nt_failures.tasks.base import Task, check_integers
 from nt_failures.training.options import option
 
@@ -57,6 +56,8 @@ class ModelArguments:
     merge_adapter: bool = option("At the end merge the adapter into the weights and save a whole, stock model.", False)
 
     def __post_init__(self) -> None:
+        from nt_failures.models.mamba_scan import check_scan  # imports torch, which --help need not wait for
+
         check_scan(self.mamba_scan)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r} is not a choice; give one of {', '.join(DTYPES)}.")

@@ -10,7 +10,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments
-from nt_failures.hub.run_files import check_finite
+from nt_failures.hub.json_files import check_finite
 from nt_failures.tasks import find_task
 from nt_failures.training.options import RunOptions, TrainerOptions
 

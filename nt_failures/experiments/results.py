@@ -13,7 +13,8 @@ from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, hardware, recipe_text, versions, write_json
+from nt_failures.hub.json_files import write_json
+from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, hardware, recipe_text, versions
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
 from nt_failures.tasks.base import Task

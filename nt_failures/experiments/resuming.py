@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, plain, read_object, write_json
+from nt_failures.hub.json_files import plain, read_object, write_json
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.training import checkpoint_files
 
 RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE, not_finite, read_object
+from nt_failures.hub.json_files import not_finite, read_object
+from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE
 

@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from nt_failures import registry
 from nt_failures.hub import download, integrity, sums
-from nt_failures.hub.run_files import RUN_FILE, read_object
+from nt_failures.hub.json_files import read_object
+from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
 from nt_failures.models.lora import CHANGED

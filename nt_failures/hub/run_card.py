@@ -12,8 +12,9 @@ from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.hub import usage as snippet
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import Run
+from nt_failures.hub.json_files import read_object
 from nt_failures.hub.load import load
-from nt_failures.hub.run_files import RESULTS_FILE, read_object
+from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.models import lora
 from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules

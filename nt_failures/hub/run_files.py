@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -72,20 +70,6 @@ def portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, default=plain) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def plain(value: Any) -> Any:
-    """For `json.dumps(default=...)`: NumPy numbers as Python's."""
-    if isinstance(value, (np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a results file")
-
-
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -112,32 +96,3 @@ def hardware() -> dict[str, Any]:
     """What it ran on."""
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
-
-
-def not_finite(value: Any) -> list[str]:
-    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots; however deep."""
-    found, left = [], [("", value)]
-    while left:
-        where, one = left.pop(0)
-        inner = one.items() if isinstance(one, Mapping) else enumerate(one) if isinstance(one, (list, tuple)) else ()
-        left += [(f"{where}.{name}".lstrip("."), part) for name, part in inner]
-        if isinstance(one, float) and not math.isfinite(one):
-            found.append(where)
-    return found
-
-
-def check_finite(name: str, value: Any) -> None:
-    """ValueError if a nested value of JSON holds a number that is not finite; it names the first."""
-    if bad := not_finite(value):
-        raise ValueError(f"{name}: {bad[0]} is no finite number; give one, or leave it out.")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A file's JSON object; ValueError that names the file if it is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or nested beyond reason
-        raise ValueError(f"{path.name} is not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return value

@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_utils import HubStrategy
 
-from nt_failures.hub.run_files import check_finite
+from nt_failures.hub.json_files import check_finite
 from nt_failures.training import launch
 from nt_failures.training.limits import check_numbers
 from nt_failures.training.options import RunOptions, TrainerOptions

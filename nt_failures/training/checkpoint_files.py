@@ -14,7 +14,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from nt_failures.hub.run_files import write_json
+from nt_failures.hub.json_files import write_json
 
 MANIFEST_FILE = "manifest.json"
 STATE_FILE = "trainer_state.json"

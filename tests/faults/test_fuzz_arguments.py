@@ -8,7 +8,7 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 
 from nt_failures.experiments.command_line import parse, read_recipe
-from nt_failures.hub.run_files import not_finite
+from nt_failures.hub.json_files import not_finite
 from nt_failures.training.arguments import RunArguments
 from nt_failures.training.limits import LIMITS, check_numbers
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nt_failures.experiments.command_line import parse
-from nt_failures.hub.run_files import not_finite
+from nt_failures.hub.json_files import not_finite
 from nt_failures.training.arguments import RunArguments
 from nt_failures.training.limits import LIMITS
 from nt_failures.training.trainer import ObjectiveTrainingArguments
