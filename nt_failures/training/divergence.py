@@ -7,8 +7,6 @@ from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
-EXIT_CODE = 3
-"""Of a script whose training diverged, so that a study can tell that from a failure."""
 NEVER = torch.iinfo(torch.int64).max
 
 

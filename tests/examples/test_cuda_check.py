@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.models.mamba import modeling_mamba
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cuda_check.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "cuda_check.py"
 
 
 @pytest.fixture(scope="module")

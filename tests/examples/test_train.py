@@ -11,12 +11,10 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
-from scripts import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
-from nt_failures.data.splits import load_splits
-from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import run
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.results import longest_sequence
 from nt_failures.models.load import load_model
@@ -162,15 +160,13 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
 def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     """Catches: other initial weights for the objectives that draw, because a batch was collated before the model was made."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    module = load(TRAIN)
     args = parse(
         [*TINY, "--output_dir", str(tmp_path / "run"), "--objective", "masked_teacher", "--eval_strategy", "steps"]
     )
-    tokenizer, objective = module.choose_tokenizer_and_objective(args)
-    rows = load_splits(args.task, **args.data.knobs())
-    splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
+    tokenizer, objective = run.choose_tokenizer_and_objective(args)
+    splits = run.tokenized_splits(args, tokenizer)
     torch.manual_seed(5)
-    made = module.make_trainer(args, objective, tokenizer, splits).model
+    made = run.make_trainer(args, objective, tokenizer, splits).model
     torch.manual_seed(5)
     longest = longest_sequence(splits["test"])
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
@@ -206,7 +202,7 @@ def test_what_a_stopped_run_says(alone, tmp_path, capsys):
         is_world_process_zero=lambda: True,
     )
     with pytest.raises(SystemExit) as ended:
-        load(TRAIN).stopped(trainer, 15)
+        run.end_stopped(trainer, 15)
     assert ended.value.code == 128 + 15
     said = capsys.readouterr().err
     assert ("training cannot go on from there" in said, "with --resume goes on" in said) == (alone, not alone)

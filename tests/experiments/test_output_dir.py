@@ -7,8 +7,8 @@ import pytest
 from run_arguments import TINY, arguments
 
 from nt_failures.experiments import output_dir
-from nt_failures.experiments.claims import LOCK_FILE
 from nt_failures.experiments.command_line import parse
+from nt_failures.experiments.output_dir import LOCK_FILE
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import RunArguments
 

@@ -166,7 +166,7 @@ def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_
     """Catches: a prompt that begins with a token that no training row had, as Llama's and Gemma's tokenizers put it."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     argv = [checkpoints.RECIPE, *checkpoints.SMALL, "--model", adds_bos, "--order", order, "--learning_rate", "0"]
-    checkpoints.STEPS["main"]([*argv, "--output_dir", str(tmp_path / "run")])
+    checkpoints.train([*argv, "--output_dir", str(tmp_path / "run")])
     (code,) = blocks(ModelCard.load(tmp_path / "run" / "README.md").text, "python")
     loaded = nt_failures.load(str(tmp_path / "run"))
     prompt, _ = snippet.instance(checkpoints.TASK)

@@ -1,0 +1,180 @@
+"""One run, from its arguments to its results: build, train, test, save and push.
+
+python -m nt_failures.experiments.run examples/recipes/hybrid.yaml --seed 1
+
+does what examples/train.py does, wherever the package is installed.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
+
+from nt_failures.data.splits import load_splits
+from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
+from nt_failures.experiments import command_line, output_dir, results, script
+from nt_failures.experiments.arguments import Arguments
+from nt_failures.models import lora, mamba_scan
+from nt_failures.models.families import from_scratch
+from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
+from nt_failures.objectives import Objective, auxiliary_modules, find_objective
+from nt_failures.training import checkpoint_files, launch
+from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved
+from nt_failures.training.seeded_collator import SeededCollator
+from nt_failures.training.stopping import StopOnSignal
+from nt_failures.training.trainer import ObjectiveTrainer
+
+MODULE = "-m nt_failures.experiments.run"
+Splits = Mapping[str, Dataset | IterableDataset]
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """Parse a command line and run it. Returns what stands in results.json."""
+    return run(command_line.parse(argv, prog=f"python {MODULE} [RECIPE.yaml]"))
+
+
+def run(args: Arguments, program: str = MODULE) -> dict[str, Any]:
+    """Build, train, test, save, push. Returns what stands in results.json.
+
+    Args:
+        program: what `torchrun` is to start, for those who asked for several processes and got one.
+
+    Raises:
+        ValueError: arguments that do not fit each other, the data or the output folder; said before anything is written.
+        FloatingPointError: the training diverged.
+        SystemExit: a signal stopped the training, and a checkpoint is saved.
+    """
+    if note := launch.said(program, args.training.world_size):
+        sys.stderr.write(f"{note}\n")
+    output_dir.check(args)
+    lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
+    set_seed(args.training.seed)
+    tokenizer, objective = choose_tokenizer_and_objective(args)
+    with args.training.main_process_first(desc="data"):
+        splits = tokenized_splits(args, tokenizer)
+    trainer = make_trainer(args, objective, tokenizer, splits)
+    show_progress(trainer, args)
+    with output_dir.claim(args) as checkpoint:
+        if trainer.is_world_process_zero():
+            tell(results.headline(args, trainer.model))
+            if scan := mamba_scan.running(trainer.model):
+                tell(scan)
+        seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
+        found = final_test(trainer, args, splits["test"], seconds)
+        if trainer.is_world_process_zero():
+            results.write(found, args)
+            tell(results.summary(found, args.training.output_dir))
+        if args.training.push_to_hub:
+            trainer.push_to_hub()
+        else:
+            trainer.create_model_card()
+    return found
+
+
+def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizerBase, Objective]:
+    """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
+    objective_class = find_objective(args.objective.objective)
+    if args.model.tokenizer or not from_scratch(args.model.model):
+        tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)
+    else:
+        tokenizer = word_level_tokenizer(args.task)
+    add_tokens(tokenizer, objective_class.extra_tokens)
+    options = {"order": args.objective.order, **args.objective.objective_options}
+    return tokenizer, objective_class.from_tokenizer(tokenizer, **options)
+
+
+def tokenized_splits(args: Arguments, tokenizer: PreTrainedTokenizerBase) -> dict[str, Dataset | IterableDataset]:
+    """`train`, `validation` and `test`, drawn or read from the cache, as token ids."""
+    return {name: tokenize(rows, tokenizer) for name, rows in load_splits(args.task, **args.data.knobs()).items()}
+
+
+def make_trainer(
+    args: Arguments, objective: Objective, tokenizer: PreTrainedTokenizerBase, splits: Splits
+) -> ObjectiveTrainer:
+    """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
+    # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
+    SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
+    chosen = args.model
+    kernels = {} if chosen.attn_implementation is None else {"attn_implementation": chosen.attn_implementation}
+    longest = results.longest_sequence(splits["test"])
+    model = load_model(
+        *(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan), dtype=chosen.dtype, **kernels
+    )
+    if chosen.lora is not None:
+        tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
+        lora.add(model, chosen.lora, tokens, chosen.config_overrides)
+    answer_tokens = max(map(len, splits["test"]["target_ids"]))
+    set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
+    trainer = ObjectiveTrainer(
+        model,
+        args.training,
+        objective=objective,
+        task=args.task,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+    )
+    if args.training.stop_when_solved:
+        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
+    return trainer
+
+
+def show_progress(trainer: ObjectiveTrainer, args: Arguments) -> None:
+    """A bar with the live accuracy, and sample predictions at every evaluation."""
+    if not args.training.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(LiveProgressCallback)
+    if shown := args.training.sample_rows:
+        rows = results.first_rows(args.task, "validation", shown, args.data.dataset_seed, args.data.overlap)
+        trackers = trainer.callback_handler.callbacks
+        tokenizer, objective = trainer.processing_class, trainer.objective
+        trainer.add_callback(SampleTableCallback(tokenizer, objective, args.task, rows, shown, trackers))
+
+
+def train(trainer: ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:
+    """Train, merge an adapter if asked, and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
+    start = time.monotonic()
+    with StopOnSignal() as stop:
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.signal is None:
+            if merge:
+                lora.merge(auxiliary_modules.unwrap_model(trainer.model))
+            trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
+    if stop.signal is not None:
+        end_stopped(trainer, stop.signal)
+    return time.monotonic() - start
+
+
+def final_test(trainer: ObjectiveTrainer, args: Arguments, rows: Dataset, seconds: float) -> dict[str, Any]:
+    """What results.json is to hold, with the full decode of the test rows after `seconds` of training."""
+    asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
+    metrics = trainer.evaluate(rows, metric_key_prefix="test")
+    args.training.full_decode = asked
+    return results.results(trainer, args, metrics, n=len(rows), train_seconds=seconds)
+
+
+def end_stopped(trainer: ObjectiveTrainer, number: int) -> NoReturn:
+    """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
+    if trainer.is_world_process_zero():
+        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
+        goes_on = "the same command with --resume goes on from there"
+        if trainer.args.save_only_model:
+            goes_on = "it holds the model alone (--save_only_model), so training cannot go on from there"
+        step = f"{trainer.state.global_step:,}"
+        sys.stderr.write(f"stopped at step {step}; checkpoint saved in {checkpoint}\n{goes_on}\n")
+    sys.exit(128 + number)
+
+
+def tell(text: str) -> None:
+    """Show the user a result, on standard output: notes and warnings go to standard error, or are logged."""
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    script.run(main)
