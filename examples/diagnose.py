@@ -117,8 +117,8 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
         )
     if tokens > room:
         raise ValueError(
-            f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this model, or "
-            "model.resize_token_embeddings(len(tokenizer)) was left out."
+            f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this "
+            "model, or model.resize_token_embeddings(len(tokenizer)) was left out."
         )
 
 

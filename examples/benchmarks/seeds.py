@@ -1,11 +1,11 @@
-"""Measure how many seeds of a recipe are trained in a unit of time: one after another, as processes, and stacked in one.
+"""Measure how many seeds of a recipe are trained in a unit of time: one by one, as processes, and stacked in one.
 
     python examples/benchmarks/seeds.py                                             # on a CPU: some minutes
     python examples/benchmarks/seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
 
-Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an order
-drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the rounds are
-compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
+Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an
+order drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the
+rounds are compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
 """
 
 import argparse
@@ -169,15 +169,15 @@ def table(report: dict) -> str:
     """Markdown: a row for each way."""
     hardware = report["hardware"]
     rows = [
-        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} "
-        f"({min(way['rates']):.1f} to {max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
+        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} ({min(way['rates']):.1f} to "
+        f"{max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
         for way in report["ways"]
     ]
     head = "| seeds | processes | threads each | steps x seeds / s | ratio | CPU ms / step and seed |\n"
     rounds = len(report["ways"][0]["rates"])
     return (
-        f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} steps: "
-        "median (lowest to highest); ratio: median over the rounds.\n\n"
+        f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} "
+        "steps: median (lowest to highest); ratio: median over the rounds.\n\n"
         + head
         + "| --- | --- | --- | --- | --- | --- |\n"
         + "\n".join(rows)

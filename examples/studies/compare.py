@@ -3,9 +3,9 @@
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml      # five seeds of each
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
 
-The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in which
-they differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The choice
-looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.
+The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in
+which they differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
+choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the last accuracy.
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
@@ -125,7 +125,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
 
 
 def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
+    """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
     ended = [run for run in runs if "diverged" not in run]
     steps = [steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
     solved = [step for step in steps if step is not None]

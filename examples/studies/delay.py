@@ -1,11 +1,11 @@
-"""How long does each objective take to solve a graph, and how does that grow with its size? As far as the budget reaches.
+"""How long does each objective take to solve a graph, and how does that grow with the graph's size?
 
     python examples/studies/delay.py                                     # the whole map, or what is missing
     python examples/studies/delay.py --only muon deg2-path3-nodes7       # only the cells with all of these
     python examples/studies/delay.py --only_report
 
-Runs go from the first graph of the map to the last, each until it has solved the task or its steps are spent. Stop it at
-any time: finished runs are kept, and the same command goes on where it stopped.
+Runs go from the first graph of the map to the last, each until it has solved the task or its steps are spent. Stop it
+at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 python examples/studies/train_seeds.py examples/recipes/hybrid.yaml --seeds 0 1 2 3 --output_dir outputs/hybrid-seeds
 
-Each seed gets the result that examples/train.py gives it alone, within floating-point noise, and a run folder of its own,
-`OUTPUT_DIR/seedN`. On a CPU run processes instead: examples/studies/reproduce.py --jobs.
+Each seed gets the result that examples/train.py gives it alone, within floating-point noise, and a run folder of its
+own, `OUTPUT_DIR/seedN`. On a CPU run processes instead: examples/studies/reproduce.py --jobs.
 """
 
 from nt_failures.experiments import run_seeds, script

@@ -42,8 +42,8 @@ class ModelArguments:
     config_overrides: str = option("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = option("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
     mamba_scan: str = option(
-        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, exact), or "
-        "`transformers` (its own).",
+        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, "
+        "exact), or `transformers` (its own).",
         "auto",
     )
     attn_implementation: str | None = option(
@@ -102,7 +102,8 @@ class Arguments:
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
 
-        Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
+        Where it is written to, under which name and with which token is no part of it; of absolute paths only the last
+        name is.
         """
         from nt_failures.hub.run_files import portable
         from nt_failures.training.budget import changed_arguments  # imports torch

@@ -90,8 +90,8 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
     training = args.training
     if training.stop_when_solved and training.eval_strategy == "no":
         raise ValueError(
-            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or "
-            "leave it out."
+            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, "
+            "or leave it out."
         )
     idle = {
         "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),
@@ -110,8 +110,8 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
 
 _MORE_FLAGS = (
     "Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
-    "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, "
-    "--torch_compile, --report_to and --push_to_hub; --help_all explains them all."
+    "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, "
+    "--bf16, --torch_compile, --report_to and --push_to_hub; --help_all explains them all."
 )
 
 

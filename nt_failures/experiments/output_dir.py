@@ -31,8 +31,8 @@ def locked(folder: Path) -> Iterator[None]:
             until_the_end.enter_context(filelock.FileLock(folder / LOCK_FILE, timeout=0))
         except filelock.Timeout:
             raise ValueError(
-                f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir with "
-                "another folder."
+                f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir "
+                "with another folder."
             ) from None
         yield
 
@@ -41,9 +41,9 @@ def check(args: Arguments) -> str | None:
     """Refuse an output folder that must not be written, before anything is built; the checkpoint to resume, if any.
 
     Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
-    (`--resume`, `--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`); even
-    then only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it began.
-    `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
+    (`--resume`, `--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`);
+    even then only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it
+    began. `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
 
     Raises:
         ValueError: one of these rules is broken, or another process is at work there.
@@ -58,7 +58,7 @@ def check(args: Arguments) -> str | None:
 
 @contextlib.contextmanager
 def claim(args: Arguments) -> Iterator[str | None]:
-    """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Just before training.
+    """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any.
 
     A twin may have begun, or ended, since the folder was checked: so it is locked, checked once more, cleared where
     `check` allows that, and the arguments are written. Of several processes the main one does so; the others look
@@ -107,7 +107,7 @@ def _checkpoint(args: Arguments) -> str | None:
 
 
 def _possible(name: str) -> Path:
-    """ValueError for a name that no folder can have: empty, with a null character, too long for the system, a file's."""
+    """ValueError for a name that no folder can have: empty, with a null character, too long, a file's."""
     try:
         if not name.strip():
             raise ValueError("it is empty")
@@ -132,19 +132,19 @@ def _newest(args: Arguments, folder: Path) -> str | None:
         return resuming.checkpoint_of(str(newest), folder, args)
     if (folder / RESULTS_FILE).exists():
         raise ValueError(
-            f"the run in {str(folder)!r} has ended and left no checkpoint to go on from; --overwrite_output_dir trains it "
-            "again from the first step, with --save_strategy steps to go on from it later."
+            f"the run in {str(folder)!r} has ended and left no checkpoint to go on from; --overwrite_output_dir trains "
+            "it again from the first step, with --save_strategy steps to go on from it later."
         )
     return None
 
 
 def _check_replaceable(args: Arguments, folder: Path) -> None:
-    """ValueError unless the folder with content was asked to be replaced, is an earlier run's, and holds nothing we read."""
+    """ValueError unless the folder is to be replaced, an earlier run wrote it, and the model is not read from it."""
     if not (args.training.overwrite_output_dir or args.training.resume):
         more = "" if checkpoint_files.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
         raise ValueError(
-            f"output_dir {str(folder)!r} is not empty; add {more}--overwrite_output_dir to replace it, or --output_dir with "
-            "another folder."
+            f"output_dir {str(folder)!r} is not empty; add {more}--overwrite_output_dir to replace it, or --output_dir "
+            "with another folder."
         )
     if not (folder / ARGUMENTS_FILE).exists():
         raise ValueError(

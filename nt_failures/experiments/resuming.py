@@ -1,4 +1,4 @@
-"""Check that a resumed run has the arguments it started with, a whole checkpoint to go on from, and something left to do."""
+"""Check that a resumed run has the arguments it started with, a whole checkpoint, and something left to do."""
 
 import json
 from collections.abc import Mapping
@@ -48,8 +48,8 @@ def check_same_run(args: Arguments, folder: Path) -> None:
         for name, value in now[part].items():
             if began[part].get(name, value) != value and name not in ("num_validation", "num_test"):
                 raise ValueError(
-                    f"the run in {str(folder)!r} has {name}={began[part].get(name)!r}, not {value!r}; resume it with the "
-                    "arguments it began with, or give --output_dir with another folder."
+                    f"the run in {str(folder)!r} has {name}={began[part].get(name)!r}, not {value!r}; resume it with "
+                    "the arguments it began with, or give --output_dir with another folder."
                 )
     for consequence, names in FIXED.items():
         for name in names:
@@ -58,8 +58,8 @@ def check_same_run(args: Arguments, folder: Path) -> None:
                 _refuse(folder, f"with {name}={before}, {consequence.format(now=after)}", "the arguments it began with")
     before, after = began.get(PROCESSES, args.training.world_size), args.training.world_size
     if before != after:
-        why = f"in {before} processes, which share each step's rows, so in {after} it would go on with other rows than the rest"
-        _refuse(folder, f"{why} of what it began", f"accelerate launch --num_processes {before}")
+        why = f"in {before} processes, which share each step's rows, so in {after} it would go on with other rows than"
+        _refuse(folder, f"{why} the rest of what it began", f"accelerate launch --num_processes {before}")
     before, after = (values["training"].get("dataloader_num_workers", 0) for values in (began, now))
     if args.data.streaming and (before or 1) != (after or 1):  # a single worker reads as the process itself does
         why = f"with dataloader_num_workers={before}, and workers divide a stream, so with {after} it would go on with"
@@ -68,7 +68,8 @@ def check_same_run(args: Arguments, folder: Path) -> None:
 
 def _refuse(folder: Path, began: str, with_what: str) -> None:
     raise ValueError(
-        f"the run in {str(folder)!r} began {began}; resume it with {with_what}, or give --output_dir with another folder."
+        f"the run in {str(folder)!r} began {began}; resume it with {with_what}, or give --output_dir with another "
+        "folder."
     )
 
 
@@ -85,8 +86,8 @@ def _written(folder: Path) -> Mapping[str, Any]:
             raise ValueError(f"{ARGUMENTS_FILE} names no task, data, model and objective")
     except ValueError as error:
         raise ValueError(
-            f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as; put the file back, or give "
-            "--output_dir with another folder."
+            f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as; put the file back, or "
+            "give --output_dir with another folder."
         ) from error
     return {"training": {}, **began}
 
@@ -114,8 +115,8 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     if _tested_after(folder, checkpoint, step):
         if 0 < args.training.max_steps <= step:
             raise ValueError(
-                f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger --max_steps to "
-                "go on."
+                f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger "
+                "--max_steps to go on."
             )
         if _same_budget(args, folder):
             raise ValueError(

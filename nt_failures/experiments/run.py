@@ -45,7 +45,7 @@ def run(args: Arguments, program: str = MODULE) -> dict[str, Any]:
         program: what `torchrun` is to start, for those who asked for several processes and got one.
 
     Raises:
-        ValueError: arguments that do not fit each other, the data or the output folder; said before anything is written.
+        ValueError: arguments that do not fit each other, the data or the output folder; before anything is written.
         FloatingPointError: the training diverged.
         SystemExit: a signal stopped the training, and a checkpoint is saved.
     """
@@ -77,7 +77,7 @@ def run(args: Arguments, program: str = MODULE) -> dict[str, Any]:
 
 
 def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizerBase, Objective]:
-    """The tokenizer that was named, else a checkpoint's own, else the task's word-level one; and the objective for it."""
+    """The tokenizer that was named, else a checkpoint's own, else a word-level one; and the objective for it."""
     objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)
@@ -137,7 +137,7 @@ def show_progress(trainer: ObjectiveTrainer, args: Arguments) -> None:
 
 
 def train(trainer: ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:
-    """Train, merge an adapter if asked, and save the model; the seconds that took. A signal ends the program behind a checkpoint."""
+    """Train, merge an adapter if asked, save the model; the seconds that took. A signal ends the program."""
     start = time.monotonic()
     with StopOnSignal() as stop:
         trainer.add_callback(stop)

@@ -17,8 +17,8 @@ def run(
 ) -> None:
     """Call `main` with the command line. A study that started this process by `child_processes.start` takes it along.
 
-    Exit codes: 0; 1 after one of `errors`; 3 after a divergence (FloatingPointError); 130 after Ctrl-C. Any other error is
-    a fault of the program and keeps its traceback.
+    Exit codes: 0; 1 after one of `errors`; 3 after a divergence (FloatingPointError); 130 after Ctrl-C. Any other error
+    is a fault of the program and keeps its traceback.
 
     Args:
         errors: exceptions that are the user's to repair, shown as one line.

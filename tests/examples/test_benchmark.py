@@ -26,7 +26,8 @@ def benchmark(monkeypatch, tmp_path):
 
 
 def test_every_line_runs(benchmark, tmp_path, capsys):
-    """Catches: a line that no longer runs, that answers otherwise than its alternative, or is missing from the files."""
+    """Catches: a line that no longer runs, that answers otherwise than its alternative, or is missing from the
+    files."""
     names = [line.name for line in benchmark["LINES"]]
     chosen = [name for name in names if not name.startswith(PROCESSES)]
     benchmark["main"]([*chosen, "growth", "--quick", "--output_dir", str(tmp_path / "out")])

@@ -1,4 +1,5 @@
-"""examples/studies/compare.py with a stand-in for the run: what is tuned, what is chosen, what is reported, restarted."""
+"""examples/studies/compare.py with a stand-in for the run: what is tuned, what is chosen, what is reported,
+restarted."""
 
 import json
 
@@ -37,7 +38,8 @@ NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 
 
 @pytest.fixture
 def setting(tmp_path, monkeypatch):
-    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py with a stand-in for the run."""
+    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py with a stand-in for
+    the run."""
     (tmp_path / "marks").mkdir()
     (tmp_path / "train.py").write_text(TRAIN)
     monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
@@ -118,7 +120,8 @@ def test_bad_arguments(flags, message, setting):
 
 
 def test_a_rate_that_diverges_is_not_chosen(setting):
-    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at every start."""
+    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at
+    every start."""
     made = json.loads((setting[0] / "cure.json").read_text())
     (setting[0] / "cure.json").write_text(json.dumps(made | {"0.004": None}))
     run(setting)
@@ -163,7 +166,8 @@ def test_a_recipe_without_the_rate(setting):
 
 
 def test_an_own_objective_is_imported_before_anything_runs(setting):
-    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their objective."""
+    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their
+    objective."""
     (setting[0] / "objectives.yaml").write_text("objectives: {mine: {objective: nobodys_module.Mine}}\n")
     with pytest.raises(ValueError, match="cannot import 'nobodys_module'"):
         run(setting)

@@ -1,4 +1,5 @@
-"""examples/benchmarks/cuda_check.py: its parts on a CPU with tiny models; a planted kernel that is wrong must be found."""
+"""examples/benchmarks/cuda_check.py: its parts on a CPU with tiny models; a planted kernel that is wrong must be
+found."""
 
 import runpy
 from pathlib import Path

@@ -61,7 +61,8 @@ def delay(tmp_path, monkeypatch):
 
 
 def test_graph_by_graph_and_once(delay, tmp_path):
-    """Catches: a map that is whole only when all of it is, finished runs done again, a choice that leaves others out."""
+    """Catches: a map that is whole only when all of it is, finished runs done again, a choice that leaves others
+    out."""
     first = [f"deg2-path3-{name}-muon {seed}" for seed in (0, 1) for name in ("hans", "cure")]
     assert delay("--only", "muon") == first + [run.replace("path3", "path4") for run in first]
     assert delay("--only", "muon") == []

@@ -68,7 +68,8 @@ def until(condition, process=None):
 
 
 class Study:
-    """A folder of recipes, reproduce.py with the training above, as a module and as a script, and the place for the results."""
+    """A folder of recipes, reproduce.py with the training above, as a module and as a script, and the place for the
+    results."""
 
     def __init__(self, folder, monkeypatch):
         self.recipes, self.out, self.marks = (folder / name for name in ("recipes", "out", "marks"))
@@ -192,8 +193,8 @@ def test_nothing_is_run_twice(small):
 def test_killed_anywhere_every_run_counts_once(small):
     """Killed in the middle of a run, then between two runs with half a line written, then left to finish.
 
-    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt, two
-    processes at work on one study.
+    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt,
+    two processes at work on one study.
     """
     small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
     command = [sys.executable, str(small.script), *small.arguments()]
@@ -289,8 +290,8 @@ def test_a_study_that_is_stopped_leaves_no_training_behind(name, small):
 
 
 def test_a_study_that_is_killed_takes_its_trainings_along(small):
-    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the study
-    alone, which can do nothing about it any more."""
+    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the
+    study alone, which can do nothing about it any more."""
     small.recipe("a", gate=small.gate, gate_of_seed=0)
     command = [sys.executable, str(small.script), *small.arguments()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -318,7 +319,8 @@ def test_flags_of_train_go_to_train(small, monkeypatch):
 
 
 def test_flags_are_judged_beside_every_recipe(small, tmp_path):
-    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its first run."""
+    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its
+    first run."""
     muon, adamw = (tmp_path / f"{name}.yaml" for name in ("muon", "adamw"))
     muon.write_text("num_nodes: 100\noptimizer: muon\neval_strategy: steps")
     adamw.write_text("num_nodes: 100\nmax_steps: 5")
@@ -338,7 +340,8 @@ def test_flags_are_judged_beside_every_recipe(small, tmp_path):
 
 
 def test_a_kept_model_whose_line_is_gone_is_replaced(small):
-    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next start."""
+    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next
+    start."""
     small.run("--seeds", "1", "--keep_models")
     first = small.calls
     (small.out / "results.jsonl").unlink()
@@ -363,7 +366,8 @@ def test_a_seed_that_diverges_is_finished(small):
 
 
 def test_recipes_of_which_every_seed_diverged_are_named(small):
-    """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train nothing."""
+    """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train
+    nothing."""
     small.recipe("a", diverge=0)
     small.run("--seeds", "1")
     table = (small.out / "table.md").read_text()

@@ -158,7 +158,8 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
 
 
 def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
-    """Catches: other initial weights for the objectives that draw, because a batch was collated before the model was made."""
+    """Catches: other initial weights for the objectives that draw, because a batch was collated before the model was
+    made."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     args = parse(
         [*TINY, "--output_dir", str(tmp_path / "run"), "--objective", "masked_teacher", "--eval_strategy", "steps"]

@@ -1,4 +1,5 @@
-"""examples/studies/train_seeds.py and `examples/studies/reproduce.py --together`: a line for each seed, as if it had been alone."""
+"""examples/studies/train_seeds.py and `examples/studies/reproduce.py --together`: a line for each seed, as if it had
+been alone."""
 
 import json
 import sys

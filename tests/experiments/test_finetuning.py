@@ -1,4 +1,5 @@
-"""Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume, names."""
+"""Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume,
+names."""
 
 import shlex
 

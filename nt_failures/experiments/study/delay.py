@@ -80,8 +80,8 @@ FACTORS = {
 def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
-    A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other values:
-    they bound it from one side.
+    A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
+    values: they bound it from one side.
 
     Returns:
         factor -> (1 + replicates,), for the identified factors alone.
@@ -123,14 +123,14 @@ def cell_table(runs: Sequence[Run], baseline: str) -> str:
         slow = None if objective == baseline else cells.get((graph, optimizer, baseline))
         later = [None if slow is None else ratio(slow, group, flops) for flops in (False, True)]
         (steps, in_steps), (flops, in_flops) = median(group), median(group, flops=True)
-        first = group[0]
-        rows.append((f"G({first.degree},{first.path_length})", str(first.labels), optimizer, objective, _solved(group),
-                     f"{'' if in_steps else '> '}{steps:,.0f}", f"{'' if in_flops else '> '}{flops:.1e}",
-                     *("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)))  # fmt: skip
+        times = (f"{'' if in_steps else '> '}{steps:,.0f}", f"{'' if in_flops else '> '}{flops:.1e}")
+        times += tuple("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)
+        name = f"G({group[0].degree},{group[0].path_length})"
+        rows.append((name, str(group[0].labels), optimizer, objective, _solved(group), *times))
     note = (
-        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; >: the "
-        "median run was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and backward, "
-        "without the optimizer's own."
+        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; "
+        ">: the median run was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and "
+        "backward, without the optimizer's own."
     )
     return f"{markdown_table(rows)}\n\n{note}"
 
@@ -150,10 +150,10 @@ def growth_table(runs: Sequence[Run], baseline: str) -> str:
             rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
     note = (
         "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap "
-        "intervals over the seeds of each graph (of simulated studies with three seeds they cover 92 to 95 %): what other "
-        "graphs of the same size would give is not in them. `not identified`: too few solved runs, too few values of the "
-        "factor among them, or a graph with one run alone. The form (a factor for each node, so exponential growth) is "
-        "assumed, not tested: two or three values of a factor cannot tell it from another."
+        "intervals over the seeds of each graph (of simulated studies with three seeds they cover 92 to 95 %): what "
+        "other graphs of the same size would give is not in them. `not identified`: too few solved runs, too few "
+        "values of the factor among them, or a graph with one run alone. The form (a factor for each node, so "
+        "exponential growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
     return f"{markdown_table(rows)}\n\n{note}"
 

@@ -20,8 +20,8 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
     Args:
-        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of the
-            mean) and `decision_only` (the values are of the decision), in the order to draw.
+        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of
+            the mean) and `decision_only` (the values are of the decision), in the order to draw.
     """
     if not groups or not all(len(group["values"]) for group in groups):
         raise ValueError(f"{len(groups)} groups, some without values; each needs one accuracy per seed.")
@@ -48,10 +48,11 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
 
 
 def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """When each seed of several recipes solves the task: a dot at its step, an open triangle at the end if it never did.
+    """When each seed of several recipes solves the task: a dot at its step, or an open triangle at its end.
 
     Args:
-        groups: of `summary.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and `seeds`.
+        groups: of `summary.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and
+            `seeds`.
     """
     order = best_first(groups)
     figure, axes, rows = _rows([group["name"] for group in order], title)
@@ -93,8 +94,8 @@ MARKERS = "os^Dv*"
 def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; graphs from left to right.
 
-    A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so the
-    true value lies in the direction of the arrow.
+    A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so
+    the true value lies in the direction of the arrow.
     """
     graphs = [graph for (graph,) in delay.by(runs, "graph")]
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
@@ -114,8 +115,9 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     names = [f"G({first[g].degree},{first[g].path_length})\n{first[g].labels} labels" for g in graphs]
     panels[-1].set_xticks(range(len(graphs)), names, fontsize=9.5)
     panels[-1].set_xlim(-0.5, len(graphs) - 0.5)
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=9.5, loc="outside lower center", ncols=4,
-                  title="open markers with an arrow: stopped unsolved, a bound", title_fontsize=9.5)  # fmt: skip
+    bounds = {"title": "open markers with an arrow: stopped unsolved, a bound", "title_fontsize": 9.5}
+    look = {"frameon": False, "fontsize": 9.5, "loc": "outside lower center", "ncols": 4}
+    figure.legend(*panels[0].get_legend_handles_labels(), **look, **bounds)
     return figure
 
 

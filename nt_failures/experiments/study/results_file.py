@@ -44,7 +44,7 @@ def diverged_file(results: Path) -> Path:
 
 
 def read_diverged(results: Path) -> list[dict[str, Any]]:
-    """The diverged runs of the study with this results.jsonl: recipe, seed, fingerprint, and what was said. As `read_results`."""
+    """The diverged runs of a study, as `read_results`: recipe, seed, fingerprint, and the error under `diverged`."""
     return _read_lines(diverged_file(results), _read_diverged)
 
 

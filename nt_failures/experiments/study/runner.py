@@ -1,7 +1,7 @@
 """Make the missing runs of a study, several at a time: each once, and what is finished is kept, whatever fails.
 
-A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (worker.py), and a study
-that is started again removes what a killed one left and makes what is missing.
+A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (worker.py), and a
+study that is started again removes what a killed one left and makes what is missing.
 """
 
 import concurrent.futures
@@ -20,8 +20,8 @@ from nt_failures.experiments.study.worker import Attempts, Ended, Job
 def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
-    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe that
-    fails in another way is given up, and the others go on. When stopped, what is finished is kept.
+    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe
+    that fails in another way is given up, and the others go on. When stopped, what is finished is kept.
 
     Args:
         results: where a line is appended for every run that is finished.
@@ -55,7 +55,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
 
 
 def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended | None:
-    """Train; None for a recipe that has failed, whose first error is kept until the other runs are finished and written."""
+    """Train; None for a recipe that has failed, whose first error is kept until all other runs are written."""
     recipe = jobs[0].recipe
     if recipe in failures:
         return None

@@ -1,4 +1,4 @@
-"""Many runs as one study: means and intervals over seeds, solve probability and time to solve, and the table of them."""
+"""Many runs as one study: means and intervals over seeds, solve probability, time to solve, and their tables."""
 
 import html
 import math
@@ -14,7 +14,7 @@ from nt_failures.objectives import find_objective
 def steps_to_solve(
     curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT, trained: Sequence[int] | None = None
 ) -> int | None:
-    """The first evaluation from which what a run is judged by stays at or above the threshold; None if it never does."""
+    """Step of the first evaluation from which what a run is judged by stays at the threshold or above; else None."""
     found = None
     for entry in curve:
         if not judged(entry, trained) >= threshold:  # nor is nan
@@ -32,12 +32,12 @@ def summarise(
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
-    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice counts
-    once.
+    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice
+    counts once.
 
     Args:
-        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are of
-            the others. A recipe of which every seed diverged is left out.
+        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are
+            of the others. A recipe of which every seed diverged is left out.
     """
     chosen = {record["recipe"]: record["fingerprint"] for record in records}
     present = {(record["recipe"], record["fingerprint"]) for record in (*records, *diverged)}
@@ -141,12 +141,12 @@ def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
     table = markdown_table([COLUMNS, *(cells(group) for group in groups)])
     note = (
         f"n = {_counts(groups)} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of "
-        "training on some positions alone is the worst of these, such as the decision. `decision`: forced accuracy at the "
-        "decision (a model that decodes in parallel: its own). `others`: the worst other position of any seed. `on train`: "
-        "the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that goes on along "
-        "a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson "
-        "interval of the solve probability. `steps to solve`: median over the solved seeds that stayed there on validation "
-        "graphs; > N: none within N steps."
+        "training on some positions alone is the worst of these, such as the decision. `decision`: forced accuracy at "
+        "the decision (a model that decodes in parallel: its own). `others`: the worst other position of any seed. `on "
+        "train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
+        "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, "
+        "with the Wilson interval of the solve probability. `steps to solve`: median over the solved seeds that stayed "
+        "there on validation graphs; > N: none within N steps."
     )
     return f"{table}\n\n{note}\n{diverged_note(groups)}"
 
@@ -163,14 +163,17 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         named = dict(zip(COLUMNS, cells(group), strict=True))
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         rate = "-" if group["rate"] is None else f"x {group['rate']:g}"
-        rows.append((named["recipe"], rate, named["solved"], named["steps to solve"], flops,
-                     named["exact, mean [95 %]"], named["follows wrong arm"], named["verdict"]))  # fmt: skip
+        costs = (rate, named["solved"], named["steps to solve"], flops)
+        rows.append(
+            (named["recipe"], *costs, *(named[k] for k in ("exact, mean [95 %]", "follows wrong arm", "verdict")))
+        )
     note = (
-        f"n = {_counts(groups)} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds with "
-        "exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over solved seeds of the "
-        "first evaluation from which validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: "
-        "forward and backward of the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's "
-        f"own. `rate`: times the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
+        f"n = {_counts(groups)} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds "
+        "with exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over solved "
+        "seeds of the first evaluation from which validation accuracy stays >= 95 %, to the run's end; > N: none "
+        "within N steps. FLOPs: forward and backward of the objective's own step, counted "
+        "(nt_failures/training/flops.py), without the optimizer's own. `rate`: times the recipe's learning rates, "
+        f"chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
     )
     return f"{markdown_table(rows)}\n\n{note}\n{diverged_note(groups)}"
 

@@ -64,7 +64,8 @@ def test_another_threshold():
     ],
 )
 def test_mean_interval(values, interval):
-    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond 0..1."""
+    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond
+    0..1."""
     found = mean_interval(values)
     assert found == (interval if interval is None else pytest.approx(interval, abs=1e-4))
 
@@ -136,7 +137,8 @@ def test_a_time_is_of_a_solved_seed():
 
 
 def test_diverged_seeds_count_as_not_solved():
-    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended, counted."""
+    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended,
+    counted."""
     runs = [solved("hans"), solved("hans", seed=3)]
     more = [lost(1), lost(1), lost(2), lost(3), lost(4, fingerprint="another"), lost(0, recipe="never ended")]
     (group,) = summarise(runs, None, more)
@@ -183,7 +185,8 @@ def test_training_graphs_count_where_all_were_seen():
 
 
 TABLE = """\
-| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
+| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | \
+steps to solve | verdict |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
 | hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% (90.0% to 92.0%) | 0 of 3 [0%, 56%] | > 2,000 | \
@@ -214,7 +217,8 @@ def test_decision_only_training_is_judged_by_the_decision():
 
 
 def test_any_positions_are_judged_by_the_worst_of_them():
-    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is "solved"."""
+    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is
+    "solved"."""
     curve = [
         {"step": step, "free/exact": 0.0, "decision": 0.5, "forced/position_1": 1.0, "forced/position_3": share}
         for step, share in ((100, 0.9), (200, 0.96), (300, 0.99))
