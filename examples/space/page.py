@@ -81,8 +81,8 @@ def header(name: str, objective: ntf.Objective, task: ntf.PathStar) -> str:
         point = (
             "Under <b>teacher forcing</b> the model is shown the right nodes so far, so every step but one is a "
             "look-up, and one that has learnt the look-ups alone seems to have learnt the task. <b>On its own</b> it "
-            f"must choose one of {task.degree} arms at the decision; a model of look-ups guesses, and goes on along its "
-            "guess."
+            f"must choose one of {task.degree} arms at the decision; a model of look-ups guesses, and goes on along "
+            "its guess."
         )
     trained = objective.trained_positions
     alone = f" Trained on position {', '.join(map(str, trained))} alone; the others are junk." if trained else ""

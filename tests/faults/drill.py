@@ -49,8 +49,7 @@ class Ended(NamedTuple):
 def context() -> multiprocessing.context.BaseContext:
     """The fork server, with all that a run imports."""
     server = multiprocessing.get_context("forkserver")
-    names = ("arguments", "callbacks", "data", "predictor", "runs", "stopping", "trainer")
-    server.set_forkserver_preload([*(f"nt_failures.{name}" for name in names), "transformers.models.gpt2", "pytest"])
+    server.set_forkserver_preload(["nt_failures.experiments.run", "transformers.models.gpt2", "pytest"])
     return server
 
 
