@@ -1,8 +1,6 @@
 """One run, from its arguments to its results: build, train, test, save and push.
 
-python -m nt_failures.experiments.run examples/recipes/hybrid.yaml --seed 1
-
-does what examples/train.py does, wherever the package is installed.
+`python -m nt_failures.experiments.run RECIPE.yaml --seed 1` does what examples/train.py does.
 """
 
 import itertools

@@ -1,8 +1,7 @@
 """Many seeds of one recipe, trained at once in one process: for a GPU, which one small model does not fill.
 
-python -m nt_failures.experiments.run_seeds RECIPE.yaml --seeds 0 1 2 3 --output_dir FOLDER
-
-does what examples/studies/train_seeds.py does, wherever the package is installed.
+`python -m nt_failures.experiments.run_seeds RECIPE.yaml --seeds 0 1 --output_dir FOLDER` does what
+examples/studies/train_seeds.py does.
 """
 
 import argparse
@@ -58,11 +57,9 @@ def parse(argv: Sequence[str], description: str | None = None) -> tuple[list[int
     asked, extra = parser.parse_known_args(argv)
     if len(set(asked.seeds)) < len(asked.seeds) or any(flag.split("=")[0] == "--seed" for flag in extra):
         raise ValueError("say with --seeds which seeds there are to be, each once, and leave --seed out.")
-    folders = {seed: str(asked.output_dir / f"seed{seed}") for seed in asked.seeds}
-    all_args = [
-        command_line.parse([asked.recipe, *extra, "--seed", str(seed), "--output_dir", folder])
-        for seed, folder in folders.items()
-    ]
+    shared, folder = [asked.recipe, *extra], asked.output_dir
+    flags = [["--seed", str(seed), "--output_dir", str(folder / f"seed{seed}")] for seed in asked.seeds]
+    all_args = [command_line.parse([*shared, *own]) for own in flags]
     if all_args[0].model.lora is not None:
         raise ValueError("lora is not made for many seeds at once; leave it out, or train these seeds as processes.")
     return asked.seeds, all_args

@@ -51,8 +51,7 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
     """When each seed of several recipes solves the task: a dot at its step, or an open triangle at its end.
 
     Args:
-        groups: of `summary.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and
-            `seeds`.
+        groups: of `summary.summarise`; shown are `name`, `times` (step or None for each seed), `solved` and `seeds`.
     """
     order = best_first(groups)
     figure, axes, rows = _rows([group["name"] for group in order], title)

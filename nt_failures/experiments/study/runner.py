@@ -81,15 +81,15 @@ def _write(ended: Ended | None, results: Path, bar: tqdm) -> None:
     if ended is None:
         return
     while ended.records:
-        record = ended.records.pop(0)
+        record = ended.records.pop(0)  # first: an interrupt behind the writing must not write it twice
         diverged = "diverged" in record
         try:
             results_file.append_result(results_file.diverged_file(results) if diverged else results, record)
         except OSError:
             ended.records.insert(0, record)
             raise
-        said = "diverged" if diverged else f"{record['metrics']['free/exact']:.3f}"
-        bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {said}")
+        outcome = "diverged" if diverged else f"{record['metrics']['free/exact']:.3f}"
+        bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {outcome}")
         bar.update()
     if ended.error is None:
         shutil.rmtree(ended.work, ignore_errors=True)

@@ -41,8 +41,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new
-        run."""
+        """Changes with the recipe's values and the extra flags, not with comments: a changed recipe is a new run."""
         values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
@@ -129,8 +128,7 @@ class Attempts:
         return work, [dataclasses.replace(job, recipe=copy) for job in jobs]
 
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
-        """Run Python, on one thread where there is no GPU; the exit code, and the last line with the name of the
-        log."""
+        """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""
         environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
         log = work / LOG
         with open(log, "w", encoding="utf-8") as file:
