@@ -9,7 +9,6 @@ knobs are flags and the objective is next-token. A stock model gets the bare pro
 
 import argparse
 import dataclasses
-import json
 import logging
 import sys
 from pathlib import Path
@@ -22,9 +21,11 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.experiments.results import RESULTS_FILE, first_rows, write_json
 from nt_failures.hub.download import Source
+from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.load import Loaded
+from nt_failures.hub.run_files import RESULTS_FILE
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
 from nt_failures.training.budget import seen_all
 
@@ -44,18 +45,18 @@ def main(argv: list[str]) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = choose_task(args, loaded.task)
     folder = choose_folder(args, task)
-    earlier = read_results(Source(args.model).file(RESULTS_FILE)) if loaded.described else {}
-    curve = earlier.get("learning_curve", ()) if loaded.task == task else ()
+    run = read_results(args.model) if loaded.described else RunResults()
+    curve = run.learning_curve or () if loaded.task == task else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
-    data = earlier.get("arguments", {}).get("data", {})
-    stream = (data.get("dataset_seed", 0), data.get("overlap", "forbid"))
-    held_out, train = first_rows(task, "test", args.num_test, *stream), None
-    drop_last = earlier.get("arguments", {}).get("training", {}).get("dataloader_drop_last", False)
-    if loaded.task == task and earlier and seen_all(earlier["examples"], data["num_train"], drop_last):
-        train = first_rows(task, "train", min(args.num_test, data["num_train"]), *stream)
+    data = run.data_arguments
+    seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
+    held_out, train = task.block(seed, "test", 0, overlap, rows=args.num_test), None
+    drop_last = (run.arguments or {}).get("training", {}).get("dataloader_drop_last", False)
+    if loaded.task == task and data and seen_all(run.examples, data["num_train"], drop_last):
+        train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
-    budget = Budget(earlier["steps"], earlier["examples"], earlier["flops"]) if earlier else None
+    budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)
     observed = Observations(predictor, task, held_out)
     found = diagnose_observed(observed, None if train is None else Observations(predictor, task, train), curve, budget)
 
@@ -64,8 +65,7 @@ def main(argv: list[str]) -> dict:
     decision, example = found["decision_token"]["position"], observed.example()
     report.draw(folder, observed.accuracies, decision, task.chance, example)
     if found["learning_order"]:
-        way = "forced" if predictor.autoregressive else "free"
-        report.draw_learning(folder, curve, way, decision, task.chance)
+        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, task.chance)
     text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")
@@ -120,17 +120,16 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
         )
     if tokens > room:
         raise ValueError(
-            f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this model, or "
-            "model.resize_token_embeddings(len(tokenizer)) was left out."
+            f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this "
+            "model, or model.resize_token_embeddings(len(tokenizer)) was left out."
         )
 
 
-def read_results(path: Path | None) -> dict:
-    """What results.json says."""
-    if path is None:
-        return {}
+def read_results(model: str) -> RunResults:
+    """results.json of a run of ours, in its folder or on the Hub; one without entries for any other model."""
+    path = Source(model).file(RESULTS_FILE)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return RunResults() if path is None else RunResults.from_json(read_object(path))
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}); remove it to diagnose the model without its training."

@@ -1,6 +1,6 @@
 """What only a GPU can say: whether kernels, bfloat16 and torch.compile train alike, how fast, and what limits it.
 
-    python examples/benchmarks/cuda_check.py                                       # writes cuda_check.md and cuda_check.json
+    python examples/benchmarks/cuda_check.py                  # writes cuda_check.md and cuda_check.json
     python examples/benchmarks/cuda_check.py --models gpt2-12x384 --steps 200
 
 It builds and downloads nothing. Mamba's kernels are compared where mamba-ssm and causal-conv1d are installed.
@@ -199,7 +199,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     if found["kernels"] is None:
         lines += ["Mamba: mamba-ssm and causal-conv1d are not installed; the torch path ran.", ""]
     else:
-        text = "Mamba, kernels against torch: loss {kernel_loss:.6f} and {torch_loss:.6f}, gradients differ by {gradients:.1e}."
+        text = "Mamba, kernels against torch: loss {kernel_loss:.6f} and {torch_loss:.6f}, "
+        text += "gradients differ by {gradients:.1e}."
         lines += [text.format(**found["kernels"]), ""]
     names = (
         "model",

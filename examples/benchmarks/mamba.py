@@ -3,9 +3,9 @@
     python examples/benchmarks/mamba.py
     python examples/benchmarks/mamba.py --rounds 11 --json mamba.json
 
-The steps are interleaved: each round takes one of every kind, so a busy machine slows all of them alike, and CPU time, which
-other processes hardly stretch, stands beside the clock's. The table gives medians over the rounds, and ratios to transformers'
-own scan (in torch, unless mamba-ssm is installed). mambapy takes part where it is installed.
+The steps are interleaved: each round takes one of every kind, so a busy machine slows all of them alike, and CPU time,
+which other processes hardly stretch, stands beside the clock's. The table gives medians over the rounds, and ratios to
+transformers' own scan (in torch, unless mamba-ssm is installed). mambapy takes part where it is installed.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def training_step(model: PreTrainedModel, ids: torch.Tensor) -> Callable[[], Non
 
 
 def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of every step in every round, by the clock and of this process's CPU time, after an uncounted round."""
+    """Milliseconds of every step in every round, by the clock and of CPU time, after an uncounted round."""
     clocks = {"clock": time.perf_counter, "cpu": time.process_time}
     milliseconds = {name: {kind: [] for kind in clocks} for name in steps}
     for counts in range(rounds + 1):

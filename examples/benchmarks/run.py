@@ -4,8 +4,8 @@ python examples/benchmarks/run.py                       # all lines, about a qua
 python examples/benchmarks/run.py sample build          # the lines whose names begin so
 python examples/benchmarks/run.py --list
 
-Every line measures its programs in turn and takes medians; see examples/benchmarks/lines/measure.py. A machine that is busy with other
-work makes all of them slower; ratios suffer less.
+Every line measures its programs in turn and takes medians; see examples/benchmarks/lines/measure.py. A machine that is
+busy with other work makes all of them slower; ratios suffer less.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def machine() -> dict[str, object]:
     }
 
 
-QUICK = "A quick run, at the smallest sizes whatever a line's name says: it shows that all runs; no figure here means anything."
+QUICK = (
+    "A quick run, at the smallest sizes whatever a line's name says: it shows that all runs; no figure means anything."
+)
 
 
 def row(line: Line, found: Measured) -> str:
@@ -53,7 +55,8 @@ def row(line: Line, found: Measured) -> str:
     held = {True: "yes", False: "**no**", None: ""}[found.holds]
     ratio = "-" if found.ratio is None else f"{found.ratio:.3g}x"
     limit = "-" if found.limit is None else f"{seconds(found.limit)} ({found.ours / found.limit:.2g}x)"
-    return f"| {line.work} | {seconds(found.ours)} | {seconds(found.alternative)} | {ratio} | {limit} | {line.target} | {held} |"
+    cells = (line.work, seconds(found.ours), seconds(found.alternative), ratio, limit, line.target, held)
+    return "| " + " | ".join(cells) + " |"
 
 
 def markdown(results: list[tuple[Line, Measured]], about: dict[str, object]) -> str:
@@ -68,7 +71,8 @@ def markdown(results: list[tuple[Line, Measured]], about: dict[str, object]) -> 
         words += [f"{check}: {'yes' if held else 'no'}" for check, held in found.checks.items()]
         notes.append(f"- `{line.name}`: " + "; ".join([*words, *found.notes]))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "commit")
-    base = f"{about['date']}, {about['cpu']}, {about['cores']} cores, {about['threads']} thread, load {about['load_before']:.1f} before; {versions}."
+    machine = f"{about['date']}, {about['cpu']}, {about['cores']} cores, {about['threads']} thread"
+    base = f"{machine}, load {about['load_before']:.1f} before; {versions}."
     return "\n".join([head, *rows, "", base, "", *notes, ""])
 
 

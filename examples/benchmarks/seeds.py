@@ -1,11 +1,11 @@
-"""Measure how many seeds of a recipe are trained in a unit of time: one after another, as processes, and stacked in one.
+"""Measure how many seeds of a recipe are trained in a unit of time: one by one, as processes, and stacked in one.
 
     python examples/benchmarks/seeds.py                                             # on a CPU: some minutes
     python examples/benchmarks/seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
 
-Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an order
-drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the rounds are
-compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
+Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an
+order drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the
+rounds are compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
 """
 
 import argparse
@@ -23,11 +23,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, run_seeds
 from nt_failures.hub import environment
 from nt_failures.hub.json_files import write_json
+from nt_failures.training.many_seeds import train_together
 
-RECIPE = Path(__file__).parent / "recipes" / "small" / "gpt2-hybrid.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "small" / "gpt2-hybrid.yaml"
 WARM_UP = 3
 """Steps that are not timed: the first counts FLOPs and fills caches."""
 
@@ -148,13 +149,11 @@ def once(way: Way, argv: list[str]) -> list[dict]:
 
 def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     """In a worker: build, wait, train, say how long a step took."""
-    import train_seeds
-
     out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
     flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--logging_strategy", "no"]
     flags += ["--output_dir", "unused", "--disable_tqdm", "true", *extra]
     parsed = [command_line.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
-    trainers = train_seeds.trainers_of(parsed)[0]
+    trainers = run_seeds.trainers_of(parsed)[0]
     clock = Clock()
     trainers[0].add_callback(clock)
     print("ready", file=out, flush=True)
@@ -162,7 +161,7 @@ def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     if way.seeds == 1:
         trainers[0].train()
     else:
-        train_seeds.train_together(trainers)
+        train_together(trainers)
     print(json.dumps(clock.taken()), file=out, flush=True)
 
 
@@ -170,15 +169,15 @@ def table(report: dict) -> str:
     """Markdown: a row for each way."""
     hardware = report["hardware"]
     rows = [
-        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} "
-        f"({min(way['rates']):.1f} to {max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
+        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} ({min(way['rates']):.1f} to "
+        f"{max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
         for way in report["ways"]
     ]
     head = "| seeds | processes | threads each | steps x seeds / s | ratio | CPU ms / step and seed |\n"
     rounds = len(report["ways"][0]["rates"])
     return (
-        f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} steps: "
-        "median (lowest to highest); ratio: median over the rounds.\n\n"
+        f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} "
+        "steps: median (lowest to highest); ratio: median over the rounds.\n\n"
         + head
         + "| --- | --- | --- | --- | --- | --- |\n"
         + "\n".join(rows)

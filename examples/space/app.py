@@ -44,8 +44,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.model:
         raise ValueError(
-            "no model given; name the folder of a run or a Hub id: python examples/space/app.py FOLDER_OR_ID, or set the "
-            "variable MODEL."
+            "no model given; name the folder of a run or a Hub id: python examples/space/app.py FOLDER_OR_ID, or set "
+            "the variable MODEL."
         )
     return args
 

@@ -27,7 +27,8 @@ HELD_OUT = 'Graphs of the test split are held out if it was trained with overlap
 """The demo cannot know: a model names its task, not its training rows."""
 
 CSS = f"""
-.nav {{ align-items: center; }} .nav button {{ min-height: 44px; font-size: 14px; padding: 0 6px; white-space: nowrap; }}
+.nav {{ align-items: center; }}
+.nav button {{ min-height: 44px; font-size: 14px; padding: 0 6px; white-space: nowrap; }}
 .gradio-container {{ max-width: 1340px !important; padding: 8px 12px !important; }}
 /* White paper in the dark theme too: the graph's colours are chosen for it. */
 .ntf {{ background: #fff; font-family: system-ui, sans-serif; font-size: 15px; line-height: 1.35; padding: 4px;
@@ -42,11 +43,13 @@ CSS = f"""
 .ntf .overview th {{ text-align: left; font-weight: 400; padding: 1px 4px; white-space: nowrap; border: none; }}
 .ntf .overview thead th {{ text-align: center; font-size: 13px; color: #595959; padding: 0 4px; }}
 .ntf .scroll {{ overflow-x: auto; }}
-.ntf .overview td {{ text-align: center; padding: 2px 4px; font-size: 16px; font-weight: 600; border: 2px solid transparent;
+.ntf .overview td {{ text-align: center; padding: 2px 4px; font-size: 16px; font-weight: 600;
+  border: 2px solid transparent;
   border-radius: 5px; min-width: 40px; white-space: nowrap; }}
 .ntf .overview td.right {{ background: #D6E8F4; }} .ntf .overview td.wrong {{ background: #FADFCB; }}
 .ntf .overview td.given {{ background: #E6E6E6; }} .ntf .overview small {{ font-weight: 400; }}
-.ntf .overview td.now {{ border-color: #1a1a1a; }} .ntf .overview td.sum {{ font-weight: 400; text-align: left; min-width: 0; }}
+.ntf .overview td.now {{ border-color: #1a1a1a; }}
+.ntf .overview td.sum {{ font-weight: 400; text-align: left; min-width: 0; }}
 .gradio-container .ntf .right b {{ color: {figures.BLUE}; }} .gradio-container .ntf .wrong b {{ color: #A84A00; }}
 .ntf .panels {{ display: flex; gap: 12px; flex-wrap: wrap; }}
 .ntf .panel {{ flex: 1 1 260px; border: 1px solid #C8C8C8; border-radius: 6px; padding: 5px 8px; min-width: 0; }}
@@ -66,26 +69,28 @@ def header(name: str, objective: ntf.Objective, task: ntf.PathStar) -> str:
     """Title, the one thing to understand, and which model this is."""
     if objective.decodings[0] == "parallel":
         point = (
-            "This model was trained without a teacher and writes all nodes in one pass: no node is ever revealed to it, "
-            "so there is no teacher forcing to compare with."
+            "This model was trained without a teacher and writes all nodes in one pass: no node is ever revealed to "
+            "it, so there is no teacher forcing to compare with."
         )
     elif objective.order == "reversed":
         point = (
-            "This model writes the path from the goal back to the source. Each node has one parent only, so every step is "
-            "a look-up, and it needs no plan."
+            "This model writes the path from the goal back to the source. Each node has one parent only, so every step "
+            "is a look-up, and it needs no plan."
         )
     else:
         point = (
-            "Under <b>teacher forcing</b> the model is shown the right nodes so far, so every step but one is a look-up, and "
-            "one that has learnt the look-ups alone seems to have learnt the task. <b>On its own</b> it must choose one of "
-            f"{task.degree} arms at the decision; a model of look-ups guesses, and goes on along its guess."
+            "Under <b>teacher forcing</b> the model is shown the right nodes so far, so every step but one is a "
+            "look-up, and one that has learnt the look-ups alone seems to have learnt the task. <b>On its own</b> it "
+            f"must choose one of {task.degree} arms at the decision; a model of look-ups guesses, and goes on along "
+            "its guess."
         )
     trained = objective.trained_positions
     alone = f" Trained on position {', '.join(map(str, trained))} alone; the others are junk." if trained else ""
     kind = f"{type(objective).__name__}, {objective.order} order"
     return (
         f'<div class="ntf"><h1>Find the way from the source to the goal: what teacher forcing hides</h1><p>{point}</p>'
-        f'<p class="dim">Model: {html.escape(name)} ({html.escape(kind)}), task {html.escape(task.config_name)}.{alone} {HELD_OUT}</p></div>'
+        f'<p class="dim">Model: {html.escape(name)} ({html.escape(kind)}), task {html.escape(task.config_name)}.'
+        f"{alone} {HELD_OUT}</p></div>"
     )
 
 
@@ -182,7 +187,8 @@ def panel(w: Walk, way: Way, step: int) -> str:
     elif w.right(way, k):
         says = f"<p class='says right'>Writes {_node(predicted)}: <b>✓ right</b>.</p>"
     else:
-        says = f"<p class='says wrong'>Writes {_node(predicted) if predicted >= 0 else 'no node'}: <b>✗ wrong</b>, the right node is {right}.</p>"
+        written = _node(predicted) if predicted >= 0 else "no node"
+        says = f"<p class='says wrong'>Writes {written}: <b>✗ wrong</b>, the right node is {right}.</p>"
     bars = "".join(_bar(text, share, right, predicted) for text, share in way.candidates[k - 1])
     bars = bars or "<p class='dim'>No probabilities: what it wrote before is no node of this task.</p>"
     head = f"<h2>{NAMES[way.name]} <span class='dim'>{SEES[way.name]}</span></h2>"

@@ -171,7 +171,8 @@ def fate(w: Walk, way: Way, arm: Sequence[int]) -> str:
 
 
 def test_graph(task: ntf.PathStar, number: int) -> Row:
-    """Graph `number` of the test split, of the first block of seed 0; no seed's training rows with `overlap="forbid"` have it.
+    """Graph `number` of the test split, of the first block of seed 0; no seed's training rows with `overlap="forbid"`
+    have it.
 
     Raises:
         ValueError: there is no such graph.

@@ -1,35 +1,30 @@
 """Compare objectives under one protocol: choose each one's learning rate on validation graphs, then run its seeds.
 
-    python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml       # five seeds of each, or what is missing
+    python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml      # five seeds of each
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
 
-The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in which they
-differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the accuracy at the end.
+The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in
+which they differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
+choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the last accuracy.
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
 import argparse
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-import reproduce
-import torch
 import yaml
 
-from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import judged
-from nt_failures.experiments import command_line
-from nt_failures.experiments.study import comparison, grid, results_file
-from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study.runner import run_missing, run_script
-from nt_failures.experiments.study.summary import missing_note, steps_to_solve, summarise
+from nt_failures.experiments import command_line, output_dir
+from nt_failures.experiments.study import cli, figures, grid, results_file
+from nt_failures.experiments.study.runner import run_missing
+from nt_failures.experiments.study.summary import comparison_table, missing_note, steps_to_solve, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
-OBJECTIVES = Path(__file__).parent / "recipes" / "compare" / "objectives.yaml"
+OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
 FIRST_TUNING_SEED = 1000
 """Tuning seeds are no seeds that are reported."""
@@ -40,55 +35,40 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS})
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
-    if args.only_report and not (folder / "results.jsonl").exists():
-        raise ValueError(f"{folder / 'results.jsonl'} holds no finished run yet; run without --only_report.")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
-            reproduce.import_named(recipes, args.extra)
-            if not args.only_report:
-                for recipe in recipes:
-                    check_watched(recipe, args.extra)
-                attempts = Attempts(reproduce.SCRIPTS, folder)
-                tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
-                run_missing(tuning, folder / "tuning.jsonl", attempts, args.jobs)
-            chosen = choose(recipes, folder / "tuning.jsonl", args)
-            wanted = [
-                Job(recipe, seed, flags(recipe, rate, args))
-                for seed in range(args.seeds)
-                for recipe, rate in chosen.items()
-            ]
-            if not args.only_report:
-                run_missing(wanted, folder / "results.jsonl", attempts, args.jobs)
-            report(folder, chosen, wanted, args.title or args.recipe.stem)
-    except filelock.Timeout:
-        raise ValueError(f"another process is working on {folder}; wait, or give another --output_dir.") from None
+    results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
+    if args.only_report and not results.exists():
+        raise cli.no_results(results)
+    with output_dir.locked(folder):
+        recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
+        cli.import_named(recipes, args.extra)
+        if not args.only_report:
+            for recipe in recipes:
+                check_watched(recipe, args.extra)
+            tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
+            run_missing(tuning, tuned, Attempts(folder), args.jobs)
+        chosen = choose(recipes, tuned, args)
+        seeds = range(args.seeds)
+        wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
+        if not args.only_report:
+            run_missing(wanted, results, Attempts(folder), args.jobs)
+        report(folder, chosen, wanted, args.title or args.recipe.stem)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; unknown flags go to examples/train.py in every run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """The command line; unknown flags go to every run."""
+    parser = cli.parser(__doc__, seeds=5)
     parser.add_argument("recipe", type=Path, help="what all runs share, such as examples/recipes/compare/*.yaml")
     parser.add_argument("--objectives", type=Path, default=OBJECTIVES, help="what is compared (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
     parser.add_argument(
         "--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="times the recipe's learning rates"
     )
     parser.add_argument("--tuning_seeds", type=int, default=1, help="runs of each learning rate (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/compare/NAME")
-    at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
-    parser.add_argument("--jobs", type=int, default=at_once, help="runs at a time (%(default)s)")
     parser.add_argument("--title", help="title of the figure")
-    parser.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
-    args, args.extra = parser.parse_known_args(argv)
-    if min(args.seeds, args.jobs, args.tuning_seeds) < 1 or not all(0 < rate < math.inf for rate in args.rates):
-        raise ValueError(
-            "--seeds, --jobs and --tuning_seeds must be at least 1, and every one of --rates a finite number above 0."
-        )
-    reproduce.check_extra(args.extra, also=[*grid.OBJECTIVE_KEYS, "optimizer", *RATES])
+    differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES)
+    args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
+    if not all(0 < rate < math.inf for rate in args.rates):
+        raise ValueError("give every one of --rates a finite number above 0.")
     return args
 
 
@@ -136,7 +116,8 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
             runs = [found.get((recipe.stem, job.seed, job.fingerprint)) for job in jobs]
             if None in runs:
                 raise ValueError(
-                    f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out --only_report."
+                    f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
+                    "--only_report."
                 )
             scores[rate] = _score(runs)
         chosen[recipe] = max(scores, key=lambda rate: scores[rate]) if scores else args.rates[0]
@@ -144,7 +125,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
 
 
 def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Better is larger: tuning seeds solved, minus the steps they took, accuracy at the end; of the validation curve."""
+    """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
     ended = [run for run in runs if "diverged" not in run]
     steps = [steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
     solved = [step for step in steps if step is not None]
@@ -164,11 +145,10 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
         raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
     groups = [{**group, "rate": rates[group["name"]]} for group in summarise(here, forms, diverged)]
-    table = comparison.table(groups) + missing_note(forms, groups)
-    (folder / "comparison.md").write_text(table, encoding="utf-8")
-    figures.save(study_figures.time_to_solve(groups, title), folder / "comparison.png")
-    print(f"\n{table}\n{folder / 'comparison.md'}, {folder / 'comparison.png'}")
+    table = comparison_table(groups) + missing_note(forms, groups)
+    figure = figures.time_to_solve(groups, title)
+    cli.write_report(folder / "comparison.md", table, folder / "comparison.png", figure)
 
 
 if __name__ == "__main__":
-    run_script(main)
+    cli.run_script(main)

@@ -1,28 +1,22 @@
-"""How long does each objective take to solve a graph, and how does that grow with its size? A map, as far as the budget reaches.
+"""How long does each objective take to solve a graph, and how does that grow with the graph's size?
 
-    python examples/studies/delay.py                                             # the whole map, or what is missing
-    python examples/studies/delay.py --only muon deg2-path3-nodes7               # only the cells with all of these
+    python examples/studies/delay.py                                     # the whole map, or what is missing
+    python examples/studies/delay.py --only muon deg2-path3-nodes7       # only the cells with all of these
     python examples/studies/delay.py --only_report
 
-Runs go from the first graph of the map to the last, each until it has solved the task or its steps are spent. Stop it at
-any time: finished runs are kept, and the same command goes on where it stopped.
+Runs go from the first graph of the map to the last, each until it has solved the task or its steps are spent. Stop it
+at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-import filelock
-import reproduce
-import torch
-
-from nt_failures.diagnosis import figures
-from nt_failures.experiments.study import delay, grid, results_file
-from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study.runner import run_missing, run_script
+from nt_failures.experiments import output_dir
+from nt_failures.experiments.study import cli, delay, figures, grid, results_file
+from nt_failures.experiments.study.runner import run_missing
 from nt_failures.experiments.study.worker import Attempts, Job
 
-RECIPES = Path(__file__).parent / "recipes" / "delay"
+RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
 AXES = {
     "graphs": ("degree", "path_length", "num_nodes", "max_steps"),
     "objectives": grid.OBJECTIVE_KEYS,
@@ -36,41 +30,27 @@ def main(argv: list[str]) -> None:
     axes = grid.read_axes(args.map, AXES)
     results = args.output_dir / "results.jsonl"
     if args.only_report and not results.exists():
-        raise ValueError(f"{results} holds no finished run yet; run without --only_report.")
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(args.output_dir / ".lock", timeout=0):
-            cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
-            reproduce.import_named(list(cells.values()), args.extra)
-            if not args.only_report:
-                wanted = jobs_of(cells, axes, args)
-                reproduce.check_flags(sorted({job.recipe for job in wanted}), args.extra)
-                run_missing(wanted, results, Attempts(reproduce.SCRIPTS, args.output_dir), args.jobs)
-            report(args, cells, next(iter(axes["objectives"])))
-    except filelock.Timeout:
-        raise ValueError(f"another process is working on {args.output_dir}; wait, or give another folder.") from None
+        raise cli.no_results(results)
+    with output_dir.locked(args.output_dir):
+        cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
+        cli.import_named(list(cells.values()), args.extra)
+        if not args.only_report:
+            wanted = jobs_of(cells, axes, args)
+            cli.check_flags(sorted({job.recipe for job in wanted}), args.extra)
+            run_missing(wanted, results, Attempts(args.output_dir), args.jobs)
+        report(args, cells, next(iter(axes["objectives"])))
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; unknown flags go to examples/train.py in every run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    """The command line; unknown flags go to every run."""
+    parser = cli.parser(__doc__, seeds=3)
     parser.add_argument("--recipe", type=Path, default=RECIPES / "cpu.yaml", help="what all runs share (%(default)s)")
     parser.add_argument(
         "--map", type=Path, default=RECIPES / "map.yaml", help="graphs, objectives, optimizers (%(default)s)"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only cells with all of these choices")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. SEEDS-1 of each cell (%(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs") / "delay", help="(%(default)s)")
-    at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
-    parser.add_argument("--jobs", type=int, default=at_once, help="runs at a time (%(default)s)")
-    parser.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
-    args, args.extra = parser.parse_known_args(argv)
-    if min(args.seeds, args.jobs) < 1:
-        raise ValueError(f"--seeds {args.seeds} --jobs {args.jobs}: both must be at least 1.")
-    reproduce.check_extra(args.extra, also=[key for keys in AXES.values() for key in keys])
-    return args
+    return cli.parse(parser, argv, differing=[key for keys in AXES.values() for key in keys])
 
 
 def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:
@@ -90,8 +70,9 @@ def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.
 
 def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baseline: str) -> None:
     """delay.md and delay.png from the runs of the present map."""
+    folder = args.output_dir
     forms = {(path.stem, Job(path, 0, tuple(args.extra)).fingerprint): names for names, path in cells.items()}
-    results = args.output_dir / "results.jsonl"
+    results = folder / "results.jsonl"
     found = {  # a seed that stands there twice counts once
         (form, run["seed"]): delay.observe(run, *forms[form])
         for run in results_file.read_results(results)
@@ -99,7 +80,7 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     }
     runs = list(found.values())
     if not runs:
-        raise ValueError(f"{args.output_dir} holds no finished run of this map; run without --only_report.")
+        raise ValueError(f"{folder} holds no finished run of this map; run without --only_report.")
     text = delay.markdown(runs, baseline)
     lost = [
         f"{run['recipe']} seed {run['seed']}"
@@ -108,10 +89,8 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     ]
     if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
-    (args.output_dir / "delay.md").write_text(text, encoding="utf-8")
-    figures.save(study_figures.delays(runs, baseline), args.output_dir / "delay.png")
-    print(f"\n{text}\n{args.output_dir / 'delay.md'}, {args.output_dir / 'delay.png'}")
+    cli.write_report(folder / "delay.md", text, folder / "delay.png", figures.delays(runs, baseline))
 
 
 if __name__ == "__main__":
-    run_script(main)
+    cli.run_script(main)

@@ -1,4 +1,4 @@
-"""The arguments of a run of examples/train.py, as dataclasses; command_line.py makes them of a recipe and flags."""
+"""The arguments of a run, as dataclasses; command_line.py makes them of a recipe and flags."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,8 @@ class ModelArguments:
     config_overrides: str = option("Fields of the model's config, as JSON: '{\"n_inner\": 64}'.", "{}")
     tokenizer: str | None = option("Folder or Hub id; default: the model's own, or word-level from scratch.", None)
     mamba_scan: str = option(
-        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, exact), or "
-        "`transformers` (its own).",
+        "Mamba-1's scan: `auto` (mamba-ssm's kernels, `torch` where they are missing), `torch` (this library's, "
+        "exact), or `transformers` (its own).",
         "auto",
     )
     attn_implementation: str | None = option(
@@ -100,22 +100,17 @@ class Arguments:
     """what the recipe and the flags set, as flat JSON-ready values"""
 
     def __post_init__(self) -> None:
-        model = self.model
-        if (
-            self.training.push_to_hub
-            and model.lora is not None
-            and not model.merge_adapter
-            and from_folder(model.model)
-        ):
+        adapter = self.model.lora is not None and not self.model.merge_adapter
+        if self.training.push_to_hub and adapter and from_folder(self.model.model):
             raise ValueError(
-                f"an adapter of the folder {model.model!r} would be of no use on the Hub, where that is missing; add "
-                "--merge_adapter true, which pushes a whole model, or leave push_to_hub out."
+                f"an adapter of the folder {self.model.model!r} would be of no use on the Hub, where that is missing; "
+                "add --merge_adapter true, which pushes a whole model, or leave push_to_hub out."
             )
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
 
-        Where it is written to, under which name and with which token is no part of it; of absolute paths only the last name is.
+        Output folder, names and token are no part of it; of an absolute path only the last name is.
         """
         from nt_failures.hub.json_files import portable
         from nt_failures.training.budget import changed_arguments  # imports torch

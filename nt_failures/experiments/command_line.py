@@ -1,4 +1,4 @@
-"""The command line of examples/train.py: a YAML recipe, and flags that override it, checked and made into Arguments."""
+"""The command line of a run: a YAML recipe, and flags that override it, checked and made into Arguments."""
 
 import difflib
 import json
@@ -17,14 +17,14 @@ from nt_failures.experiments.arguments import (
     RunOptions,
 )
 from nt_failures.hub.json_files import check_finite
-from nt_failures.tasks import find_task
+from nt_failures.tasks import Task, find_task
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
     `--objective` on the command line drops the recipe's `objective_options`, which are for another objective, and
-    `--model` its `config_overrides`.
+    `--model` its `config_overrides`. `--help` ends the program, before torch is imported.
 
     Args:
         argv: arguments without the program's name.
@@ -34,13 +34,28 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
         ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
     """
     argv = list(argv)
-    recipe_path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
+    path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
-    recipe = {} if recipe_path is None else read_recipe(recipe_path)
-    where = "command line" if recipe_path is None else f"recipe {recipe_path} and command line"
-    task_name = peek(argv, "task") or recipe.get("task", "path_star")
-    task_class = find_task(str(task_name))
+    recipe = {} if path is None else read_recipe(path)
+    parser = _parser(find_task(str(peek(argv, "task") or recipe.get("task", "path_star"))), argv, prog)
+    values = _values(parser, argv, recipe, f"recipe {path}")
+    given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
+    try:
+        parts = parser.parse_dict(values, allow_extra_keys=True)
+    except ValueError:
+        raise
+    except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
+        where = "command line" if path is None else f"recipe {path} and command line"
+        short = {name: repr(value)[:80] for name, value in given.items()}
+        raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
+    args = Arguments(*parts, given=given)
+    _check_idle(_flags(argv), args)
+    return args
+
+
+def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> HfArgumentParser:
+    """A parser of all flags; answers --help without those of TrainingArguments, and --help_all with them."""
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
     if {"-h", "--help"} & set(argv):
         _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
@@ -51,43 +66,39 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
     if "--help_all" in argv:
         parser.parse_args(["--help"])
-    next(action for action in parser._actions if action.dest == "report_to").nargs = "+"  # theirs takes one only
+    return parser
+
+
+def _values(parser: HfArgumentParser, argv: Sequence[str], recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The value of every flag: the command line's, else the recipe's, else the default."""
+    # argparse has no public way to a flag that transformers has added: report_to takes one name only.
+    next(action for action in parser._actions if action.dest == "report_to").nargs = "+"
     known = [action.dest for action in parser._actions]
-    _check_names(recipe, known, f"recipe {recipe_path}")
+    _check_names(recipe, known, where)
     # As text, so that numbers of a recipe are checked as those of flags are.
     parser.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in recipe.items()})
     namespace, rest = parser.parse_known_args(argv)
     _check_names([word.split("=")[0].lstrip("-") for word in rest if word.startswith("--")], known, "command line")
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
-    values = vars(namespace)
     if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
-        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse takes the two hyphens out
+        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
+    values = vars(namespace)
     for name in ("config_overrides", "objective_options", "lora"):
         values[name] = None if values[name] is None else _json_object(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
         if {choice, options} & set(_flags(argv)) == {choice}:
             values[options] = {}  # the recipe's options are for the recipe's objective or model
-    given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
-    try:
-        parts = parser.parse_dict(values, allow_extra_keys=True)
-    except ValueError:
-        raise
-    except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
-        short = {name: repr(value)[:80] for name, value in given.items()}
-        raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
-    args = Arguments(*parts, given=given)
-    _check_idle(_flags(argv), args)
-    return args
+    return values
 
 
 def _check_idle(flags: Sequence[str], args: Arguments) -> None:
-    """ValueError for a flag of the command line that would change nothing. A recipe's values may idle: flags override parts."""
+    """ValueError for a flag that would change nothing. A recipe's values may idle, as flags override parts of it."""
     training = args.training
     if training.stop_when_solved and training.eval_strategy == "no":
         raise ValueError(
-            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, or leave "
-            "it out."
+            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, "
+            "or leave it out."
         )
     idle = {
         "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),

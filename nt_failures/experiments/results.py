@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
-import numpy as np
 from transformers import PreTrainedModel
 
 from nt_failures.data.columns import to_columns
 from nt_failures.diagnosis import Budget
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
-from nt_failures.evaluation.metrics import Accuracies, Scored
+from nt_failures.evaluation.metrics import Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
@@ -20,9 +18,9 @@ from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.json_files import write_json
 from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.models.load import parameter_count
-from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -55,8 +53,8 @@ def results(
     rows: Mapping[str, datasets.Dataset | datasets.IterableDataset],
     metrics: Mapping[str, float],
     train_seconds: float,
-) -> dict[str, Any]:
-    """Everything a later table needs, JSON-ready: metrics, diagnosis, budget, arguments, versions, learning curve.
+) -> RunResults:
+    """Everything a later table needs: metrics, diagnosis, budget, arguments, versions, learning curve.
 
     Args:
         rows: the splits, as text and columns.
@@ -64,27 +62,29 @@ def results(
     """
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
-    return {
-        "metrics": {name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
-        "n": observed.accuracies.n,
-        "chance": args.task.chance,
-        "decision_position": observed.decision,
-        "trained_positions": trainer.objective.trained_positions,
-        "diagnosis": diagnose_observed(observed, _trained_on(observed, args, rows, budget), curve, budget),
-        "example": observed.example(),
-        "steps": budget.steps,
-        "examples": budget.examples,
-        "flops": budget.flops,
-        "train_seconds": round(train_seconds, 1),
-        "resumed_at": trainer.resumed_at,
-        "throughput": None if trainer.throughput is None else trainer.throughput.to_dict(),
-        "parameters": parameter_count(trainer.model),
-        "learning_curve": curve,
-        "arguments": args.to_dict(),
-        "local": [name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
-        "versions": versions(),
-        "hardware": hardware(),
-    }
+    prompts, completions = rows["test"][:1]["prompt"], rows["test"][:1]["completion"]
+    return RunResults(
+        metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
+        n=observed.accuracies.n,
+        chance=args.task.chance,
+        decision_position=observed.decision,
+        trained_positions=trainer.objective.trained_positions,
+        diagnosis=diagnose_observed(observed, _trained_on(observed, args, rows, budget), curve, budget),
+        example=observed.example(),
+        instance={"prompt": prompts[0], "completion": completions[0]},
+        steps=budget.steps,
+        examples=budget.examples,
+        flops=budget.flops,
+        train_seconds=round(train_seconds, 1),
+        resumed_at=trainer.resumed_at,
+        throughput=None if trainer.throughput is None else trainer.throughput.to_dict(),
+        parameters=parameter_count(trainer.model),
+        learning_curve=curve,
+        arguments=args.to_dict(),
+        local=[name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
+        versions=versions(),
+        hardware=hardware(),
+    )
 
 
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
@@ -113,29 +113,20 @@ def _trained_on(
     return Observations(observed.predictor, args.task, train)
 
 
-def first_rows(task: Task, split: str, count: int, seed: int, overlap: str) -> dict[str, np.ndarray]:
-    """The first `count` rows of a split as columns, at most one block."""
-    return {name: column[:count] for name, column in task.block(seed, split, 0, overlap).items()}
-
-
-def write(results_: dict[str, Any], args: Arguments) -> None:
-    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder, into the output folder."""
+def write(results: RunResults, args: Arguments) -> None:
+    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder."""
     folder = Path(args.training.output_dir)
-    write_json(folder / RESULTS_FILE, results_)
-    (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results_["local"]), encoding="utf-8")
+    write_json(folder / RESULTS_FILE, results.to_json())
+    (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 
 
-def summary(results: Mapping[str, Any], folder: str) -> str:
+def summary(results: RunResults, folder: str) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
-    table = position_table(
-        Accuracies.from_names(results["metrics"], results["n"]), results["decision_position"], results["chance"]
-    )
-    before = results.get("resumed_at", 0)
-    steps = (
-        f"{results['steps']:,} steps" if not before else f"{results['steps'] - before:,} of {results['steps']:,} steps"
-    )
-    speed = f"{steps} in {results['train_seconds']:,.0f} s"
-    if results.get("throughput"):
-        speed = f"{throughput_line(results['throughput'])}\n{speed}"
-    verdict = paragraph(results["diagnosis"]["verdict"]["text"])
+    table = position_table(results.accuracies, results.decision_position, results.chance)
+    before = results.resumed_at or 0
+    steps = f"{results.steps - before:,} of {results.steps:,} steps" if before else f"{results.steps:,} steps"
+    speed = f"{steps} in {results.train_seconds:,.0f} s"
+    if results.throughput:
+        speed = f"{throughput_line(results.throughput)}\n{speed}"
+    verdict = paragraph(results.verdict["text"])
     return f"\n{table}\n\n{verdict}\n\n{speed}\nmodel, tokenizer and results.json are in {folder}"

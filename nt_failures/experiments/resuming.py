@@ -1,6 +1,7 @@
-"""Resuming a run: only as what it began, on the rows that come next, and not behind its end."""
+"""Check that a resumed run has the arguments it started with, a whole checkpoint, and something left to do."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,25 @@ from nt_failures.hub.json_files import plain, read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.training import checkpoint_files
 
-RESTORED = ("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
-RESTORED += ("adam_epsilon",)
-"""Training arguments that a checkpoint brings back with the optimizer, whatever is given."""
-ORDERED = ("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps")
-ORDERED += ("train_sampling_strategy", "dataloader_drop_last")
-"""Training arguments that say which rows the steps after the checkpoint see."""
-HELD = (
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "max_grad_norm",
-    "bf16",
-    "fp16",
-    "neftune_noise_alpha",
-)
-"""Training arguments that say how a step is made."""
+BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
+"""Training arguments that say how much is to be trained: a resumed run may change them."""
+FIXED = {
+    "which its checkpoints bring back, so {now} would not be used": (
+        *("optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay"),
+        *("adam_beta1", "adam_beta2", "adam_epsilon"),
+    ),
+    "so with {now} it would go on with other rows than the rest of what it began": (
+        *("seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps"),
+        *("train_sampling_strategy", "dataloader_drop_last"),
+    ),
+    "so with {now} its last steps would be made otherwise than its first, and its recipe.yaml repeat neither": (
+        *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm"),
+        *("bf16", "fp16", "neftune_noise_alpha"),
+    ),
+}
+"""Training arguments that a resumed run must keep, by what would happen otherwise."""
 PROCESSES = "processes"
 """In arguments.json: how many there were."""
-BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
-"""Training arguments that say how much is to be trained."""
 
 
 def write_arguments(args: Arguments, folder: Path) -> None:
@@ -37,68 +37,59 @@ def write_arguments(args: Arguments, folder: Path) -> None:
 
 
 def check_same_run(args: Arguments, folder: Path) -> None:
-    """Raise ValueError unless the run in the folder began with these arguments: it would train on silently as something it is not.
+    """Raise ValueError unless the run in the folder began with these arguments.
 
     Its budget may differ, and what only says how things are watched and saved.
     """
-    path = folder / ARGUMENTS_FILE
-    if not path.exists():
+    if not (folder / ARGUMENTS_FILE).exists():
         return
-    earlier, now = _arguments(path), json.loads(json.dumps(args.to_dict(), default=plain))
+    began, now = _written(folder), _as_written(args)
     for part in ("task", "data", "model", "objective"):
         for name, value in now[part].items():
-            if earlier[part].get(name, value) != value and name not in ("num_validation", "num_test"):
+            if began[part].get(name, value) != value and name not in ("num_validation", "num_test"):
                 raise ValueError(
-                    f"the run in {str(folder)!r} has {name}={earlier[part].get(name)!r}, not {value!r}; resume it with the "
-                    "arguments it began with, or give --output_dir with another folder."
+                    f"the run in {str(folder)!r} has {name}={began[part].get(name)!r}, not {value!r}; resume it with "
+                    "the arguments it began with, or give --output_dir with another folder."
                 )
-    before, after = earlier.get("training", {}), now["training"]
-    for name in RESTORED + ORDERED + HELD:
-        if before.get(name) != after.get(name):
-            given, began = (values.get(name, "its default") for values in (after, before))
-            so = f"which its checkpoints bring back, so {given} would not be used"
-            if name in ORDERED:
-                so = f"so with {given} it would go on with other rows than the rest of what it began"
-            if name in HELD:
-                so = f"so with {given} its last steps would be made otherwise than its first, and its recipe.yaml repeat neither"
-            raise ValueError(
-                f"the run in {str(folder)!r} began with {name}={began}, {so}; resume it with the arguments it began with, or "
-                "give --output_dir with another folder."
-            )
-    began, given = earlier.get(PROCESSES, args.training.world_size), args.training.world_size
-    if began != given:
-        raise ValueError(
-            f"the run in {str(folder)!r} began in {began} processes, which share each step's rows, so in {given} it would go "
-            f"on with other rows than the rest of what it began; resume it with accelerate launch --num_processes {began}, "
-            "or give --output_dir with another folder."
-        )
-    if args.data.streaming:
-        _check_same_workers(before, after, folder)
+    for consequence, names in FIXED.items():
+        for name in names:
+            before, after = (values["training"].get(name, "its default") for values in (began, now))
+            if before != after:
+                _refuse(folder, f"with {name}={before}, {consequence.format(now=after)}", "the arguments it began with")
+    before, after = began.get(PROCESSES, args.training.world_size), args.training.world_size
+    if before != after:
+        why = f"in {before} processes, which share each step's rows, so in {after} it would go on with other rows than"
+        _refuse(folder, f"{why} the rest of what it began", f"accelerate launch --num_processes {before}")
+    before, after = (values["training"].get("dataloader_num_workers", 0) for values in (began, now))
+    if args.data.streaming and (before or 1) != (after or 1):  # a single worker reads as the process itself does
+        why = f"with dataloader_num_workers={before}, and workers divide a stream, so with {after} it would go on with"
+        _refuse(folder, f"{why} other rows, some of them seen already", f"--dataloader_num_workers {before}")
 
 
-def _check_same_workers(before: dict[str, Any], after: dict[str, Any], folder: Path) -> None:
-    """A stream is divided among workers, which all skip to the checkpoint's step: of another number, to other rows."""
-    began, given = (values.get("dataloader_num_workers", 0) for values in (before, after))
-    if (began or 1) != (given or 1):  # a single worker reads as the process itself does
-        raise ValueError(
-            f"the run in {str(folder)!r} began with dataloader_num_workers={began}, and workers divide a stream, so with "
-            f"{given} it would go on with other rows, some of them seen already; resume it with --dataloader_num_workers "
-            f"{began}, or give --output_dir with another folder."
-        )
+def _refuse(folder: Path, began: str, with_what: str) -> None:
+    raise ValueError(
+        f"the run in {str(folder)!r} began {began}; resume it with {with_what}, or give --output_dir with another "
+        "folder."
+    )
 
 
-def _arguments(path: Path) -> dict[str, dict[str, Any]]:
+def _as_written(args: Arguments) -> dict[str, Any]:
+    """The arguments as arguments.json would give them back."""
+    return json.loads(json.dumps(args.to_dict(), default=plain))
+
+
+def _written(folder: Path) -> Mapping[str, Any]:
     """What an earlier run wrote of its arguments."""
     try:
-        earlier = read_object(path)
-        if not all(isinstance(earlier.get(part), dict) for part in ("task", "data", "model", "objective")):
-            raise ValueError(f"{path.name} names no task, data, model and objective")
+        began = read_object(folder / ARGUMENTS_FILE)
+        if not all(isinstance(began.get(part), dict) for part in ("task", "data", "model", "objective")):
+            raise ValueError(f"{ARGUMENTS_FILE} names no task, data, model and objective")
     except ValueError as error:
         raise ValueError(
-            f"output_dir {str(path.parent)!r}: {error}, so it cannot be told what the run began as; put the file back, or "
+            f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as; put the file back, or "
             "give --output_dir with another folder."
         ) from error
-    return earlier
+    return {"training": {}, **began}
 
 
 def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
@@ -124,8 +115,8 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     if _tested_after(folder, checkpoint, step):
         if 0 < args.training.max_steps <= step:
             raise ValueError(
-                f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger --max_steps to go "
-                "on."
+                f"{str(checkpoint)!r} is at step {step} of {args.training.max_steps} already; give a larger "
+                "--max_steps to go on."
             )
         if _same_budget(args, folder):
             raise ValueError(
@@ -137,13 +128,9 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
 
 def _same_budget(args: Arguments, folder: Path) -> bool:
     """Whether nothing is asked for that the run in the folder was not asked for."""
-    path = folder / ARGUMENTS_FILE
-    if not path.exists():
+    if not (folder / ARGUMENTS_FILE).exists():
         return False
-    before, now = (
-        _arguments(path).get("training", {}),
-        json.loads(json.dumps(args.to_dict(), default=plain))["training"],
-    )
+    before, now = (values["training"] for values in (_written(folder), _as_written(args)))
     return all(before.get(name) == now.get(name) for name in BUDGET)
 
 

@@ -12,8 +12,6 @@ from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.compat import learning_rate_of
 
-EXIT_CODE = 3
-"""Of a script whose training diverged, so that a study can tell that from a failure."""
 NEVER = torch.iinfo(torch.int64).max
 
 

@@ -8,25 +8,26 @@ from pathlib import Path
 import datasets
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+BENCHMARKS = Path(__file__).parents[2] / "examples" / "benchmarks"
 PROCESSES = ("start-", "memory-")
 
 
 @pytest.fixture
 def benchmark(monkeypatch, tmp_path):
     """The names of the script, imported as `python examples/benchmarks/run.py` does it."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     caching = datasets.is_caching_enabled()
-    yield runpy.run_path(str(EXAMPLES / "benchmark.py"), run_name="benchmark")
+    yield runpy.run_path(str(BENCHMARKS / "run.py"), run_name="benchmark")
     (datasets.enable_caching if caching else datasets.disable_caching)()
     datasets.enable_progress_bars()
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "lines"]:
         del sys.modules[name]
 
 
 def test_every_line_runs(benchmark, tmp_path, capsys):
-    """Catches: a line that no longer runs, that answers otherwise than its alternative, or is missing from the files."""
+    """Catches: a line that no longer runs, that answers otherwise than its alternative, or is missing from the
+    files."""
     names = [line.name for line in benchmark["LINES"]]
     chosen = [name for name in names if not name.startswith(PROCESSES)]
     benchmark["main"]([*chosen, "growth", "--quick", "--output_dir", str(tmp_path / "out")])

@@ -1,16 +1,15 @@
-"""examples/studies/compare.py with a stand-in for train.py: what is tuned, what is chosen, what is reported, restarted."""
+"""examples/studies/compare.py with a stand-in for the run: what is tuned, what is chosen, what is reported,
+restarted."""
 
 import json
-import shutil
-import sys
 
 import pytest
-from scripts import EXAMPLES, load
+from scripts import STUDIES, load
 from study_records import record
 
-from nt_failures.experiments.study import comparison, results_file
 from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study.summary import summarise
+from nt_failures.experiments.study import results_file, worker
+from nt_failures.experiments.study.summary import comparison_table, summarise
 
 TRAIN = """
 import json, pathlib, sys
@@ -39,11 +38,11 @@ NEVER, LATE, SOON = [(100, 0.5), (400, 0.6)], [(100, 0.5), (400, 0.96)], [(100, 
 
 @pytest.fixture
 def setting(tmp_path, monkeypatch):
-    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py beside a stand-in."""
+    """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py with a stand-in for
+    the run."""
     (tmp_path / "marks").mkdir()
-    for name in ("reproduce.py", "compare.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
     for name, by_rate in {
         "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
@@ -51,11 +50,7 @@ def setting(tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(by_rate))
     (tmp_path / "graph.yaml").write_text("learning_rate: 0.002\n" + WATCHED)
     (tmp_path / "objectives.yaml").write_text("objectives: {cure: {objective: teacherless}, hans: {order: reversed}}\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("reproduce", "compare"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield tmp_path, load(tmp_path / "compare.py").main
-    sys.modules.pop("reproduce", None)
+    return tmp_path, load(STUDIES / "compare.py").main
 
 
 def run(setting, *flags):
@@ -125,7 +120,8 @@ def test_bad_arguments(flags, message, setting):
 
 
 def test_a_rate_that_diverges_is_not_chosen(setting):
-    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at every start."""
+    """Catches: a comparison that never gets to its seeds as one rate of one objective ends in NaN, and tries it at
+    every start."""
     made = json.loads((setting[0] / "cure.json").read_text())
     (setting[0] / "cure.json").write_text(json.dumps(made | {"0.004": None}))
     run(setting)
@@ -170,7 +166,8 @@ def test_a_recipe_without_the_rate(setting):
 
 
 def test_an_own_objective_is_imported_before_anything_runs(setting):
-    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their objective."""
+    """Catches: a typo in the list found after hours, results that cannot be read again as nobody imported their
+    objective."""
     (setting[0] / "objectives.yaml").write_text("objectives: {mine: {objective: nobodys_module.Mine}}\n")
     with pytest.raises(ValueError, match="cannot import 'nobodys_module'"):
         run(setting)
@@ -196,5 +193,5 @@ def test_the_most_often_solved_stands_first():
     """Catches: an order by name, or by a mean that hides the lottery."""
     runs = [record("a", seed, exact) | {"flops": 1e12} for seed, exact in enumerate([0.94, 0.94])]
     runs += [record("b", seed, exact, curve=[(9, exact)]) | {"flops": 1e12} for seed, exact in enumerate([0.99, 0.1])]
-    table = comparison.table([{**g, "rate": None} for g in summarise(runs)])
+    table = comparison_table([{**g, "rate": None} for g in summarise(runs)])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["b", "a"]

@@ -1,4 +1,5 @@
-"""examples/benchmarks/cuda_check.py: its parts on a CPU with tiny models; a planted kernel that is wrong must be found."""
+"""examples/benchmarks/cuda_check.py: its parts on a CPU with tiny models; a planted kernel that is wrong must be
+found."""
 
 import runpy
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import torch
 from transformers.models.mamba import modeling_mamba
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "cuda_check.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "cuda_check.py"
 
 
 @pytest.fixture(scope="module")

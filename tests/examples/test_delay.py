@@ -1,16 +1,14 @@
-"""examples/studies/delay.py with a stand-in for train.py: in which order it runs, what it runs once, what it reports."""
+"""examples/studies/delay.py with a stand-in for the run: in which order it runs, what it runs once, what it reports."""
 
 import json
 import os
-import runpy
-import shutil
-import sys
-from pathlib import Path
 
 import pytest
+from scripts import STUDIES, load
 from study_records import record
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from nt_failures.experiments.study import worker
+
 TRAIN = """
 import json, pathlib, sys
 recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
@@ -44,30 +42,27 @@ def results(curve, steps):
 @pytest.fixture
 def delay(tmp_path, monkeypatch):
     """`delay(*flags)`: the script on a map of eight cells; returns the runs it started."""
-    for name in ("reproduce.py", "delay.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
     (tmp_path / "map.yaml").write_text(MAP)
     (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 800\n")
     (tmp_path / "hans").write_text(json.dumps(results([(400, 0.5), (800, 0.6)], 800)))
     (tmp_path / "cure").write_text(json.dumps(results([(100, 0.5), (200, 0.97), (300, 0.98)], 300)))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "reproduce", raising=False)
     order = tmp_path / "order"
     flags = ["--recipe", tmp_path / "cpu.yaml", "--map", tmp_path / "map.yaml", "--output_dir", tmp_path / "out"]
-    main = runpy.run_path(str(tmp_path / "delay.py"), run_name="delay")["main"]
+    main = load(STUDIES / "delay.py").main
 
     def call(*more):
         order.write_text("")
         main([*map(os.fspath, flags), "--jobs", "1", "--seeds", "2", *more])
         return order.read_text().splitlines()
 
-    yield call
-    sys.modules.pop("reproduce", None)
+    return call
 
 
 def test_graph_by_graph_and_once(delay, tmp_path):
-    """Catches: a map that is whole only when all of it is, finished runs done again, a choice that leaves others out."""
+    """Catches: a map that is whole only when all of it is, finished runs done again, a choice that leaves others
+    out."""
     first = [f"deg2-path3-{name}-muon {seed}" for seed in (0, 1) for name in ("hans", "cure")]
     assert delay("--only", "muon") == first + [run.replace("path3", "path4") for run in first]
     assert delay("--only", "muon") == []

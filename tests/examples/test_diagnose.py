@@ -237,7 +237,8 @@ def test_training_rows_count_where_all_were_seen(run, diagnose, tmp_path):
 
 @pytest.mark.hub
 def test_on_a_run_of_ours_on_the_hub(run, diagnose, tmp_path, online):
-    """Catches: a run whose budget, data and training graphs are forgotten once it is on the Hub: memorised is then Clever Hans."""
+    """Catches: a run whose budget, data and training graphs are forgotten once it is on the Hub: memorised is then
+    Clever Hans."""
     load(EXAMPLES / "push.py").main([str(run[0]), "--repo_id", "tester/it"])
     found = diagnose(["tester/it", "--num_test", "40", "--output_dir", str(tmp_path / "hub")])
     here = diagnose([str(run[0]), "--num_test", "40", "--output_dir", str(tmp_path / "here")])

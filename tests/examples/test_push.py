@@ -30,7 +30,8 @@ def script(monkeypatch):
 
 
 def test_a_run_is_pushed_by_one_command(online, finished, script, tmp_path, capsys):
-    """Catches: a script that does not push, does not say where to, or shows the token; one that fails with a traceback."""
+    """Catches: a script that does not push, does not say where to, or shows the token; one that fails with a
+    traceback."""
     shutil.copytree(finished(), tmp_path / "run")
     capsys.readouterr()
     assert script("push.py", tmp_path / "run", "--repo_id", "tester/it", "--private") is None

@@ -1,6 +1,6 @@
 """examples/studies/reproduce.py: every run exactly once, whatever kills it.
 
-One study trains two real models. The others run the same script beside a train.py of a few lines, which writes a fixed
+One study trains two real models. The others run the same script with a training of a few lines, which writes a fixed
 results.json, fails, or waits for a gate, as the recipe says, and leaves a mark for each call.
 """
 
@@ -8,7 +8,6 @@ import json
 import os
 import runpy
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +16,12 @@ from pathlib import Path
 
 import datasets
 import pytest
-from scripts import EXAMPLES, TINY, load
+from scripts import STUDIES, TINY, load
 from study_records import record
 
 from nt_failures.data import child_processes
-from nt_failures.experiments.study import results_file, worker
+from nt_failures.experiments import run
+from nt_failures.experiments.study import cli, results_file, worker
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -49,6 +49,12 @@ folder.mkdir()
 (folder / "results.json").write_text(asked["results"])
 print(*extra)
 """
+START = """
+import runpy
+from nt_failures.experiments.study import worker
+worker.RUN = (TRAIN,)
+runpy.run_path(SCRIPT, run_name="__main__")
+"""
 
 
 def until(condition, process=None):
@@ -62,16 +68,19 @@ def until(condition, process=None):
 
 
 class Study:
-    """A folder of recipes, a copy of reproduce.py beside the train.py above, and the place for the results."""
+    """A folder of recipes, reproduce.py with the training above, as a module and as a script, and the place for the
+    results."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, monkeypatch):
         self.recipes, self.out, self.marks = (folder / name for name in ("recipes", "out", "marks"))
         for made in (self.recipes, self.marks):
             made.mkdir()
         self.gate = folder / "gate"
-        self.script = Path(shutil.copy(EXAMPLES / "reproduce.py", folder))
-        (folder / "train.py").write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
-        self.module = load(self.script)
+        train, reproduce = str(folder / "train.py"), str(STUDIES / "reproduce.py")
+        Path(train).write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
+        monkeypatch.setattr(worker, "RUN", (train,))
+        self.script, self.module = folder / "start.py", load(STUDIES / "reproduce.py")
+        self.script.write_text(START.replace("TRAIN", repr(train)).replace("SCRIPT", repr(reproduce)))
 
     def recipe(self, name, exact=0.5, **asked):
         results = {k: v for k, v in record(exact=exact).items() if k not in ("recipe", "seed", "fingerprint")}
@@ -100,9 +109,9 @@ class Study:
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, monkeypatch):
     """Two recipes, `a` and `b`, that succeed."""
-    made = Study(tmp_path)
+    made = Study(tmp_path, monkeypatch)
     made.recipe("a", exact=0.5)
     made.recipe("b", exact=0.99)
     return made
@@ -112,14 +121,14 @@ EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
 def anything_goes(recipes, extra):
-    """In the place of `check_flags`, as the recipes here are for another train.py."""
+    """In the place of `check_flags`, as the recipes here are for another training."""
 
 
 # ---------------------------------------------------------------- with real models
 
 
 def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
-    """Catches: a study that does not fit train.py: its flags, its results.json, or the figures read from it.
+    """Catches: a study that does not fit its runs: its flags, its results.json, or the figures read from it.
 
     One run is a process as always; the other stays in this one, which saves seconds of imports.
     """
@@ -130,14 +139,14 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     recipes.mkdir()
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
-    reproduce, train = load(EXAMPLES / "reproduce.py"), load(EXAMPLES / "train.py")
+    reproduce = load(STUDIES / "reproduce.py")
     call = worker.Children.call
 
     def call_or_stay(children, command, **options):
-        if "hidden.yaml" not in command[2]:
+        if "hidden.yaml" not in command[3]:
             return call(children, command, **options)
-        assert command[:2] == [sys.executable, str(EXAMPLES / "train.py")]
-        train.main(command[2:])
+        assert command[:3] == [sys.executable, "-m", "nt_failures.experiments.run"]
+        run.main(command[3:])
         return 0
 
     monkeypatch.setattr(worker.Children, "call", call_or_stay)
@@ -184,8 +193,8 @@ def test_nothing_is_run_twice(small):
 def test_killed_anywhere_every_run_counts_once(small):
     """Killed in the middle of a run, then between two runs with half a line written, then left to finish.
 
-    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt, two
-    processes at work on one study.
+    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt,
+    two processes at work on one study.
     """
     small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
     command = [sys.executable, str(small.script), *small.arguments()]
@@ -194,7 +203,7 @@ def test_killed_anywhere_every_run_counts_once(small):
         until(lambda: ("b", 0) in small.calls, process)
         assert small.results == [("a", 0)]
         with pytest.raises(
-            ValueError, match=r"another process is working on .*; wait for it, or give another --output_dir"
+            ValueError, match=r"another process is at work in .*; wait until it ends, or give --output_dir with another"
         ):
             small.run()
     finally:
@@ -236,7 +245,7 @@ def test_killed_anywhere_every_run_counts_once(small):
 
 def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
     """Catches: results of an old recipe, or of other flags, passed off as those of the present one."""
-    monkeypatch.setattr(small.module, "check_flags", anything_goes)
+    monkeypatch.setattr(cli, "check_flags", anything_goes)
     small.run()
     small.recipe("b", exact=0.7)
     small.run()
@@ -281,8 +290,8 @@ def test_a_study_that_is_stopped_leaves_no_training_behind(name, small):
 
 
 def test_a_study_that_is_killed_takes_its_trainings_along(small):
-    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the study
-    alone, which can do nothing about it any more."""
+    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the
+    study alone, which can do nothing about it any more."""
     small.recipe("a", gate=small.gate, gate_of_seed=0)
     command = [sys.executable, str(small.script), *small.arguments()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -300,7 +309,7 @@ def test_a_study_that_is_killed_takes_its_trainings_along(small):
 
 def test_flags_of_train_go_to_train(small, monkeypatch):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
-    monkeypatch.setattr(small.module, "check_flags", anything_goes)
+    monkeypatch.setattr(cli, "check_flags", anything_goes)
     small.run("--seeds", "1", "--keep_models", "--max_steps", "5", "--streaming")
     logs = [path.read_text() for path in small.out.glob("*/log.txt")]
     assert logs == ["--max_steps 5 --streaming\n"] * 2
@@ -310,27 +319,29 @@ def test_flags_of_train_go_to_train(small, monkeypatch):
 
 
 def test_flags_are_judged_beside_every_recipe(small, tmp_path):
-    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its first run."""
+    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its
+    first run."""
     muon, adamw = (tmp_path / f"{name}.yaml" for name in ("muon", "adamw"))
     muon.write_text("num_nodes: 100\noptimizer: muon\neval_strategy: steps")
     adamw.write_text("num_nodes: 100\nmax_steps: 5")
     flags = ["--degree", "20", "--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
-    small.module.check_flags([muon], flags)
-    small.module.check_flags([muon, adamw], ["--degree", "20"])
+    cli.check_flags([muon], flags)
+    cli.check_flags([muon, adamw], ["--degree", "20"])
     for given, message in (
         (flags, "adamw.yaml: stop_when_solved=2 has no evaluations"),
         (["--muon_learning_rate", "0.01"], "adamw.yaml: --muon_learning_rate would change nothing"),
         (["--do_train", "true"], "muon.yaml: --do_train would change nothing"),
     ):
         with pytest.raises(ValueError, match=message):
-            small.module.check_flags([muon, adamw], given)
+            cli.check_flags([muon, adamw], given)
     with pytest.raises(ValueError, match=r"^a\.yaml: recipe .* unknown name 'marks'"):
         small.run("--stop_when_solved", "-1")
     assert small.calls == []
 
 
 def test_a_kept_model_whose_line_is_gone_is_replaced(small):
-    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next start."""
+    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next
+    start."""
     small.run("--seeds", "1", "--keep_models")
     first = small.calls
     (small.out / "results.jsonl").unlink()
@@ -355,7 +366,8 @@ def test_a_seed_that_diverges_is_finished(small):
 
 
 def test_recipes_of_which_every_seed_diverged_are_named(small):
-    """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train nothing."""
+    """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train
+    nothing."""
     small.recipe("a", diverge=0)
     small.run("--seeds", "1")
     table = (small.out / "table.md").read_text()

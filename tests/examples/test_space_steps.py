@@ -99,7 +99,8 @@ def test_test_graphs_are_of_the_test_split():
 
 
 def test_forced_and_free_see_different_nodes():
-    """Catches: the wrong answer shown as what the model saw, steps shifted by one, free running with the teacher's nodes."""
+    """Catches: the wrong answer shown as what the model saw, steps shifted by one, free running with the teacher's
+    nodes."""
     _, w = asked(Third)
     forced, free = w.ways
     assert (w.order, w.decision, w.length) == ("forward", 2, 5)
@@ -111,8 +112,8 @@ def test_forced_and_free_see_different_nodes():
     assert [w.right(free, k) for k in range(1, 6)] == [True, False, False, False, True]
     assert free.candidates[2] == [("3", 0.75), ("3", 0.25)]
     assert page.summary(w) == (
-        "Teacher forcing counts 4 of 5 nodes as right, yet the path that the model writes on its own is wrong, first at "
-        "position 2, the decision."
+        "Teacher forcing counts 4 of 5 nodes as right, yet the path that the model writes on its own is wrong, first "
+        "at position 2, the decision."
     )
 
 
@@ -254,7 +255,8 @@ def test_planted_markup_is_escaped():
 
 
 def test_the_header_promises_nothing_of_the_model():
-    """Catches: an untrained model that 'looks as if it had learnt the task', a trained one's graphs held out unasked."""
+    """Catches: an untrained model that 'looks as if it had learnt the task', a trained one's graphs held out
+    unasked."""
     shown = text(page.header("m", NextToken(), TASK))
     assert "one that has learnt the look-ups alone seems to have learnt the task" in shown
     assert "and it looks as if" not in shown

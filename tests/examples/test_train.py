@@ -6,20 +6,12 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import datasets
 import pytest
-import torch
-from scripts import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
-from nt_failures.data.splits import load_splits
-from nt_failures.data.tokenizer import tokenize
-from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.results import longest_sequence
-from nt_failures.models.load import load_model
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 TINY = [
@@ -159,24 +151,6 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
         assert (folder / "arguments.json").read_text(encoding="utf-8") == "{}"
 
 
-def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
-    """Catches: other initial weights for the objectives that draw, because a batch was collated before the model was made."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    module = load(TRAIN)
-    args = parse(
-        [*TINY, "--output_dir", str(tmp_path / "run"), "--objective", "masked_teacher", "--eval_strategy", "steps"]
-    )
-    tokenizer, objective = module.choose_tokenizer_and_objective(args)
-    rows = load_splits(args.task, **args.data.knobs())
-    splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
-    torch.manual_seed(5)
-    made = module.make_trainer(args, objective, tokenizer, splits).model
-    torch.manual_seed(5)
-    longest = longest_sequence(splits["test"])
-    alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
-    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
-
-
 def test_runs_go_on_and_are_replaced(train, tmp_path):
     """Catches: a resumed run that starts again, a replaced run that resumes; a stream or another objective refused."""
     folder = tmp_path / "run"
@@ -195,18 +169,3 @@ def test_runs_go_on_and_are_replaced(train, tmp_path):
     assert train(*flags, "--objective", "hybrid", "--overwrite_output_dir") is None
     assert [entry["step"] for entry in results()["learning_curve"]] == [2, 4]
     assert "parallel/exact" in results()["metrics"]
-
-
-@pytest.mark.parametrize("alone", [True, False])
-def test_what_a_stopped_run_says(alone, tmp_path, capsys):
-    """Catches: --resume promised for a checkpoint that has no optimizer to go on with."""
-    trainer = SimpleNamespace(
-        args=SimpleNamespace(output_dir=str(tmp_path), save_only_model=alone),
-        state=SimpleNamespace(global_step=3),
-        is_world_process_zero=lambda: True,
-    )
-    with pytest.raises(SystemExit) as ended:
-        load(TRAIN).stopped(trainer, 15)
-    assert ended.value.code == 128 + 15
-    said = capsys.readouterr().err
-    assert ("training cannot go on from there" in said, "with --resume goes on" in said) == (alone, not alone)

@@ -1,16 +1,17 @@
-"""examples/studies/train_seeds.py and `examples/studies/reproduce.py --together`: a line for each seed, as if it had been alone."""
+"""examples/studies/train_seeds.py and `examples/studies/reproduce.py --together`: a line for each seed, as if it had
+been alone."""
 
 import json
 import sys
 import threading
-from pathlib import Path
 
 import datasets
 import pytest
-from scripts import EXAMPLES, TINY, load
+from scripts import STUDIES, TINY, load
 from study_records import record
 
-from nt_failures.experiments.study import results_file, worker
+from nt_failures.experiments import run, run_seeds
+from nt_failures.experiments.study import cli, results_file, worker
 
 SEEDS_OF_A_FEW_LINES = """
 import json, pathlib, sys
@@ -30,14 +31,7 @@ if set(seeds) & set(asked["diverge"]):
 """
 
 
-@pytest.fixture
-def reproduce(monkeypatch):
-    """The script, as a module that finds its neighbours."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    return load(EXAMPLES / "reproduce.py")
-
-
-def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, reproduce):
+def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch):
     """A study of two seeds, once trained together, once one by one.
 
     Catches: a seed that gets another's weights, rows, draws or test; a record that lacks what a single run's has.
@@ -45,11 +39,12 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch, r
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     recipe = tmp_path / "small.yaml"
     recipe.write_text(TINY + "objective: hybrid\nobjective_options: {share: 0.7}\noptimizer: muon\n")
-    scripts = {name: load(EXAMPLES / f"{name}.py") for name in ("train", "train_seeds")}
+    modules = {module.__name__: module for module in (run, run_seeds)}
+    reproduce = load(STUDIES / "reproduce.py")
 
     def stay(command, **options):  # in this process, which saves seconds of imports
-        assert command[0] == sys.executable
-        scripts[Path(command[1]).stem].main(command[2:])
+        assert command[:2] == [sys.executable, "-m"]
+        modules[command[2]].main(command[3:])
         return 0
 
     monkeypatch.setattr(worker.Children, "call", staticmethod(stay))
@@ -84,32 +79,30 @@ def numbers(value, where=""):
 
 
 @pytest.fixture
-def study_of(tmp_path):
-    """`study_of(diverge)`: reproduce.py beside a train_seeds.py of a few lines, and a recipe whose named seeds diverge."""
+def study_of(tmp_path, monkeypatch):
+    """`study_of(diverge)`: reproduce.py with a training of a few lines, and a recipe whose named seeds diverge."""
 
     def make(*diverge):
         results = {k: v for k, v in record(exact=0.5).items() if k not in ("recipe", "seed", "fingerprint")}
         (tmp_path / "r.yaml").write_text(json.dumps({"results": results, "diverge": [str(seed) for seed in diverge]}))
         (tmp_path / "train_seeds.py").write_text(SEEDS_OF_A_FEW_LINES)
         (tmp_path / "train.py").write_text("raise SystemExit('error: no single run was asked for')")
-        (tmp_path / "reproduce.py").write_text((EXAMPLES / "reproduce.py").read_text())
-        module = load(tmp_path / "reproduce.py")
-        module.check_flags = lambda recipes, extra: None  # the recipe is for those few lines
+        monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
+        monkeypatch.setattr(worker, "RUN_SEEDS", (str(tmp_path / "train_seeds.py"),))
+        monkeypatch.setattr(cli, "check_flags", lambda recipes, extra: None)  # the recipe is for those few lines
+        module = load(STUDIES / "reproduce.py")
         words = [str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path / "out"), "--jobs", "1"]
 
-        def run(*flags):
-            module.main([*words, *flags])
-
-        return tmp_path / "out", run
+        return tmp_path / "out", lambda *flags: module.main([*words, *flags])
 
     return make
 
 
 def test_seeds_go_in_groups_and_only_once(study_of):
     """Catches: a seed twice or not at all, a group larger than asked, flags that do not reach the training."""
-    out, run = study_of()
-    run("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
-    run("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
+    out, study = study_of()
+    study("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
+    study("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
     found = results_file.read_results(out / "results.jsonl")
     assert [entry["seed"] for entry in found] == list(range(7))
     assert len({entry["fingerprint"] for entry in found}) == 1
@@ -119,9 +112,9 @@ def test_seeds_go_in_groups_and_only_once(study_of):
 
 def test_seeds_beside_one_that_diverges_are_kept(study_of):
     """Catches: a study lost to one seed; a divergence that nobody hears of."""
-    out, run = study_of(1)
-    run("--seeds", "3", "--together", "3")
-    run("--seeds", "3", "--together", "3")
+    out, study = study_of(1)
+    study("--seeds", "3", "--together", "3")
+    study("--seeds", "3", "--together", "3")
     assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 2]
     (lost,) = results_file.read_diverged(out / "results.jsonl")
     assert (lost["recipe"], lost["seed"]) == ("r", 1)
@@ -134,7 +127,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
 
     Catches: finished seeds thrown away with the process that trained them.
     """
-    out, run = study_of()
+    out, study = study_of()
     append = results_file.append_result
     working, stopped = threading.Event(), threading.Event()
 
@@ -157,19 +150,18 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
     monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run("--seeds", "6", "--together", "2")
+        study("--seeds", "6", "--together", "2")
     assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]
 
 
 def test_a_mistake_costs_no_earlier_seeds(tmp_path, monkeypatch):
     """Catches: folders that are cleared for a training together which these arguments do not allow."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.syspath_prepend(str(EXAMPLES))
     (tmp_path / "small.yaml").write_text(TINY)
     kept = tmp_path / "out" / "seed0" / "arguments.json"
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
     flags = [str(tmp_path / "small.yaml"), "--seeds", "0", "--output_dir", str(tmp_path / "out")]
     with pytest.raises(ValueError, match="bf16"):
-        load(EXAMPLES / "train_seeds.py").main([*flags, "--overwrite_output_dir", "true", "--bf16", "true"])
+        load(STUDIES / "train_seeds.py").main([*flags, "--overwrite_output_dir", "true", "--bf16", "true"])
     assert kept.read_text() == "{}"

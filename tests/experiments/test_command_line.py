@@ -1,4 +1,5 @@
-"""The command line: recipes, flags over recipes, the user's own classes, and errors of one line that say what to type."""
+"""The command line: recipes, flags over recipes, the user's own classes, and errors of one line that say what to
+type."""
 
 import json
 import re
@@ -271,7 +272,8 @@ def test_a_recipe_may_hold_what_a_flag_makes_idle(recipe):
 
 
 def test_a_recipe_comes_first(recipe):
-    """Catches: a recipe that a flag before it swallows, with a word about truth values; no step at all taken for one."""
+    """Catches: a recipe that a flag before it swallows, with a word about truth values; no step at all taken for
+    one."""
     path = recipe("max_steps: 5\n")
     with pytest.raises(ValueError, match=r"the recipe '.*recipe\.yaml' must be the first word, before all flags"):
         parse(["--overwrite_output_dir", path])
@@ -321,8 +323,10 @@ def test_a_tracker_that_does_not_exist():
 
 
 def test_help_needs_no_torch():
-    """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other flags."""
-    code = "import sys; from nt_failures.experiments import command_line\ntry: command_line.parse(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other
+    flags."""
+    code = "import sys; from nt_failures.experiments import command_line\ntry: command_line.parse(['--help'])"
+    code += "\nexcept SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("False\n"), done.stderr
     assert "--help_all explains them" in " ".join(done.stdout.split())

@@ -1,11 +1,12 @@
-"""Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume, names."""
+"""Fine-tuning as a user does it, through examples/train.py: checkpoints of every fit, dtypes, memory savers, resume,
+names."""
 
 import shlex
 
 import datasets
 import pytest
 import torch
-from checkpoints import EXAMPLES, RECIPE, SMALL, STEPS, TASK, byte_level_bpe, trainer_of, write
+from checkpoints import EXAMPLES, RECIPE, SMALL, TASK, byte_level_bpe, train, trainer_of, write
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -185,7 +186,7 @@ def test_dropout_is_the_checkpoints_own(gpt2, build):
 def test_from_command_to_card(gpt2, tmp_path):
     """Catches: a step of the whole program, the diagnosis or the card, that a checkpoint from disk breaks."""
     argv = [RECIPE, *SMALL, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
-    results = STEPS["main"](argv)
+    results = train(argv)
     assert results["local"] == ["model"]
     assert "continued from a local model" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert (
@@ -204,7 +205,7 @@ def test_commands_of_the_page_on_a_small_checkpoint(command, gpt2, tmp_path):
     """Catches: a command of the page that does not run; its model and sizes are replaced, its flags are not."""
     recipe, *flags = shlex.split(command)
     flags = [*SMALL, *flags, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
-    assert STEPS["main"]([str(EXAMPLES.parent / recipe), *flags])["steps"] == 4
+    assert train([str(EXAMPLES.parent / recipe), *flags])["steps"] == 4
 
 
 @pytest.mark.parametrize("name", ["gpt2-large", "EleutherAI/pythia-70m"])

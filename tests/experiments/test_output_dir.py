@@ -7,8 +7,8 @@ import pytest
 from run_arguments import TINY, arguments
 
 from nt_failures.experiments import output_dir
-from nt_failures.experiments.claims import LOCK_FILE
 from nt_failures.experiments.command_line import parse
+from nt_failures.experiments.output_dir import LOCK_FILE
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.training import checkpoint_files
 
@@ -368,7 +368,8 @@ def test_workers_that_change_no_row_may_be_changed(earlier):
 
 
 def test_a_run_that_stopped_when_solved_is_finished(earlier):
-    """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than --max_steps."""
+    """Catches: a cluster's `--resume` that trains a solved and tested run again, as its steps are fewer than
+    --max_steps."""
     flags = ["--max_steps", "40", "--stop_when_solved", "2", "--eval_strategy", "steps", "--eval_steps", "5"]
     (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *flags).to_dict()), encoding="utf-8")
     with pytest.raises(ValueError, match=r"ended at step 10 and was tested; give it more to do by --max_steps or"):

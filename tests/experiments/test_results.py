@@ -50,7 +50,7 @@ def trained(tmp_path, tiny_model, task, tokenizer):
     flags = ["--max_steps", "2", "--eval_strategy", "steps", "--eval_steps", "1", "--disable_tqdm", "true"]
     flags += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "3", "--num_test", "40"]
     args = arguments(tmp_path / "run", *flags, "--num_train", "50", "--full_decode", "--dataset_seed", "5")
-    rows = {split: datasets.Dataset(to_table(task, runs.first_rows(task, split, 40, 5, "forbid"))) for split in SPLITS}
+    rows = {split: datasets.Dataset(to_table(task, task.block(5, split, 0, rows=40))) for split in SPLITS}
     sets = {split: tokenize(table, tokenizer) for split, table in rows.items()}
     trainer = ObjectiveTrainer(
         tiny_model("gpt2", spread=0.5),
@@ -78,29 +78,29 @@ def test_results_say_what_was_measured(trained):
     verdict on other figures than those of the table; values that JSON cannot hold."""
     trainer, args, rows, metrics = trained
     results = runs.results(trainer, args, rows, metrics, train_seconds=1.26)
-    assert (results["n"], results["chance"], results["decision_position"]) == (40, 0.5, 2)
-    assert (results["steps"], results["examples"], results["train_seconds"]) == (2, 12, 1.3)
-    assert results["flops"] > 0
-    assert results["parameters"] == sum(p.numel() for p in trainer.model.parameters())
-    assert results["metrics"]["free/exact"] == metrics["test_free/exact"]
-    assert results["metrics"]["forced/position_2"] == results["metrics"]["decision"] == metrics["test_decision"]
-    assert [entry["step"] for entry in results["learning_curve"]] == [1, 2]
+    assert (results.n, results.chance, results.decision_position) == (40, 0.5, 2)
+    assert (results.steps, results.examples, results.train_seconds) == (2, 12, 1.3)
+    assert results.flops > 0
+    assert results.parameters == sum(p.numel() for p in trainer.model.parameters())
+    assert results.metrics["free/exact"] == metrics["test_free/exact"]
+    assert results.metrics["forced/position_2"] == results.metrics["decision"] == metrics["test_decision"]
+    assert [entry["step"] for entry in results.learning_curve] == [1, 2]
     last = [entry for entry in trainer.state.log_history if "eval_free/exact" in entry][-1]
-    assert results["learning_curve"][1]["free/exact"] == last["eval_free/exact"]
-    assert results["diagnosis"]["verdict"]["name"] == "undertrained"
-    measured = results["diagnosis"]["forced_vs_free"]
-    assert (measured["n"], measured["exact"]) == (40, results["metrics"]["free/exact"])
-    assert {f"free/position_{k}": share for k, share in measured["free"].items()}.items() <= results["metrics"].items()
-    assert results["diagnosis"]["decision_token"]["accuracy"] == results["metrics"]["decision"]
-    assert set(results["example"]) == {"edges", "source", "goal", "path", "answer"}
-    assert "2 steps (12 examples" in results["diagnosis"]["verdict"]["text"]
-    assert results["arguments"] == args.to_dict()
-    assert {"python", "torch", "transformers", "nt_failures"} <= set(results["versions"])
-    assert results["hardware"]["threads"] == 1
+    assert results.learning_curve[1]["free/exact"] == last["eval_free/exact"]
+    assert results.diagnosis["verdict"]["name"] == "undertrained"
+    measured = results.diagnosis["forced_vs_free"]
+    assert (measured["n"], measured["exact"]) == (40, results.metrics["free/exact"])
+    assert {f"free/position_{k}": share for k, share in measured["free"].items()}.items() <= results.metrics.items()
+    assert results.diagnosis["decision_token"]["accuracy"] == results.metrics["decision"]
+    assert set(results.example) == {"edges", "source", "goal", "path", "answer"}
+    assert "2 steps (12 examples" in results.diagnosis["verdict"]["text"]
+    assert results.arguments == args.to_dict()
+    assert {"python", "torch", "transformers", "nt_failures"} <= set(results.versions)
+    assert results.hardware["threads"] == 1
     runs.write(results, args)
     folder = trainer.args.output_dir
     with open(f"{folder}/results.json", encoding="utf-8") as file:
-        assert json.load(file) == json.loads(json.dumps(results))
+        assert json.load(file) == json.loads(json.dumps(results.to_json()))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from study_records import record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.summary import markdown_table, mean_interval, steps_to_solve, summarise
+from nt_failures.experiments.study.summary import mean_interval, steps_to_solve, study_table, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
 PLACES = [
@@ -47,7 +47,7 @@ def shown(records):
     """All that is made of runs which were read: groups, and the table."""
     groups = summarise(records)
     assert all(0 <= value <= 1 for group in groups for value in group["values"])
-    assert len(markdown_table(groups).splitlines()) == len(groups) + 4
+    assert len(study_table(groups).splitlines()) == len(groups) + 4
 
 
 @fuzz(400, data=damaged())

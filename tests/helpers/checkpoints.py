@@ -7,13 +7,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, run
 from nt_failures.tasks.path_star import PathStar
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPE = str(EXAMPLES / "recipes" / "finetune.yaml")
-STEPS = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")
+train = runpy.run_path(str(EXAMPLES / "train.py"), run_name="train")["main"]
 TASK = PathStar(degree=2, path_length=3, num_nodes=30)
 """Labels of one digit and of two."""
 SMALL = [
@@ -78,11 +79,14 @@ def write(folder, family, tokenizer, spare=0, dtype=torch.float32, **config):
     return str(folder)
 
 
+def tokenized_splits(args, tokenizer):
+    """The splits of a run as token ids."""
+    return {name: tokenize(rows, tokenizer) for name, rows in load_splits(args.task, **args.data.knobs()).items()}
+
+
 def trainer_of(*flags):
     """The trainer that examples/train.py makes of the recipe finetune.yaml with these flags."""
     args = command_line.parse([RECIPE, *SMALL, *map(str, flags)])
     torch.manual_seed(args.training.seed)
-    tokenizer, objective = STEPS["choose_tokenizer_and_objective"](args)
-    rows = STEPS["load_splits"](args.task, **args.data.knobs())
-    splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
-    return STEPS["make_trainer"](args, objective, tokenizer, splits)
+    tokenizer, objective = run.choose_tokenizer_and_objective(args)
+    return run.make_trainer(args, objective, tokenizer, tokenized_splits(args, tokenizer))

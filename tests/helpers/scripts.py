@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+STUDIES = EXAMPLES / "studies"
 
 TINY = """
 task: path_star

@@ -21,7 +21,6 @@ from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line
-from nt_failures.experiments.results import first_rows
 from nt_failures.hub import usage as snippet
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
@@ -172,7 +171,7 @@ def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_
     """Catches: a prompt that begins with a token that no training row had, as Llama's and Gemma's tokenizers put it."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     argv = [checkpoints.RECIPE, *checkpoints.SMALL, "--model", adds_bos, "--order", order, "--learning_rate", "0"]
-    checkpoints.STEPS["main"]([*argv, "--output_dir", str(tmp_path / "run")])
+    checkpoints.train([*argv, "--output_dir", str(tmp_path / "run")])
     (code,) = blocks(ModelCard.load(tmp_path / "run" / "README.md").text, "python")
     loaded = nt_failures.load(str(tmp_path / "run"))
     prompt, _ = snippet.instance(checkpoints.TASK)
@@ -229,7 +228,7 @@ def test_a_next_token_model_needs_no_package_of_ours(read):
 def test_a_pipeline_answers_every_prompt_as_we_decode(read):
     """Catches: generation settings that stop late, stop early, or sample."""
     folder, _, _ = read("next_token", "forward")
-    columns = first_rows(TASK, "test", 30, 0, "forbid")
+    columns = TASK.block(0, "test", 0, rows=30)
     texts = {name: text.to_list() for name, text in TASK.render(columns).items()}
     loaded = nt_failures.load(str(folder))
     generate = pipeline("text-generation", model=str(folder))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import EXAMPLES, SMALL, STEPS, byte_level_bpe, trainer_of, write
+from checkpoints import EXAMPLES, SMALL, byte_level_bpe, train, trainer_of, write
 from hub_server import run_python
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
@@ -163,7 +163,7 @@ def test_from_command_to_card_and_diagnosis(merge, base, tmp_path, monkeypatch, 
     (command,) = [line for line in readme.splitlines() if line.startswith("accelerate launch") and "--lora" in line]
     recipe, *flags = shlex.split(command.split("examples/train.py ")[1], comments=True)
     argv = [str(EXAMPLES.parent / recipe), *SMALL, *flags, "--model", base(), "--output_dir", "run"]
-    results = STEPS["main"]([*argv, "--merge_adapter", str(merge)])
+    results = train([*argv, "--merge_adapter", str(merge)])
     assert Path("run/config.json").exists() == merge
     assert Path("run/adapter_config.json").exists() != merge
     assert results["arguments"]["model"]["lora"] == {"r": 16}
@@ -233,7 +233,7 @@ def test_dropout_may_be_changed_beside_an_adapter(build, base, tmp_path):
 def test_what_cannot_be(flags, message, base, tmp_path):
     """Catches: a run that fails after its training, or trains something else in silence."""
     with pytest.raises(ValueError, match=message):
-        STEPS["main"]([*SMALL, "--model", base(), "--output_dir", str(tmp_path / "run"), *flags])
+        train([*SMALL, "--model", base(), "--output_dir", str(tmp_path / "run"), *flags])
     assert not (tmp_path / "run").exists()
 
 

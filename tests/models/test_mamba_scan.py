@@ -296,7 +296,7 @@ def test_train_says_which_scan_runs(tmp_path, monkeypatch, capsys):
 
 def test_benchmark(tmp_path, capsys):
     """Catches: a benchmark that no longer runs, or leaves this library's scan or a round out."""
-    main = runpy.run_path(str(EXAMPLES / "benchmark_mamba.py"))["main"]
+    main = runpy.run_path(str(EXAMPLES / "benchmarks" / "mamba.py"))["main"]
     file = tmp_path / "mamba.json"
     found = main(f"--batch 2 --positions 5 --hidden 64 --layers 1 --rounds 2 --json {file}".split())
     assert json.loads(file.read_text(encoding="utf-8")) == found

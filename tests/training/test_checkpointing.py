@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
-from nt_failures.training import checkpoint_files, divergence
+from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.callbacks import StopWhenSolved
 from nt_failures.training.divergence import LossWatch
@@ -134,7 +134,7 @@ def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(script), *flags.split(), "--output_dir", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(script), run_name="__main__")
-    assert stop.value.code == divergence.EXIT_CODE
+    assert stop.value.code == 3
     last = capsys.readouterr().err.rstrip().split("\n")[-1]
     assert "error: the loss became NaN or infinite at step " in last
     assert "Traceback" not in last

@@ -1,4 +1,4 @@
-"""What a row costs as the task grows, in one figure: a line that leaves the dotted one upwards grows faster than its work."""
+"""What a row costs as the task grows, in one figure: a line above the dotted one grows faster than its work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ SERIES = (
 
 
 def grow(quick: bool) -> dict[str, Any]:
-    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each knob and value; all of them in turn."""
+    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each knob and value, in turn."""
     places = [(knob, *place) for knob, all_of_it in KNOBS.items() for place in all_of_it[: 2 if quick else None]]
     works, found = {}, {knob: [] for knob in KNOBS}
     for knob, value, size, rows in places:

@@ -59,7 +59,8 @@ def interleaved(
 ) -> dict[Any, float]:
     """Median seconds of each work, all of them once in every round, after one round that does not count.
 
-    With `warm` each is done twice in a row and the second counts, for works that would find the caches full of another's.
+    With `warm` each is done twice in a row and the second counts, for works that would find the caches full of
+    another's.
     """
     times: dict[Any, list[float]] = {name: [] for name in works}
     for round_ in range(rounds + 1):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lines.measure import WALL, Line, Measured, interleaved
 
-TRAIN = Path(__file__).parents[1] / "train.py"
+BENCHMARKS = Path(__file__).parents[1]
+TRAIN = BENCHMARKS.parent / "train.py"
 
 
 def run(*command: str) -> str:
@@ -109,7 +110,7 @@ def in_child(function: str, *given: int) -> list[int]:
     """One of the two functions above in a process of its own, on one thread, with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         code = (
-            f"import sys, os; sys.path.insert(0, {str(TRAIN.parent)!r}); os.environ['HF_DATASETS_CACHE'] = {folder!r};"
+            f"import sys, os; sys.path.insert(0, {str(BENCHMARKS)!r}); os.environ['HF_DATASETS_CACHE'] = {folder!r};"
             f"from lines.process import {function}; print('FOUND', *{function}(*{given}))"
         )
         return [int(word) for word in run("-c", code).split("FOUND")[-1].split()]

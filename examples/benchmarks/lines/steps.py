@@ -83,8 +83,8 @@ def new_trainer(
 
 
 def trainer_step(size: str, batch: int, steps: int, **options: Any) -> float:
-    """Seconds of a step of ObjectiveTrainer, fetching its batch included; the first step, which counts FLOPs, is not; nor does a
-    single one count much, in which torch.compile may be at work."""
+    """Seconds of a step of ObjectiveTrainer, fetching its batch included; the first step, which counts FLOPs, is not;
+    nor does a single one count much, in which torch.compile may be at work."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         new_trainer(size, Path(folder), batch, steps, clock, **options).train()
@@ -104,7 +104,7 @@ def stacked_step(size: str, batch: int, steps: int, seeds: int) -> float:
 
 
 def raw_step(size: str, batch: int, steps: int) -> float:
-    """Seconds of a step of a loop by hand: rows in one tensor, all logits, the same optimizer, clipping and schedule."""
+    """Seconds of a step of a loop by hand: rows in one tensor, all logits, the same optimizer and schedule."""
     rows = parts()[3]
     prefix, target = torch.tensor(rows["prefix_ids"]), torch.tensor(rows["target_ids"])
     ids, labels = torch.cat([prefix, target], 1), torch.cat([torch.full_like(prefix, IGNORE), target], 1)

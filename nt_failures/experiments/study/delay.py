@@ -1,4 +1,4 @@
-"""The map of delays: when each run solved its graph, or how long it was watched in vain, and how that grows with the graph."""
+"""The map of delays: when each run solved its graph, if it did, and how that time grows with the graph."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nt_failures.experiments.study import survival
-from nt_failures.experiments.study.summary import steps_to_solve
+from nt_failures.experiments.study.summary import markdown_table, steps_to_solve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,8 @@ FACTORS = {
 def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
-    A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other values:
-    they bound it from one side.
+    A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
+    values: they bound it from one side.
 
     Returns:
         factor -> (1 + replicates,), for the identified factors alone.
@@ -111,65 +111,55 @@ def markdown(runs: Sequence[Run], baseline: str) -> str:
     Args:
         baseline: the objective whose delay over each other one is measured.
     """
-    return "\n\n".join([cell_table(runs, baseline), growth_table(runs, baseline)]) + "\n"
+    return f"{cell_table(runs, baseline)}\n\n{growth_table(runs, baseline)}\n"
 
 
 def cell_table(runs: Sequence[Run], baseline: str) -> str:
     """Times to solve by graph, optimizer and objective."""
-    rows = [
-        (
-            "graph",
-            "labels",
-            "optimizer",
-            "objective",
-            "solved",
-            "steps to solve",
-            "FLOPs to solve",
-            f"{baseline} later by",
-            "in FLOPs",
-        )
-    ]
+    head = ("graph", "labels", "optimizer", "objective", "solved", "steps to solve", "FLOPs to solve")
+    rows = [(*head, f"{baseline} later by", "in FLOPs")]
     cells = by(runs, "graph", "optimizer", "objective")
-    for (graph, optimizer, objective), found in cells.items():
-        slow = cells.get((graph, optimizer, baseline))
-        later = [
-            None if slow is None or objective == baseline else ratio(slow, found, flops) for flops in (False, True)
-        ]
-        steps, flops = median(found), median(found, flops=True)
-        first = found[0]
-        rows.append((f"G({first.degree},{first.path_length})", str(first.labels), optimizer, objective,
-                     f"{sum(math.isfinite(run.solved_at) for run in found)} of {len(found)}",
-                     f"{'' if steps[1] else '> '}{steps[0]:,.0f}", f"{'' if flops[1] else '> '}{flops[0]:.1e}",
-                     *("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)))  # fmt: skip
+    for (graph, optimizer, objective), group in cells.items():
+        slow = None if objective == baseline else cells.get((graph, optimizer, baseline))
+        later = [None if slow is None else ratio(slow, group, flops) for flops in (False, True)]
+        (steps, in_steps), (flops, in_flops) = median(group), median(group, flops=True)
+        times = (f"{'' if in_steps else '> '}{steps:,.0f}", f"{'' if in_flops else '> '}{flops:.1e}")
+        times += tuple("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)
+        name = f"G({group[0].degree},{group[0].path_length})"
+        rows.append((name, str(group[0].labels), optimizer, objective, _solved(group), *times))
     note = (
-        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; >: the median run "
-        "was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and backward, without the optimizer's own."
+        "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; "
+        ">: the median run was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and "
+        "backward, without the optimizer's own."
     )
-    return f"{_table(rows)}\n\n{note}"
+    return f"{markdown_table(rows)}\n\n{note}"
 
 
 def growth_table(runs: Sequence[Run], baseline: str) -> str:
     """By what the time to solve, and the ratio of two, is multiplied for each more of a factor."""
-    rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in FACTORS))]
     groups = by(runs, "optimizer", "objective")
-    found = {key: growth(group) for key, group in groups.items()}
+    effects = {key: growth(group) for key, group in groups.items()}
+    rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in FACTORS))]
     for (optimizer, objective), group in groups.items():
-        solved = sum(math.isfinite(run.solved_at) for run in group)
-        effects = found[optimizer, objective]
-        rows.append(
-            (objective, optimizer, f"{solved} of {len(group)}", *(_factor(effects.get(name)) for name in FACTORS))
-        )
-    for (optimizer, objective), effects in found.items():
-        slow = found.get((optimizer, baseline), {})
+        factors = (_factor(effects[optimizer, objective].get(name)) for name in FACTORS)
+        rows.append((objective, optimizer, _solved(group), *factors))
+    for (optimizer, objective), fast in effects.items():
+        slow = effects.get((optimizer, baseline), {})
         if objective != baseline:
-            both = [slow[name] - effects[name] if name in slow and name in effects else None for name in FACTORS]
+            both = [slow[name] - fast[name] if name in slow and name in fast else None for name in FACTORS]
             rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
     note = (
-        "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap intervals over "
-        "the seeds of each graph (of simulated studies with three seeds they cover 92 to 95 %): what other graphs of the same size would give is not in them. `not identified`: too few solved runs, too few values of the factor among them, or a graph with one run alone. The form (a factor for each node, so exponential "
-        "growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
+        "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap "
+        "intervals over the seeds of each graph (of simulated studies with three seeds they cover 92 to 95 %): what "
+        "other graphs of the same size would give is not in them. `not identified`: too few solved runs, too few "
+        "values of the factor among them, or a graph with one run alone. The form (a factor for each node, so "
+        "exponential growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
-    return f"{_table(rows)}\n\n{note}"
+    return f"{markdown_table(rows)}\n\n{note}"
+
+
+def _solved(runs: Sequence[Run]) -> str:
+    return f"{sum(math.isfinite(run.solved_at) for run in runs)} of {len(runs)}"
 
 
 def _factor(logs: np.ndarray | None) -> str:
@@ -178,7 +168,3 @@ def _factor(logs: np.ndarray | None) -> str:
     if bounds is None:
         return "not identified"
     return f"x {math.exp(logs[0]):.2g} [{math.exp(bounds[0]):.2g}, {math.exp(bounds[1]):.2g}]"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], ("---",) * len(rows[0]), *rows[1:]))

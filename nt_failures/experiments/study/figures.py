@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, literal, new_axes
+from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.evaluation.metrics import format_percent
 from nt_failures.experiments.study import delay
 from nt_failures.experiments.study.summary import best_first
@@ -19,36 +20,23 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
     Args:
-        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of the
-            mean) and `decision_only` (the values are of the decision), in the order to draw.
+        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of
+            the mean) and `decision_only` (the values are of the decision), in the order to draw.
     """
     if not groups or not all(len(group["values"]) for group in groups):
         raise ValueError(f"{len(groups)} groups, some without values; each needs one accuracy per seed.")
-    figure, axes = new_axes(7.2, 0.42 * len(groups) + 1.3)
-    rows = np.arange(len(groups))[::-1]
+    names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
+    figure, axes, rows = _rows(names, title)
     for row, group in zip(rows, groups, strict=True):
         values = np.asarray(group["values"], dtype=float)
-        mean = values.mean()
-        solved = mean >= 0.95
-        colour = BLUE if solved else VERMILION
-        axes.barh(row, mean, height=0.62, color=colour, alpha=0.28, zorder=2)
-        axes.scatter(
-            values,
-            row + _spread(len(values), 0.18),
-            s=25,
-            color=[BLUE if value >= 0.95 else VERMILION for value in values],
-            zorder=4,
-            clip_on=False,
-        )
+        colour, *colours = (BLUE if value >= SOLVED_AT else VERMILION for value in (values.mean(), *values))
+        axes.barh(row, values.mean(), height=0.62, color=colour, alpha=0.28, zorder=2)
+        axes.scatter(values, row + _spread(len(values), 0.18), s=25, color=colours, zorder=4, clip_on=False)
         if interval := group.get("exact_interval"):
             axes.plot(interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
-        chance = group["chance"]
-        axes.plot(
-            [chance, chance], [row - 0.42, row + 0.42], color="black", linestyle=(0, (2, 1.5)), linewidth=1.3, zorder=5
-        )
-        axes.text(1.05, row, format_percent(mean), va="center", ha="left", fontsize=9.5)
-    names = [literal(group["name"]) + ("*" if group.get("decision_only") else "") for group in groups]
-    axes.set_yticks(rows, names, fontsize=9.5)
+        chance = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 1.3, "zorder": 5}
+        axes.plot([group["chance"]] * 2, [row - 0.42, row + 0.42], **chance)
+        axes.text(1.05, row, format_percent(values.mean()), va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
@@ -56,43 +44,41 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)",
         fontsize=10,
     )
-    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_title(literal(title), fontsize=11, loc="left")
     return figure
 
 
 def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """When each seed of several recipes solves the task: a dot at its step, an open triangle at the end if it never did.
+    """When each seed of several recipes solves the task: a dot at its step, or an open triangle at its end.
 
     Args:
-        groups: of `study.summarise`; shown are `name`, `times` (a step per seed, None for never), `solved` and `seeds`.
+        groups: of `summary.summarise`; shown are `name`, `times` (step or None for each seed), `solved` and `seeds`.
     """
     order = best_first(groups)
-    figure, axes = new_axes(7.2, 0.42 * len(order) + 1.3)
-    rows = np.arange(len(order))[::-1]
+    figure, axes, rows = _rows([group["name"] for group in order], title)
     budget = max(group["steps"] for group in order)
+    never = {"marker": ">", "color": VERMILION, "markerfacecolor": "white"}
     for row, group in zip(rows, order, strict=True):
-        spread = row + _spread(len(group["times"]), 0.2)
-        for y, step in zip(spread, group["times"], strict=True):
-            solved = step is not None
-            look = (
-                {"marker": "o", "color": BLUE}
-                if solved
-                else {"marker": ">", "color": VERMILION, "markerfacecolor": "white"}
-            )
-            axes.plot(step if solved else group["steps"], y, markersize=6, clip_on=False, zorder=3, **look)
+        for y, step in zip(row + _spread(len(group["times"]), 0.2), group["times"], strict=True):
+            look = never if step is None else {"marker": "o", "color": BLUE}
+            axes.plot(group["steps"] if step is None else step, y, markersize=6, clip_on=False, zorder=3, **look)
         axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
-    axes.set_yticks(rows, [literal(group["name"]) for group in order], fontsize=9.5)
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel(
         "training steps until exact >= 95 % on validation graphs\ndots: seeds, triangles: never", fontsize=10
     )
+    return figure
+
+
+def _rows(names: Sequence[str], title: str) -> tuple[Figure, Axes, np.ndarray]:
+    """A figure with a row for each name, from the top, and the heights of the rows."""
+    figure, axes = new_axes(7.2, 0.42 * len(names) + 1.3)
+    rows = np.arange(len(names))[::-1]
+    axes.set_yticks(rows, [literal(name) for name in names], fontsize=9.5)
     axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(title, fontsize=11, loc="left")
-    return figure
+    axes.set_title(literal(title), fontsize=11, loc="left")
+    return figure, axes, rows
 
 
 def _spread(count: int, width: float) -> np.ndarray:
@@ -107,16 +93,15 @@ MARKERS = "os^Dv*"
 def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; graphs from left to right.
 
-    A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so the true
-    value lies in the direction of the arrow.
+    A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so
+    the true value lies in the direction of the arrow.
     """
     graphs = [graph for (graph,) in delay.by(runs, "graph")]
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     objectives = sorted({run.objective for run in runs}, key=lambda name: (name != baseline, name))
     looks = {name: (COLOURS[i % 6], MARKERS[i % 6]) for i, name in enumerate(objectives)}
-    figure = Figure(
-        figsize=(max(6.4, 0.95 * len(graphs) + 1.5), 2.4 * len(optimizers) + 3.2), dpi=160, layout="constrained"
-    )
+    size = max(6.4, 0.95 * len(graphs) + 1.5), 2.4 * len(optimizers) + 3.2
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
     panels = figure.subplots(len(optimizers) + 1, 1, sharex=True, squeeze=False)[:, 0]
     for axes, optimizer in zip(panels, optimizers, strict=False):
         _times(axes, [run for run in runs if run.optimizer == optimizer], graphs, looks)
@@ -124,23 +109,29 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     _ratios(panels[-1], runs, graphs, looks, baseline)
     panels[-1].set_title(f"how many times later {baseline} is, in steps", fontsize=11, loc="left")
     for axes in panels:
-        axes.set_yscale("log")
-        axes.margins(y=0.14)  # room for the arrows
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-        axes.set_axisbelow(True)
-        for i in range(1, len(graphs)):
-            axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
+        _log_scale(axes, len(graphs))
     first = {run.graph: run for run in runs}
     names = [f"G({first[g].degree},{first[g].path_length})\n{first[g].labels} labels" for g in graphs]
     panels[-1].set_xticks(range(len(graphs)), names, fontsize=9.5)
     panels[-1].set_xlim(-0.5, len(graphs) - 0.5)
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=9.5, loc="outside lower center", ncols=4,
-                  title="open markers with an arrow: stopped unsolved, a bound", title_fontsize=9.5)  # fmt: skip
+    bounds = {"title": "open markers with an arrow: stopped unsolved, a bound", "title_fontsize": 9.5}
+    look = {"frameon": False, "fontsize": 9.5, "loc": "outside lower center", "ncols": 4}
+    figure.legend(*panels[0].get_legend_handles_labels(), **look, **bounds)
     return figure
+
+
+def _log_scale(axes: Axes, graphs: int) -> None:
+    """A logarithmic axis with plain numbers, and a line between any two graphs."""
+    axes.set_yscale("log")
+    axes.margins(y=0.14)  # room for the arrows
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for i in range(1, graphs):
+        axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
 
 
 def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Mapping[str, tuple[str, str]]) -> None:

@@ -33,8 +33,8 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
         allowed: the axes that the file must have, in any order, each with the names that its choices may set.
 
     Raises:
-        ValueError: another axis or a missing one, an axis without choices, a choice that sets something else, a name that
-            is no name of a file.
+        ValueError: another axis or a missing one, an axis without choices, a choice that sets something else, a name
+            that is no name of a file.
     """
     axes = read_recipe(path)
     if set(axes) != set(allowed):
@@ -60,8 +60,8 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
 def combinations(common: Mapping[str, Any], axes: Axes) -> dict[tuple[str, ...], dict[str, Any]]:
     """The recipe of every combination, by the names of its choices; the last axis varies fastest.
 
-    A choice overrides the common recipe. `objective_options` of the common recipe are for its own objective, so they are
-    dropped with it.
+    A choice overrides the common recipe. `objective_options` of the common recipe are for its own objective, so they
+    are dropped with it.
     """
     made = {}
     for names in itertools.product(*axes.values()):

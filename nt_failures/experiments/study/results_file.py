@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.evaluation.metrics import judged_by
-from nt_failures.experiments.study.summary import markdown_table, summarise
+from nt_failures.experiments.study.summary import study_table, summarise
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def diverged_file(results: Path) -> Path:
 
 
 def read_diverged(results: Path) -> list[dict[str, Any]]:
-    """The diverged runs of the study with this results.jsonl: recipe, seed, fingerprint, and what was said. As `read_results`."""
+    """The diverged runs of a study, as `read_results`: recipe, seed, fingerprint, and the error under `diverged`."""
     return _read_lines(diverged_file(results), _read_diverged)
 
 
@@ -80,7 +80,7 @@ def _read(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
         names = record["recipe"], record["fingerprint"], record["seed"], record["n"]
-        markdown_table(summarise([record]))
+        study_table(summarise([record]))
         shares = [v for k, v in record["metrics"].items() if k == "decision" or "/" in k] + [record["chance"]]
         shares += [record["diagnosis"]["clever_hans"]["follow_rate"]] if record["diagnosis"]["clever_hans"] else []
         sound = all(0 <= share <= 1 for share in shares)

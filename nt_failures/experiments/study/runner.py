@@ -1,17 +1,15 @@
-"""The runs of a study: every one once, and what is finished kept, whatever is stopped or fails.
+"""Make the missing runs of a study, several at a time: each once, and what is finished is kept, whatever fails.
 
-A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (attempts.py), and a study that
-is started again removes what a killed one left and makes what is missing.
+A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (worker.py), and a
+study that is started again removes what a killed one left and makes what is missing.
 """
 
 import concurrent.futures
 import contextlib
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
 
 from tqdm.auto import tqdm
 
@@ -22,8 +20,8 @@ from nt_failures.experiments.study.worker import Attempts, Ended, Job
 def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
-    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe that
-    fails in another way is given up, the others go on; then it is said. When stopped, what is finished is kept.
+    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe
+    that fails in another way is given up, and the others go on. When stopped, what is finished is kept.
 
     Args:
         results: where a line is appended for every run that is finished.
@@ -37,29 +35,13 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in finished}
     todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     failures: dict[Path, Exception] = {}
-
-    def attempt(jobs: Sequence[Job]) -> Ended | None:
-        recipe = jobs[0].recipe
-        if recipe in failures:
-            return None
-        try:
-            ended = attempts.alone(jobs[0]) if len(jobs) == 1 else attempts.together(jobs)
-        except Exception as error:  # said below, once the other runs are finished and written
-            failures.setdefault(recipe, error)
-            return None
-        if ended.error is not None:
-            failures.setdefault(recipe, ended.error)
-        return ended
-
     with (
         tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run") as bar,
-        concurrent.futures.ThreadPoolExecutor(at_once) as pool,
+        ThreadPoolExecutor(at_once) as pool,
     ):
-        waiting = {pool.submit(attempt, jobs) for jobs in in_groups(todo, together)}
+        waiting = {pool.submit(_attempt, jobs, attempts, failures) for jobs in in_groups(todo, together)}
         try:
-            for future in concurrent.futures.as_completed(set(waiting)):
-                _write(future.result(), results, bar)
-                waiting.discard(future)
+            _collect(waiting, results, bar)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             attempts.children.stop()
@@ -72,20 +54,42 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
         raise RuntimeError("; ".join(str(error) for error in failures.values()))
 
 
+def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended | None:
+    """Train; None for a recipe that has failed, whose first error is kept until all other runs are written."""
+    recipe = jobs[0].recipe
+    if recipe in failures:
+        return None
+    try:
+        ended = attempts.alone(jobs[0]) if len(jobs) == 1 else attempts.together(jobs)
+    except Exception as error:
+        failures.setdefault(recipe, error)
+        return None
+    if ended.error is not None:
+        failures.setdefault(recipe, ended.error)
+    return ended
+
+
+def _collect(waiting: set[Future], results: Path, bar: tqdm) -> None:
+    """Write the lines of each process as it ends, and take it out of those that are waited for."""
+    for future in concurrent.futures.as_completed(set(waiting)):
+        _write(future.result(), results, bar)
+        waiting.discard(future)
+
+
 def _write(ended: Ended | None, results: Path, bar: tqdm) -> None:
     """Put the lines of what has ended on disk, and only then remove its folder."""
     if ended is None:
         return
     while ended.records:
-        record = ended.records.pop(0)
+        record = ended.records.pop(0)  # first: an interrupt behind the writing must not write it twice
         diverged = "diverged" in record
         try:
             results_file.append_result(results_file.diverged_file(results) if diverged else results, record)
         except OSError:
             ended.records.insert(0, record)
             raise
-        said = "diverged" if diverged else f"{record['metrics']['free/exact']:.3f}"
-        bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {said}")
+        outcome = "diverged" if diverged else f"{record['metrics']['free/exact']:.3f}"
+        bar.set_postfix_str(f"{record['recipe']} seed {record['seed']}: {outcome}")
         bar.update()
     if ended.error is None:
         shutil.rmtree(ended.work, ignore_errors=True)
@@ -102,19 +106,3 @@ def in_groups(jobs: Sequence[Job], size: int) -> list[list[Job]]:
             groups.append(group)
         group.append(job)
     return groups
-
-
-def run_script(main: Callable[[list[str]], None]) -> None:
-    """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; finished runs are kept, and the same command goes on from there\n")
-        sys.exit(128 + signal.SIGINT)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Many runs as one study: means and intervals over seeds, solve probability and time to solve, and the table of them."""
+"""Many runs as one study: means and intervals over seeds, solve probability, time to solve, and their tables."""
 
 import html
 import math
@@ -14,7 +14,7 @@ from nt_failures.objectives import find_objective
 def steps_to_solve(
     curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT, trained: Sequence[int] | None = None
 ) -> int | None:
-    """First evaluation from which the share that a run is judged by stays at or above the threshold; None if it never does."""
+    """Step of the first evaluation from which what a run is judged by stays at the threshold or above; else None."""
     found = None
     for entry in curve:
         if not judged(entry, trained) >= threshold:  # nor is nan
@@ -32,11 +32,12 @@ def summarise(
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
-    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice counts once.
+    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice
+    counts once.
 
     Args:
-        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are of the
-            others. A recipe of which every seed diverged is left out.
+        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are
+            of the others. A recipe of which every seed diverged is left out.
     """
     chosen = {record["recipe"]: record["fingerprint"] for record in records}
     present = {(record["recipe"], record["fingerprint"]) for record in (*records, *diverged)}
@@ -129,47 +130,75 @@ COLUMNS = (
 )
 
 
-def markdown_table(groups: Sequence[Mapping[str, Any]]) -> str:
-    """The study as a Markdown table."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *(cells(group) for group in groups)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
-    lines += [
-        "",
-        f"n = {counts} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of training on some positions alone is the worst of these, such as the decision. `decision`: forced "
-        "accuracy at the decision (a model that decodes in parallel: its own). `others`: the worst other position of any "
-        "seed. `on train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
-        "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the solve probability. `steps to "
-        "solve`: median over the solved seeds that stayed there on validation graphs; > N: none within N steps.",
-    ]
-    return "\n".join(lines) + "\n" + diverged_note(groups)
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as a Markdown table; the first is its head."""
+    head, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *body))
+
+
+def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
+    """The study as a Markdown table, with what its columns mean."""
+    table = markdown_table([COLUMNS, *(cells(group) for group in groups)])
+    note = (
+        f"n = {_counts(groups)} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of "
+        "training on some positions alone is the worst of these, such as the decision. `decision`: forced accuracy at "
+        "the decision (a model that decodes in parallel: its own). `others`: the worst other position of any seed. `on "
+        "train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
+        "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, "
+        "with the Wilson interval of the solve probability. `steps to solve`: median over the solved seeds that stayed "
+        "there on validation graphs; > N: none within N steps."
+    )
+    return f"{table}\n\n{note}\n{diverged_note(groups)}"
+
+
+def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Objectives under one protocol, the most often and soonest solved first: how often, how soon, at what cost.
+
+    Args:
+        groups: of `summarise`, each with `rate`, the chosen multiple of the recipe's learning rates.
+    """
+    head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
+    rows = [(*head, "follows wrong arm", "verdicts")]
+    for group in best_first(groups):
+        named = dict(zip(COLUMNS, cells(group), strict=True))
+        flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
+        rate = "-" if group["rate"] is None else f"x {group['rate']:g}"
+        costs = (rate, named["solved"], named["steps to solve"], flops)
+        rows.append(
+            (named["recipe"], *costs, *(named[k] for k in ("exact, mean [95 %]", "follows wrong arm", "verdict")))
+        )
+    note = (
+        f"n = {_counts(groups)} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds "
+        "with exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over solved "
+        "seeds of the first evaluation from which validation accuracy stays >= 95 %, to the run's end; > N: none "
+        "within N steps. FLOPs: forward and backward of the objective's own step, counted "
+        "(nt_failures/training/flops.py), without the optimizer's own. `rate`: times the recipe's learning rates, "
+        f"chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
+    )
+    return f"{markdown_table(rows)}\n\n{note}\n{diverged_note(groups)}"
+
+
+def _counts(groups: Sequence[Mapping[str, Any]]) -> str:
+    return " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
 
 
 def diverged_note(groups: Sequence[Mapping[str, Any]]) -> str:
     """A paragraph on the seeds that diverged, if any did."""
-    lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
-    return (
-        ""
-        if not lost
-        else f"\nSeeds that diverged, counted as not solved and left out of the means: {', '.join(lost)}.\n"
-    )
+    lost = ", ".join(f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"])
+    return f"\nSeeds that diverged, counted as not solved and left out of the means: {lost}.\n" if lost else ""
 
 
 def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) -> str:
     """A paragraph on the recipes that are in no group, if any."""
-    missing = sorted(set(recipes) - {group["name"] for group in groups})
-    names = ", ".join(map(_cell, missing))
-    return f"\nWithout a finished run, so not in the table: {names}.\n" if missing else ""
+    names = ", ".join(map(_cell, sorted(set(recipes) - {group["name"] for group in groups})))
+    return f"\nWithout a finished run, so not in the table: {names}.\n" if names else ""
 
 
 def earlier_note(groups: Sequence[Mapping[str, Any]]) -> str:
     """A paragraph on the groups whose runs were made otherwise than is asked now, if any."""
     names = ", ".join(_cell(group["name"]) for group in groups if not group["as_asked"])
-    return (
-        f"\nOf an earlier recipe or with other flags, as none of the present ones has ended: {names}.\n"
-        if names
-        else ""
-    )
+    asked = "Of an earlier recipe or with other flags, as none of the present ones has ended"
+    return f"\n{asked}: {names}.\n" if names else ""
 
 
 def cells(group: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """How a time grows with what it depends on, where some times are only known to be longer than a budget.
 
 Log-normal accelerated failure time: log T = x b + s e with e ~ N(0, 1), of which each observation tells an interval,
-low < T <= high; high is infinite for a run that was censored. Maximum likelihood by EM, as for any normal variable that is
-seen through intervals; many weighted data sets, such as bootstrap replicates, are fitted at once.
+low < T <= high; high is infinite for a run that was censored. Maximum likelihood by EM, as for any normal variable that
+is seen through intervals; many weighted data sets, such as bootstrap replicates, are fitted at once.
 
 Shapes: N observations, P columns of the design, R replicates.
 """
@@ -67,7 +67,8 @@ def fit(
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones, and is itself known from few runs.
+    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones, and is itself known from few
+    # runs.
     free = max(len(design_NP) - len(runs_C), 1)
     stretch = math.sqrt(len(design_NP) / free) * t975(free) / Z975
     all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])

@@ -1,4 +1,4 @@
-"""Trainings of a study: each in a process and a folder of its own, none left behind, and what is left by each."""
+"""Trainings of a study: each in a process and a folder of its own, none left behind, and the results of each."""
 
 import dataclasses
 import hashlib
@@ -18,9 +18,13 @@ import torch
 import yaml
 
 from nt_failures.data import child_processes
+from nt_failures.experiments.script import DIVERGED
 from nt_failures.experiments.study import results_file
-from nt_failures.training import divergence
+from nt_failures.hub.run_files import RESULTS_FILE
 
+RUN = ("-m", "nt_failures.experiments.run")
+RUN_SEEDS = ("-m", "nt_failures.experiments.run_seeds")
+"""What Python is started with for one seed of a recipe, and for several at once."""
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
 LOG = "log.txt"
@@ -29,7 +33,7 @@ LOG = "log.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run that is to be made: a recipe, a seed, and flags for examples/train.py."""
+    """One run that is to be made: a recipe, a seed, and flags over the recipe."""
 
     recipe: Path
     seed: int
@@ -37,7 +41,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the recipe's values and the extra flags, not with its comments: a changed recipe is a new run."""
+        """Changes with the recipe's values and the extra flags, not with comments: a changed recipe is a new run."""
         values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
@@ -49,7 +53,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A process that has ended: lines of the runs that finished or diverged, its folder, and what went wrong, if anything."""
+    """A process that has ended: lines of the runs that finished or diverged, its folder, and the error, if any."""
 
     records: list[dict[str, Any]]
     work: Path
@@ -60,13 +64,12 @@ class Attempts:
     """Trainings of one study, in processes and folders of their own.
 
     Args:
-        scripts: the folder of train.py and train_seeds.py.
         folder: of the study.
         keep_models: whether a finished run's folder stays, with its model.
     """
 
-    def __init__(self, scripts: Path, folder: Path, keep_models: bool = False):
-        self.scripts, self.folder, self.keep_models = scripts, folder, keep_models
+    def __init__(self, folder: Path, keep_models: bool = False):
+        self.folder, self.keep_models = folder, keep_models
         self.children = Children()
 
     def clear(self) -> None:
@@ -77,34 +80,34 @@ class Attempts:
     def alone(self, job: Job) -> Ended:
         """One run in a process of its own."""
         work, (job,) = self._claim([job], f"{job.recipe.stem}-seed{job.seed}")
-        flags = ["--seed", job.seed, "--output_dir", work / "run", *job.extra]
-        code, failure = self._call([self.scripts / "train.py", job.recipe, *flags], work)
-        return self._ended(work, {job: work / "run"}, code, failure)
+        flags = ("--seed", job.seed, "--output_dir", work / "run", *job.extra)
+        code, last_words = self._call((*RUN, job.recipe, *flags), work)
+        return self._ended(work, {job: work / "run"}, code, last_words)
 
     def together(self, jobs: Sequence[Job]) -> Ended:
         """Seeds of one recipe in one process."""
-        name, seeds = jobs[0].recipe.stem, [job.seed for job in jobs]
-        work, jobs = self._claim(jobs, f"{name}-seeds{seeds[0]}to{seeds[-1]}")
-        flags = ["--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra]
-        code, failure = self._call([self.scripts / "train_seeds.py", jobs[0].recipe, *flags], work)
-        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, failure)
+        seeds = [job.seed for job in jobs]
+        work, jobs = self._claim(jobs, f"{jobs[0].recipe.stem}-seeds{seeds[0]}to{seeds[-1]}")
+        flags = ("--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra)
+        code, last_words = self._call((*RUN_SEEDS, jobs[0].recipe, *flags), work)
+        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, last_words)
 
-    def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, said: str) -> Ended:
+    def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, last_words: str) -> Ended:
         """Read what a process has left; where a training diverged, its other runs have finished, and it has not."""
         records, missing = [], []
         for job, run in runs.items():
-            if (run / "results.json").exists():
-                found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-                records.append(results_file.record(job.named, found))
+            if (run / RESULTS_FILE).exists():
+                results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
+                records.append(results_file.record(job.named, results))
                 self._keep(job, run)
-            elif code == divergence.EXIT_CODE:
-                records.append({**job.named, "diverged": said})
+            elif code == DIVERGED:
+                records.append({**job.named, "diverged": last_words})
             else:
                 missing.append(job.seed)
-        if code in (0, divergence.EXIT_CODE) and not missing:
+        if code in (0, DIVERGED) and not missing:
             return Ended(records, work)
         seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(job.seed) for job in runs)}"
-        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {said}")
+        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {last_words}")
         return Ended(records, work, error)
 
     def _keep(self, job: Job, run: Path) -> None:
@@ -125,11 +128,11 @@ class Attempts:
         return work, [dataclasses.replace(job, recipe=copy) for job in jobs]
 
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
-        """Run a script, on one thread where there is no GPU; exit code, last line and log."""
+        """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""
         environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
         log = work / LOG
-        words = [sys.executable, *map(str, command)]
         with open(log, "w", encoding="utf-8") as file:
+            words = [sys.executable, *map(str, command)]
             code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
         return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
 

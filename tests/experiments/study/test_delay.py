@@ -1,4 +1,5 @@
-"""The map of delays: what a run says, medians and ratios with censored runs, growth, and the figure that shows which is which."""
+"""The map of delays: what a run says, medians and ratios with censored runs, growth, and the figure that shows which is
+which."""
 
 import math
 
@@ -76,7 +77,8 @@ def test_ratios_are_bounds_where_one_side_is_censored(slow, fast, expected):
 
 
 def grown(objective, per_node, graphs=((2, 3, 7), (2, 4, 7), (2, 5, 7), (3, 3, 7), (2, 3, 14)), budget=10**9):
-    """Three runs a graph: 1,000 steps on the first, times `per_node` for each node more, 1.5 for an arm, 2 for twice the labels."""
+    """Three runs a graph: 1,000 steps on the first, times `per_node` for each node more, 1.5 for an arm, 2 for twice
+    the labels."""
     made = []
     for degree, length, labels in graphs:
         time = 1000 * per_node ** (length - 3) * 1.5 ** (degree - 2) * labels / 7
@@ -89,7 +91,8 @@ def grown(objective, per_node, graphs=((2, 3, 7), (2, 4, 7), (2, 5, 7), (3, 3, 7
 
 
 def test_growth_by_factor():
-    """Catches: factors of one thing shown under another's name, logarithms not undone, censored lengths that flatten the growth."""
+    """Catches: factors of one thing shown under another's name, logarithms not undone, censored lengths that flatten
+    the growth."""
     for budget in (10**9, 5000):
         effects = delay.growth(grown("next_token", 3, budget=budget))
         assert {name: math.exp(logs[0]) for name, logs in effects.items()} == {
@@ -100,7 +103,8 @@ def test_growth_by_factor():
 
 
 def test_growth_that_nobody_has_seen():
-    """Catches: a growth with the path from graphs of one solved length, however many censored ones stand beside them."""
+    """Catches: a growth with the path from graphs of one solved length, however many censored ones stand beside
+    them."""
     effects = delay.growth(grown("next_token", 30, budget=4000))
     assert set(effects) == {"arm", "doubling of the labels"}
     assert math.exp(effects["arm"][0]) == pytest.approx(1.5, rel=0.1)
@@ -118,7 +122,8 @@ def test_no_figure_without_an_interval():
 
 
 def test_no_interval_where_one_graph_has_one_run():
-    """Catches: an interval without width for the factor that only this graph tells, as a map that was stopped half-way has it."""
+    """Catches: an interval without width for the factor that only this graph tells, as a map that was stopped half-way
+    has it."""
     made = grown("next_token", 3)
     graphs = sorted({each.graph for each in made})
     stopped = [each for each in made if each.graph != graphs[-1] or each.seed == 0]
@@ -150,10 +155,9 @@ def test_the_figure_draws_bounds_apart():
 
     def points(axes):
         found = [line for line in axes.lines if line.get_marker() in ("o", "s") and len(line.get_xdata())]
-        return sorted(
-            (round(float(line.get_xdata()[0])), line.get_marker(), float(line.get_ydata()[0]), line.get_markerfacecolor() != "white")
-            for line in found
-        )  # fmt: skip
+        places = [(round(float(line.get_xdata()[0])), float(line.get_ydata()[0])) for line in found]
+        looks = [(line.get_marker(), line.get_markerfacecolor() != "white") for line in found]
+        return sorted((x, marker, y, full) for (x, y), (marker, full) in zip(places, looks, strict=True))
 
     cure = [(0, "s", 200.0, True), (0, "s", 300.0, True), (0, "s", 400.0, True), *[(1, "s", 500.0, True)] * 3]
     hans = [(0, "o", 900.0, True), (0, "o", 1000.0, True), (0, "o", 4000.0, False), *[(1, "o", 4000.0, False)] * 3]

@@ -70,7 +70,8 @@ def test_all_objectives_are_compared():
 
 @pytest.mark.parametrize("path", COMPARED, ids=lambda path: path.stem)
 def test_compared_recipes_differ_in_the_objective_alone(path):
-    """Catches: a recipe that sets an objective itself, which a comparison would drop or mix; another name than its graph's."""
+    """Catches: a recipe that sets an objective itself, which a comparison would drop or mix; another name than its
+    graph's."""
     common = command_line.read_recipe(path)
     assert not set(common) & set(grid.OBJECTIVE_KEYS)
     assert path.stem == f"deg{common['degree']}-path{common['path_length']}-nodes{common['num_nodes']}"
@@ -106,7 +107,8 @@ def one_of_each(axes):
     ],
 )
 def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
-    """Catches: a misspelt flag or objective, options that it does not take, a name that says another graph than it sets."""
+    """Catches: a misspelt flag or objective, options that it does not take, a name that says another graph than it
+    sets."""
     ((names, path),) = grid.write_recipes(common, axes, tmp_path).items()
     args = command_line.parse([str(path), "--use_cpu", "true"])
     tokenizer = word_level_tokenizer(args.task)

@@ -5,10 +5,10 @@ from study_records import lost, record
 
 from nt_failures.experiments.study.summary import (
     earlier_note,
-    markdown_table,
     mean_interval,
     missing_note,
     steps_to_solve,
+    study_table,
     summarise,
 )
 
@@ -64,7 +64,8 @@ def test_another_threshold():
     ],
 )
 def test_mean_interval(values, interval):
-    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond 0..1."""
+    """Catches: the normal instead of Student's t, the deviation of a population instead of a sample, shares beyond
+    0..1."""
     found = mean_interval(values)
     assert found == (interval if interval is None else pytest.approx(interval, abs=1e-4))
 
@@ -129,14 +130,15 @@ def test_a_time_is_of_a_solved_seed():
         None,
         [None],
     )
-    assert "| > 2,000 |" in markdown_table([below])
+    assert "| > 2,000 |" in study_table([below])
     (unseen,) = summarise([solved(learning_curve=[])])
     assert (unseen["solved"], unseen["steps_to_solve"]) == (1, None)
-    assert "| 1 of 1 [21%, 100%] | - |" in markdown_table([unseen])
+    assert "| 1 of 1 [21%, 100%] | - |" in study_table([unseen])
 
 
 def test_diverged_seeds_count_as_not_solved():
-    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended, counted."""
+    """Catches: a solve probability over the seeds that did not diverge; another form's seeds, or one that later ended,
+    counted."""
     runs = [solved("hans"), solved("hans", seed=3)]
     more = [lost(1), lost(1), lost(2), lost(3), lost(4, fingerprint="another"), lost(0, recipe="never ended")]
     (group,) = summarise(runs, None, more)
@@ -144,9 +146,9 @@ def test_diverged_seeds_count_as_not_solved():
     assert group["solve_interval"] == pytest.approx((0.15, 0.85), abs=1e-3)
     assert group["times"] == [1500, 1500, None, None]
     assert group["verdicts"] == ["solved", "diverged"]
-    table = markdown_table([group])
+    table = study_table([group])
     assert table.endswith("\nSeeds that diverged, counted as not solved and left out of the means: hans: 2.\n")
-    assert "diverged" not in markdown_table(summarise(runs))
+    assert "diverged" not in study_table(summarise(runs))
 
 
 def test_a_changed_recipe_is_not_averaged_with_what_it_was():
@@ -179,11 +181,12 @@ def test_training_graphs_count_where_all_were_seen():
     del half["diagnosis"]["decision_token"]["train_accuracy"]
     assert summarise([record(), half | {"seed": 1}])[0]["train_decision"] is None
     assert summarise([record(), record(seed=1)])[0]["train_decision"] == 0.55
-    assert "| 99.0% | - | 90.0%" in markdown_table(summarise([half]))
+    assert "| 99.0% | - | 90.0%" in study_table(summarise([half]))
 
 
 TABLE = """\
-| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | steps to solve | verdict |
+| recipe | chance | exact, mean [95 %] | decision | others | on train | follows wrong arm | solved | \
+steps to solve | verdict |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | cure | 50% | 99.0% | 99.0% | 60.0% | 99.0% | - | 1 of 1 [21%, 100%] | 1,500 | solved |
 | hans | 50% | 52.0% [47.0%, 57.0%] | 52.0% | 99.0% | 55.0% | 91.0% (90.0% to 92.0%) | 0 of 3 [0%, 56%] | > 2,000 | \
@@ -195,7 +198,7 @@ n = 20,000 held-out graphs a run. """
 def test_table():
     """Catches: a number in the wrong column; a group without its interval, chance or the steps it was given."""
     groups = summarise([*(record(seed=seed, exact=exact) for seed, exact in enumerate(GOOD)), solved()])
-    table = markdown_table(groups)
+    table = study_table(groups)
     assert table.startswith(TABLE)
     assert table.endswith("\n")
     assert len({line.count("|") for line in table.splitlines()[:4]}) == 1
@@ -210,11 +213,12 @@ def test_decision_only_training_is_judged_by_the_decision():
     assert (group["values"], group["decision_only"]) == ([0.96], True)
     assert group["steps_to_solve"] == 500
     assert group["others"] is None
-    assert "| - |" in markdown_table([group])
+    assert "| - |" in study_table([group])
 
 
 def test_any_positions_are_judged_by_the_worst_of_them():
-    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is "solved"."""
+    """Catches: training without the decision scored by the decision, which it never saw, though the verdict is
+    "solved"."""
     curve = [
         {"step": step, "free/exact": 0.0, "decision": 0.5, "forced/position_1": 1.0, "forced/position_3": share}
         for step, share in ((100, 0.9), (200, 0.96), (300, 0.99))

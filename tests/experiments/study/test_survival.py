@@ -1,4 +1,5 @@
-"""Censored regression: known parameters found again, from few runs and many censored ones, and silence where they are unknown."""
+"""Censored regression: known parameters found again, from few runs and many censored ones, and silence where they are
+unknown."""
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_nearly_all_censored_is_not_identified():
 
 
 def test_one_interval_by_hand():
-    """Catches: high and low swapped, natural and other logarithms mixed; without a spread the mean is in the interval."""
+    """Catches: high and low swapped, natural and other logarithms mixed; without a spread the mean is in the
+    interval."""
     ones = np.ones((40, 1))
     low = np.repeat([100.0, 200.0], 20)
     found = survival.fit(ones, low, 2 * low)  # log T: half in [4.605, 5.298], half in [5.298, 5.991], so around log 200
@@ -54,7 +56,8 @@ def test_one_interval_by_hand():
 
 
 def test_intervals_cover_at_three_seeds():
-    """Catches: replicates of three runs without the factors for it: 84 % of these studies, with them 92 %, of 95 % wanted."""
+    """Catches: replicates of three runs without the factors for it: 84 % of these studies, with them 92 %, of 95 %
+    wanted."""
     covered = []
     for seed in range(80):
         found = survival.fit(*study(1000, seed), replicates=60, seed=seed)
@@ -64,7 +67,8 @@ def test_intervals_cover_at_three_seeds():
 
 
 def test_intervals_cover_with_two_cells():
-    """Catches: the spread taken for known where six degrees of freedom are left: 87 % covered, with Student's t 94 %."""
+    """Catches: the spread taken for known where six degrees of freedom are left: 87 % covered, with Student's t 94
+    %."""
     covered = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
@@ -77,7 +81,8 @@ def test_intervals_cover_with_two_cells():
 
 @pytest.mark.parametrize("solved", [[], [0], [0, 1], [0, 1, 2]])
 def test_what_is_not_identified_is_not_said(solved):
-    """Catches: a coefficient that rests on censored runs alone, on a line through two points, or on one length of path."""
+    """Catches: a coefficient that rests on censored runs alone, on a line through two points, or on one length of
+    path."""
     design = np.array([[1.0, length] for length in (3, 3, 3, 4, 4, 4)])
     low, high = np.full(6, 500.0), np.full(6, np.inf)
     high[solved] = 600

@@ -1,0 +1,120 @@
+"""Many seeds of one recipe, trained at once in one process: for a GPU, which one small model does not fill.
+
+`python -m nt_failures.experiments.run_seeds RECIPE.yaml --seeds 0 1 --output_dir FOLDER` does what
+examples/studies/train_seeds.py does.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+
+from nt_failures.data.splits import load_splits
+from nt_failures.data.token_dataset import TokenDataset
+from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import command_line, output_dir, results, run, script
+from nt_failures.experiments.arguments import Arguments
+from nt_failures.training.many_seeds import train_together
+from nt_failures.training.many_seeds.checks import check_together
+from nt_failures.training.trainer import ObjectiveTrainer
+
+
+def main(argv: Sequence[str], description: str | None = __doc__) -> None:
+    """All seeds of one recipe: parse, build, train at once, then test and save one seed after the other.
+
+    Raises:
+        ValueError: as `run.run`, or arguments that cannot be trained together.
+        FloatingPointError: some seeds diverged; the others have finished.
+    """
+    seeds, all_args = parse(argv, description)
+    for args in all_args:
+        output_dir.check(args)
+    trainers, rows, test = trainers_of(all_args)
+    check_together(trainers)
+    trainers[0].add_callback(Bar(len(trainers)))
+    with contextlib.ExitStack() as claims:
+        for args in all_args:
+            claims.enter_context(output_dir.claim(args))
+        run.tell(f"{results.headline(all_args[0], trainers[0].model)} and {len(trainers) - 1} more seeds")
+        errors = train_and_test(trainers, all_args, rows, test)
+    diverged = [f"seed {seed}: {error}" for seed, error in zip(seeds, errors, strict=True) if error is not None]
+    if diverged:
+        raise FloatingPointError("; ".join(diverged))
+
+
+def parse(argv: Sequence[str], description: str | None = None) -> tuple[list[int], list[Arguments]]:
+    """The seeds, and the arguments of each one's run."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("recipe", help="a recipe; all flags of examples/train.py override it")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="which seeds")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for a run folder of each seed")
+    asked, extra = parser.parse_known_args(argv)
+    if len(set(asked.seeds)) < len(asked.seeds) or any(flag.split("=")[0] == "--seed" for flag in extra):
+        raise ValueError("say with --seeds which seeds there are to be, each once, and leave --seed out.")
+    shared, folder = [asked.recipe, *extra], asked.output_dir
+    flags = [["--seed", str(seed), "--output_dir", str(folder / f"seed{seed}")] for seed in asked.seeds]
+    all_args = [command_line.parse([*shared, *own]) for own in flags]
+    if all_args[0].model.lora is not None:
+        raise ValueError("lora is not made for many seeds at once; leave it out, or train these seeds as processes.")
+    return asked.seeds, all_args
+
+
+def trainers_of(all_args: Sequence[Arguments]) -> tuple[list[ObjectiveTrainer], run.Splits, Dataset]:
+    """A Trainer for each seed, all on the same rows; the splits as text, and the tokenised rows of the test."""
+    tokenizer, objective = run.choose_tokenizer_and_objective(all_args[0])
+    rows = load_splits(all_args[0].task, **all_args[0].data.knobs())
+    splits: dict[str, Any] = {name: tokenize(split, tokenizer) for name, split in rows.items()}
+    splits["train"] = TokenDataset.of(splits["train"]) or splits["train"]  # one copy in memory for all seeds
+    trainers = []
+    for args in all_args:
+        set_seed(args.training.seed)
+        trainers.append(run.make_trainer(args, objective, tokenizer, splits))
+        for callback in (ProgressCallback, PrinterCallback):
+            trainers[-1].remove_callback(callback)
+    return trainers, rows, splits["test"]
+
+
+def train_and_test(
+    trainers: Sequence[ObjectiveTrainer], all_args: Sequence[Arguments], rows: run.Splits, test: Dataset
+) -> list[FloatingPointError | None]:
+    """Train all at once, then test one after the other; with which error each diverged, if it did."""
+    start = time.monotonic()
+    errors = train_together(trainers)
+    seconds = (time.monotonic() - start) / len(trainers)  # a seed's share
+    for trainer, args, error in tqdm(list(zip(trainers, all_args, errors, strict=True)), desc="tests", unit="seed"):
+        if error is None:
+            trainer.save_model(_internal_call=True)  # before results.json, which says that the run is whole
+            found = run.final_test(trainer, args, rows, test, seconds)
+            trainer.results = dataclasses.replace(found, trained_together=len(trainers))
+            results.write(trainer.results, args)
+            trainer.create_model_card()
+    return errors
+
+
+class Bar(TrainerCallback):
+    """One progress bar for all seeds; put into one of their Trainers."""
+
+    def __init__(self, seeds: int):
+        self.seeds, self.bar = seeds, None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.bar = tqdm(total=state.max_steps, desc=f"{self.seeds} seeds", unit="step", disable=args.disable_tqdm)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+
+if __name__ == "__main__":
+    script.run(main)

@@ -1,0 +1,93 @@
+"""What the command lines of all studies share: flags, checks before the first run, the report, the end of the script.
+
+A study knows its own flags; all others go to every run that it starts, unread (`args.extra`).
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from nt_failures.diagnosis import figures
+from nt_failures.experiments import command_line, script
+from nt_failures.objectives import find_objective
+
+
+def parser(description: str, seeds: int) -> argparse.ArgumentParser:
+    """A parser with `--seeds`, `--jobs` and `--only_report`; `seeds` is the default number of seeds."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
+    made.add_argument("--seeds", type=int, default=seeds, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
+    made.add_argument(
+        "--jobs", type=int, default=at_once, help="runs at a time, one thread each on a CPU (%(default)s)"
+    )
+    made.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
+    return made
+
+
+def parse(
+    study_parser: argparse.ArgumentParser,
+    argv: Sequence[str],
+    counts: Sequence[str] = ("seeds", "jobs"),
+    differing: Sequence[str] = (),
+) -> argparse.Namespace:
+    """The study's flags, and as `extra` those of its runs.
+
+    Args:
+        counts: flags that must be at least 1.
+        differing: flags in which the runs differ, which `extra` may not set.
+    """
+    args, args.extra = study_parser.parse_known_args(argv)
+    if min(vars(args)[name] for name in counts) < 1:
+        given = " ".join(f"--{name} {vars(args)[name]}" for name in counts)
+        raise ValueError(f"{given}: all must be at least 1.")
+    extra = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in args.extra if flag.startswith("--")}
+    if extra & {"seed", "output_dir"}:
+        raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
+    if both := sorted(extra & set(differing)):
+        raise ValueError(f"--{both[0]} is what the runs differ in; change it in the file that lists them.")
+    return args
+
+
+def check_flags(recipes: Sequence[Path], extra: Sequence[str]) -> None:
+    """ValueError for a flag that is wrong beside one of the recipes: it fails here, not in that recipe's first run."""
+    for recipe in recipes if extra else ():
+        try:
+            command_line.parse([str(recipe), *extra])
+        except ValueError as error:
+            raise ValueError(f"{recipe.name}: {error}") from error
+
+
+def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:
+    """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
+    asked = command_line.peek(extra, "objective")
+    for recipe in recipes:
+        name = asked or command_line.read_recipe(recipe).get("objective")
+        if "." in str(name):
+            find_objective(str(name))
+
+
+def no_results(results: Path) -> ValueError:
+    """The error of a report on nothing."""
+    return ValueError(f"{results} holds no finished run yet; run without --only_report.")
+
+
+def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:
+    """Write the tables and the figure of a study, and show the tables."""
+    page.write_text(text, encoding="utf-8")
+    figures.save(figure, picture)
+    sys.stdout.write(f"\n{text}\n{page}, {picture}\n")
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped = "\nstopped; finished runs are kept, and the same command goes on from there"
+    script.run(main, errors=(ValueError, RuntimeError, OSError), interrupted=stopped)
