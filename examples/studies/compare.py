@@ -13,15 +13,14 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from nt_failures.evaluation.metrics import judged
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.summary import comparison_table, missing_note, steps_to_solve, summarise
+from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
@@ -104,10 +103,7 @@ def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
     """The multiple of the learning rates that serves each recipe best on validation graphs."""
-    found = {
-        (run["recipe"], run["seed"], run["fingerprint"]): run
-        for run in [*results_file.read_diverged(tuning), *results_file.read_results(tuning)]
-    }
+    found = {run.key: run for run in [*results_file.read_diverged(tuning), *results_file.read_results(tuning)]}
     chosen = {}
     for recipe in recipes:
         scores = {}
@@ -124,12 +120,11 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
     return chosen
 
 
-def _score(runs: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+def _score(runs: Sequence[StudyRun | DivergedRun]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
-    ended = [run for run in runs if "diverged" not in run]
-    steps = [steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) for run in ended]
-    solved = [step for step in steps if step is not None]
-    last = [judged(run["learning_curve"][-1], run["trained_positions"]) for run in ended]
+    ended = [run for run in runs if isinstance(run, StudyRun)]
+    solved = [run.solved_at for run in ended if run.solved_at is not None]
+    last = [run.curve[-1][1] for run in ended]
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
@@ -138,7 +133,7 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
     results = folder / "results.jsonl"
     here, diverged = (
-        [run for run in runs if forms.get(run["recipe"]) == run["fingerprint"]]
+        [run for run in runs if forms.get(run.key.recipe) == run.key.fingerprint]
         for runs in (results_file.read_results(results), results_file.read_diverged(results))
     )
     if not here:

@@ -74,18 +74,18 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     forms = {(path.stem, Job(path, 0, tuple(args.extra)).fingerprint): names for names, path in cells.items()}
     results = folder / "results.jsonl"
     found = {  # a seed that stands there twice counts once
-        (form, run["seed"]): delay.observe(run, *forms[form])
+        (form, run.key.seed): delay.observe(run, *forms[form])
         for run in results_file.read_results(results)
-        if (form := (run["recipe"], run["fingerprint"])) in forms
+        if (form := run.key.form) in forms
     }
     runs = list(found.values())
     if not runs:
         raise ValueError(f"{folder} holds no finished run of this map; run without --only_report.")
     text = delay.markdown(runs, baseline)
     lost = [
-        f"{run['recipe']} seed {run['seed']}"
+        f"{run.key.recipe} seed {run.key.seed}"
         for run in results_file.read_diverged(results)
-        if (form := (run["recipe"], run["fingerprint"])) in forms and (form, run["seed"]) not in found
+        if (form := run.key.form) in forms and (form, run.key.seed) not in found
     ]
     if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"

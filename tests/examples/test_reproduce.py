@@ -96,7 +96,7 @@ class Study:
     @property
     def results(self):
         """(recipe, seed) of the lines of results.jsonl, as they stand."""
-        return [(entry["recipe"], entry["seed"]) for entry in results_file.read_results(self.out / "results.jsonl")]
+        return [(run.key.recipe, run.key.seed) for run in results_file.read_results(self.out / "results.jsonl")]
 
     @property
     def calls(self):
@@ -153,7 +153,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
-    found = results_file.read_results(folder / "results.jsonl")
+    found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert [entry["recipe"] for entry in found] == ["forward", "hidden"]
     for entry, objective in zip(found, ("next_token", "teacherless"), strict=True):
         assert (entry["seed"], entry["n"], entry["steps"], entry["examples"]) == (0, 32, 4, 32)
@@ -408,7 +408,7 @@ def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch
     monkeypatch.setattr(worker.Children, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
-    assert [entry["metrics"]["free/exact"] for entry in found] == [0.5, 0.9]
+    assert [run.exact for run in found] == [0.5, 0.9]
 
 
 # ---------------------------------------------------------------- failures

@@ -51,7 +51,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch):
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
-        found[way] = results_file.read_results(tmp_path / way / "results.jsonl")
+        found[way] = [json.loads(line) for line in (tmp_path / way / "results.jsonl").read_text().splitlines()]
     for seed, (one, other) in enumerate(zip(found["together"], found["alone"], strict=True)):
         assert one.pop("trained_together") == 2
         assert (one["recipe"], one["seed"], one["fingerprint"]) == (other["recipe"], seed, other["fingerprint"])
@@ -104,7 +104,7 @@ def test_seeds_go_in_groups_and_only_once(study_of):
     study("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
     study("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
     found = results_file.read_results(out / "results.jsonl")
-    assert [entry["seed"] for entry in found] == list(range(7))
+    assert [run.key.seed for run in found] == list(range(7))
     assert len({entry["fingerprint"] for entry in found}) == 1
     kept = sorted(path.name.rsplit("-", 1)[0] for path in out.iterdir() if path.is_dir())
     assert kept == [f"r-seed{seed}" for seed in range(7)]
@@ -115,10 +115,10 @@ def test_seeds_beside_one_that_diverges_are_kept(study_of):
     out, study = study_of(1)
     study("--seeds", "3", "--together", "3")
     study("--seeds", "3", "--together", "3")
-    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 2]
+    assert [run.key.seed for run in results_file.read_results(out / "results.jsonl")] == [0, 2]
     (lost,) = results_file.read_diverged(out / "results.jsonl")
-    assert (lost["recipe"], lost["seed"]) == ("r", 1)
-    assert lost["diverged"].startswith("error: seed 1: the loss became NaN")
+    assert lost.key[:2] == ("r", 1)
+    assert lost.said.startswith("error: seed 1: the loss became NaN")
     assert "left out of the means: r: 1." in (out / "table.md").read_text()
 
 
@@ -151,7 +151,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study("--seeds", "6", "--together", "2")
-    assert [entry["seed"] for entry in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]
+    assert [run.key.seed for run in results_file.read_results(out / "results.jsonl")] == [0, 1, 2]
 
 
 def test_a_mistake_costs_no_earlier_seeds(tmp_path, monkeypatch):

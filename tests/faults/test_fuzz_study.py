@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from study_records import record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.summary import mean_interval, steps_to_solve, study_table, summarise
+from nt_failures.experiments.study.study_run import steps_to_solve
+from nt_failures.experiments.study.summary import mean_interval, study_table, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
 PLACES = [
@@ -59,7 +60,7 @@ def test_damaged_bytes(data, tmp_path_factory):
     if records:
         shown(records)
         results_file.append_result(path, record("new", 7))
-        assert results_file.read_results(path)[-1]["recipe"] == "new"
+        assert results_file.read_results(path)[-1].key.recipe == "new"
         assert results_file.read_results(path)[:-1] == records
 
 
@@ -83,9 +84,8 @@ def test_steps_to_solve(values, threshold, odd):
     """Catches: another step than the first of the unbroken run at the end; nan that counts as solved."""
     if 0 <= odd < len(values):
         values[odd] = float("nan")
-    curve = [{"step": i, "free/exact": value} for i, value in enumerate(values)]
     tails = [i for i in range(len(values)) if all(value >= threshold for value in values[i:])]
-    assert steps_to_solve(curve, threshold) == (tails[0] if tails else None)
+    assert steps_to_solve(list(enumerate(values)), threshold) == (tails[0] if tails else None)
 
 
 @fuzz(500, values=st.lists(st.floats(0, 1), max_size=40))

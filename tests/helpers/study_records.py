@@ -2,6 +2,9 @@
 
 import copy
 
+from nt_failures.experiments.study import summary
+from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+
 
 def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):
     """A run of next-token training on G(2, 4) as examples/studies/reproduce.py writes it, cut to what a study reads."""
@@ -35,7 +38,7 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((200
         "diagnosis": {
             "clever_hans": {"follow_rate": 0.9 + seed / 100},
             "decision_token": {"train_accuracy": 0.55},
-            "verdict": {"name": "clever-hans + indecipherable token"},
+            "verdict": {"name": "clever-hans + indecipherable token", "text": "Stuck.", "rule": "a rule"},
         },
     }
     return copy.deepcopy(made | changes)
@@ -43,3 +46,9 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((200
 
 def lost(seed, recipe="hans", fingerprint="0123456789ab"):
     return {"recipe": recipe, "seed": seed, "fingerprint": fingerprint, "diverged": "the loss became NaN"}
+
+
+def summarise(records, forms=None, diverged=()):
+    """`summary.summarise` of lines as they stand in the files."""
+    runs, lost_runs = map(StudyRun.from_json, records), map(DivergedRun.from_json, diverged)
+    return summary.summarise(list(runs), forms, list(lost_runs))

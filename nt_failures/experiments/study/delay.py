@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from nt_failures.experiments.study import survival
-from nt_failures.experiments.study.summary import markdown_table, steps_to_solve
+from nt_failures.experiments.study.study_run import StudyRun
+from nt_failures.experiments.study.summary import markdown_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,17 +30,14 @@ class Run:
     flops_per_step: float
 
 
-def observe(run: Mapping[str, Any], graph: str, objective: str, optimizer: str) -> Run:
+def observe(run: StudyRun, graph: str, objective: str, optimizer: str) -> Run:
     """What a line of results.jsonl says, under the names of its cell of the map."""
-    curve = run["learning_curve"]
-    solved_at = steps_to_solve(curve, trained=run["trained_positions"])
-    steps = [int(entry["step"]) for entry in curve]
-    task = run["arguments"]["task"]
+    solved_at, task = run.solved_at, run.task
     return Run(
-        *(graph, objective, optimizer, run["seed"], task["path_length"], task["degree"], task["num_nodes"]),
-        before=max((step for step in steps if solved_at is None or step < solved_at), default=0),
+        *(graph, objective, optimizer, run.key.seed, task["path_length"], task["degree"], task["num_nodes"]),
+        before=max((step for step, _ in run.curve if solved_at is None or step < solved_at), default=0),
         solved_at=math.inf if solved_at is None else solved_at,
-        flops_per_step=run["flops"] / run["steps"],
+        flops_per_step=run.flops / run.steps,
     )
 
 

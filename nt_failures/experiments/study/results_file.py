@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.evaluation.metrics import judged_by
-from nt_failures.experiments.study.summary import study_table, summarise
+from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
 
 logger = logging.getLogger(__name__)
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def read_results(path: Path) -> list[StudyRun]:
     """The finished runs of a study. A torn last line, from a killed writer, is left out with a warning.
 
     Raises:
         ValueError: a damaged line elsewhere, named by its number.
     """
-    return _read_lines(path, _read)
+    return _read_lines(path, StudyRun.from_json)
 
 
 def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,27 +43,27 @@ def diverged_file(results: Path) -> Path:
     return results.with_name("diverged.jsonl")
 
 
-def read_diverged(results: Path) -> list[dict[str, Any]]:
-    """The diverged runs of a study, as `read_results`: recipe, seed, fingerprint, and the error under `diverged`."""
-    return _read_lines(diverged_file(results), _read_diverged)
+def read_diverged(results: Path) -> list[DivergedRun]:
+    """The diverged runs of the study with this results.jsonl, as `read_results`."""
+    return _read_lines(diverged_file(results), DivergedRun.from_json)
 
 
-def _read_lines(path: Path, read: Callable[[bytes], dict[str, Any]]) -> list[dict[str, Any]]:
+def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")
-    records = []
+    runs = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            records.append(read(line))
-        except ValueError as error:
+            runs.append(read(json.loads(line)))
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and _torn(line):
                 logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
                 break
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
-    return records
+    return runs
 
 
 def _torn(line: bytes) -> bool:
@@ -73,33 +73,6 @@ def _torn(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     return False
-
-
-def _read(line: bytes) -> dict[str, Any]:
-    """One run, of which a row of the table can be made; ValueError for anything else."""
-    try:
-        record = json.loads(line)
-        names = record["recipe"], record["fingerprint"], record["seed"], record["n"]
-        study_table(summarise([record]))
-        shares = [v for k, v in record["metrics"].items() if k == "decision" or "/" in k] + [record["chance"]]
-        shares += [record["diagnosis"]["clever_hans"]["follow_rate"]] if record["diagnosis"]["clever_hans"] else []
-        sound = all(0 <= share <= 1 for share in shares)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"no run: {error!r}") from error
-    if not (sound and [type(name) for name in names] == [str, str, int, int]):
-        raise ValueError(f"no run: {names} must be recipe, fingerprint, seed and n, and every accuracy lie in 0..1")
-    return record
-
-
-def _read_diverged(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        values = [record[name] for name in ("recipe", "fingerprint", "seed", "diverged")]
-    except (LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"no run: {error!r}") from error
-    if [type(value) for value in values] != [str, str, int, str]:
-        raise ValueError(f"no run: {values} must be recipe, fingerprint, seed and what was said")
-    return record
 
 
 def append_result(path: Path, record: Mapping[str, Any]) -> None:

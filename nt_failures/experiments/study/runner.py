@@ -32,7 +32,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     """
     attempts.clear()
     finished = [*results_file.read_results(results), *results_file.read_diverged(results)]
-    done = {(record["recipe"], record["seed"], record["fingerprint"]) for record in finished}
+    done = {run.key for run in finished}
     todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     failures: dict[Path, Exception] = {}
     with (

@@ -6,28 +6,12 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nt_failures.diagnosis.evidence import SOLVED_AT
-from nt_failures.evaluation.metrics import format_percent, judged, t975, wilson
-from nt_failures.objectives import find_objective
-
-
-def steps_to_solve(
-    curve: Sequence[Mapping[str, float]], threshold: float = SOLVED_AT, trained: Sequence[int] | None = None
-) -> int | None:
-    """Step of the first evaluation from which what a run is judged by stays at the threshold or above; else None."""
-    found = None
-    for entry in curve:
-        if not judged(entry, trained) >= threshold:  # nor is nan
-            found = None
-        elif found is None:
-            found = int(entry["step"])
-    return found
+from nt_failures.evaluation.metrics import format_percent, t975, wilson
+from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
 
 
 def summarise(
-    records: Sequence[Mapping[str, Any]],
-    forms: Mapping[str, str] | None = None,
-    diverged: Sequence[Mapping[str, Any]] = (),
+    runs: Sequence[StudyRun], forms: Mapping[str, str] | None = None, diverged: Sequence[DivergedRun] = ()
 ) -> list[dict[str, Any]]:
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
@@ -36,76 +20,55 @@ def summarise(
     counts once.
 
     Args:
-        diverged: lines of `read_diverged`. Those of a group count as seeds that did not solve the task; the means are
-            of the others. A recipe of which every seed diverged is left out.
+        diverged: those of a group count as seeds that did not solve the task; the means are of the others. A recipe of
+            which every seed diverged is left out.
     """
-    chosen = {record["recipe"]: record["fingerprint"] for record in records}
-    present = {(record["recipe"], record["fingerprint"]) for record in (*records, *diverged)}
+    chosen = {run.key.recipe: run.key.fingerprint for run in runs}
+    present = {run.key.form for run in (*runs, *diverged)}
     chosen |= {recipe: form for recipe, form in (forms or {}).items() if (recipe, form) in present}
-    groups: dict[str, dict[int, Mapping[str, Any]]] = {recipe: {} for recipe in chosen}
-    for record in records:
-        if record["fingerprint"] == chosen[record["recipe"]]:
-            groups[record["recipe"]].setdefault(record["seed"], record)
-    lost: dict[str, set[int]] = {name: set() for name in groups}
-    for record in diverged:
-        name = record["recipe"]
-        if chosen.get(name) == record["fingerprint"] and record["seed"] not in groups[name]:
-            lost[name].add(record["seed"])
-    asked = chosen | dict(forms or {})
-    return [
-        {**_summarise(name, list(groups[name].values()), len(lost[name])), "as_asked": chosen[name] == asked[name]}
-        for name in sorted(groups)
-        if groups[name]
-    ]
+    asked, groups = chosen | dict(forms or {}), []
+    for name, form in sorted(chosen.items()):
+        ended: dict[int, StudyRun] = {}
+        for run in runs:
+            if run.key.form == (name, form):
+                ended.setdefault(run.key.seed, run)
+        lost = {run.key.seed for run in diverged if run.key.form == (name, form)} - {*ended}
+        if ended:
+            groups.append({**_summarise(name, list(ended.values()), len(lost)), "as_asked": form == asked[name]})
+    return groups
 
 
-def _summarise(name: str, runs: Sequence[Mapping[str, Any]], diverged: int = 0) -> dict[str, Any]:
-    values = [judged(run["metrics"], run["trained_positions"]) for run in runs]
-    decision = runs[0]["decision_position"]
-    objective = find_objective(runs[0]["arguments"]["objective"]["objective"], from_file=True)
-    way = "forced" if objective.decodings[0] == "autoregressive" else "free"
-    others = [
-        min(v for k, v in run["metrics"].items() if k.startswith(f"{way}/position_") and not k.endswith(f"_{decision}"))
-        for run in runs
-    ]
-    follow = [run["diagnosis"]["clever_hans"]["follow_rate"] for run in runs if run["diagnosis"]["clever_hans"]]
-    times = [
-        steps_to_solve(run["learning_curve"], trained=run["trained_positions"]) if value >= SOLVED_AT else None
-        for run, value in zip(runs, values, strict=True)
-    ]
-    solved, seeds = sum(value >= SOLVED_AT for value in values), len(runs) + diverged
+def _summarise(name: str, runs: Sequence[StudyRun], diverged: int = 0) -> dict[str, Any]:
+    values, first = [run.exact for run in runs], runs[0]
+    times = [run.solved_at if run.solved else None for run in runs]
+    solved, seeds = sum(run.solved for run in runs), len(runs) + diverged
     timed = [(run, time) for run, time in zip(runs, times, strict=True) if time is not None]
-    flops = [run["flops"] * time / run["steps"] for run, time in timed]
+    flops = [run.flops * time / run.steps for run, time in timed if run.flops is not None]
+    on_train = [run.train_decision for run in runs]
     return {
         "name": name,
-        "decision_only": runs[0]["trained_positions"] is not None,
+        "decision_only": first.trained_positions is not None,
         "seeds": seeds,
         "diverged": diverged,
-        "n": runs[0]["n"],
-        "chance": runs[0]["chance"],
+        "n": first.n,
+        "chance": first.chance,
         "values": values,
         "exact": statistics.fmean(values),
         "exact_interval": mean_interval(values),
-        "decision": statistics.fmean(run["metrics"]["decision"] for run in runs),
-        "others": min(others) if runs[0]["trained_positions"] is None else None,
-        "follow_rates": follow,
-        "train_decision": _train_decision(runs),
+        "decision": statistics.fmean(run.decision for run in runs),
+        "others": None if first.others is None else min(run.others for run in runs),
+        "follow_rates": [run.follow_rate for run in runs if run.follow_rate is not None],
+        "train_decision": None if None in on_train else statistics.fmean(on_train),
         "solved": solved,
         "solve_interval": wilson(solved, seeds),
-        "watched": all(run["learning_curve"] for run in runs),
+        "watched": all(run.curve for run in runs),
         "steps_to_solve": statistics.median(time for _, time in timed) if timed else None,
         "times": [*times, *[None] * diverged],
         "flops_to_solve": statistics.median(flops) if flops else None,
-        "steps": max(run["steps"] for run in runs),
-        "seconds": statistics.median(run["train_seconds"] for run in runs),
-        "verdicts": sorted({run["diagnosis"]["verdict"]["name"] for run in runs}) + ["diverged"] * (diverged > 0),
+        "steps": max(run.steps for run in runs),
+        "seconds": statistics.median(run.seconds for run in runs),
+        "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
     }
-
-
-def _train_decision(runs: Sequence[Mapping[str, Any]]) -> float | None:
-    """The decision on training graphs; None where not every run has seen all of its training graphs."""
-    found = [run["diagnosis"]["decision_token"].get("train_accuracy") for run in runs]
-    return None if None in found else statistics.fmean(found)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ from study_records import record
 
 from nt_failures.experiments.study import delay
 from nt_failures.experiments.study import figures as study_figures
+from nt_failures.experiments.study.study_run import StudyRun
 
 
 def run(objective="next_token", solved_at=500, graph=(2, 3, 7), optimizer="muon", seed=0, budget=4000, flops=2.0):
@@ -40,7 +41,7 @@ def test_what_a_run_says(curve, before, solved_at):
     task = {"task": {"degree": 3, "path_length": 4, "num_nodes": 10}}
     made = record(curve=curve, steps=400, flops=8e9)
     made["arguments"] |= task
-    seen = delay.observe(made, "a graph", "an objective", "an optimizer")
+    seen = delay.observe(StudyRun.from_json(made), "a graph", "an objective", "an optimizer")
     assert (seen.before, seen.solved_at, seen.flops_per_step) == (before, solved_at, 2e7)
     assert (seen.degree, seen.path_length, seen.labels) == (3, 4, 10)
 

@@ -6,10 +6,11 @@ import pytest
 from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
 
 
 def seeds(path):
-    return [entry["seed"] for entry in results_file.read_results(path)]
+    return [run.key.seed for run in results_file.read_results(path)]
 
 
 def test_a_line_keeps_of_the_curve_what_times_are_read_from():
@@ -30,7 +31,8 @@ def test_what_is_appended_is_read(tmp_path):
     records = [record(seed=seed, exact=1 / (3 + seed)) for seed in range(3)]
     for entry in records:
         results_file.append_result(path, entry)
-    assert results_file.read_results(path) == records
+    assert results_file.read_results(path) == [StudyRun.from_json(entry) for entry in records]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == records
     assert path.read_text().count("\n") == 3
 
 
@@ -88,9 +90,7 @@ def test_the_file_of_diverged_runs(tmp_path):
     results_file.append_result(path, lost(0))
     with path.open("a") as file:
         file.write('{"recipe": ')
-    assert results_file.read_diverged(results) == [lost(0)]
+    assert results_file.read_diverged(results) == [DivergedRun.from_json(lost(0))]
     path.write_text('{"recipe": "a", "seed": "0", "fingerprint": "b", "diverged": "c"}\n')
-    with pytest.raises(
-        ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, fingerprint, seed and"
-    ):
+    with pytest.raises(ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, seed and fingerprint"):
         results_file.read_diverged(results)

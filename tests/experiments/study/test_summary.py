@@ -1,16 +1,10 @@
 """A study: the figures that its table is made of."""
 
 import pytest
-from study_records import lost, record
+from study_records import lost, record, summarise
 
-from nt_failures.experiments.study.summary import (
-    earlier_note,
-    mean_interval,
-    missing_note,
-    steps_to_solve,
-    study_table,
-    summarise,
-)
+from nt_failures.experiments.study.study_run import steps_to_solve
+from nt_failures.experiments.study.summary import earlier_note, mean_interval, missing_note, study_table
 
 GOOD = [0.5, 0.52, 0.54]
 
@@ -20,7 +14,7 @@ def solved(recipe="cure", seed=0, exact=0.99, step=1500, verdict="solved", **cha
     made["diagnosis"] = {
         "clever_hans": None,
         "decision_token": {"train_accuracy": 0.99},
-        "verdict": {"name": verdict},
+        "verdict": {"name": verdict, "text": "A text.", "rule": "a rule"},
     }
     return made
 
@@ -41,13 +35,12 @@ def solved(recipe="cure", seed=0, exact=0.99, step=1500, verdict="solved", **cha
 )
 def test_steps_to_solve(shares, step):
     """Catches: the best moment of a run taken for the time it needs; a threshold passed from below only."""
-    curve = [{"step": 100 * i, "free/exact": share} for i, share in enumerate(shares, start=1)]
-    assert steps_to_solve(curve) == step
+    assert steps_to_solve([(100 * i, share) for i, share in enumerate(shares, start=1)]) == step
 
 
 def test_another_threshold():
     """Catches: a threshold that is not the one asked for."""
-    assert steps_to_solve([{"step": 7, "free/exact": 0.5}], threshold=0.5) == 7
+    assert steps_to_solve([(7, 0.5)], threshold=0.5) == 7
 
 
 @pytest.mark.parametrize(

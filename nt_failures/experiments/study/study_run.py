@@ -1,0 +1,131 @@
+"""A line of results.jsonl or diverged.jsonl, as what a study reads of a run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nt_failures.diagnosis.evidence import SOLVED_AT
+from nt_failures.evaluation.metrics import judged
+from nt_failures.hub.run_results import RunResults
+from nt_failures.objectives import find_objective
+
+
+class Key(NamedTuple):
+    """What a study tells its runs apart by."""
+
+    recipe: str
+    seed: int
+    fingerprint: str
+
+    @property
+    def form(self) -> tuple[str, str]:
+        """The recipe as it was when it ran."""
+        return self.recipe, self.fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """A finished run. Its shares are in 0..1, its times in training steps."""
+
+    key: Key
+    n: int
+    chance: float
+    trained_positions: Sequence[int] | None
+    exact: float
+    """exact answers on the test, or the worst of the positions that alone were trained"""
+    decision: float
+    others: float | None
+    """the worst position other than the decision; None where only some were trained"""
+    follow_rate: float | None
+    train_decision: float | None
+    """the decision on training rows; None where not all of them were seen"""
+    curve: Sequence[tuple[int, float]]
+    """step and validation accuracy, judged as `exact`, of the evaluations during training"""
+    steps: int
+    flops: float | None
+    seconds: float
+    verdict: str
+    task: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "StudyRun":
+        """The run of a line; ValueError unless it holds all that a study reads, each of its kind."""
+        key = read_key(line)
+        run = RunResults.from_json(line, "the line")
+        try:
+            objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
+            judged_by = "forced" if objective.decodings[0] == "autoregressive" else "free"
+            shares = getattr(run.accuracies, judged_by).positions
+            cheat, trained = run.diagnosis["clever_hans"], run.trained_positions
+            found = cls(
+                key=key,
+                n=run.n,
+                chance=run.chance + 0,
+                trained_positions=trained,
+                exact=judged(run.metrics, trained),
+                decision=run.metrics["decision"] + 0,
+                others=None if trained else min(v for k, v in shares.items() if k != run.decision_position),
+                follow_rate=None if cheat is None else cheat["follow_rate"] + 0,
+                train_decision=run.diagnosis["decision_token"].get("train_accuracy"),
+                curve=[(int(entry["step"]), judged(entry, trained)) for entry in run.learning_curve],
+                steps=run.steps + 0,
+                flops=run.flops,
+                seconds=run.train_seconds + 0,
+                verdict=run.verdict["name"],
+                task=run.arguments.get("task", {}),
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"no run: {error!r}") from error
+        measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured):
+            raise ValueError(f"no run: an accuracy that is not in 0..1 in {found}")
+        if not (found.steps and isinstance(found.verdict, str)):
+            raise ValueError(f"no run: no step or no verdict in {found}")
+        return found
+
+    @property
+    def solved(self) -> bool:
+        """Whether the test says so."""
+        return self.exact >= SOLVED_AT
+
+    @property
+    def solved_at(self) -> int | None:
+        """Step of the first evaluation from which validation stays at the threshold or above; None if it never does."""
+        return steps_to_solve(self.curve)
+
+
+@dataclasses.dataclass(frozen=True)
+class DivergedRun:
+    """A run without results: its loss or a weight became NaN or infinite."""
+
+    key: Key
+    said: str
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "DivergedRun":
+        """The run of a line; ValueError if it is none."""
+        said = line.get("diverged")
+        if not isinstance(said, str):
+            raise ValueError(f"no run: {said!r} must be what was said of it under 'diverged'")
+        return cls(read_key(line), said)
+
+
+def read_key(line: Mapping[str, Any]) -> Key:
+    """Recipe, seed and fingerprint of a line; ValueError if they are not of their kinds."""
+    if not isinstance(line, Mapping):
+        raise ValueError(f"no run: {line!r} is no JSON object")
+    key = line.get("recipe"), line.get("seed"), line.get("fingerprint")
+    if [type(name) for name in key] != [str, int, str]:
+        raise ValueError(f"no run: {key} must be recipe, seed and fingerprint: text, a whole number, text")
+    return Key(*key)
+
+
+def steps_to_solve(curve: Sequence[tuple[int, float]], threshold: float = SOLVED_AT) -> int | None:
+    """Step of the first evaluation from which the accuracy stays at the threshold or above; None if it never does."""
+    found = None
+    for step, share in curve:
+        if not share >= threshold:  # nor is nan
+            found = None
+        elif found is None:
+            found = step
+    return found
