@@ -47,7 +47,8 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
         wrong_end = wrong[:, 0]
     else:
         wrong_end = wrong[:, -1]
-    given = {"forced": predictor.forced(columns, wrong), "free": predictor.continued(columns, wrong, 2)}
+    continued = predictor.continued(columns, wrong, 2)  # first: what decodes all at once refuses it
+    given = {"forced": predictor.forced(columns, wrong), "free": continued}
     middle = range(3, task.answer_length) if predictor.order == "forward" else range(task.answer_length - 2, 1, -1)
     fates = {way: _fates(predicted, wrong, answers) for way, predicted in given.items()}
     columns_ = [k - 1 for k in middle]

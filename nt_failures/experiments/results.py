@@ -106,8 +106,8 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
 def _trained_on(
     observed: Observations, args: Arguments, rows: Mapping[str, datasets.Dataset], budget: Budget
 ) -> Observations | None:
-    """The model on the first training rows; None unless it has seen every one of them."""
-    if not seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
+    """The model on the first training rows; None unless it has seen each of them; a stream has no end."""
+    if args.data.streaming or not seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
         return None
     train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
     return Observations(observed.predictor, args.task, train)

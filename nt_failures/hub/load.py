@@ -56,9 +56,9 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
             not say what the model was trained for.
 
     Example:
-        >>> run = nt_failures.load("outputs/quickstart")
-        >>> run.objective, run.task
-        (NextToken(order='forward', ...), PathStar(degree=2, path_length=5, num_nodes=50))
+        >>> run = load("outputs/quickstart")  # doctest: +SKIP
+        >>> run.objective.order, run.task  # doctest: +SKIP
+        ('forward', PathStar(degree=2, path_length=5, num_nodes=50))
     """
     _check_options(kwargs)
     check_name(name_or_path)

@@ -1,4 +1,4 @@
-"""PathStar: find the path from the centre of a star of paths to one given leaf (arXiv 2403.06963).
+"""PathStar: find the way from the centre of a star of paths to one given leaf (arXiv 2403.06963).
 
 In the order of use: the size of a graph, drawing graphs, text, judging answers, and reading a prompt of any size.
 Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.

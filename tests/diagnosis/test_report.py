@@ -1,5 +1,6 @@
 """What a person reads: tables and sentences, whole, against text written by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from planted import CleverHans, Parallel, Planner
 from nt_failures.diagnosis import Budget, diagnose, report
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments.results import summary
+from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
@@ -68,11 +70,12 @@ def test_summary_of_a_run():
         "chance": 0.5,
         "steps": 2000,
         "train_seconds": 83.4,
-        "diagnosis": {"verdict": {"text": "A verdict."}},
+        "diagnosis": {"verdict": {"name": "solved", "text": "A verdict.", "rule": "a rule"}},
     }
+    run = RunResults.from_json(results)
     end = "2,000 steps in 83 s\nmodel, tokenizer and results.json are in outputs/run"
-    assert summary(results, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
-    resumed = summary(results | {"resumed_at": 1900}, "outputs/run")
+    assert summary(run, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+    resumed = summary(dataclasses.replace(run, resumed_at=1900), "outputs/run")
     assert "\n100 of 2,000 steps in 83 s\n" in resumed  # the seconds are those of this process alone
 
 

@@ -187,7 +187,7 @@ def test_from_command_to_card(gpt2, tmp_path):
     """Catches: a step of the whole program, the diagnosis or the card, that a checkpoint from disk breaks."""
     argv = [RECIPE, *SMALL, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
     results = train(argv)
-    assert results["local"] == ["model"]
+    assert results.local == ["model"]
     assert "continued from a local model" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert (
         AutoTokenizer.from_pretrained(tmp_path / "run").get_vocab() == AutoTokenizer.from_pretrained(gpt2).get_vocab()
@@ -205,7 +205,7 @@ def test_commands_of_the_page_on_a_small_checkpoint(command, gpt2, tmp_path):
     """Catches: a command of the page that does not run; its model and sizes are replaced, its flags are not."""
     recipe, *flags = shlex.split(command)
     flags = [*SMALL, *flags, "--model", gpt2, "--output_dir", str(tmp_path / "run")]
-    assert train([str(EXAMPLES.parent / recipe), *flags])["steps"] == 4
+    assert train([str(EXAMPLES.parent / recipe), *flags]).steps == 4
 
 
 @pytest.mark.parametrize("name", ["gpt2-large", "EleutherAI/pythia-70m"])

@@ -17,9 +17,9 @@ import datasets
 import torch
 from transformers import PreTrainedModel, TrainerState
 
-from nt_failures.hub import run_card
+from nt_failures.hub import card
 from nt_failures.training import checkpoint_files
-from nt_failures.training.checkpointing import SteadyTrainer
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 MID_SAVE = ("weights", "optimizer.pt", "scheduler.pt", "rng_state", "state", "manifest")
@@ -84,7 +84,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
     out = os.open(f"{notes}.out", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    run_card.draw = lambda *args: None  # figures take longer than the training
+    card.draw = lambda *args: None  # figures take longer than the training
     _install(fault, Path(f"{notes}.steps"))
     sys.argv = [str(TRAIN), *argv]
     runpy.run_path(str(TRAIN), run_name="__main__")
@@ -92,7 +92,7 @@ def _child(argv: list[str], notes: str, cache: str, fault: Fault | None, rank: d
 
 def _install(fault: Fault | None, steps: Path) -> None:
     """Note every step, and plant the fault."""
-    training_step, file = SteadyTrainer.training_step, steps.open("w", encoding="utf-8")
+    training_step, file = ObjectiveTrainer.training_step, steps.open("w", encoding="utf-8")
     seen = set()
 
     def noted(self, *args, **kwargs):
@@ -106,7 +106,7 @@ def _install(fault: Fault | None, steps: Path) -> None:
             _strike(fault)
         return loss
 
-    SteadyTrainer.training_step = noted
+    ObjectiveTrainer.training_step = noted
     if fault is not None and fault.spot != "step":
         _cut(fault)
 
