@@ -117,10 +117,11 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
 
 _MORE_FLAGS = (
     "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), default adamw; "
-    "--muon_learning_rate, of Muon's matrices, default 0.005; --full_decode, decode token by token at every evaluation: "
-    "adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, too, such as --output_dir, --max_steps, --learning_rate, "
-    "--per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, "
-    "--torch_compile, --report_to and --push_to_hub; --help_all explains them all."
+    "--muon_learning_rate, of Muon's matrices, default 0.005; --full_decode, decode token by token at every "
+    "evaluation: adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, "
+    "too, such as --output_dir, --max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, "
+    "--warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; "
+    "--help_all explains them all."
 )
 
 

@@ -58,7 +58,8 @@ def results(
 
     Args:
         rows: the splits, as text and columns.
-        metrics: what `trainer.evaluate` has just given for all rows of `test`, with the prefix `test_` and `full_decode`.
+        metrics: what `trainer.evaluate` has just given for all rows of `test`, with the prefix `test_` and
+            `full_decode`.
     """
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)

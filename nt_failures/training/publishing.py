@@ -26,7 +26,8 @@ from nt_failures.training.compat import wait_for_pushes
 
 
 class PublishMixin:
-    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, an `evaluation`, `results` and a `throughput`."""
+    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, an `evaluation`, `results` and a
+    `throughput`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""

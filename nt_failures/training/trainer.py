@@ -285,7 +285,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """As in `transformers.Trainer`; remembers how many rows the metrics stand on.
 
-        Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one included.
+        Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one
+        included.
         """
         self._evaluated = torch.zeros_like(self._evaluated)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)

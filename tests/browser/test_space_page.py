@@ -196,7 +196,8 @@ def test_bad_line_and_another_graph(browser):
 
 
 def test_planted_markup_stays_text(browser):
-    """Catches: markup of a tokenizer, a model's name or a pasted line that runs in the page, a template that evaluates it."""
+    """Catches: markup of a tokenizer, a model's name or a pasted line that runs in the page, a template that evaluates
+    it."""
     open_own(browser)
     paste(browser, EVIL, lambda: find(browser, "#message [role=alert]"))
     assert browser.execute_script("return window.harm === undefined")
@@ -206,7 +207,8 @@ def test_planted_markup_stays_text(browser):
 
 
 def test_one_laptop_screen_and_no_other_host(browser, address):
-    """Catches: horizontal scrolling at 1366x768, controls below the fold, requests to other hosts, errors in the console."""
+    """Catches: horizontal scrolling at 1366x768, controls below the fold, requests to other hosts, errors in the
+    console."""
     open_own(browser)
     click(browser, "next", lambda: "Position 3" in panels(browser)[0])
     width, *shown = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth, innerHeight]")

@@ -116,7 +116,8 @@ def test_first_error_of_a_reversed_model_is_the_first_it_made():
 
 
 def test_a_parallel_model_does_not_snowball(held_out):
-    """Catches: the product of forced accuracies, which such a model never uses, said to be what snowballing predicts."""
+    """Catches: the product of forced accuracies, which such a model never uses, said to be what snowballing
+    predicts."""
     found = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out)
     measured = found["forced_vs_free"]
     assert (measured["snowball_prediction"], measured["snowball_without_decision"]) == (None, None)
@@ -162,7 +163,8 @@ class TwoSets(Table):
 
 
 def test_decision_by_hand():
-    """Catches: another position than the decision, train and held out swapped, an interval of the gap that is too narrow."""
+    """Catches: another position than the decision, train and held out swapped, an interval of the gap that is too
+    narrow."""
     assert decision_token(Observations(TwoSets(), SMALL, FOUR)) == {
         "position": 2,
         "chance": 0.5,
@@ -249,7 +251,8 @@ def test_places_by_hand():
 
 
 def test_a_decision_learnt_at_one_place(short):
-    """Catches: a half-learnt decision without its reason, in the verdict or in the findings, here or read back from disk."""
+    """Catches: a half-learnt decision without its reason, in the verdict or in the findings, here or read back from
+    disk."""
     found = diagnose(LastPlace(THREE), THREE, short)
     places = found["by_place"]
     assert places["learnt_at"] == [6]
@@ -260,7 +263,8 @@ def test_a_decision_learnt_at_one_place(short):
     assert places["elsewhere"] == pytest.approx(rest)
     assert found["verdict"]["name"] == "undertrained"
     assert found["verdict"]["text"].endswith(
-        f"Where the edge to the goal is number 6 of the 6 shown, the decision is right in 100.0%, elsewhere in {rest:.1%}: it "
+        f"Where the edge to the goal is number 6 of the 6 shown, the decision is right in 100.0%, elsewhere in "
+        f"{rest:.1%}: it "
         "is learnt there alone so far."
     )
     for given in (found, json.loads(json.dumps(found))):
@@ -397,7 +401,8 @@ def test_following_means_all_the_way():
 
 
 def test_cheat_of_a_reversed_model_by_hand():
-    """Catches: a detour without the goal it starts from; the source, which is copied, counted as a step along the arm."""
+    """Catches: a detour without the goal it starts from; the source, which is copied, counted as a step along the
+    arm."""
     model = Table(
         astray=[[32, 3, 19, 47, 12]] * 4,
         continued=[[32, 3, 19, 47, 12], [32, 34, 6, 47, 12], [5, 34, 19, 47, 12], [3, 3, 19, 47, 12]],

@@ -54,7 +54,8 @@ def dashed(line):
 
 @pytest.mark.parametrize("name", ALL)
 def test_files_have_a_readable_size(name, tmp_path):
-    """Catches: a figure of no or of monstrous size, an empty one, text cut off at its edge, the version of matplotlib."""
+    """Catches: a figure of no or of monstrous size, an empty one, text cut off at its edge, the version of
+    matplotlib."""
     figure = ALL[name]()
     path = tmp_path / "figure.png"
     figures.save(figure, path)
@@ -74,8 +75,8 @@ def test_files_have_a_readable_size(name, tmp_path):
 def test_no_display_is_needed(tmp_path):
     """Catches: pyplot, which opens a window system and keeps every figure in memory."""
     code = (
-        "import sys; from nt_failures.diagnosis.figures import save\nfrom nt_failures.experiments.study.figures import side_by_side\n"
-        "save(side_by_side([{'name': 'a', 'values': [0.5], 'chance': 0.5}]), 'f.png')\n"
+        "import sys; from nt_failures.diagnosis.figures import save\nfrom nt_failures.experiments.study.figures "
+        "import side_by_side\nsave(side_by_side([{'name': 'a', 'values': [0.5], 'chance': 0.5}]), 'f.png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | {"MPLBACKEND": "tkagg"}

@@ -98,12 +98,13 @@ def test_findings_say_what_was_measured(found):
     lines = report.findings(found)
     assert lines[0].startswith(f"exact paths: {exact:.1%}".replace("%", " %"))
     assert lines[0].endswith(
-        f"snowballing would predict {exact:.1%} (the product of all forced accuracies), 100.0% from the positions other "
-        "than the decision alone"
+        f"snowballing would predict {exact:.1%} (the product of all forced accuracies), 100.0% from the positions "
+        "other than the decision alone"
     )
     assert lines[1] == f"of {round(400 * (1 - exact))} wrong answers, 100.0% go wrong first at the decision, position 2"
     assert lines[2].startswith(
-        f"decision on training instances {on_train:.1%}, held out {decision:.1%}: memorisation gap {on_train - decision:+.1%} ["
+        f"decision on training instances {on_train:.1%}, held out {decision:.1%}: memorisation gap "
+        f"{on_train - decision:+.1%} ["
     )
     assert lines[3].startswith(
         "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right arm in 0.0%"
@@ -139,10 +140,12 @@ def test_terminal_text(found):
 
 
 def test_markdown_page(found):
-    """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a table."""
+    """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a
+    table."""
     page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False)
     assert page.startswith(
-        "# Diagnosis of a\\|b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order reversed (assumed"
+        "# Diagnosis of a\\|b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order "
+        "reversed (assumed"
     )
     assert f"\n**{found['verdict']['name']}** (rule: {found['verdict']['rule']})\n" in page
     assert [line for line in page.splitlines() if line.startswith("![")] == [

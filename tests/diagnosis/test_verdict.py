@@ -48,16 +48,16 @@ GOLDEN = {
     ),
     HANS: (
         evidence([1, 0.5, 0.999, 1, 1], 0.499, train_decision=0.52, follow_rate=0.973),
-        "Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the true path "
-        "is revealed (the worst at 99.9%); the one token that needs planning is guessed (decision 50.0% [46.9%, 53.1%], "
-        "chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: errors at the "
-        "look-ups alone would leave 99.9% of the paths. More steps may still solve it.",
+        "Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the true "
+        "path is revealed (the worst at 99.9%); the one token that needs planning is guessed (decision 50.0% [46.9%, "
+        "53.1%], chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: "
+        "errors at the look-ups alone would leave 99.9% of the paths. More steps may still solve it.",
         "others >= 0.95, decision within 0.9 to 1.1 x chance",
     ),
     "memorised": (
         evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.97),
-        "Memorised{after}: the decision is right on 97.0% of training instances and not above chance on held-out ones (decision "
-        "50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000).",
+        "Memorised{after}: the decision is right on 97.0% of training instances and not above chance on held-out ones "
+        "(decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000).",
         "decision >= 0.95 on training instances, not above chance held out",
     ),
     "snowballing": (
@@ -68,8 +68,8 @@ GOLDEN = {
     ),
     "undertrained": (
         evidence([1, 0.5, 0.7, 0.9, 1], 0.4),
-        "Undertrained{after}: position 3 is right in 70.0% under teacher forcing, so more than the decision is still to be "
-        "learnt (decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000).",
+        "Undertrained{after}: position 3 is right in 70.0% under teacher forcing, so more than the decision is still "
+        "to be learnt (decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000).",
         "a position other than the decision < 0.95",
     ),
 }
@@ -156,7 +156,8 @@ def test_edges(case):
         (evidence([0] * 5, 0.2, free=[1, 0.5, 0.6, 1, 1], autoregressive=False), "60.0% under its own decoding"),
         (
             evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0),
-            "position 2 is right in 50.0% under teacher forcing, so it is still to be learnt (there is only one way to go, n = 1,000).",
+            "position 2 is right in 50.0% under teacher forcing, so it is still to be learnt (there is only one way "
+            "to go, n = 1,000).",
         ),
         (
             evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"),
@@ -174,7 +175,8 @@ def test_the_reason_fits_the_numbers(found, phrase):
 
 
 def test_only_what_was_trained_is_judged():
-    """Catches: positions without a loss held against a model; paths called exact that are not; a crash without position 2."""
+    """Catches: positions without a loss held against a model; paths called exact that are not; a crash without
+    position 2."""
     junk = [0.1] * 5
     solved = verdict(evidence([0.1, 0.99, 0.1, 0.1, 0.1], 0.0, trained=(2,)), BUDGET)
     assert solved.name == "solved"
@@ -215,7 +217,8 @@ def test_memory_is_not_said_of_few_instances(n, right, name):
 
 
 def test_below_chance_is_not_at_chance():
-    """Catches: 37 of 100 called a guess among two, though its interval lies below one half; memorising that is not named."""
+    """Catches: 37 of 100 called a guess among two, though its interval lies below one half; memorising that is not
+    named."""
     found = verdict(evidence([1, 0.37, 1, 1, 1], 0.37, n=100, train_decision=0.816))
     assert found.name == "undertrained"
     assert "the decision is below chance (decision 37.0% [28.2%, 46.8%]" in found.text
@@ -249,7 +252,8 @@ share = st.floats(0, 1)
     st.none() | st.sets(st.integers(1, 2), min_size=1),
 )
 def test_any_numbers_give_a_verdict(forced, free, exact, n, degree, autoregressive, train, follow, trained):
-    """Catches: a crash at the end of a long run; a verdict that forgets the budget, or claims what nobody can measure."""
+    """Catches: a crash at the end of a long run; a verdict that forgets the budget, or claims what nobody can
+    measure."""
     length = min(len(forced), len(free))
     found = verdict(
         evidence(

@@ -70,7 +70,8 @@ def test_right_positions_in_reversed_rows():
 
 
 def test_accuracies_and_their_names():
-    """Catches: shares in percent, one decoding's numbers under another's name, position 10 before 2, a name read as another."""
+    """Catches: shares in percent, one decoding's numbers under another's name, position 10 before 2, a name read as
+    another."""
     target, positions = np.array([[1, 2], [3, 4]]), np.array([[1, 2], [1, 2]])
     forced = Scored.of_ids(target, target, positions).shares
     free = Scored.of_ids(np.array([[1, 2], [3, 9]]), target, positions).shares

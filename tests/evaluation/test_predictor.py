@@ -177,7 +177,8 @@ def test_free_by_hand(family, kind, order, make, columns):
 @every_kind
 @every_family
 def test_continued_by_hand(family, kind, order, make, columns):
-    """Catches: too many or too few tokens given, the wrong end given in reversed order, the answer put together wrongly."""
+    """Catches: too many or too few tokens given, the wrong end given in reversed order, the answer put together
+    wrongly."""
     predictor = make(family, kind, order=order)
     answers = columns["path"][:, [0, 2, 1, 3]]
     found = predictor.continued(columns, answers, 2)

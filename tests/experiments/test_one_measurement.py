@@ -108,7 +108,8 @@ def counted(tmp_path, monkeypatch):
     ids=["next_token", "reversed", "teacherless", "hybrid"],
 )
 def test_every_test_row_is_predicted_once_per_decoding(flags, asked, counted):
-    """Catches: a second pass over the test for the diagnosis, its verdict, the figures or the card; a second verdict."""
+    """Catches: a second pass over the test for the diagnosis, its verdict, the figures or the card; a second
+    verdict."""
     counts, results = counted("run", *flags)
     # Put on a wrong arm, rows go on from a longer prefix, which is no prompt of the test.
     assert counts.asked == asked

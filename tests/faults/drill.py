@@ -1,4 +1,5 @@
-"""Runs of examples/train.py in processes of their own that die where they are told to, started from one clean fork server.
+"""Runs of examples/train.py in processes of their own that die where they are told to, started from one clean fork
+server.
 
 A server that has imported everything once makes a process cost a fork, not ten seconds of imports.
 """
@@ -31,7 +32,8 @@ LONGEST = 120
 
 
 class Fault(NamedTuple):
-    """What happens, once: signals at `spot` of a step. SIGKILL also cuts the file that is just being written in half."""
+    """What happens, once: signals at `spot` of a step. SIGKILL also cuts the file that is just being written in
+    half."""
 
     step: int
     spot: str = "step"

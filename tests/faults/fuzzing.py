@@ -1,4 +1,5 @@
-"""What every fuzz test shares: generated cases that are counted, a bound on the time of each, and what a refusal must say."""
+"""What every fuzz test shares: generated cases that are counted, a bound on the time of each, and what a refusal must
+say."""
 
 import functools
 import inspect
@@ -63,7 +64,8 @@ def fuzz(cases: int, **strategies: st.SearchStrategy) -> Callable[[Callable], Ca
 
 
 def accepted(call: Callable[[], object], *named: object, errors: type | tuple = ValueError) -> object:
-    """What `call` returns, or None where it refuses as documented: one paragraph that holds one of `named`, if any is given."""
+    """What `call` returns, or None where it refuses as documented: one paragraph that holds one of `named`, if any is
+    given."""
     try:
         return call()
     except errors as error:

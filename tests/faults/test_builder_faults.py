@@ -71,8 +71,9 @@ def test_workers_of_a_killed_call(tmp_path):
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_full_disk(tmp_path, num_proc):
-    """Catches: half a data set kept; 'Cannot find data file' or 'An error occurred' for a disk that is full. The disk is a
-    small file system in memory, made for this test; where none may be mounted, a limit on the size of files stands for it."""
+    """Catches: half a data set kept; 'Cannot find data file' or 'An error occurred' for a disk that is full. The disk
+    is a small file system in memory, made for this test; where none may be mounted, a limit on the size of files
+    stands for it."""
     ended = processes.build_twice_on_a_disk(tmp_path, 100_000, num_proc)
     if ended is None:
         warnings.warn(

@@ -91,8 +91,8 @@ def test_every_way_to_read_gives_the_committed_rows(tmp_path):
 def test_a_fresh_process_gives_the_committed_rows(tmp_path):
     """Catches: rows that depend on Python's hash seed or on what was drawn before."""
     code = (
-        "import hashlib; from nt_failures.data.builder import generate_rows; from nt_failures.tasks.path_star import PathStar;"
-        f"rows = generate_rows(PathStar(), 'train', {ROWS}, {SEED});"
+        "import hashlib; from nt_failures.data.builder import generate_rows; from nt_failures.tasks.path_star import "
+        f"PathStar;rows = generate_rows(PathStar(), 'train', {ROWS}, {SEED});"
         "text = ''.join(row['prompt'] + row['completion'] + '\\n' for row in rows);"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )

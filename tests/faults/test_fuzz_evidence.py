@@ -42,7 +42,8 @@ BUDGETS = st.one_of(st.none(), st.builds(Budget, st.integers(0, 10**9), st.integ
 
 @fuzz(800, facts=st.fixed_dictionaries(GOOD), shares=st.lists(SHARES, min_size=10, max_size=10), budget=BUDGETS)
 def test_verdict(facts, shares, budget):
-    """Catches: sound evidence without a verdict, a verdict without its budget, "solved" where too few paths are exact."""
+    """Catches: sound evidence without a verdict, a verdict without its budget, "solved" where too few paths are
+    exact."""
     trained = facts.pop("trained")
     facts["forced"] = dict(enumerate(shares[:5], start=1))
     facts["free"] = dict(enumerate(shares[5:], start=1))
@@ -118,7 +119,8 @@ LABELS = st.lists(st.lists(st.integers(-1, 9), min_size=4, max_size=4), min_size
 
 @fuzz(400, forced=LABELS, free=LABELS, astray=LABELS, continued=LABELS, order=st.sampled_from(["forward", "reversed"]))
 def test_diagnosis(forced, free, astray, continued, order):
-    """Catches: any predictions that break a diagnosis, shares that are no shares, and counts that differ from a loop's."""
+    """Catches: any predictions that break a diagnosis, shares that are no shares, and counts that differ from a
+    loop's."""
     columns = TASK.sample(np.random.default_rng(0), 3)
     found = diagnose(Table(forced, free, astray, continued, order), TASK, columns, columns, budget=Budget(1, 1))
     paths = columns["path"].tolist()
@@ -141,7 +143,8 @@ SIZES = st.sampled_from(
 
 @fuzz(400, asked=SIZES, given_=SIZES, n=st.integers(0, 3), drop=st.sampled_from(["", "edges", "path", "goal"]))
 def test_instances_of_another_task(asked, given_, n, drop):
-    """Catches: instances of another size, none at all, or without a column, that are measured or end in an IndexError."""
+    """Catches: instances of another size, none at all, or without a column, that are measured or end in an
+    IndexError."""
     columns = given_.sample(np.random.default_rng(0), n)
     columns.pop(drop, None)
     labels = np.zeros((n, asked.path_length), dtype=np.int64)

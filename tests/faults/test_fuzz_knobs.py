@@ -55,7 +55,8 @@ def test_what_is_drawn_is_read_back(task, seed, rows):
     ),
 )
 def test_config(knobs):
-    """Catches: rows, seeds or an overlap of a wrong kind that only fail in a worker, or that make a cache of their own."""
+    """Catches: rows, seeds or an overlap of a wrong kind that only fail in a worker, or that make a cache of their
+    own."""
     config = accepted(lambda: TaskConfig(task=PathStar(), **knobs), *knobs, *knobs.values())
     if config is not None:
         assert all(type(count) is int and count > 0 for count in config.num_rows.values() if count is not None)

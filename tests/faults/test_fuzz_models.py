@@ -1,4 +1,5 @@
-"""Damaged model folders: what loads is the model that was saved, or one refusal says which file is damaged and what to do."""
+"""Damaged model folders: what loads is the model that was saved, or one refusal says which file is damaged and what to
+do."""
 
 import contextlib
 import json

@@ -1,4 +1,5 @@
-"""Odd names of models, data sets, classes, modules, trackers and folders: found, or refused in one line that shows them.
+"""Odd names of models, data sets, classes, modules, trackers and folders: found, or refused in one line that shows
+them.
 
 Nothing outside is read, written or run for them: paths that leave their folder, names of modules of Python's own, names
 longer than the system takes, control characters, null characters, nothing at all.
@@ -138,7 +139,8 @@ def test_data_sets(name, empty):
 
 @fuzz(60, name=NAMES, flag=st.sampled_from(["model", "task", "objective", "report_to"]))
 def test_flags(name, flag, empty):
-    """Catches: `--model=--`, which argparse reads as a list; a default folder that no system takes, or that leaves `outputs`."""
+    """Catches: `--model=--`, which argparse reads as a list; a default folder that no system takes, or that leaves
+    `outputs`."""
     if flag in ("task", "objective") and {"this", "antigravity"} & {name.split(".")[0]}:
         return
     args = refused(lambda: parse(["--use_cpu", f"--{flag}={name}"]), name)

@@ -1,4 +1,5 @@
-"""Tokenised rows given to collators and objectives: a sound batch and a finite loss, or a refusal that names the column."""
+"""Tokenised rows given to collators and objectives: a sound batch and a finite loss, or a refusal that names the
+column."""
 
 import pytest
 import torch
@@ -49,7 +50,8 @@ def test_layout(rows, reverse):
 
 @fuzz(800, rows=st.lists(ODD_ROW, max_size=3), teacherless=st.booleans())
 def test_odd_rows(rows, teacherless, tokenizer):
-    """Catches: 1.5 that becomes token 1, -100 that drops a label, a missing column that is a KeyError, positions of another length."""
+    """Catches: 1.5 that becomes token 1, -100 that drops a label, a missing column that is a KeyError, positions of
+    another length."""
     collate = (TeacherlessCollator if teacherless else NextTokenCollator)(tokenizer)
     batch = accepted(lambda: collate(rows), *WORDS)
     if batch is not None:
@@ -86,7 +88,8 @@ def test_every_objective(name, rows, models):
     prefix=IDS,
 )
 def test_decode(name, length, prefix, models):
-    """Catches: lengths of nothing, or beyond the model's positions, that end in an IndexError or come back as something else."""
+    """Catches: lengths of nothing, or beyond the model's positions, that end in an IndexError or come back as
+    something else."""
     objective, model = models[name]
     if 5 <= length <= 64 - len(prefix):
         length = 4
@@ -121,7 +124,8 @@ def test_options(name, options, tokenizer):
     rows=st.lists(ROW, min_size=1, max_size=2),
 )
 def test_huge_options(name, option, size, rows, models):
-    """Catches: a window or horizon beyond the target that is walked to its end, fills the memory, or changes the loss by rounding."""
+    """Catches: a window or horizon beyond the target that is walked to its end, fills the memory, or changes the loss
+    by rounding."""
     objective, model = models[name]
     if option not in objective.to_dict():
         option, size = "order", "forward"

@@ -1,4 +1,5 @@
-"""Damaged results.jsonl: a run that is read can be shown, what cannot be read is named, and nothing is lost by appending."""
+"""Damaged results.jsonl: a run that is read can be shown, what cannot be read is named, and nothing is lost by
+appending."""
 
 import json
 
@@ -53,7 +54,8 @@ def shown(records):
 
 @fuzz(400, data=damaged())
 def test_damaged_bytes(data, tmp_path_factory):
-    """Catches: a file that cannot be read for another reason than a named line, or a run that is read and cannot be shown."""
+    """Catches: a file that cannot be read for another reason than a named line, or a run that is read and cannot be
+    shown."""
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(data)
     records = accepted(lambda: results_file.read_results(path), "line 1", "line 2", "line 3", "line 4", "line 5")

@@ -59,7 +59,8 @@ def naive(line):
     line=st.one_of(damaged([a + b for a, b in zip(PROMPTS, PATHS, strict=True)]), damaged(PROMPTS), MARKS, st.text()),
 )
 def test_parse(line):
-    """Catches: a damaged line that is read as some graph, a whole one that is refused, an error that is no ValueError."""
+    """Catches: a damaged line that is read as some graph, a whole one that is refused, an error that is no
+    ValueError."""
     shown = repr(line.strip())[:20]
     row = accepted(lambda: TASK.parse(line), shown.rstrip("'\""))
     assert row == naive(line)
@@ -116,7 +117,8 @@ COMPLETION = st.one_of(damaged(PATHS), MARKS, st.lists(MESSAGE, max_size=2), ODD
 
 @fuzz(1200, prompt=PROMPT, completion=COMPLETION)
 def test_rewards(prompt, completion):
-    """Catches: a prompt or completion of another kind that ends in a KeyError, a reward outside 0..1, an exact path without all of it."""
+    """Catches: a prompt or completion of another kind that ends in a KeyError, a reward outside 0..1, an exact path
+    without all of it."""
     exact = accepted(lambda: reward_exact_path([prompt], [completion]), "prompt 1")
     valid = accepted(lambda: reward_valid_prefix([prompt], [completion]), "prompt 1")
     assert (exact is None) == (valid is None)

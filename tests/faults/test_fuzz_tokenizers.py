@@ -1,4 +1,5 @@
-"""Odd text through tokenizers: what is written reads back, each token belongs to the symbol that the task reads there."""
+"""Odd text through tokenizers: what is written reads back, each token belongs to the symbol that the task reads
+there."""
 
 import datasets
 import pytest
@@ -27,7 +28,8 @@ def many():
 
 @fuzz(1500, which=st.integers(0, 3), text=ANSWERS)
 def test_positions(which, text, many):
-    """Catches: blanks or double commas that shift every position, tokens that belong to no symbol, or to two in silence."""
+    """Catches: blanks or double commas that shift every position, tokens that belong to no symbol, or to two in
+    silence."""
     tokenizer = many[which]
     row = accepted(lambda: encode_rows(tokenizer, [text], [text]), "tokenizer", "token")
     if row is None:
@@ -45,7 +47,8 @@ def test_positions(which, text, many):
 
 @fuzz(150, prompts=st.lists(st.one_of(ANSWERS, ODD), max_size=3), drop=st.sampled_from(["", "prompt", "completion"]))
 def test_tokenize(prompts, drop, many):
-    """Catches: an empty dataset, a missing column or a row that is no text, which end in another error than a ValueError."""
+    """Catches: an empty dataset, a missing column or a row that is no text, which end in another error than a
+    ValueError."""
     columns = {"prompt": [repr(p) if i else p for i, p in enumerate(prompts)], "completion": ["1,2"] * len(prompts)}
     columns.pop(drop, None)
     try:

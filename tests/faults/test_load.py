@@ -52,8 +52,8 @@ def growth(step, times):
 
 
 def test_evaluations_leave_nothing_behind(tmp_path, task, tokenizer, tokenized, tiny_model):
-    """Catches: predictions, loaders or files kept by each evaluation. The Trainer's log of 2,000 entries is below the bound;
-    8 rows of logits kept each time would not be."""
+    """Catches: predictions, loaders or files kept by each evaluation. The Trainer's log of 2,000 entries is below the
+    bound; 8 rows of logits kept each time would not be."""
     objective = NextToken.from_tokenizer(tokenizer)
     args = ObjectiveTrainingArguments(
         str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True, per_device_eval_batch_size=8

@@ -11,9 +11,10 @@ from nt_failures.training import checkpoint_files
 
 STEPS, EVERY = 12, 2
 TINY = (
-    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
-    f"--max_steps {STEPS} --eval_strategy no --save_strategy steps --save_steps {EVERY} --save_total_limit 1 "
-    "--per_device_train_batch_size 4 --gradient_accumulation_steps 2 --per_device_eval_batch_size 8 --disable_tqdm true "
+    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true "
+    f"--sample_rows 0 --max_steps {STEPS} --eval_strategy no --save_strategy steps --save_steps {EVERY} "
+    "--save_total_limit 1 --per_device_train_batch_size 4 --gradient_accumulation_steps 2 "
+    "--per_device_eval_batch_size 8 --disable_tqdm true "
 )
 MAMBA = '--model mamba-1x16 --config_overrides {"state_size":4} '
 GPT2 = '--model gpt2-1x16 --config_overrides {"resid_pdrop":0.1,"embd_pdrop":0.1} '
@@ -29,7 +30,8 @@ KILLS = 4
 
 
 def draw_faults():
-    """For each run four places to die, drawn by a fixed seed: the steps rise, so each is reached; every second one saves."""
+    """For each run four places to die, drawn by a fixed seed: the steps rise, so each is reached; every second one
+    saves."""
     rng = random.Random(0)
     spots = itertools.cycle(rng.sample(drill.SPOTS[1:], len(drill.SPOTS) - 1))
     steps = {name: sorted(rng.sample(range(1, STEPS + 1), KILLS)) for name in RUNS}
@@ -75,8 +77,8 @@ DRAWS = {
     "belief_state": '--objective_options {"pair_fraction":0.5} --streaming',
     "masked_diffusion": "--streaming --gradient_accumulation_steps 1",
 }
-"""Objectives that draw at random while they collate, on the fixed set of 80 rows or on a stream; 0.4 of a batch of 4 is drawn, and
-a register looks 2, 3 or 4 tokens ahead."""
+"""Objectives that draw at random while they collate, on the fixed set of 80 rows or on a stream; 0.4 of a batch of 4
+is drawn, and a register looks 2, 3 or 4 tokens ahead."""
 
 
 @pytest.mark.slow

@@ -137,7 +137,8 @@ ODD += [
 
 @pytest.mark.parametrize("name", ODD, ids=lambda name: repr(name[:30]))
 def test_odd_names_in_a_models_file(folder, name):
-    """Catches: a module imported, a file opened or another error than ValueError for a name that is no class of ours."""
+    """Catches: a module imported, a file opened or another error than ValueError for a name that is no class of
+    ours."""
     before = set(sys.modules)
     rename(folder, "objective", name)
     with pytest.raises(ValueError):

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: a checkpoint, a line that says where, an exit code, and a run that goes on as if never stopped."""
+"""Ctrl-C and SIGTERM: a checkpoint, a line that says where, an exit code, and a run that goes on as if never
+stopped."""
 
 import signal
 import socket
@@ -11,9 +12,10 @@ from nt_failures.data import child_processes
 from nt_failures.training import checkpoint_files
 
 FLAGS = (
-    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
-    "--model gpt2-1x16 --max_steps 8 --eval_strategy no --save_strategy no --per_device_train_batch_size 4 "
-    "--per_device_eval_batch_size 8 --gradient_accumulation_steps 2 --disable_tqdm true "
+    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true "
+    "--sample_rows 0 --model gpt2-1x16 --max_steps 8 --eval_strategy no --save_strategy no "
+    "--per_device_train_batch_size 4 --per_device_eval_batch_size 8 --gradient_accumulation_steps 2 --disable_tqdm "
+    "true "
 )
 
 
@@ -28,7 +30,8 @@ def whole(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_goes_on(whole, tmp_path, number, code):
-    """Catches: steps lost to a pre-emption because nothing was saved, an exit code of 0, a checkpoint nobody can find."""
+    """Catches: steps lost to a pre-emption because nothing was saved, an exit code of 0, a checkpoint nobody can
+    find."""
     cache, weights = whole
     folder = tmp_path / "run"
     ended = drill.run(FLAGS, folder, cache, Fault(3, signals=(number,)))
@@ -57,7 +60,8 @@ def test_stopped_at_the_last_step(whole, tmp_path):
 
 @pytest.mark.slow
 def test_its_study_is_gone(whole, tmp_path):
-    """Catches: a training that goes on after the study that started it was killed. Here its lifeline is at its end at once."""
+    """Catches: a training that goes on after the study that started it was killed. Here its lifeline is at its end at
+    once."""
     ended = drill.run(FLAGS, tmp_path / "run", whole[0], None, {child_processes.VARIABLE: "stdin"})
     assert ended.code == 1, ended.text
     assert not (tmp_path / "run" / "results.json").exists()

@@ -1,4 +1,5 @@
-"""The same command started twice: one trains, the other is refused, whatever the timing; a dead one stands in nobody's way."""
+"""The same command started twice: one trains, the other is refused, whatever the timing; a dead one stands in nobody's
+way."""
 
 import os
 import signal
@@ -10,9 +11,9 @@ from drill import Fault
 pytestmark = pytest.mark.slow
 
 FLAGS = (
-    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true --sample_rows 0 "
-    "--model gpt2-1x16 --max_steps 4 --eval_strategy no --save_strategy no --per_device_train_batch_size 4 "
-    "--per_device_eval_batch_size 8 --disable_tqdm true "
+    "--degree 2 --path_length 3 --num_nodes 10 --num_train 80 --num_validation 8 --num_test 8 --use_cpu true "
+    "--sample_rows 0 --model gpt2-1x16 --max_steps 4 --eval_strategy no --save_strategy no "
+    "--per_device_train_batch_size 4 --per_device_eval_batch_size 8 --disable_tqdm true "
 )
 
 
@@ -37,8 +38,8 @@ def test_both_at_once(tmp_path, twin):
 def test_one_is_at_work(tmp_path, twin, flag):
     """The first stands still within its third step while the second is tried.
 
-    Catches: a folder that holds the arguments alone taken for one that an earlier run left; `--overwrite_output_dir` that
-    clears the folder of a run under way.
+    Catches: a folder that holds the arguments alone taken for one that an earlier run left; `--overwrite_output_dir`
+    that clears the folder of a run under way.
     """
     os.mkfifo(tmp_path / "run-0.steps")
     process, _ = drill.start(FLAGS, tmp_path / "run", tmp_path, Fault(3, signals=(signal.SIGSTOP,)))

@@ -1,4 +1,5 @@
-"""Tiny checkpoints as people have them on disk: a byte-level BPE trained on path-star text, and vocabularies of every fit."""
+"""Tiny checkpoints as people have them on disk: a byte-level BPE trained on path-star text, and vocabularies of every
+fit."""
 
 import runpy
 from pathlib import Path
@@ -52,7 +53,8 @@ def texts():
 
 
 def byte_level_bpe(vocab_size=120, dollar=True, pad=False):
-    """As GPT-2's: commas and `|` are tokens, numbers are split by how common they are; no pad token unless asked for."""
+    """As GPT-2's: commas and `|` are tokens, numbers are split by how common they are; no pad token unless asked
+    for."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -69,7 +71,8 @@ def byte_level_bpe(vocab_size=120, dollar=True, pad=False):
 
 
 def write(folder, family, tokenizer, spare=0, dtype=torch.float32, **config):
-    """A model of random weights with `spare` rows more than the tokenizer has tokens, and the tokenizer; the folder's name."""
+    """A model of random weights with `spare` rows more than the tokenizer has tokens, and the tokenizer; the folder's
+    name."""
     torch.manual_seed(0)
     names = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     size = {"vocab_size": len(tokenizer) + spare}

@@ -1,4 +1,5 @@
-"""FSDP 2 over gloo: what tests/training/test_fsdp.py starts with `accelerate launch --config_file .../fsdp2.yaml`; no test itself."""
+"""FSDP 2 over gloo: what tests/training/test_fsdp.py starts with `accelerate launch --config_file .../fsdp2.yaml`; no
+test itself."""
 
 import json
 import os

@@ -1,12 +1,13 @@
-"""A stand-in for the Hub on 127.0.0.1: what `huggingface_hub` needs to push and pull, in memory, with failures on demand.
+"""A stand-in for the Hub on 127.0.0.1: what `huggingface_hub` needs to push and pull, in memory, with failures on
+demand.
 
     with Hub() as hub:
         hub.fail_next("PUT", "/lfs/", "drop")                        # the connection breaks in the middle of a blob
         run_python(["script.py", "--flag"], hub, home)               # a process whose Hub is this one
         hub.files("datasets/nt_failures/pathstar"), hub.commits("datasets/nt_failures/pathstar"), hub.requests
 
-A repo's key is its id, with `datasets/` or `spaces/` in front where it is no model. Uploads show only once a commit names
-them. Left out: pull requests, tags, multi-part uploads, xet.
+A repo's key is its id, with `datasets/` or `spaces/` in front where it is no model. Uploads show only once a commit
+names them. Left out: pull requests, tags, multi-part uploads, xet.
 """
 
 import dataclasses
@@ -137,7 +138,8 @@ class Hub:
 def run_python(
     arguments: str | Sequence[object], hub: Hub, home: Path, token: str | None = TOKEN, **options: object
 ) -> subprocess.CompletedProcess:
-    """Run code (a string) or a script with its arguments (a list) in a process whose Hub is `hub`; both streams as text."""
+    """Run code (a string) or a script with its arguments (a list) in a process whose Hub is `hub`; both streams as
+    text."""
     command = ["-c", arguments] if isinstance(arguments, str) else [str(argument) for argument in arguments]
     environment = hub.environment(home, token)
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, **options)

@@ -97,8 +97,8 @@ class CleverHans(Planner):
 
 
 class LastPlace(CleverHans):
-    """Reads the decision off the last edge shown, on paths of three nodes: where it leads to the goal, its arm is the right
-    one; where it leads to another leaf, its arm is a wrong one; and else it guesses."""
+    """Reads the decision off the last edge shown, on paths of three nodes: where it leads to the goal, its arm is the
+    right one; where it leads to another leaf, its arm is a wrong one; and else it guesses."""
 
     def decide(self, columns):
         edges, source, guess = np.asarray(columns["edges"]), columns["source"], self.guess(columns)

@@ -115,7 +115,8 @@ ROUND_TRIP = """
 import sys
 import datasets, torch, transformers
 torch.manual_seed(0)
-model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16, n_positions=8))
+config = transformers.GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=16, n_positions=8)
+model = transformers.GPT2LMHeadModel(config)
 model.push_to_hub("nt_failures/tiny")
 again = transformers.AutoModelForCausalLM.from_pretrained("nt_failures/tiny")
 assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -125,7 +126,8 @@ for name, rows in (("small", 3), ("large", 5)):
     made.push_to_hub("nt_failures/rows", name)
 assert sorted(datasets.get_dataset_config_names("nt_failures/rows")) == ["large", "small"]
 assert datasets.load_dataset("nt_failures/rows", "large", split="train")["x"][4] == [4, 4]
-assert [row["x"][0] for row in datasets.load_dataset("nt_failures/rows", "small", split="train", streaming=True)] == [0, 1, 2]
+small = datasets.load_dataset("nt_failures/rows", "small", split="train", streaming=True)
+assert [row["x"][0] for row in small] == [0, 1, 2]
 assert "nt_failures" not in sys.modules
 print("all", "came", "back")
 """

@@ -31,7 +31,8 @@ def rows(data, tokenizer):
 
 @pytest.fixture(scope="session")
 def trained(rows, task, tokenizer, tmp_path_factory):
-    """The folder of a next-token model that is right on some rows and wrong on others, saved as examples/train.py does."""
+    """The folder of a next-token model that is right on some rows and wrong on others, saved as examples/train.py
+    does."""
     torch.manual_seed(0)
     model = load_model("gpt2-2x32", tokenizer, max_length=18, config_overrides={"initializer_range": 0.1})
     objective = ntf.NextToken.from_tokenizer(tokenizer)

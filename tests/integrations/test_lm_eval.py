@@ -51,7 +51,8 @@ def found(trained):
 
 
 def test_same_figures_as_the_library(found, trained, task):
-    """Catches: other rows, another judge, a prompt that is cut or joined otherwise, sampling, an answer of another length."""
+    """Catches: other rows, another judge, a prompt that is cut or joined otherwise, sampling, an answer of another
+    length."""
     loaded = ntf.load(trained)
     columns = {name: column[:100] for name, column in task.block(seed=0, split="test", index=0).items()}
     predicted = ntf.ModelPredictor(loaded.model, loaded.tokenizer, loaded.objective, task).free(columns)
@@ -121,7 +122,8 @@ def test_scores_by_hand(judge, answer, scores):
 
 
 def test_short_answers_are_told(judge, caplog):
-    """Catches: figures of 0 without a word for a model whose tokenizer spends several tokens on a node, or a word a row."""
+    """Catches: figures of 0 without a word for a model whose tokenizer spends several tokens on a node, or a word a
+    row."""
     with caplog.at_level(logging.WARNING):
         judge(DOC, ["32,34,6"])
         assert not caplog.records

@@ -1,4 +1,5 @@
-"""The Space of the path metric: the page is built as a Space builds it, served on the loopback, and asked for scores."""
+"""The Space of the path metric: the page is built as a Space builds it, served on the loopback, and asked for
+scores."""
 
 import runpy
 import socket
@@ -32,7 +33,8 @@ def scores(table):
 
 
 def test_the_page_gives_the_scores(served):
-    """Catches: a page that does not start with the installed gradio (evaluate's own widget does not), shares in percent."""
+    """Catches: a page that does not start with the installed gradio (evaluate's own widget does not), shares in
+    percent."""
     given = scores(
         served.predict(f"{PATH}\n32,3,19,47,28", f"{PATH}\n{PATH}\n", f"{PROMPT}\n" * 2, 2, api_name="/score")
     )

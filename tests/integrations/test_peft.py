@@ -86,7 +86,8 @@ def test_only_the_adapter_and_new_rows_are_trained(build):
     ],
 )
 def test_an_adapter_comes_back_and_merges(family, kind, config, build, tmp_path):
-    """Catches: new rows lost or drawn anew, an untied head left behind, modules of the objective not saved, a merge that differs."""
+    """Catches: new rows lost or drawn anew, an untied head left behind, modules of the objective not saved, a merge
+    that differs."""
     trainer = build("--objective", kind, family=family, **config)
     trainer.train()
     dollar = trainer.model.config.vocab_size - 1
@@ -159,7 +160,7 @@ def test_memory_savers(kind, flags, build):
 def test_from_command_to_card_and_diagnosis(merge, base, tmp_path, monkeypatch, capsys):
     """Catches: a step of the program, the card's snippet or examples/diagnose.py that an adapter breaks."""
     monkeypatch.chdir(tmp_path)
-    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    readme = (EXAMPLES / "recipes" / "FINETUNING.md").read_text(encoding="utf-8")
     (command,) = [line for line in readme.splitlines() if line.startswith("accelerate launch") and "--lora" in line]
     recipe, *flags = shlex.split(command.split("examples/train.py ")[1], comments=True)
     argv = [str(EXAMPLES.parent / recipe), *SMALL, *flags, "--model", base(), "--output_dir", "run"]
@@ -186,7 +187,8 @@ REFUSED = (
 
 
 def test_a_changed_base_model_is_merged_or_not_loaded(build, base, tmp_path):
-    """Catches: an adapter beside one function that is loaded onto another, by us or by peft: a checkpoint, or a merge undone."""
+    """Catches: an adapter beside one function that is loaded onto another, by us or by peft: a checkpoint, or a merge
+    undone."""
     lora.check({"r": 4}, base(), {"activation_function": "relu"}, merge=True)
     steps = (*RELU, "--save_strategy", "steps", "--save_steps", "2")
     trainer = build(*steps)
@@ -295,7 +297,8 @@ assert (card.base_model, card.to_dict()["base_model_relation"]) == ("tester/base
 
 @pytest.mark.hub
 def test_an_adapter_on_the_hub(base, hub, tmp_path):
-    """Catches: a base model that the adapter's config or card does not name; an adapter that is pushed and cannot be loaded."""
+    """Catches: a base model that the adapter's config or card does not name; an adapter that is pushed and cannot be
+    loaded."""
     flags = ["--model", "tester/base", "--output_dir", "run", "--objective", "teacherless", "--optimizer", "adamw"]
     flags += ["--lora", '{"r": 4}', "--push_to_hub", "true", "--hub_model_id", "tester/adapter"]
     (tmp_path / "code.py").write_text(ON_THE_HUB, encoding="utf-8")

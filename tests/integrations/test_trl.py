@@ -16,7 +16,8 @@ PREFIX = [8, 2, 10, 8, 5, 10, 2, 9, 10, 5, 0, 12, 8, 0, 11]
 
 @pytest.fixture
 def sft(tiny_model, tokenizer, tmp_path):
-    """`sft(dataset, collator=None, **settings)`: an SFTTrainer on a small GPT-2 whose answers differ from row to row."""
+    """`sft(dataset, collator=None, **settings)`: an SFTTrainer on a small GPT-2 whose answers differ from row to
+    row."""
 
     def make(dataset, collator=None, **settings):
         args = SFTConfig(

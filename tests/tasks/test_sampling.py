@@ -24,7 +24,8 @@ def columns_of_picks(seed, n, high, k):
 @pytest.mark.parametrize(("high", "k"), [(40, 40), (40, 9), (9, 2), (33, 4), (1, 1), (257, 17)])
 @pytest.mark.parametrize("entries", [1, 600, 2**20])
 def test_distinct_numbers(high, k, entries, monkeypatch):
-    """Catches: a number twice, an entry of a neighbour's column, numbers that depend on how many fit into the memory."""
+    """Catches: a number twice, an entry of a neighbour's column, numbers that depend on how many fit into the
+    memory."""
     monkeypatch.setattr(_sampling, "_POOL_ENTRIES", entries)
     found = distinct(np.random.default_rng(3), 50, high, k)
     drawn = columns_of_picks(3, 50, high, min(k, high - 1))
