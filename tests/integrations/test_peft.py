@@ -167,7 +167,7 @@ def test_from_command_to_card_and_diagnosis(merge, base, tmp_path, monkeypatch, 
     results = train([*argv, "--merge_adapter", str(merge)])
     assert Path("run/config.json").exists() == merge
     assert Path("run/adapter_config.json").exists() != merge
-    assert results["arguments"]["model"]["lora"] == {"r": 16}
+    assert results.arguments["model"]["lora"] == {"r": 16}
     card = Path("run/README.md").read_text(encoding="utf-8")
     assert ("AutoPeftModelForCausalLM" in card) == ("library_name: peft" in card) == (not merge)
     code = card.split("```python\n")[1].split("```")[0]
