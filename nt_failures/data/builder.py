@@ -7,8 +7,10 @@ import abc
 import dataclasses
 import hashlib
 import inspect
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import datasets
@@ -17,7 +19,6 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from nt_failures import registry
-from nt_failures.data import builder_cache
 from nt_failures.data.compat import ArrowBuilder
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
 from nt_failures.tasks.path_star import PathStar
@@ -160,7 +161,7 @@ class TaskBuilder(ArrowBuilder):
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
         if not dl_manager.is_streaming:
-            builder_cache.check_room(self._output_dir, needed)
+            check_room(self._output_dir, needed)
         return generators
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
@@ -190,6 +191,17 @@ class PathStarBuilder(TaskBuilder):
         *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
         *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
     ]
+
+
+def check_room(folder: str, needed: float) -> None:
+    """Raise ValueError if so many bytes do not fit onto the disk of a folder."""
+    place = next(parent for parent in Path(folder).absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ValueError(
+            f"the rows need about {needed / 1e9:,.1f} GB and {place} has {free / 1e9:,.1f} GB free; give fewer of "
+            "them, read them with streaming=True, or give a cache_dir on another disk (HF_DATASETS_CACHE)."
+        )
 
 
 def generate_rows(

@@ -44,7 +44,7 @@ def portable(value: Any) -> Any:
 
 
 def not_finite(value: Any) -> list[str]:
-    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots; however deep."""
+    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots."""
     found, left = [], [("", value)]
     while left:
         where, one = left.pop(0)

@@ -1,7 +1,6 @@
 """Push a run's folder to the Hub: which files, and what to type when a push fails."""
 
 import contextlib
-import dataclasses
 import logging
 import shlex
 from collections.abc import Iterator
@@ -45,20 +44,19 @@ def push_run(
     """
     folder = Path(folder)
     check_whole(folder)
-    check_published(folder)
-    again = Again(folder, revision, private)
-    with explained(repo_id, again):
+    _check_base(folder)
+    with explained(repo_id, folder):
         validate_repo_id(repo_id)
     if RunResults.read(folder).verdict is None:
         logger.warning("%s has no verdict in %s: model and card are pushed without results", folder, RESULTS_FILE)
     if not (folder / CARD).exists():
         card_of_folder(folder, repo_id.split("/")[-1])
-    with explained(repo_id, again):
+    with explained(repo_id, folder, revision, private):
         repo_id = make_repo(repo_id, revision, token, private)
         return upload(folder, repo_id, commit_message, token, revision)
 
 
-def check_published(folder: Path) -> None:
+def _check_base(folder: Path) -> None:
     """ValueError for an adapter of a local folder, which nobody else has, or of a base model that was changed."""
     if not is_adapter(folder):
         return
@@ -70,28 +68,15 @@ def check_published(folder: Path) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Again:
-    """A run that is whole on disk, and how it was to be pushed."""
-
-    folder: Path
-    revision: str | None = None
-    private: bool | None = None
-
-    def command(self, repo_id: str) -> str:
-        """What to type to push it."""
-        words = ["python", "examples/push.py", str(self.folder), "--repo_id", repo_id]
-        words += [] if self.revision is None else ["--revision", self.revision]
-        return shlex.join([*words, "--private"] if self.private else words)
-
-
 @contextlib.contextmanager
-def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
+def explained(
+    repo_id: str, folder: Path | None = None, revision: str | None = None, private: bool | None = None
+) -> Iterator[None]:
     """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type.
 
-    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository has.
+    `folder` holds the run that is pushed; None before a training. ValueError for a name that no repository has.
     """
-    flag = "--hub_model_id" if again is None else "--repo_id"
+    flag = "--hub_model_id" if folder is None else "--repo_id"
     try:
         yield
     except errors.HFValidationError as error:
@@ -100,10 +85,13 @@ def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
         ) from error
     except (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
-        if again is not None:
-            # The same command would be refused again.
+        if folder is not None:
+            # With 403 the same command would be refused again.
             target = f"YOUR_NAME/{repo_id.split('/')[-1]}" if _status(error) == 403 else repo_id
-            safe = f"the run is whole in {again.folder}; push it with: {again.command(target)}"
+            words = ["python", "examples/push.py", str(folder), "--repo_id", target]
+            words += [] if revision is None else ["--revision", revision]
+            words += ["--private"] if private else []
+            safe = f"the run is whole in {folder}; push it with: {shlex.join(words)}"
         raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id, flag)}; {safe}") from error
 
 
@@ -115,14 +103,14 @@ def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> 
     """What is wrong and how to repair it, in one line without any secret; `flag` names the repository."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
+    status = _status(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
-    status = _status(error)
     if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
         return "the Hub knows no valid token; log in with `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
         return f"403, the token may not write to {repo_id!r}; take a token with write access, or another {flag}"
-    if isinstance(error, errors.HTTPError) and status is None:
+    if status is None and isinstance(error, errors.HTTPError):
         return f"{constants.ENDPOINT} is out of reach ({first_line(error)}); look at the network"
     return first_line(error)
 

@@ -84,7 +84,8 @@ class RunResults:
         if isinstance(curve := known.get("learning_curve"), list):
             checked += [(f"learning_curve.{i}", "object", entry) for i, entry in enumerate(curve)]
         if isinstance(metrics := known.get("metrics"), Mapping):
-            checked += [(f"metrics.{name}", _kind_of(name), value) for name, value in metrics.items()]
+            kind_of = {name: "share" if SHARE.fullmatch(name) else "number" for name in metrics}
+            checked += [(f"metrics.{name}", kind_of[name], value) for name, value in metrics.items()]
         if isinstance(diagnosis := known.get("diagnosis"), Mapping):
             checked.append(("diagnosis.verdict", "verdict", diagnosis.get("verdict")))
         for where in not_finite(known):
@@ -128,10 +129,6 @@ class RunResults:
     def data_arguments(self) -> Mapping[str, Any]:
         """How the rows were drawn; empty where that is not known."""
         return (self.arguments or {}).get("data", {})
-
-
-def _kind_of(metric: str) -> str:
-    return "share" if SHARE.fullmatch(metric) else "number"
 
 
 def _is_number(value: Any) -> bool:

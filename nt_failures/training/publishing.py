@@ -15,7 +15,7 @@ from nt_failures.hub.card_data import base_model
 from nt_failures.hub.description import save_run
 from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.load import load
-from nt_failures.hub.push import Again, explained, logger, make_branch, make_repo, reason, upload
+from nt_failures.hub.push import explained, logger, make_branch, make_repo, reason, upload
 from nt_failures.hub.run_files import PUSHED
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
@@ -70,8 +70,8 @@ class PublishMixin:
             return None
         self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
         revision = args.hub_revision if revision is None else revision
-        again = Again(folder, revision, private or args.hub_private_repo)
-        with explained(args.hub_model_id or self._repo_name.split("/")[-1], again):
+        name = args.hub_model_id or self._repo_name.split("/")[-1]
+        with explained(name, folder, revision, private or args.hub_private_repo):
             if self.hub_model_id is None:
                 self._create_repo(token, private)
             make_branch(self.hub_model_id, revision, token)
