@@ -14,6 +14,8 @@ import pyarrow as pa
 from nt_failures.registry import shorten
 
 COLUMNS = ("prefix_ids", "target_ids", "target_positions")
+LISTS = [datasets.List(datasets.Value(dtype)) for dtype in ("int32", "int64")]
+"""Types of a column."""
 
 MAX_BYTES = 2**30
 """Ids held in memory, at most; larger data sets are read from their memory-mapped files, row by row."""
@@ -84,7 +86,7 @@ class TokenDataset(TokenRows):
             return None
         if set(dataset.column_names) != set(COLUMNS) or dataset.format["columns"] != dataset.column_names:
             return None
-        if not all(_is_list_of_whole(dataset.features[name]) for name in COLUMNS):
+        if not all(dataset.features[name] in LISTS for name in COLUMNS):
             return None
         if dataset.data.nbytes / dataset.data.num_rows * len(dataset) > MAX_BYTES:
             return None
@@ -94,12 +96,6 @@ class TokenDataset(TokenRows):
 
     def __getitems__(self, indices: Sequence[int]) -> TokenRows:
         return TokenRows(self.columns, np.asarray(indices, dtype=np.int64))
-
-
-def _is_list_of_whole(feature: object) -> bool:
-    if not isinstance(feature, datasets.List) or not isinstance(feature.feature, datasets.Value):
-        return False
-    return feature.length == -1 and feature.feature.dtype in ("int32", "int64")
 
 
 def _ragged(array: pa.ListArray) -> Ragged | None:

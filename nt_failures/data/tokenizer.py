@@ -32,10 +32,7 @@ AnyDataset = TypeVar(
     "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
 )
 
-_DATASET_DICTS = (datasets.DatasetDict, datasets.IterableDatasetDict)
-
 PAD = "[PAD]"
-
 _FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in COLUMNS})
 
 _BATCH_ROWS = 10_000
@@ -115,7 +112,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     """
     if isinstance(dataset, Mapping):
         splits = {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
-        return type(dataset)(splits) if isinstance(dataset, _DATASET_DICTS) else splits
+        return type(dataset)(splits)
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
@@ -171,10 +168,8 @@ def _encode_words(
 
 def _tokenize_table(table: pa.Table, tokenizer: PreTrainedTokenizerBase, code: str) -> pa.Table:
     texts = [table[name].combine_chunks() for name in ("prompt", "completion")]
-    strings = all(text.type == pa.string() for text in texts)
-    columns = _encode_words(tokenizer, *texts) if strings else None
-    if columns is None:
-        columns = encode_rows(tokenizer, *(text.to_pylist() for text in texts))
+    columns = _encode_words(tokenizer, *texts) if all(text.type == pa.string() for text in texts) else None
+    columns = columns or encode_rows(tokenizer, *(text.to_pylist() for text in texts))
     return pa.table(columns, schema=_FEATURES.arrow_schema)
 
 

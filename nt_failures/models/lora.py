@@ -2,7 +2,7 @@
 
 transformers puts an adapter's layers into the model itself, so the model keeps its class, and objectives, decoding and
 Trainer need not know. An objective's own modules are added later and trained in full. What is saved is an adapter as
-peft reads it; `merge` makes a stock checkpoint of it.
+peft reads it; `compat.merge_adapter` makes a stock checkpoint of it.
 """
 
 import copy
@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
-from nt_failures.models.compat import merge_adapter_layers
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import ADAPTER_WEIGHTS
 
@@ -181,8 +180,3 @@ def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file:
     model.add_adapter(config)
     load_weights(model, file)
     model.requires_grad_(False)
-
-
-def merge(model: PreTrainedModel) -> None:
-    """Add the adapter into the weights and take its layers out, in place: what is left is a stock model."""
-    merge_adapter_layers(model)
