@@ -24,12 +24,9 @@ from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_inte
 from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
-"""Shards of a large or endless split. A multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes, among which
-`datasets.distributed.split_dataset_by_node` then divides it without reading rows in vain."""
-
+"""Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
-
 _MEASURED_ROWS = 8
 """Rows of which the size of a split on disk is estimated."""
 
@@ -60,7 +57,7 @@ class TaskConfig(datasets.BuilderConfig):
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test", "seed"):
             value = getattr(self, name)
-            if not (name == "num_train" and value is None):
+            if name != "num_train" or value is not None:
                 check_integer(name, value)
                 setattr(self, name, int(value))  # NumPy's integers would be another cache folder than Python's
         check_overlap(self.overlap)
@@ -129,11 +126,10 @@ class TaskBuilder(ArrowBuilder):
         else:
             raise ValueError(self._unknown("config", config_name, self.builder_configs))
         of_task = [field.name for field in dataclasses.fields(self.task_class)]
-        for name in parameters:
-            if name not in of_task and name not in _DEFAULTS:
-                raise ValueError(self._unknown("parameter", name, [*of_task, *_DEFAULTS]))
-        task = dataclasses.replace(config.task, **{k: v for k, v in parameters.items() if k in of_task})
-        return dataclasses.replace(config, task=task, **{k: v for k, v in parameters.items() if k in _DEFAULTS})
+        knobs = {name: parameters.pop(name) for name in of_task if name in parameters}
+        if unknown := [name for name in parameters if name not in _DEFAULTS]:
+            raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *_DEFAULTS]))
+        return dataclasses.replace(config, task=dataclasses.replace(config.task, **knobs), **parameters)
 
     def _unknown(self, kind: str, name: object, known: Iterable[str]) -> str:
         near = registry.suggestion(name, list(known), cutoff=0.4)
@@ -141,9 +137,8 @@ class TaskBuilder(ArrowBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         empty = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 0))
-        return datasets.DatasetInfo(
-            description=inspect.getdoc(self.task_class), features=datasets.Features.from_arrow_schema(empty.schema)
-        )
+        features = datasets.Features.from_arrow_schema(empty.schema)
+        return datasets.DatasetInfo(description=inspect.getdoc(self.task_class), features=features)
 
     def _split_generators(
         self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
@@ -166,10 +161,9 @@ class TaskBuilder(ArrowBuilder):
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
         config = self.config
-        for shard_index, blocks in enumerate(shards):
+        for shard, blocks in enumerate(shards):
             tables = _tables(config.task, split, blocks, num_rows, config.seed, config.overlap)
-            for table_index, table in enumerate(tables):
-                yield Key(shard_index, table_index), table
+            yield from ((Key(shard, index), table) for index, table in enumerate(tables))
 
 
 class PathStarBuilder(TaskBuilder):
@@ -207,11 +201,7 @@ def check_room(folder: str, needed: float) -> None:
 def generate_rows(
     task: Task, split: str = "train", num_rows: int | None = None, seed: int = 0, overlap: str = "forbid"
 ) -> Iterator[dict[str, object]]:
-    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder.
-
-    For `Dataset.from_generator(generate_rows, gen_kwargs={"task": PathStar(), "num_rows": 1000})`. Note that the
-    cache of `from_generator` does not see changes of the code; the builder's does.
-    """
+    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder."""
     for blocks in _shards(num_rows):
         for table in _tables(task, split, blocks, num_rows, seed, overlap):
             yield from table.to_pylist()

@@ -1,8 +1,7 @@
 """Tokenised rows held as arrays, so that a batch is cut out of them at once instead of row by row.
 
-`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass. A
-DataLoader asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which
-reads like the list of examples that every `collate` takes, and which `layout` pads without a loop.
+`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass.
+`TokenDataset` gives a DataLoader whole batches: `TokenRows`, which read like the list of examples that `collate` takes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from nt_failures.registry import shorten
 COLUMNS = ("prefix_ids", "target_ids", "target_positions")
 LISTS = [datasets.List(datasets.Value(dtype)) for dtype in ("int32", "int64")]
 """Types of a column."""
-
 MAX_BYTES = 2**30
 """Ids held in memory, at most; larger data sets are read from their memory-mapped files, row by row."""
 

@@ -132,11 +132,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
 
 
 def _source_hash() -> str:
-    """What the mapped functions take as `code` and never read.
-
-    The cache of `map` tells functions of an installed module apart by their names alone, and arguments by their values:
-    so changed code is an argument that changed. (`new_fingerprint=` would need the private fingerprint of the rows.)
-    """
+    """What the mapped functions take as `code` and never read: the cache of `map` sees arguments, not changed code."""
     source = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
     return hashlib.sha256(source.encode()).hexdigest()
 

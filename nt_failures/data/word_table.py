@@ -1,8 +1,7 @@
 """Fast encoding of whole columns of text for word-level tokenizers: NumPy on the bytes, no Python per row.
 
-`WordTable.of(tokenizer)` gives a table for a tokenizer of `word_level_tokenizer`, also one saved and loaded; None for
-any other. A column that holds anything out of the ordinary encodes to None. In both cases the tokenizer itself has to
-encode, and to say what is wrong. A table gives the ids that the tokenizer gives (tests/data/test_word_table.py).
+A table gives the ids that the tokenizer gives. Where it cannot, for another tokenizer or text out of the ordinary, it is
+None: then the tokenizer itself has to encode, or to say what is wrong.
 """
 
 import dataclasses

@@ -122,14 +122,9 @@ def _api() -> HfApi:
 def make_repo(repo_id: str, revision: str | None, token: str | None, private: bool | None) -> str:
     """Create the repository and its branch, or find that they are there and may be written; its full name."""
     repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
-    make_branch(repo_id, revision, token)
-    return repo_id
-
-
-def make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
-    """Create a branch where it is missing."""
     if revision is not None and not revision.startswith("refs/"):  # a pull request is there already
         _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+    return repo_id
 
 
 def upload(

@@ -15,7 +15,7 @@ from nt_failures.hub.card_data import base_model
 from nt_failures.hub.description import save_run
 from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.load import load
-from nt_failures.hub.push import explained, logger, make_branch, make_repo, reason, upload
+from nt_failures.hub.push import explained, logger, make_repo, reason, upload
 from nt_failures.hub.run_files import PUSHED
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
@@ -74,7 +74,7 @@ class PublishMixin:
         with explained(name, folder, revision, private or args.hub_private_repo):
             if self.hub_model_id is None:
                 self._create_repo(token, private)
-            make_branch(self.hub_model_id, revision, token)
+            make_repo(self.hub_model_id, revision, token, private)
             wait_for_pushes(self)
             return upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
 
