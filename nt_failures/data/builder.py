@@ -7,10 +7,8 @@ import abc
 import dataclasses
 import hashlib
 import inspect
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import datasets
@@ -27,8 +25,6 @@ _MAX_SHARDS = 6720
 """Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
-_MEASURED_ROWS = 8
-"""Rows of which the size of a split on disk is estimated."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -94,8 +90,7 @@ class TaskBuilder(ArrowBuilder):
 
     Raises:
         ValueError: an unknown config or parameter (the nearest known one is named), or a value that is not allowed.
-            `download_and_prepare`: an endless split (`num_train=None`), a split that the task has no instances for, or
-            more rows than the disk has room for.
+            `download_and_prepare`: an endless split (`num_train=None`), or one that the task has no instances for.
         OSError: the disk is full or read-only; what was written is removed.
     """
 
@@ -143,7 +138,7 @@ class TaskBuilder(ArrowBuilder):
     def _split_generators(
         self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
     ) -> list[datasets.SplitGenerator]:
-        config, generators, needed = self.config, [], 0.0
+        config, generators = self.config, []
         if config.num_train is None and not dl_manager.is_streaming:
             raise ValueError(
                 "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
@@ -151,12 +146,9 @@ class TaskBuilder(ArrowBuilder):
             )
         for split, num_rows in config.num_rows.items():
             # A split that the task has no instances for fails here: a worker's error would reach the user wrapped.
-            few = config.task.block(config.seed, split, 0, config.overlap, _MEASURED_ROWS)
-            needed += to_table(config.task, few).nbytes / _MEASURED_ROWS * (num_rows or 0)
+            config.task.block(config.seed, split, 0, config.overlap, rows=1)
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
-        if not dl_manager.is_streaming:
-            check_room(self._output_dir, needed)
         return generators
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
@@ -185,17 +177,6 @@ class PathStarBuilder(TaskBuilder):
         *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
         *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
     ]
-
-
-def check_room(folder: str, needed: float) -> None:
-    """Raise ValueError if so many bytes do not fit onto the disk of a folder."""
-    place = next(parent for parent in Path(folder).absolute().parents if parent.is_dir())
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise ValueError(
-            f"the rows need about {needed / 1e9:,.1f} GB and {place} has {free / 1e9:,.1f} GB free; give fewer of "
-            "them, read them with streaming=True, or give a cache_dir on another disk (HF_DATASETS_CACHE)."
-        )
 
 
 def generate_rows(

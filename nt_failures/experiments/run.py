@@ -20,7 +20,6 @@ from nt_failures.experiments import command_line, output_dir, results, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
-from nt_failures.models.compat import merge_adapter
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
@@ -141,7 +140,7 @@ def train(trainer: ObjectiveTrainer, checkpoint: str | None, merge: bool = False
         trainer.train(resume_from_checkpoint=checkpoint)
         if stop.signal is None:
             if merge:
-                merge_adapter(auxiliary_modules.unwrap_model(trainer.model))
+                lora.merge(auxiliary_modules.unwrap_model(trainer.model))
             trainer.save_model(_internal_call=True)  # without a push: that comes last, when there is something to say
     if stop.signal is not None:
         end_stopped(trainer, stop.signal)

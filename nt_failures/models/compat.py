@@ -13,8 +13,8 @@ def attention_kernel(model: PreTrainedModel) -> str:
     return model.config._attn_implementation
 
 
-def merge_adapter(model: PreTrainedModel) -> None:
-    """Add an adapter into the weights, in place, and take its layers out: what is left is a stock model.
+def merge_adapter_layers(model: PreTrainedModel) -> None:
+    """Add an adapter into the weights, in place, and take its layers out of the model.
 
     The public `PeftModel.merge_and_unload` needs peft's wrapper, which a model with `add_adapter` does not have, and
     transformers has no public way to say that no adapter is left.

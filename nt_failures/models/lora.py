@@ -1,7 +1,7 @@
 """LoRA through peft: small matrices beside a checkpoint's frozen weights, trained and saved in their place.
 
 transformers puts an adapter's layers into the model itself, so objectives, decoding and Trainer need not know. What is
-saved is an adapter as peft reads it; `compat.merge_adapter` makes a stock checkpoint of it.
+saved is an adapter as peft reads it; `merge` makes a stock checkpoint of it.
 """
 
 import copy
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 
+from nt_failures.models.compat import merge_adapter_layers
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import ADAPTER_WEIGHTS
 
@@ -178,3 +179,8 @@ def restore(model: PreTrainedModel, tokens: int, saved: Mapping[str, Any], file:
     model.add_adapter(config)
     load_weights(model, file)
     model.requires_grad_(False)
+
+
+def merge(model: PreTrainedModel) -> None:
+    """Add the adapter into the weights and take its layers out, in place: what is left is a stock model."""
+    merge_adapter_layers(model)

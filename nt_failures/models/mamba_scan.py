@@ -22,8 +22,7 @@ from nt_failures.models.selective_scan import selective_scan
 class TorchScanMixer(MambaMixer):
     """transformers' Mamba-1 layer with this library's scan. Same parameters, same function, other rounding.
 
-    A cache is filled by one pass over a prompt. Later tokens go through transformers' own code one at a time, even if
-    several are given at once: its code for those would start their scan at zero.
+    A cache is filled by one pass over a prompt. Later tokens go through transformers' own code.
     """
 
     def forward(
@@ -32,20 +31,13 @@ class TorchScanMixer(MambaMixer):
         if cache_params is None:
             return self._scan(hidden_states, attention_mask)[0]
         # In transformers' code a cache's states carry gradients, and its early versions have caches of another class.
-        if torch.is_grad_enabled() or not isinstance(cache_params, Cache):
+        stock = torch.is_grad_enabled() or not isinstance(cache_params, Cache)
+        if stock or cache_params.has_previous_state(self.layer_idx):
             return super().forward(hidden_states, cache_params, attention_mask=attention_mask, **kwargs)
-        if not cache_params.has_previous_state(self.layer_idx):
-            out_BSH, conv_BDK, state_BDN = self._scan(hidden_states, attention_mask)
-            cache_params.update_conv_state(conv_BDK, self.layer_idx)
-            cache_params.update_recurrent_state(state_BDN, self.layer_idx)
-            return out_BSH
-        columns = range(hidden_states.shape[1])
-        masks = [None if attention_mask is None else attention_mask[:, [t]] for t in columns]
-        one_by_one = [
-            super(TorchScanMixer, self).forward(hidden_states[:, [t]], cache_params, attention_mask=masks[t], **kwargs)
-            for t in columns
-        ]
-        return torch.cat(one_by_one, dim=1)
+        out_BSH, conv_BDK, state_BDN = self._scan(hidden_states, attention_mask)
+        cache_params.update_conv_state(conv_BDK, self.layer_idx)
+        cache_params.update_recurrent_state(state_BDN, self.layer_idx)
+        return out_BSH
 
     def _scan(self, hidden_BSH: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the last inputs of the convolution (B, D, K) and the last state (B, D, N).

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM
 from nt_failures.hub.load import load
 from nt_failures.hub.push import push_run
 from nt_failures.models import lora
-from nt_failures.models.compat import merge_adapter
 from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import auxiliary_modules
 
@@ -109,7 +108,7 @@ def test_an_adapter_comes_back_and_merges(family, kind, config, build, tmp_path)
     assert torch.equal(loaded.objective.loss(loaded.model, batch).sum, loss)
     theirs = AutoPeftModelForCausalLM.from_pretrained(folder)
     torch.testing.assert_close(logits(theirs, dollar), expected)
-    merge_adapter(trainer.model)
+    lora.merge(trainer.model)
     assert not lora.has_adapter(trainer.model)
     torch.testing.assert_close(logits(trainer.model, dollar), expected, rtol=1e-4, atol=1e-5)
     trainer.args.output_dir = str(tmp_path / "merged")
@@ -203,7 +202,7 @@ def test_a_changed_base_model_is_merged_or_not_loaded(build, base, tmp_path):
         AutoPeftModelForCausalLM.from_pretrained(checkpoint)
     again = build(*steps, folder="again")
     again.train(resume_from_checkpoint=str(checkpoint))
-    merge_adapter(again.model)
+    lora.merge(again.model)
     again.save_model()
     loaded = load(str(tmp_path / "again")).model
     assert loaded.config.activation_function == "relu"
