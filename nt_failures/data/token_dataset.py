@@ -38,15 +38,10 @@ class TokenRows(Sequence):
         """
         if isinstance(examples, TokenRows):
             return examples
-        if not all(isinstance(example, Mapping) for example in examples):
-            raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
-        names = set(examples[0])
-        for number, example in enumerate(examples, start=1):
-            if differing := sorted(map(str, names ^ set(example))):
-                raise ValueError(
-                    f"example {number} and the first differ in the columns {differing}; all must have the same."
-                )
-        columns = {name: _joined(name, [example[name] for example in examples]) for name in COLUMNS if name in names}
+        if not all(isinstance(example, Mapping) and example.keys() == examples[0].keys() for example in examples):
+            raise ValueError("examples are not mappings with the same columns; give rows of nt_failures.tokenize(...).")
+        names = [name for name in COLUMNS if name in examples[0]]
+        columns = {name: _joined(name, [example[name] for example in examples]) for name in names}
         return TokenRows(columns, np.arange(len(examples)))
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 import contextlib
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -28,10 +29,8 @@ from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.registry import shorten
 from nt_failures.tasks.base import Task
 
-AnyDataset = TypeVar(
-    "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
-)
-
+AnyDataset = TypeVar("AnyDataset")
+"""A Dataset, an IterableDataset or a dict of them."""
 PAD = "[PAD]"
 _FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in COLUMNS})
 
@@ -189,12 +188,9 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
 
 def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators, commas and blanks, alone."""
-    positions = []
-    symbol_at, symbol = [0] * len(text), 0  # of each character
-    for i, character in enumerate(text):
-        if character != "," and not character.isspace():
-            symbol += i == 0 or not symbol_at[i - 1]
-            symbol_at[i] = symbol
+    positions, symbol_at = [], [0] * len(text)  # of each character
+    for number, symbol in enumerate(re.finditer(r"[^,\s]+", text), start=1):
+        symbol_at[symbol.start() : symbol.end()] = [number] * len(symbol[0])
     for start, end in offsets:
         covered = {*symbol_at[start:end]} - {0}
         if len(covered) > 1:

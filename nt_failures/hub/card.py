@@ -1,6 +1,5 @@
 """The model card of a run: README.md from card_template.md, with its figures, out of what is known and nothing else."""
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ from nt_failures.hub.recipe import recipe_text, yaml_text
 from nt_failures.hub.run_files import CARD, FIGURES
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
-from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -66,10 +64,8 @@ def write_card(
 
 def card_of_folder(folder: Path, name: str) -> None:
     """Write the card of a finished run from its folder alone; what its results.json does not say stays unsaid."""
-    loaded, results = load(str(folder)), RunResults.read(folder)
-    if results.parameters is None:
-        results = dataclasses.replace(results, parameters=parameter_count(loaded.model))
-    write_card(folder, loaded.model, loaded.tokenizer, loaded.objective, loaded.task, results, name)
+    run, results = load(str(folder)), RunResults.read(folder)
+    write_card(folder, run.model, run.tokenizer, run.objective, run.task, results, name)
 
 
 def published_card(folder: Path, repo_id: str) -> bytes:

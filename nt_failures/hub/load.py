@@ -34,7 +34,7 @@ MARK = ".gitattributes"
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A model and what it was trained for. `task` is None for a model that this library did not train."""
+    """A model and what it was trained for; no task where this library did not train it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase

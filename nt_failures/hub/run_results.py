@@ -131,14 +131,10 @@ class RunResults:
         return (self.arguments or {}).get("data", {})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 _IS = {
-    "number": _is_number,
-    "share": lambda value: _is_number(value) and 0 <= value <= 1,
-    "count": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
+    "number": lambda value: type(value) in (int, float),
+    "share": lambda value: type(value) in (int, float) and 0 <= value <= 1,
+    "count": lambda value: type(value) is int and value >= 0,
     "object": lambda value: isinstance(value, Mapping),
     "list": lambda value: isinstance(value, (list, tuple)),
     "verdict": lambda value: isinstance(value, Mapping) and {"name", "text", "rule"} <= {*value},

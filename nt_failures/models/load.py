@@ -174,8 +174,3 @@ def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eo
         pad_token_id=pad_token_id,
         eos_token_id=eos_token_id,
     )
-
-
-def parameter_count(model: torch.nn.Module) -> int:
-    """Parameters, each counted once."""
-    return sum(p.numel() for p in model.parameters())

@@ -19,7 +19,6 @@ from nt_failures.hub.push import explained, logger, make_repo, reason, upload
 from nt_failures.hub.run_files import PUSHED
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
-from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training.budget import budget_of, changed_arguments, learning_curve
 from nt_failures.training.compat import wait_for_pushes
@@ -138,7 +137,7 @@ class PublishMixin:
 
     def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
-        known = {"training_arguments": changed_arguments(self.args), "parameters": parameter_count(self.model)}
+        known = {"training_arguments": changed_arguments(self.args), "parameters": self.model.num_parameters()}
         known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
