@@ -172,7 +172,7 @@ def _model_or_adapter(
     saved, weights = read_object(config), file_of(ADAPTER_WEIGHTS)
     if weights is None:
         raise ValueError(f"{name} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; save or push the run again.")
-    base = base_of(saved, name)
+    base = str(saved.get("base_model_name_or_path"))
     try:  # with the dtype of the training, not that of the base on disk
         model = _model(base, {"dtype": torch.float32, **options, "revision": None})
     except OSError as error:
@@ -182,17 +182,6 @@ def _model_or_adapter(
         ) from error
     lora.restore(model, tokens, saved, weights)
     return model
-
-
-def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
-    """Folder or Hub id of the base model that an adapter's config names; ValueError if that is nowhere as it was."""
-    base = str(saved.get("base_model_name_or_path"))
-    if base.endswith(lora.CHANGED):
-        raise ValueError(
-            f"{name_or_path} holds an adapter of {base}, which nothing but the end of its run saves; finish that with "
-            "--resume, and take its whole, merged model."
-        )
-    return base
 
 
 def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:

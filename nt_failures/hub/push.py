@@ -13,9 +13,9 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from nt_failures.hub.card import card_of_folder, published_card
 from nt_failures.hub.integrity import check_whole
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.load import base_of
 from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
+from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_CONFIG, is_adapter
 from nt_failures.registry import first_line
 
@@ -57,13 +57,11 @@ def push_run(
 
 
 def _check_base(folder: Path) -> None:
-    """ValueError for an adapter of a local folder, which nobody else has, or of a base model that was changed."""
-    if not is_adapter(folder):
-        return
-    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
-    if Path(base).is_dir():
+    """ValueError for an adapter of a local folder, or of a base model that was changed, which nobody else has."""
+    base = str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")) if is_adapter(folder) else ""
+    if base.endswith(lora.CHANGED) or (base and Path(base).is_dir()):
         raise ValueError(
-            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; "
+            f"{str(folder)!r} holds an adapter of {base!r}, of no use on the Hub, where that is missing; "
             "train with --merge_adapter true, which saves a whole model."
         )
 
