@@ -205,6 +205,31 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
     return array
 
 
+def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
+    """The columns of instances, without their text: what `Task.sample` had drawn. The inverse of `to_table`.
+
+    Args:
+        rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
+    """
+    table = rows.with_format("arrow")[:]
+    names = [name for name in table.column_names if name not in ("prompt", "completion")]
+    return {name: _to_array(table[name].combine_chunks()) for name in names}
+
+
+def _to_array(values: pa.Array) -> np.ndarray:
+    """One axis for each level of lists."""
+    shape = [len(values)]
+    while isinstance(values, pa.ListArray | pa.LargeListArray):
+        lengths = np.unique(np.diff(values.offsets.to_numpy()))
+        if len(lengths) > 1:
+            raise ValueError(
+                f"the lists of a column have {lengths.min()} to {lengths.max()} entries; give each row as many."
+            )
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
+
+
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
     """One table per block; the block that holds row `num_rows` is cut there."""
     for index in blocks:
