@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
-from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+from huggingface_hub.utils import filter_repo_objects
 
 from nt_failures.hub.card import card_of_folder, published_card
 from nt_failures.hub.integrity import check_whole
@@ -28,7 +28,6 @@ def push_run(
     token: str | None = None,
     private: bool | None = None,
     revision: str | None = None,
-    commit_message: str = "Push of a run",
 ) -> CommitInfo:
     """Push the folder of a finished run, also again: what the Hub has already is not sent twice.
 
@@ -45,15 +44,13 @@ def push_run(
     folder = Path(folder)
     check_whole(folder)
     _check_base(folder)
-    with explained(repo_id, folder):
-        validate_repo_id(repo_id)
     if RunResults.read(folder).verdict is None:
         logger.warning("%s has no verdict in %s: model and card are pushed without results", folder, RESULTS_FILE)
     if not (folder / CARD).exists():
         card_of_folder(folder, repo_id.split("/")[-1])
     with explained(repo_id, folder, revision, private):
         repo_id = make_repo(repo_id, revision, token, private)
-        return upload(folder, repo_id, commit_message, token, revision)
+        return upload(folder, repo_id, None, token, revision)
 
 
 def _check_base(folder: Path) -> None:
