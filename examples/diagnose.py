@@ -21,9 +21,8 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.hub.download import Source
 from nt_failures.hub.json_files import read_object, write_json
-from nt_failures.hub.load import Loaded
+from nt_failures.hub.load import Loaded, find_file
 from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
@@ -127,7 +126,7 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
 
 def read_results(model: str) -> RunResults:
     """results.json of a run of ours, in its folder or on the Hub; one without entries for any other model."""
-    path = Source(model).file(RESULTS_FILE)
+    path = find_file(model, RESULTS_FILE)
     try:
         return RunResults() if path is None else RunResults.from_json(read_object(path))
     except ValueError as error:

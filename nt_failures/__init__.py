@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nt_failures.data.registration import register
 
-if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
+if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
     from nt_failures.data.builder import PathStarBuilder
     from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
     from nt_failures.diagnosis import diagnose
@@ -71,28 +71,15 @@ __all__ = [
     "word_level_tokenizer",
 ]
 
-_MODULES = {
-    "BeliefState": "objectives",
-    "FutureBag": "objectives",
-    "Hybrid": "objectives",
-    "JointMultiToken": "objectives",
-    "MaskedDiffusion": "objectives",
-    "MaskedTeacher": "objectives",
+_MODULES = dict.fromkeys(__all__, "objectives") | {
     "ModelPredictor": "evaluation.predictor",
-    "MultiTokenHeads": "objectives",
-    "NextLatent": "objectives",
-    "NextToken": "objectives",
     "NextTokenCollator": "objectives.collators",
-    "Objective": "objectives",
     "ObjectiveTrainer": "training.trainer",
     "ObjectiveTrainingArguments": "training.arguments",
     "PathStar": "tasks",
     "PathStarBuilder": "data.builder",
-    "Registers": "objectives",
     "Task": "tasks",
-    "Teacherless": "objectives",
     "TeacherlessCollator": "objectives.collators",
-    "TokenOrder": "objectives",
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "hub.load",

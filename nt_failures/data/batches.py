@@ -35,7 +35,7 @@ def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False
     if not examples:
         raise ValueError("a batch needs at least one example.")
     rows = TokenRows.from_examples(examples)
-    if missing := {"prefix_ids", "target_ids"} - set(rows.columns):
+    if missing := {"prefix_ids", "target_ids"} - {*rows.columns}:
         raise ValueError(
             f"examples have no {sorted(missing)} but {sorted(examples[0])}; pass the dataset through "
             "nt_failures.tokenize(dataset, tokenizer), and set remove_unused_columns=False in a stock Trainer."

@@ -17,20 +17,14 @@ import pyarrow as pa
 from datasets.builder import Key
 
 from nt_failures import registry
-from nt_failures.data import builder_cache
 from nt_failures.data.compat import ArrowBuilder
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
 from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
-"""Shards of a large or endless split. A multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes, among which
-`datasets.distributed.split_dataset_by_node` then divides it without reading rows in vain."""
-
+"""Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
-
-_MEASURED_ROWS = 8
-"""Rows of which the size of a split on disk is estimated."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -59,7 +53,7 @@ class TaskConfig(datasets.BuilderConfig):
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test", "seed"):
             value = getattr(self, name)
-            if not (name == "num_train" and value is None):
+            if name != "num_train" or value is not None:
                 check_integer(name, value)
                 setattr(self, name, int(value))  # NumPy's integers would be another cache folder than Python's
         check_overlap(self.overlap)
@@ -96,8 +90,7 @@ class TaskBuilder(ArrowBuilder):
 
     Raises:
         ValueError: an unknown config or parameter (the nearest known one is named), or a value that is not allowed.
-            `download_and_prepare`: an endless split (`num_train=None`), a split that the task has no instances for, or
-            more rows than the disk has room for.
+            `download_and_prepare`: an endless split (`num_train=None`), or one that the task has no instances for.
         OSError: the disk is full or read-only; what was written is removed.
     """
 
@@ -128,11 +121,10 @@ class TaskBuilder(ArrowBuilder):
         else:
             raise ValueError(self._unknown("config", config_name, self.builder_configs))
         of_task = [field.name for field in dataclasses.fields(self.task_class)]
-        for name in parameters:
-            if name not in of_task and name not in _DEFAULTS:
-                raise ValueError(self._unknown("parameter", name, [*of_task, *_DEFAULTS]))
-        task = dataclasses.replace(config.task, **{k: v for k, v in parameters.items() if k in of_task})
-        return dataclasses.replace(config, task=task, **{k: v for k, v in parameters.items() if k in _DEFAULTS})
+        knobs = {name: parameters.pop(name) for name in of_task if name in parameters}
+        if unknown := [name for name in parameters if name not in _DEFAULTS]:
+            raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *_DEFAULTS]))
+        return dataclasses.replace(config, task=dataclasses.replace(config.task, **knobs), **parameters)
 
     def _unknown(self, kind: str, name: object, known: Iterable[str]) -> str:
         near = registry.suggestion(name, list(known), cutoff=0.4)
@@ -140,14 +132,13 @@ class TaskBuilder(ArrowBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         empty = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 0))
-        return datasets.DatasetInfo(
-            description=inspect.getdoc(self.task_class), features=datasets.Features.from_arrow_schema(empty.schema)
-        )
+        features = datasets.Features.from_arrow_schema(empty.schema)
+        return datasets.DatasetInfo(description=inspect.getdoc(self.task_class), features=features)
 
     def _split_generators(
         self, dl_manager: datasets.DownloadManager | datasets.StreamingDownloadManager
     ) -> list[datasets.SplitGenerator]:
-        config, generators, needed = self.config, [], 0.0
+        config, generators = self.config, []
         if config.num_train is None and not dl_manager.is_streaming:
             raise ValueError(
                 "num_train=None is an endless split, which no disk holds; give a number of rows, or read it with "
@@ -155,20 +146,16 @@ class TaskBuilder(ArrowBuilder):
             )
         for split, num_rows in config.num_rows.items():
             # A split that the task has no instances for fails here: a worker's error would reach the user wrapped.
-            few = config.task.block(config.seed, split, 0, config.overlap, _MEASURED_ROWS)
-            needed += to_table(config.task, few).nbytes / _MEASURED_ROWS * (num_rows or 0)
+            config.task.block(config.seed, split, 0, config.overlap, rows=1)
             gen_kwargs = {"split": split, "shards": _shards(num_rows), "num_rows": num_rows}
             generators.append(datasets.SplitGenerator(name=split, gen_kwargs=gen_kwargs))
-        if not dl_manager.is_streaming:
-            builder_cache.check_room(self._output_dir, needed)
         return generators
 
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
         config = self.config
-        for shard_index, blocks in enumerate(shards):
+        for shard, blocks in enumerate(shards):
             tables = _tables(config.task, split, blocks, num_rows, config.seed, config.overlap)
-            for table_index, table in enumerate(tables):
-                yield Key(shard_index, table_index), table
+            yield from ((Key(shard, index), table) for index, table in enumerate(tables))
 
 
 class PathStarBuilder(TaskBuilder):
@@ -195,11 +182,7 @@ class PathStarBuilder(TaskBuilder):
 def generate_rows(
     task: Task, split: str = "train", num_rows: int | None = None, seed: int = 0, overlap: str = "forbid"
 ) -> Iterator[dict[str, object]]:
-    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder.
-
-    For `Dataset.from_generator(generate_rows, gen_kwargs={"task": PathStar(), "num_rows": 1000})`. Note that the
-    cache of `from_generator` does not see changes of the code; the builder's does.
-    """
+    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder."""
     for blocks in _shards(num_rows):
         for table in _tables(task, split, blocks, num_rows, seed, overlap):
             yield from table.to_pylist()
@@ -220,6 +203,31 @@ def _to_arrow(values: np.ndarray) -> pa.Array:
     for size in reversed(values.shape[1:]):
         array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
     return array
+
+
+def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
+    """The columns of instances, without their text: what `Task.sample` had drawn. The inverse of `to_table`.
+
+    Args:
+        rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
+    """
+    table = rows.with_format("arrow")[:]
+    names = [name for name in table.column_names if name not in ("prompt", "completion")]
+    return {name: _to_array(table[name].combine_chunks()) for name in names}
+
+
+def _to_array(values: pa.Array) -> np.ndarray:
+    """One axis for each level of lists."""
+    shape = [len(values)]
+    while isinstance(values, pa.ListArray | pa.LargeListArray):
+        lengths = np.unique(np.diff(values.offsets.to_numpy()))
+        if len(lengths) > 1:
+            raise ValueError(
+                f"the lists of a column have {lengths.min()} to {lengths.max()} entries; give each row as many."
+            )
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:

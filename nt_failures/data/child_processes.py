@@ -28,16 +28,11 @@ def hold() -> None:
 
 
 def end_with(caller: BaseProcess, forked: bool) -> None:
-    """End this process, a worker of `multiprocessing`, with its caller.
+    """End this process, a worker of `multiprocessing`, with its caller: its `parent_process()`.
 
-    On Linux the kernel does it. There the pipe that `caller.join()` waits on is no help: workers that are forked later
-    hold it, too, and an idle one holds it for ever.
-
-    Args:
-        caller: `parent_process()`.
-        forked: whether the caller itself forked this process, rather than a server that forks for it.
+    `forked`: whether the caller itself forked this process, rather than a server that forks for it.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # where workers that are forked later hold open the pipe that `caller.join` waits on
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if (forked and os.getppid() != caller.pid) or not caller.is_alive():  # it died before
             os._exit(1)

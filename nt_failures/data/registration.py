@@ -5,7 +5,6 @@
 answers our names and hands on every other.
 """
 
-import inspect
 from collections.abc import Callable
 
 from datasets import inspect as datasets_inspect
@@ -35,18 +34,14 @@ def _with_builders(original: Callable[..., DatasetModule]) -> Callable[..., Data
         """Answers the names in `BUILDERS`; the function of the same name in `datasets.load` answers the others."""
         if path not in BUILDERS:
             return original(path, *args, **kwargs)
-        given = inspect.signature(original).bind(path, *args, **kwargs).arguments
         for name in ("revision", "data_dir", "data_files"):
-            if given.get(name) is not None:
+            if kwargs.get(name) is not None:
                 raise ValueError(
-                    f"{name}={given[name]!r} belongs to files on the Hub or on disk, but {path!r} is drawn by the "
+                    f"{name}={kwargs[name]!r} belongs to files on the Hub or on disk, but {path!r} is drawn by the "
                     f"installed nt_failures; leave {name} out."
                 )
         builder = BUILDERS[path]
-        return DatasetModule(
-            builder.__module__,
-            builder.source_hash(),
-            {"repo_id": builder.REPO_ID, "dataset_name": builder.REPO_ID.split("/")[-1]},
-        )
+        names = {"repo_id": path, "dataset_name": path.split("/")[-1]}
+        return DatasetModule(builder.__module__, builder.source_hash(), names)
 
     return dataset_module_factory

@@ -1,8 +1,7 @@
 """Tokenised rows held as arrays, so that a batch is cut out of them at once instead of row by row.
 
-`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass. A
-DataLoader asks a dataset that has `__getitems__` for a whole batch; `TokenDataset` answers with `TokenRows`, which
-reads like the list of examples that every `collate` takes, and which `layout` pads without a loop.
+`datasets` makes every row a dict of Python lists, which for a small model takes longer than its forward pass.
+`TokenDataset` gives a DataLoader whole batches: `TokenRows`, which read like the list of examples that `collate` takes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ import pyarrow as pa
 from nt_failures.registry import shorten
 
 COLUMNS = ("prefix_ids", "target_ids", "target_positions")
-
+LISTS = [datasets.List(datasets.Value(dtype)) for dtype in ("int32", "int64")]
+"""Types of a column."""
 MAX_BYTES = 2**30
 """Ids held in memory, at most; larger data sets are read from their memory-mapped files, row by row."""
 
@@ -38,15 +38,10 @@ class TokenRows(Sequence):
         """
         if isinstance(examples, TokenRows):
             return examples
-        if not all(isinstance(example, Mapping) for example in examples):
-            raise ValueError("an example is no mapping from columns to ids; give rows of nt_failures.tokenize(...).")
-        names = set(examples[0])
-        for number, example in enumerate(examples, start=1):
-            if differing := sorted(map(str, names ^ set(example))):
-                raise ValueError(
-                    f"example {number} and the first differ in the columns {differing}; all must have the same."
-                )
-        columns = {name: _joined(name, [example[name] for example in examples]) for name in COLUMNS if name in names}
+        if not all(isinstance(example, Mapping) and example.keys() == examples[0].keys() for example in examples):
+            raise ValueError("examples are not mappings with the same columns; give rows of nt_failures.tokenize(...).")
+        names = [name for name in COLUMNS if name in examples[0]]
+        columns = {name: _joined(name, [example[name] for example in examples]) for name in names}
         return TokenRows(columns, np.arange(len(examples)))
 
     def __len__(self) -> int:
@@ -84,7 +79,7 @@ class TokenDataset(TokenRows):
             return None
         if set(dataset.column_names) != set(COLUMNS) or dataset.format["columns"] != dataset.column_names:
             return None
-        if not all(_is_list_of_whole(dataset.features[name]) for name in COLUMNS):
+        if not all(dataset.features[name] in LISTS for name in COLUMNS):
             return None
         if dataset.data.nbytes / dataset.data.num_rows * len(dataset) > MAX_BYTES:
             return None
@@ -94,12 +89,6 @@ class TokenDataset(TokenRows):
 
     def __getitems__(self, indices: Sequence[int]) -> TokenRows:
         return TokenRows(self.columns, np.asarray(indices, dtype=np.int64))
-
-
-def _is_list_of_whole(feature: object) -> bool:
-    if not isinstance(feature, datasets.List) or not isinstance(feature.feature, datasets.Value):
-        return False
-    return feature.length == -1 and feature.feature.dtype in ("int32", "int64")
 
 
 def _ragged(array: pa.ListArray) -> Ragged | None:

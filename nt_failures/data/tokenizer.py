@@ -12,6 +12,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 import contextlib
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -28,14 +29,9 @@ from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.registry import shorten
 from nt_failures.tasks.base import Task
 
-AnyDataset = TypeVar(
-    "AnyDataset", datasets.Dataset, datasets.IterableDataset, datasets.DatasetDict, datasets.IterableDatasetDict
-)
-
-_DATASET_DICTS = (datasets.DatasetDict, datasets.IterableDatasetDict)
-
+AnyDataset = TypeVar("AnyDataset")
+"""A Dataset, an IterableDataset or a dict of them."""
 PAD = "[PAD]"
-
 _FEATURES = datasets.Features({name: datasets.List(datasets.Value("int32")) for name in COLUMNS})
 
 _BATCH_ROWS = 10_000
@@ -115,7 +111,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     """
     if isinstance(dataset, Mapping):
         splits = {name: tokenize(split, tokenizer, num_proc) for name, split in dataset.items()}
-        return type(dataset)(splits) if isinstance(dataset, _DATASET_DICTS) else splits
+        return type(dataset)(splits)
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} is a slow tokenizer and tells no offsets; load its fast form with "
@@ -135,11 +131,7 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
 
 
 def _source_hash() -> str:
-    """What the mapped functions take as `code` and never read.
-
-    The cache of `map` tells functions of an installed module apart by their names alone, and arguments by their values:
-    so changed code is an argument that changed. (`new_fingerprint=` would need the private fingerprint of the rows.)
-    """
+    """What the mapped functions take as `code` and never read: the cache of `map` sees arguments, not changed code."""
     source = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
     return hashlib.sha256(source.encode()).hexdigest()
 
@@ -171,10 +163,8 @@ def _encode_words(
 
 def _tokenize_table(table: pa.Table, tokenizer: PreTrainedTokenizerBase, code: str) -> pa.Table:
     texts = [table[name].combine_chunks() for name in ("prompt", "completion")]
-    strings = all(text.type == pa.string() for text in texts)
-    columns = _encode_words(tokenizer, *texts) if strings else None
-    if columns is None:
-        columns = encode_rows(tokenizer, *(text.to_pylist() for text in texts))
+    columns = _encode_words(tokenizer, *texts) if all(text.type == pa.string() for text in texts) else None
+    columns = columns or encode_rows(tokenizer, *(text.to_pylist() for text in texts))
     return pa.table(columns, schema=_FEATURES.arrow_schema)
 
 
@@ -198,12 +188,9 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
 
 def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators, commas and blanks, alone."""
-    positions = []
-    symbol_at, symbol = [0] * len(text), 0  # of each character
-    for i, character in enumerate(text):
-        if character != "," and not character.isspace():
-            symbol += i == 0 or not symbol_at[i - 1]
-            symbol_at[i] = symbol
+    positions, symbol_at = [], [0] * len(text)  # of each character
+    for number, symbol in enumerate(re.finditer(r"[^,\s]+", text), start=1):
+        symbol_at[symbol.start() : symbol.end()] = [number] * len(symbol[0])
     for start, end in offsets:
         covered = {*symbol_at[start:end]} - {0}
         if len(covered) > 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 import datasets
 from transformers import PreTrainedModel
 
-from nt_failures.data.columns import to_columns
+from nt_failures.data.builder import to_columns
 from nt_failures.diagnosis import Budget
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
@@ -20,7 +20,6 @@ from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
-from nt_failures.models.load import parameter_count
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -37,10 +36,9 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    size = f"{parameter_count(model):,} parameters" + (
-        "" if args.model.lora is None else f", {trained:,} of them trained"
-    )
+    size = f"{model.num_parameters():,} parameters"
+    if args.model.lora is not None:
+        size += f", {model.num_parameters(only_trainable=True):,} of them trained"
     return (
         f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
         f"{args.model.model}: {type(model).__name__}, {size} -> {args.training.output_dir}"
@@ -79,7 +77,7 @@ def results(
         train_seconds=round(train_seconds, 1),
         resumed_at=trainer.resumed_at,
         throughput=None if trainer.throughput is None else trainer.throughput.to_dict(),
-        parameters=parameter_count(trainer.model),
+        parameters=trainer.model.num_parameters(),
         learning_curve=curve,
         arguments=args.to_dict(),
         local=[name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nt_failures.experiments.arguments import Arguments
-from nt_failures.hub.json_files import plain, read_object, write_json
+from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.training import checkpoint_files
 
@@ -75,7 +77,7 @@ def _refuse(folder: Path, began: str, with_what: str) -> None:
 
 def _as_written(args: Arguments) -> dict[str, Any]:
     """The arguments as arguments.json would give them back."""
-    return json.loads(json.dumps(args.to_dict(), default=plain))
+    return json.loads(json.dumps(args.to_dict(), default=np.generic.item))
 
 
 def _written(folder: Path) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """The model card of a run: README.md from card_template.md, with its figures, out of what is known and nothing else."""
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -8,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
+from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
-from nt_failures.evaluation.observations import SHOWN, Observations
-from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.hub import usage
 from nt_failures.hub.card_data import PublishedModel, metadata
 from nt_failures.hub.load import load
 from nt_failures.hub.recipe import recipe_text, yaml_text
 from nt_failures.hub.run_files import CARD, FIGURES
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
-from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -30,6 +26,8 @@ from nt_failures.tasks.base import Task
 TEMPLATE = Path(__file__).with_name("card_template.md")
 CURVE_ROWS = 12
 """Evaluations shown in the table of a card."""
+_NAME = re.compile(r'^name = "[^"\n]*"(?:  # this folder)?(?=\n(?:tokenizer = |run = nt_failures\.load))', re.MULTILINE)
+"""The line of a card's snippet that says where the model is, also in a card that came from a repository."""
 
 
 def write_card(
@@ -43,22 +41,22 @@ def write_card(
     **given: Any,
 ) -> None:
     """Write README.md and the figures that the results allow. `given`: see `card_data.metadata`."""
-    settings, tokens, notes = model.generation_config.max_new_tokens, None, ()
+    settled, tokens, answer_notes = model.generation_config.max_new_tokens, None, ()
     if task is not None and tokenizer is not None:
-        prompt, answer = usage.instance(task, results.instance)
+        prompt, answer = instance(task, results.instance)
         tokens = len(encode_rows(tokenizer, [prompt], [answer])["target_ids"][0])
-        notes = usage.notes(task, tokenizer, answer)
-        draw(folder, ModelPredictor(model, tokenizer, objective, task), task, results)
+        answer_notes = notes(task, tokenizer, answer)
+        draw(folder, objective, task, results)
     run = PublishedModel(
         name=name,
         architecture=type(model).__name__,
         objective=objective,
         task=task,
         results=results,
-        answer_tokens=settings if tokens is None else tokens,
-        settled=settings is not None and settings == (tokens or settings),
+        answer_tokens=settled if tokens is None else tokens,
+        settled=settled is not None and settled == (tokens or settled),
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
-        notes=notes,
+        notes=answer_notes,
         adapter=lora.has_adapter(auxiliary_modules.unwrap_model(model)),
     )
     model_card(run, **given).save(folder / CARD)
@@ -66,33 +64,23 @@ def write_card(
 
 def card_of_folder(folder: Path, name: str) -> None:
     """Write the card of a finished run from its folder alone; what its results.json does not say stays unsaid."""
-    loaded, results = load(str(folder)), RunResults.read(folder)
-    if results.parameters is None:
-        results = dataclasses.replace(results, parameters=parameter_count(loaded.model))
-    write_card(folder, loaded.model, loaded.tokenizer, loaded.objective, loaded.task, results, name)
+    run, results = load(str(folder)), RunResults.read(folder)
+    write_card(folder, run.model, run.tokenizer, run.objective, run.task, results, name)
 
 
 def published_card(folder: Path, repo_id: str) -> bytes:
     """The card as it is pushed: its snippet names the repository, where that of the card on disk names the folder."""
-    return usage.named((folder / CARD).read_text(encoding="utf-8"), repo_id).encode()
+    return _NAME.sub(lambda _: f'name = "{repo_id}"', (folder / CARD).read_text(encoding="utf-8")).encode()
 
 
-def draw(folder: Path, predictor: ModelPredictor, task: Task, results: RunResults) -> None:
+def draw(folder: Path, objective: Objective, task: Task, results: RunResults) -> None:
     """The figures of a card; those that an earlier run left and this one does not make are removed."""
     for figure in FIGURES:
         (folder / figure).unlink(missing_ok=True)
-    decision = task.decision_position(predictor.order)
+    decision = task.decision_position(objective.order)
     if _by_position(results):
-        example = results.example or _example(predictor, task, results.data_arguments)
-        report.draw(folder, results.accuracies, decision, task.chance, example)
-    judged = predictor.objective.judged_decoding
-    report.draw_learning(folder, results.learning_curve or (), judged, decision, task.chance)
-
-
-def _example(predictor: ModelPredictor, task: Task, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A held-out row with the model's answer, where the results hold none."""
-    rows = task.block(data.get("dataset_seed", 0), "test", 0, data.get("overlap", "forbid"), rows=SHOWN)
-    return Observations(predictor, task, rows).example()
+        report.draw(folder, results.accuracies, decision, task.chance, results.example)
+    report.draw_learning(folder, results.learning_curve or (), objective.judged_decoding, decision, task.chance)
 
 
 def _by_position(results: RunResults) -> bool:
@@ -141,7 +129,7 @@ def _snippet_values(run: PublishedModel) -> dict[str, str]:
     """The held-out instance that the snippet asks for, and how; without a task, a prompt that is typed in."""
     prompt, answer = ('input("prompt: ")', "")
     if run.task is not None:
-        asked, answer = usage.instance(run.task, run.results.instance)
+        asked, answer = instance(run.task, run.results.instance)
         prompt = f'"{asked}"'
     length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
     # peft reads the base model's generation settings, not the adapter's.
@@ -169,7 +157,40 @@ def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
     return [{name: text.format(curve[i][name]) for name, text in shown.items()} for i in kept]
 
 
+def instance(task: Task, known: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Prompt and completion of the first held-out instance, as it is known or drawn."""
+    if known is not None:
+        return known["prompt"], known["completion"]
+    text = task.render(task.block(0, "test", 0, rows=1))
+    return text["prompt"].to_list()[0], text["completion"].to_list()[0]
+
+
+def notes(task: Task, tokenizer: PreTrainedTokenizerBase, answer: str) -> list[str]:
+    """Markdown sentences: which labels a prompt may have, and how the printed answer differs from the right one."""
+    labels = [symbol for symbol in task.symbols if symbol.isalnum()]
+    numbered = len(labels) > 2 and labels == [str(i) for i in range(len(labels))]
+    shown = f"{code(labels[0])} to {code(labels[-1])}" if numbered else ", ".join(map(code, labels))
+    text = [f"Labels of a prompt are {shown}; the model was trained on no others."]
+    if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
+        text.append("With any other the tokenizer raises `Missing [UNK] token`.")
+    printed = tokenizer.decode(encode_rows(tokenizer, [answer], [answer])["target_ids"][0])
+    if printed != answer:
+        text.append(f"Printed answers look a little different: {code(printed)} is the same answer as {code(answer)}.")
+    return text
+
+
+def code(text: str) -> str:
+    """A code span of Markdown that nothing in the text can close."""
+    ticks = _ticks(text, 1)
+    return f"{ticks} {text} {ticks}" if "`" in text else f"{ticks}{text}{ticks}"
+
+
 def fenced(text: str, language: str = "") -> str:
     """A code block that nothing in the text can close."""
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    ticks = _ticks(text, 3)
     return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def _ticks(text: str, least: int) -> str:
+    """More backticks than stand together anywhere in the text."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))

@@ -126,8 +126,9 @@ def eval_results(run: PublishedModel, dataset: str | None) -> list[EvalResult]:
 
 
 def _result(name: str, value: float, n: int | None, where: Mapping[str, Any]) -> EvalResult:
-    share = SHARE.fullmatch(name) is not None
-    kind = "exact_match" if share and name.endswith("/exact") else "accuracy" if share else name
-    args = {"n": n, "interval_95": list(wilson(value * n, n))} if share and n is not None else None
+    kind, args = name, None
+    if SHARE.fullmatch(name):
+        kind = "exact_match" if name.endswith("/exact") else "accuracy"
+        args = None if n is None else {"n": n, "interval_95": list(wilson(value * n, n))}
     number = value if math.isfinite(value) else str(value)  # JSON, in which the Hub keeps it, has no NaN
     return EvalResult(metric_type=kind, metric_value=number, metric_name=name, metric_args=args, **where)

@@ -1,26 +1,13 @@
-"""Whether a run's folder is whole and as saved: nothing missing, files that can be read, SHA-256 sums that agree.
+"""Whether a run's folder is whole: nothing missing, and files that can be read."""
 
-The sums stand in nt_failures.json under `sha256`, and that file's own among them. They notice a flipped bit, which no
-reader of weights sees, and files that were mixed up; they are no signature: who may write the files may write the sums.
-"""
-
-import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, SUMMED, WEIGHTS
+from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, WEIGHTS
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
-
-SUMS = "sha256"
-"""The entry of nt_failures.json that holds the sums."""
-_DESCRIPTION = "description"
-"""The name under which the sum of that file's other entries stands."""
 
 
 def check_whole(folder: Path) -> None:
@@ -81,47 +68,3 @@ def _fault(path: Path) -> str | None:
     if path.name == INDEX and not isinstance(values.get("weight_map"), dict):
         return f"{path.name} names no weights"
     return f"{path.name} names no objective" if path.name == RUN_FILE and "objective" not in values else None
-
-
-def with_sums(described: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The entries of nt_failures.json with the sums of themselves and of the files in the folder."""
-    files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
-    sums = {path.name: _sum_of_file(path) for path in files}
-    return {**described, SUMS: {**sums, _DESCRIPTION: _sum_of_entries(described)}}
-
-
-def check_sums(described: Mapping[str, Any], folder: Path) -> None:
-    """ValueError unless the folder is as it was when its nt_failures.json was written; one without sums passes."""
-    if SUMS not in described:
-        return
-    sums = described[SUMS]
-    if not isinstance(sums, dict) or _DESCRIPTION not in sums:
-        raise ValueError(f"{folder}: {RUN_FILE} is damaged: its {SUMS} are no sums of files; save the model again.")
-    entries = {name: value for name, value in described.items() if name != SUMS}
-    bad = [RUN_FILE] if sums[_DESCRIPTION] != _sum_of_entries(entries) else []
-    for name, wanted in sums.items():
-        path = folder / name
-        if name == _DESCRIPTION or path.parent != folder:
-            continue
-        if path.is_file() and _sum_of_file(path) != wanted:
-            bad.append(name)
-        elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
-            bad.append(f"{name} (missing)")
-    if bad:
-        raise ValueError(
-            f"{folder}: {', '.join(bad)}: not as saved with {RUN_FILE}, so damaged or mixed up with another model's; "
-            f"copy the files from where they are whole, or, if you changed them on purpose, remove {SUMS!r} from "
-            f"{RUN_FILE}."
-        )
-
-
-def _sum_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _sum_of_entries(entries: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()

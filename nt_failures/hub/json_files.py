@@ -23,15 +23,8 @@ def read_object(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write whole or not at all: a reader never sees half a file."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, default=plain) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(value, indent=2, default=np.generic.item) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def plain(value: Any) -> Any:
-    """For `json.dumps(default=...)`: NumPy numbers as Python's."""
-    if isinstance(value, (np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a results file")
 
 
 def portable(value: Any) -> Any:
@@ -44,7 +37,7 @@ def portable(value: Any) -> Any:
 
 
 def not_finite(value: Any) -> list[str]:
-    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots; however deep."""
+    """Where in a nested value of JSON a number is NaN or infinite, each place written with dots."""
     found, left = [], [("", value)]
     while left:
         where, one = left.pop(0)

@@ -2,16 +2,20 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+# Private: what `try_to_load_from_cache` returns where the cache knows that a repository has no file of a name.
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.hub.description import read_run
-from nt_failures.hub.download import Source
 from nt_failures.hub.integrity import check_readable, count_tensors
 from nt_failures.hub.json_files import read_object
 from nt_failures.hub.run_files import CONFIG, RUN_FILE
@@ -22,12 +26,15 @@ from nt_failures.objectives.next_token import NextToken
 from nt_failures.registry import NotImported, first_line
 from nt_failures.tasks import Task, read_task
 
-LAYERS = "num_hidden_layers"
+FETCHING = ("token", "cache_dir", "local_files_only", "force_download")
+"""Options of `from_pretrained` that say how anything is fetched from the Hub."""
+MARK = ".gitattributes"
+"""Every repository has it, and none but who downloads all of a repository asks for it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A model and what it was trained for. `task` is None for a model that this library did not train."""
+    """A model and what it was trained for; no task where this library did not train it."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -60,50 +67,67 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         >>> run.objective.order, run.task  # doctest: +SKIP
         ('forward', PathStar(degree=2, path_length=5, num_nodes=50))
     """
-    _check_options(kwargs)
+    if refused := [name for name in ("trust_remote_code", "use_safetensors", "output_loading_info") if name in kwargs]:
+        raise ValueError(
+            f"load(..., {refused[0]}={kwargs[refused[0]]!r}) is refused: no code of a model's author runs, and weights "
+            "come from safetensors alone; leave it out, or load with transformers and give the model to ModelPredictor."
+        )
     check_name(name_or_path)
     if Path(name_or_path).is_dir():
         _check_folder(name_or_path)
-    source = Source(name_or_path, revision, kwargs)
-    file = source.file(RUN_FILE)
+    fetching = {"revision": revision, **{name: kwargs[name] for name in FETCHING if name in kwargs}}
+    file_of = functools.partial(find_file, name_or_path, **fetching)
+    file = file_of(RUN_FILE)
     described = {} if file is None else read_run(file, name_or_path)
-    tokenizer = _tokenizer(source)
+    tokenizer = _tokenizer(name_or_path, fetching)
     with _damage_named(name_or_path, RUN_FILE):
         assumed = "objective" not in described
         objective = NextToken.from_tokenizer(tokenizer) if assumed else read_objective(described["objective"])
         task = read_task(described["task"]) if "task" in described else None
     with _damage_named(name_or_path, "config.json or the weights"):
-        model = _model_or_adapter(source, len(tokenizer), kwargs)
+        model = _model_or_adapter(name_or_path, file_of, len(tokenizer), {"revision": revision, **kwargs})
     mamba_scan.use_scan(model)
     objective.attach(model)
     if auxiliary_modules.has_modules(model):
-        modules = source.file(auxiliary_modules.MODULES_FILE)
-        auxiliary_modules.load(model, modules or Path(name_or_path) / auxiliary_modules.MODULES_FILE)
+        modules = auxiliary_modules.MODULES_FILE
+        auxiliary_modules.load(model, file_of(modules) or Path(name_or_path) / modules)
     return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Refuse what `load` decides itself."""
-    for name in ("trust_remote_code", "use_safetensors", "output_loading_info"):
-        if name in options:
-            raise ValueError(
-                f"load(..., {name}={options[name]!r}) is refused: no code of a model's author runs, and weights come "
-                "from safetensors alone; leave it out. A model that needs code of its own is loaded with transformers "
-                "where you trust it, and given to ModelPredictor."
-            )
+def find_file(name_or_path: str, file: str, revision: str | None = None, **options: Any) -> Path | None:
+    """A file of a folder, or from the cache or the Hub; None where there is none of that name.
+
+    Raises:
+        OSError: nobody knows whether there is one: the Hub is out of reach, and the cache has not been told.
+    """
+    if Path(name_or_path).is_dir():
+        return path if (path := Path(name_or_path) / file).exists() else None
+    try:
+        return Path(hf_hub_download(name_or_path, file, revision=revision, **options))
+    except LocalEntryNotFoundError as error:
+        where = {"cache_dir": options.get("cache_dir"), "revision": revision}
+        whole = isinstance(try_to_load_from_cache(name_or_path, MARK, **where), str)
+        if whole or try_to_load_from_cache(name_or_path, file, **where) is _CACHED_NO_EXIST:
+            return None
+        raise OSError(
+            f"{name_or_path}: whether it holds {file} cannot be told, as the Hub is out of reach; download all of it "
+            f"while it is in reach: hf download {name_or_path}"
+        ) from error
+    except EntryNotFoundError:
+        return None
 
 
 def _check_folder(name: str) -> None:
     """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights."""
     folder = Path(name)
-    if is_adapter(folder):  # its base model is looked at when it is loaded
-        return check_readable(folder)
-    if not (folder / CONFIG).exists():
+    if not is_adapter(folder) and not (folder / CONFIG).exists():
         raise ValueError(f"folder {name} holds no model: config.json is missing; give the folder of a run.")
     check_readable(folder)
+    if is_adapter(folder):  # its base model is looked at when it is loaded
+        return
     with _damage_named(name, CONFIG):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        layers, tensors = getattr(config, LAYERS, 0), count_tensors(folder)
+        layers, tensors = getattr(config, "num_hidden_layers", 0), count_tensors(folder)
         if layers > tensors > 0:  # so many would be built before anybody misses their weights
             raise ValueError(
                 f"{name} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; "
@@ -125,55 +149,46 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error
 
 
-def _tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    options = {"revision": source.revision, **source.options}
+def _tokenizer(name_or_path: str, fetching: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(source.name, trust_remote_code=False, **options)
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **fetching)
     except OSError:
         raise
     except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
-        gone = Path(source.name).is_dir() and source.file("tokenizer.json") is None
+        folder = Path(name_or_path)
+        gone = folder.is_dir() and not (folder / "tokenizer.json").exists()
         what = "tokenizer.json is missing" if gone else f"the tokenizer is damaged ({first_line(error)[:300]})"
-        raise ValueError(f"{source.name}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
+        raise ValueError(f"{name_or_path}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
 
 
-def _model_or_adapter(source: Source, tokens: int, options: Mapping[str, Any]) -> PreTrainedModel:
+def _model_or_adapter(
+    name: str, file_of: Callable[[str], Path | None], tokens: int, options: Mapping[str, Any]
+) -> PreTrainedModel:
     """A whole model; or an adapter in its base model, which grows to so many tokens."""
-    folder = Path(source.name)
-    config = None if folder.is_dir() and not is_adapter(folder) else source.file(ADAPTER_CONFIG)
+    folder = Path(name)
+    config = None if folder.is_dir() and not is_adapter(folder) else file_of(ADAPTER_CONFIG)
     if config is None:
-        return _model(source.name, source.revision, options)
-    saved, weights = read_object(config), source.file(ADAPTER_WEIGHTS)
+        return _model(name, options)
+    saved, weights = read_object(config), file_of(ADAPTER_WEIGHTS)
     if weights is None:
-        raise ValueError(f"{source.name} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; save or push the run again.")
-    base = base_of(saved, source.name)
-    try:
-        model = _model(base, None, {"dtype": torch.float32, **options})  # as it was trained, not as the base is on disk
+        raise ValueError(f"{name} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; save or push the run again.")
+    base = str(saved.get("base_model_name_or_path"))
+    try:  # with the dtype of the training, not that of the base on disk
+        model = _model(base, {"dtype": torch.float32, **options, "revision": None})
     except OSError as error:
         raise ValueError(
-            f"{source.name} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
+            f"{name} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
             f"({first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
         ) from error
     lora.restore(model, tokens, saved, weights)
     return model
 
 
-def base_of(saved: Mapping[str, Any], name_or_path: str) -> str:
-    """Folder or Hub id of the base model that an adapter's config names; ValueError if that is nowhere as it was."""
-    base = str(saved.get("base_model_name_or_path"))
-    if base.endswith(lora.CHANGED):
-        raise ValueError(
-            f"{name_or_path} holds an adapter of {base}, which nothing but the end of its run saves; finish that with "
-            "--resume, and take its whole, merged model."
-        )
-    return base
-
-
-def _model(name: str, revision: str | None, options: Mapping[str, Any]) -> PreTrainedModel:
+def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
     """Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there."""
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
+            name, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
         )
     except OSError as error:
         if "safetensors" not in str(error):

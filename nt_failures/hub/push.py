@@ -1,7 +1,6 @@
 """Push a run's folder to the Hub: which files, and what to type when a push fails."""
 
 import contextlib
-import dataclasses
 import logging
 import shlex
 from collections.abc import Iterator
@@ -9,14 +8,14 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
-from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+from huggingface_hub.utils import filter_repo_objects
 
 from nt_failures.hub.card import card_of_folder, published_card
 from nt_failures.hub.integrity import check_whole
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.load import base_of
 from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
+from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_CONFIG, is_adapter
 from nt_failures.registry import first_line
 
@@ -29,7 +28,6 @@ def push_run(
     token: str | None = None,
     private: bool | None = None,
     revision: str | None = None,
-    commit_message: str = "Push of a run",
 ) -> CommitInfo:
     """Push the folder of a finished run, also again: what the Hub has already is not sent twice.
 
@@ -45,53 +43,35 @@ def push_run(
     """
     folder = Path(folder)
     check_whole(folder)
-    check_published(folder)
-    again = Again(folder, revision, private)
-    with explained(repo_id, again):
-        validate_repo_id(repo_id)
+    _check_base(folder)
     if RunResults.read(folder).verdict is None:
         logger.warning("%s has no verdict in %s: model and card are pushed without results", folder, RESULTS_FILE)
     if not (folder / CARD).exists():
         card_of_folder(folder, repo_id.split("/")[-1])
-    with explained(repo_id, again):
+    with explained(repo_id, folder, revision, private):
         repo_id = make_repo(repo_id, revision, token, private)
-        return upload(folder, repo_id, commit_message, token, revision)
+        return upload(folder, repo_id, None, token, revision)
 
 
-def check_published(folder: Path) -> None:
-    """ValueError for an adapter of a local folder, which nobody else has, or of a base model that was changed."""
-    if not is_adapter(folder):
-        return
-    base = base_of(read_object(folder / ADAPTER_CONFIG), str(folder))
-    if Path(base).is_dir():
+def _check_base(folder: Path) -> None:
+    """ValueError for an adapter of a local folder, or of a base model that was changed, which nobody else has."""
+    base = str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")) if is_adapter(folder) else ""
+    if base.endswith(lora.CHANGED) or (base and Path(base).is_dir()):
         raise ValueError(
-            f"{str(folder)!r} holds an adapter of the folder {base!r}, of no use on the Hub, where that is missing; "
+            f"{str(folder)!r} holds an adapter of {base!r}, of no use on the Hub, where that is missing; "
             "train with --merge_adapter true, which saves a whole model."
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Again:
-    """A run that is whole on disk, and how it was to be pushed."""
-
-    folder: Path
-    revision: str | None = None
-    private: bool | None = None
-
-    def command(self, repo_id: str) -> str:
-        """What to type to push it."""
-        words = ["python", "examples/push.py", str(self.folder), "--repo_id", repo_id]
-        words += [] if self.revision is None else ["--revision", self.revision]
-        return shlex.join([*words, "--private"] if self.private else words)
-
-
 @contextlib.contextmanager
-def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
+def explained(
+    repo_id: str, folder: Path | None = None, revision: str | None = None, private: bool | None = None
+) -> Iterator[None]:
     """Turn what the Hub client raises into one OSError that says what is wrong, what is safe and what to type.
 
-    `again` is the run that is on disk by now; None before a training. ValueError for a name that no repository has.
+    `folder` holds the run that is pushed; None before a training. ValueError for a name that no repository has.
     """
-    flag = "--hub_model_id" if again is None else "--repo_id"
+    flag = "--hub_model_id" if folder is None else "--repo_id"
     try:
         yield
     except errors.HFValidationError as error:
@@ -100,10 +80,13 @@ def explained(repo_id: str, again: Again | None = None) -> Iterator[None]:
         ) from error
     except (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError) as error:
         safe = "nothing was started and nothing written"
-        if again is not None:
-            # The same command would be refused again.
+        if folder is not None:
+            # With 403 the same command would be refused again.
             target = f"YOUR_NAME/{repo_id.split('/')[-1]}" if _status(error) == 403 else repo_id
-            safe = f"the run is whole in {again.folder}; push it with: {again.command(target)}"
+            words = ["python", "examples/push.py", str(folder), "--repo_id", target]
+            words += [] if revision is None else ["--revision", revision]
+            words += ["--private"] if private else []
+            safe = f"the run is whole in {folder}; push it with: {shlex.join(words)}"
         raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id, flag)}; {safe}") from error
 
 
@@ -115,14 +98,14 @@ def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> 
     """What is wrong and how to repair it, in one line without any secret; `flag` names the repository."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
+    status = _status(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
-    status = _status(error)
     if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):
         return "the Hub knows no valid token; log in with `hf auth login`, or set HF_TOKEN to a token that may write"
     if status == 403:
         return f"403, the token may not write to {repo_id!r}; take a token with write access, or another {flag}"
-    if isinstance(error, errors.HTTPError) and status is None:
+    if status is None and isinstance(error, errors.HTTPError):
         return f"{constants.ENDPOINT} is out of reach ({first_line(error)}); look at the network"
     return first_line(error)
 
@@ -134,14 +117,9 @@ def _api() -> HfApi:
 def make_repo(repo_id: str, revision: str | None, token: str | None, private: bool | None) -> str:
     """Create the repository and its branch, or find that they are there and may be written; its full name."""
     repo_id = _api().create_repo(repo_id, token=token, private=private, exist_ok=True).repo_id
-    make_branch(repo_id, revision, token)
-    return repo_id
-
-
-def make_branch(repo_id: str, revision: str | None, token: str | None) -> None:
-    """Create a branch where it is missing."""
     if revision is not None and not revision.startswith("refs/"):  # a pull request is there already
         _api().create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+    return repo_id
 
 
 def upload(

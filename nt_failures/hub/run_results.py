@@ -84,7 +84,8 @@ class RunResults:
         if isinstance(curve := known.get("learning_curve"), list):
             checked += [(f"learning_curve.{i}", "object", entry) for i, entry in enumerate(curve)]
         if isinstance(metrics := known.get("metrics"), Mapping):
-            checked += [(f"metrics.{name}", _kind_of(name), value) for name, value in metrics.items()]
+            kind_of = {name: "share" if SHARE.fullmatch(name) else "number" for name in metrics}
+            checked += [(f"metrics.{name}", kind_of[name], value) for name, value in metrics.items()]
         if isinstance(diagnosis := known.get("diagnosis"), Mapping):
             checked.append(("diagnosis.verdict", "verdict", diagnosis.get("verdict")))
         for where in not_finite(known):
@@ -130,18 +131,10 @@ class RunResults:
         return (self.arguments or {}).get("data", {})
 
 
-def _kind_of(metric: str) -> str:
-    return "share" if SHARE.fullmatch(metric) else "number"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 _IS = {
-    "number": _is_number,
-    "share": lambda value: _is_number(value) and 0 <= value <= 1,
-    "count": lambda value: isinstance(value, int) and _is_number(value) and value >= 0,
+    "number": lambda value: type(value) in (int, float),
+    "share": lambda value: type(value) in (int, float) and 0 <= value <= 1,
+    "count": lambda value: type(value) is int and value >= 0,
     "object": lambda value: isinstance(value, Mapping),
     "list": lambda value: isinstance(value, (list, tuple)),
     "verdict": lambda value: isinstance(value, Mapping) and {"name", "text", "rule"} <= {*value},

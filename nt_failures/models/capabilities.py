@@ -25,10 +25,6 @@ def capabilities(model: PreTrainedModel) -> frozenset[str]:
     return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
 
 
-COLUMNS = 6
-"""Length of the rows with which `mask_obeyed` probes a model."""
-
-
 @torch.no_grad()
 def mask_obeyed(model: PreTrainedModel) -> tuple[bool, bool]:
     """Whether a column depends only on what a 4-D mask shows it and its position, and whether it can see later columns.
@@ -38,40 +34,26 @@ def mask_obeyed(model: PreTrainedModel) -> tuple[bool, bool]:
     """
     if model.device.type == "meta":  # no weights to probe it with
         return True, True
+    everything = torch.ones(6, 6, dtype=torch.bool)
+    alone, causal = torch.eye(6, dtype=torch.bool), everything.tril()
     training = model.training
     model.eval()
     try:
-        obeyed = _obeys_mask(model)
-        return obeyed, obeyed and _sees_later(model)
+        hidden = torch.equal(_logits(model, alone)[-1], _logits(model, alone, changed=4)[-1])
+        placed = not torch.equal(_logits(model, causal)[-1], _logits(model, causal, last_position=6)[-1])
+        later = not torch.equal(_logits(model, everything)[0], _logits(model, everything, changed=5)[0])
+        return hidden and placed, hidden and placed and later
     except Exception:  # a model that takes no such mask or no positions may raise anything
         return False, False
     finally:
         model.train(training)
 
 
-def _obeys_mask(model: PreTrainedModel) -> bool:
-    """Whether the last column ignores a token that the mask hides from it, and heeds a change of its own position."""
-    alone = torch.eye(COLUMNS, dtype=torch.bool)[None]
-    causal = attention_masks.causal(torch.ones(1, COLUMNS, dtype=torch.long))
-    hidden_ignored = torch.equal(_logits(model, alone)[:, -1], _logits(model, alone, changed=COLUMNS - 2)[:, -1])
-    moved = _logits(model, causal, last_position=COLUMNS)[:, -1]
-    return hidden_ignored and not torch.equal(_logits(model, causal)[:, -1], moved)
-
-
-def _sees_later(model: PreTrainedModel) -> bool:
-    """Whether the first column heeds the last token under a mask that shows everything."""
-    everything = torch.ones(1, COLUMNS, COLUMNS, dtype=torch.bool)
-    return not torch.equal(_logits(model, everything)[:, 0], _logits(model, everything, changed=COLUMNS - 1)[:, 0])
-
-
-def _logits(
-    model: PreTrainedModel, seen: Tensor, changed: int | None = None, last_position: int = COLUMNS - 1
-) -> Tensor:
-    """Logits (1, 6, V) of a row of token 0, with token 1 in the column `changed`."""
-    ids, positions = torch.zeros(1, COLUMNS, dtype=torch.long), torch.arange(COLUMNS)[None]
-    positions[0, -1] = last_position
-    if changed is not None:
-        ids[0, changed] = 1
-    mask = attention_masks.additive(seen, model.dtype)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    return model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, use_cache=False).logits
+def _logits(model: PreTrainedModel, seen_SS: Tensor, changed: int | None = None, last_position: int = 5) -> Tensor:
+    """Logits (6, V) of a row of token 0, with token 1 in the column `changed`."""
+    columns = torch.arange(6)
+    ids, positions = columns.eq(-1 if changed is None else changed).long(), columns.clone()
+    positions[-1] = last_position
+    mask = attention_masks.additive(seen_SS[None], model.dtype)
+    inputs = {"input_ids": ids[None], "attention_mask": mask, "position_ids": positions[None]}
+    return model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}, use_cache=False).logits[0]

@@ -60,7 +60,6 @@ FAMILIES: dict[str, Callable[[int, int, int], dict[str, Any]]] = {
 
 SIZE = re.compile(rf"({'|'.join(FAMILIES)})-([1-9]\d{{0,2}})x([1-9]\d{{0,4}})", re.ASCII)
 """Family, layers and width of a model from scratch."""
-_LIKE_A_SIZE = re.compile(r"\w+-\d+x\d+")
 
 
 def from_scratch(name: str) -> bool:
@@ -68,12 +67,14 @@ def from_scratch(name: str) -> bool:
 
     ValueError for a size of an unknown family, unless a folder of that name exists.
     """
-    if SIZE.fullmatch(name) is None and len(name) < 100 and _LIKE_A_SIZE.fullmatch(name) and not Path(name).exists():
+    if SIZE.fullmatch(name):
+        return True
+    if len(name) < 100 and re.fullmatch(r"\w+-\d+x\d+", name) and not Path(name).exists():
         raise ValueError(
             f"model {name!r} is no size that can be built; write FAMILY-LAYERSxWIDTH with a family of "
             f"{', '.join(FAMILIES)} and numbers from 1, at most 999 layers and width 99999, such as gpt2-12x384."
         )
-    return SIZE.fullmatch(name) is not None
+    return False
 
 
 def from_folder(name: str | None) -> bool:

@@ -1,6 +1,7 @@
 """Load a model or tokenizer: a new model of a family and size (families.py), or a checkpoint."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,12 +31,9 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 def check_name(name_or_path: str) -> None:
     """ValueError for a file, and for what is neither a folder nor has the form of a repository's name."""
-    is_file = False
-    with contextlib.suppress(OSError, ValueError):  # longer than a path can be, a null character, half a surrogate pair
-        if name_or_path and Path(name_or_path).is_dir():
-            return
-        is_file = Path(name_or_path).is_file()
-    if is_file:
+    if os.path.isdir(name_or_path):  # not Path's, which raises for a name longer than a path can be
+        return
+    if os.path.isfile(name_or_path):
         raise ValueError(f"{shorten(name_or_path)} is a file; give the folder it lies in.")
     try:
         validate_repo_id(name_or_path)
@@ -176,8 +174,3 @@ def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eo
         pad_token_id=pad_token_id,
         eos_token_id=eos_token_id,
     )
-
-
-def parameter_count(model: torch.nn.Module) -> int:
-    """Parameters, each counted once."""
-    return sum(p.numel() for p in model.parameters())

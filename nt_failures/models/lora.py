@@ -1,8 +1,7 @@
 """LoRA through peft: small matrices beside a checkpoint's frozen weights, trained and saved in their place.
 
-transformers puts an adapter's layers into the model itself, so the model keeps its class, and objectives, decoding and
-Trainer need not know. An objective's own modules are added later and trained in full. What is saved is an adapter as
-peft reads it; `merge` makes a stock checkpoint of it.
+transformers puts an adapter's layers into the model itself, so objectives, decoding and Trainer need not know. What is
+saved is an adapter as peft reads it; `merge` makes a stock checkpoint of it.
 """
 
 import copy
@@ -60,10 +59,9 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
 
 
 def check(options: Mapping[str, Any] | None, model: str, overrides: Mapping[str, Any], merge: bool) -> None:
-    """Raise ValueError for what cannot work, before anything is loaded.
+    """Raise ValueError, before anything is loaded, for LoRA that cannot work.
 
-    That is: peft missing, a wrong field, no base model, or one that `config_overrides` change without a `merge` at the
-    end that saves them: an adapter only names its base model, which is then loaded as it is on disk.
+    An adapter only names its base model, which is loaded as it is on disk: only a merged model keeps `overrides`.
     """
     if options is None:
         return
@@ -100,7 +98,7 @@ def add(
         tokens: ids whose rows of the embedding and unembedding are trained, too, such as the dummy's. Rows that are new
             to the checkpoint always are, and are saved: they would come back as other random numbers.
         overrides: the `config_overrides` that it was loaded with. If they change more than dropout, a saved adapter
-            names a base model that does not exist, so that nobody loads it onto the unchanged one.
+            names no model that exists, so that nobody loads it onto the unchanged one.
 
     Raises:
         ValueError: peft is missing, or no layer has a name of `target_modules`.

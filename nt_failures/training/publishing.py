@@ -15,11 +15,10 @@ from nt_failures.hub.card_data import base_model
 from nt_failures.hub.description import save_run
 from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.load import load
-from nt_failures.hub.push import Again, explained, logger, make_branch, make_repo, reason, upload
+from nt_failures.hub.push import explained, logger, make_repo, reason, upload
 from nt_failures.hub.run_files import PUSHED
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
-from nt_failures.models.load import parameter_count
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training.budget import budget_of, changed_arguments, learning_curve
 from nt_failures.training.compat import wait_for_pushes
@@ -70,11 +69,11 @@ class PublishMixin:
             return None
         self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
         revision = args.hub_revision if revision is None else revision
-        again = Again(folder, revision, private or args.hub_private_repo)
-        with explained(args.hub_model_id or self._repo_name.split("/")[-1], again):
+        name = args.hub_model_id or self._repo_name.split("/")[-1]
+        with explained(name, folder, revision, private or args.hub_private_repo):
             if self.hub_model_id is None:
                 self._create_repo(token, private)
-            make_branch(self.hub_model_id, revision, token)
+            make_repo(self.hub_model_id, revision, token, private)
             wait_for_pushes(self)
             return upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
 
@@ -138,7 +137,7 @@ class PublishMixin:
 
     def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
-        known = {"training_arguments": changed_arguments(self.args), "parameters": parameter_count(self.model)}
+        known = {"training_arguments": changed_arguments(self.args), "parameters": self.model.num_parameters()}
         known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]

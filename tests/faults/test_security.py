@@ -18,8 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.diagnosis import report
 from nt_failures.experiments import command_line
-from nt_failures.hub.description import save_run
-from nt_failures.hub.integrity import SUMS
+from nt_failures.hub.description import SUMS, save_run
 from nt_failures.hub.load import load
 from nt_failures.hub.push import push_run
 from nt_failures.hub.run_files import RUN_FILE

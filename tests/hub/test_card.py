@@ -21,7 +21,7 @@ from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line
-from nt_failures.hub import usage as snippet
+from nt_failures.hub import card as snippet
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
 from nt_failures.hub.run_results import RunResults

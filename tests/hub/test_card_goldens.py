@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.hub import usage
+from nt_failures.hub import card
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel
 from nt_failures.hub.run_results import RunResults
@@ -21,7 +21,7 @@ def card_of(kind):
     """The card of what `cards/<kind>.json` says of a run."""
     given = json.loads((CARDS / f"{kind}.json").read_text(encoding="utf-8"))
     task = None if given["task"] is None else read_task(given.pop("task"))
-    notes = [] if task is None else usage.notes(task, word_level_tokenizer(task), usage.instance(task)[1])
+    notes = [] if task is None else card.notes(task, word_level_tokenizer(task), card.instance(task)[1])
     objective, head = read_objective(given.pop("objective")), given.pop("metadata", {})
     results = RunResults.from_json(given.pop("results"))
     run = PublishedModel(**given | {"task": task, "objective": objective, "notes": notes, "results": results})

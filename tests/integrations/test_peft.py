@@ -194,7 +194,7 @@ def test_a_changed_base_model_is_merged_or_not_loaded(build, base, tmp_path):
     trainer = build(*steps)
     trainer.train()
     checkpoint = tmp_path / "run" / "checkpoint-2"
-    refused = f"{checkpoint} holds an adapter of {base()} as config_overrides changed it, .*; finish that with --resume"
+    refused = f"{checkpoint}'? holds an adapter.* '{base()} as config_overrides changed it'.*--merge_adapter true"
     for read in (load, lambda folder: push_run(folder, "tester/adapter")):
         with pytest.raises(ValueError, match=refused):
             read(str(checkpoint))
@@ -254,7 +254,7 @@ def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
     trainer = build()
     trainer.save_model()
     folder = tmp_path / "run"
-    with pytest.raises(ValueError, match=r"an adapter of the folder .* of no use on the Hub"):
+    with pytest.raises(ValueError, match=r"an adapter of .* of no use on the Hub"):
         push_run(folder, "tester/adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == base()

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipe
 from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
 from nt_failures.experiments.command_line import read_recipe
 from nt_failures.models.families import FAMILIES, from_scratch
-from nt_failures.models.load import load_model, parameter_count, set_answer_length
+from nt_failures.models.load import load_model, set_answer_length
 from nt_failures.tasks.path_star import PathStar
 
 SHAPES = {
@@ -61,12 +61,12 @@ def test_the_papers_models(name):
     if name == "gpt2-large":  # a checkpoint; its config, without the weights
         with torch.device("meta"):
             config = GPT2Config(n_layer=36, n_embd=1280, n_head=20)
-            assert parameter_count(GPT2LMHeadModel(config)) == 774_030_080
+            assert GPT2LMHeadModel(config).num_parameters() == 774_030_080
         assert not from_scratch(name)
         return
     with torch.device("meta"):
         model = load_model(name, word_level_tokenizer(PathStar(2, 5, 50)), max_length=32)
-    assert parameter_count(model) == PAPER_SIZES[name]
+    assert model.num_parameters() == PAPER_SIZES[name]
     if name.startswith("gpt2"):
         assert model.config.n_head == 6
 
