@@ -14,16 +14,10 @@ Some methods of the Trainer are replaced, and so cannot stand here:
 from pathlib import Path
 from typing import Any
 
-from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, Trainer
 
-__all__ = ["CHECKPOINTING", "OpOverload", "TorchDispatchMode"]  # torch's only way to see every operation, and its type
-
-REPLACED = (
-    *("_save", "_load_from_checkpoint", "_load_best_model", "_save_checkpoint", "_maybe_log_save_evaluate"),
-    *("_get_dataloader", "_push_from_checkpoint"),
-)
+__all__ = ["TorchDispatchMode"]  # torch's only way to see every operation
 
 CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
 """Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""

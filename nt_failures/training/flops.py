@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from nt_failures.training.compat import CHECKPOINTING, OpOverload, TorchDispatchMode
+from nt_failures.training.compat import CHECKPOINTING, TorchDispatchMode
 
 aten = torch.ops.aten
 
@@ -29,10 +29,7 @@ def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key
 
 
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
-    """For the input's gradient and for the weight's, where asked for, as much as forward.
-
-    A weight is (out, in / groups, kernel), transposed (in, out / groups, kernel), so it knows of the groups.
-    """
+    """As much as forward for each gradient that is wanted; the weight's shape, (out, in / groups, kernel), has groups."""
     *_, transposed, _output_padding, _groups, wanted = options
     positions = (x if transposed else grad).shape[2:]
     return 2 * len(x) * math.prod(positions) * weight.numel() * sum(wanted[:2])
@@ -63,7 +60,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        kind = func.overloadpacket if isinstance(func, OpOverload) else func
+        kind = getattr(func, "overloadpacket", func)
         count = OWN.get(kind) or flop_registry.get(kind)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
@@ -89,9 +86,9 @@ class _Counter(TorchDispatchMode):
 
 
 @contextmanager
-def _counted_once(model: torch.nn.Module | None, counter: _Counter) -> Iterator[None]:
+def _counted_once(model: torch.nn.Module, counter: _Counter) -> Iterator[None]:
     """What the layers of the model compute again in the backward pass is computed, and not counted."""
-    layers = [] if model is None else [vars(module) for module in model.modules()]
+    layers = [vars(module) for module in model.modules()]
     held = [(layer, name, layer[name]) for layer in layers for name in CHECKPOINTING if name in layer]
     for layer, name, checkpoint in held:
         layer[name] = counter.once(checkpoint)
@@ -106,9 +103,8 @@ class StepFlops:
     """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
 
     Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as
-    two. Padding counts as computed. Element-wise work does not, which for a Mamba's scan is a part that matters for
-    time. Nor does what activation (gradient) checkpointing computes again: the FLOPs are the model's, and their share
-    of the peak is MFU, not HFU. The counted step is checkpointed like all others, or it might not fit into memory.
+    two. Padding counts. Element-wise work does not, which for a Mamba's scan is a part that matters for time, nor what
+    activation (gradient) checkpointing computes again: the share of the peak is MFU, not HFU.
     """
 
     def __init__(self) -> None:
@@ -116,20 +112,19 @@ class StepFlops:
 
     @contextmanager
     def counting(self, rows: int, model: torch.nn.Module | None = None) -> Iterator[None]:
-        """Count what runs within, forward and backward of `rows` rows; once.
+        """Count what runs within, forward and backward of `rows` rows, on the first call.
 
-        `model` is the one whose checkpointed activations are not to count twice; None: there are none.
+        Args:
+            model: whose checkpointed activations count once.
         """
         if self.per_row is not None:
             yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
-        with eager, _Counter() as counter, _counted_once(model, counter):
+        with eager, _Counter() as counter, _counted_once(model or torch.nn.Module(), counter):
             yield
         self.per_row = counter.total / rows
 
     def of(self, rows: int) -> int:
-        """FLOPs of a step over so many rows."""
-        if self.per_row is None:
-            raise ValueError("nothing was counted yet; run one training step within `counting`.")
+        """FLOPs of a step over so many rows, once a step was counted."""
         return math.ceil(self.per_row * rows)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,15 +14,10 @@ from nt_failures.training.compat import attention_of
 WARM_UP = 3
 """Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
 
-HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
-PEAKS: Mapping[str, Mapping[str, float]] = {
-    "NVIDIA H200": HOPPER_SXM,
-    "NVIDIA H100 80GB HBM3": HOPPER_SXM,
-    **{
-        f"NVIDIA A100{form}": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
-        for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
-    },
-}
+HOPPER = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
+AMPERE = {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
+A100 = [f"NVIDIA A100{form}" for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")]
+PEAKS = {"NVIDIA H200": HOPPER, "NVIDIA H100 80GB HBM3": HOPPER} | dict.fromkeys(A100, AMPERE)
 """Peak dense FLOPs a second of one device, by torch's full name for it.
 
 NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them, halved where they are "with
@@ -32,10 +27,7 @@ sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no know
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
-    """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
-
-    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of `StepFlops`.
-    """
+    """What was measured behind the warm-up, over all processes; tokens include padding, FLOPs are `StepFlops`'."""
 
     steps: int
     seconds: float
@@ -74,11 +66,11 @@ def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
 
 
 class Clock:
-    """Seconds, tokens and FLOPs of training steps, evaluations and checkpoints between them left out.
+    """Seconds, tokens and FLOPs of training steps, without the evaluations and checkpoints between them.
 
     Args:
-        now: seconds, for tests.
-        wait: returns once the device has done its work; without it a step seems to take as long as it takes to ask.
+        now: seconds.
+        wait: returns once the device has done its work.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
@@ -120,8 +112,7 @@ class Clock:
         if not self.steps:
             return None
         device, dynamo = accelerator.device, accelerator.state.dynamo_plugin
-        # Seven digits are enough, and not every device has float64.
-        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)
+        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)  # seven digits will do
         tokens, gigaflops = accelerator.reduce(sums).tolist()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
         used = precision(device, accelerator.mixed_precision, model.dtype)

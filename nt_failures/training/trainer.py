@@ -6,7 +6,6 @@ the model card and the push to the Hub in publishing.py.
 
 import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -93,13 +92,12 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         """what the last evaluation predicted, and of how many rows"""
         self.results: RunResults | None = None
         """of the run, once it is tested: what the card shows"""
-        kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = SeededCollator(objective.collate, args.seed)
-        kwargs.setdefault("data_collator", collate)
         answers = functools.partial(collate_answers, objective=objective)
         self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
-        super().__init__(model, args, **kwargs)
+        metrics = functools.partial(objective_metrics, objective=objective, task=task)
+        super().__init__(model, args, **{"compute_metrics": metrics, "data_collator": collate, **kwargs})
         self.add_callback(collate)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
             raise ValueError(
@@ -115,7 +113,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self._clock = Clock()
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
-        self._items = torch.zeros(())
+        self._items: torch.Tensor | float = 0.0
         self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -186,9 +184,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
                 return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
             loss = self.objective.loss(model, inputs)
         if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
-            kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
             raise ValueError(
-                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over "
+                f"{type(self.objective).__name__}.loss returned {loss!r}; return Loss(sum, count, parts): the sum over "
                 "the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
@@ -196,50 +193,40 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def add_to_log(self, loss: Loss) -> None:
         """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
         for name, part in loss.parts.items():
-            self._parts[name] = self._parts[name] + part if name in self._parts else part
-        self._items = self._items.to(loss.count.device) + loss.count
+            self._parts[name] = self._parts.get(name, 0.0) + part
+        self._items = self._items + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """That of the training arguments, or Muon beside AdamW."""
-        if self.optimizer is None and self.args.optimizer == "muon":
+        args = self.args
+        if self.optimizer is None and args.optimizer == "muon":
             self.optimizer = MuonAdamW(
                 self.model if model is None else model,
-                lr=self.args.learning_rate,
-                muon_lr=self.args.muon_learning_rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
-                weight_decay=self.args.weight_decay,
+                lr=args.learning_rate,
+                muon_lr=args.muon_learning_rate,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                weight_decay=args.weight_decay,
             )
-            return self.optimizer
         return super().create_optimizer() if model is None else super().create_optimizer(model)
 
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+    def _get_dataloader(
+        self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any
+    ) -> torch.utils.data.DataLoader:
+        """Batches of the objective, for an evaluation with the answers beside them."""
         rows = TokenDataset.of(dataset) if self._collates else None
-        return super()._get_dataloader(dataset if rows is None else rows, *args, **kwargs)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """Batches of the objective, with the answers beside them.
-
-        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer
-        would give it the first one's.
-        """
-        with self._collating_answers():
-            if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
-                return super().get_eval_dataloader(eval_dataset)
-            return super().get_test_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
-        """Batches of the objective, with the answers beside them."""
-        with self._collating_answers():
-            return super().get_test_dataloader(test_dataset)
-
-    @contextlib.contextmanager
-    def _collating_answers(self) -> Iterator[None]:
-        collate, self.data_collator = self.data_collator, self._collate_answers
+        collate = self.data_collator
+        self.data_collator = collate if is_training else self._collate_answers
         try:
-            yield
+            return super()._get_dataloader(dataset if rows is None else rows, *args, is_training=is_training, **kwargs)
         finally:
             self.data_collator = collate
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
+        """As in `transformers.Trainer`, which with persistent workers would give any data set the first one's loader."""
+        if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
+            return super().get_eval_dataloader(eval_dataset)
+        return self.get_test_dataloader(eval_dataset)
 
     @torch.no_grad()
     def prediction_step(
@@ -271,7 +258,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         kept = {name: value[: real or rows] for name, value in inputs.items()}
         loss = self._loss(model, kept)
         if real:
-            self._evaluated = self._evaluated.to(loss.count.device) + torch.stack([loss.sum.detach(), loss.count])
+            self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
         return loss.sum.detach() / loss.count.clamp(min=1)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -279,7 +266,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         if "loss" in logs and self._parts:
             items, *sums = self.accelerator.reduce(torch.stack([self._items, *self._parts.values()])).tolist()
             logs |= {f"loss/{name}": value / max(items, 1) for name, value in zip(self._parts, sums, strict=True)}
-            self._parts, self._items = {}, torch.zeros(())
+            self._parts, self._items = {}, 0.0
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
@@ -288,7 +275,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one
         included.
         """
-        self._evaluated = torch.zeros_like(self._evaluated)
+        self._evaluated = torch.zeros(2, device=self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()
