@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 class LiveProgressCallback(ProgressCallback):
     """The Trainer's progress bar with the last loss, exact accuracy and decision accuracy behind it.
 
-    Use it in place of the stock bar: `trainer.remove_callback(ProgressCallback); trainer.add_callback(...)`. Logs stay
-    in `trainer.state.log_history` and go to the trackers; they are not written over the bar.
+    Use it in place of the stock bar: `trainer.remove_callback(ProgressCallback); trainer.add_callback(...)`.
     """
 
     def __init__(self, max_str_len: int = 100):
@@ -54,17 +53,16 @@ class LiveProgressCallback(ProgressCallback):
 class SampleTableCallback(TrainerCallback):
     """A small table at every evaluation: graph, target, prediction, first wrong position.
 
-    It is written to the terminal above the progress bar, and as a table to those trackers of `report_to` that take one
-    (wandb and trackio: a Table named `samples`; tensorboard: a text of that name).
+    It is written to the terminal above the progress bar, and as `samples` to those trackers of `report_to` that take a
+    table (wandb, trackio) or a text (tensorboard).
 
     Args:
         tokenizer, objective, task: as given to the trainer.
-        columns: instances to draw the samples from, the first rows.
-        rows: how many to show.
+        columns: instances, of which the first `rows` are shown.
         trainer_callbacks: the trainer's `callback_handler.callbacks`, where the TensorBoard writer lives.
     """
 
-    HEAD = ("graph", "target", "prediction", "first wrong position")
+    HEAD = ["graph", "target", "prediction", "first wrong position"]
 
     def __init__(
         self,
@@ -85,40 +83,38 @@ class SampleTableCallback(TrainerCallback):
         if not (during_training and len(self.task.answers(self.columns))):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
-        if not state.is_world_process_zero:
-            return
-        tqdm.write(f"step {state.global_step}\n" + text_table(self.HEAD, rows))
-        self._track(args, state, rows)
+        if state.is_world_process_zero:
+            tqdm.write(f"step {state.global_step}\n" + text_table([self.HEAD, *rows]))
+            self._track(args, state, rows)
 
-    def sample(self, model: Any) -> list[tuple[str, str, str, str]]:
+    def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
-        predictor = ModelPredictor(model, self.tokenizer, self.objective, self.task)
-        predicted = predictor.free(self.columns)
-        answers = self.task.answers(self.columns)
-        first = self.task.judge(self.columns, predicted.tolist())["first_error"]
-        prompts = self.task.render(self.columns)["prompt"].to_list()
+        predicted = ModelPredictor(model, self.tokenizer, self.objective, self.task).free(self.columns)
+        first = self.task.judge(self.columns, predicted.tolist())["first_error"].tolist()
         decision = self.task.decision_position(self.objective.order)
-        return [
-            (prompt, _words(target), _words(given), _place(error, decision))
-            for prompt, target, given, error in zip(prompts, answers, predicted, first.tolist(), strict=True)
-        ]
+        columns = (
+            self.task.render(self.columns)["prompt"].to_list(),
+            map(_words, self.task.answers(self.columns)),
+            map(_words, predicted),
+            [f"{error} (decision)" if error == decision else str(error or "-") for error in first],
+        )
+        return [list(row) for row in zip(*columns, strict=True)]
 
-    def _track(self, args: TrainingArguments, state: TrainerState, rows: list[tuple[str, ...]]) -> None:
+    def _track(self, args: TrainingArguments, state: TrainerState, rows: list[list[str]]) -> None:
         step = {"train/global_step": state.global_step}  # the axis of everything that the Trainer logs
         if "wandb" in args.report_to:
             import wandb
 
-            table = wandb.Table(columns=list(self.HEAD), data=[list(row) for row in rows])
-            wandb.log({"samples": table, **step})
+            wandb.log({"samples": wandb.Table(columns=self.HEAD, data=rows), **step})
         if "trackio" in args.report_to:
             import pandas
             import trackio
 
-            table = trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(self.HEAD)))
-            trackio.log({"samples": table, **step})
+            trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=self.HEAD)), **step})
         for callback in self.trainer_callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ("---",) * 4, *_escape(rows))]
+                escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ["---"] * 4, *escaped)]
                 callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
                 callback.tb_writer.flush()  # the Trainer has flushed this evaluation's figures already
 
@@ -126,8 +122,7 @@ class SampleTableCallback(TrainerCallback):
 class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that
-    one would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
+    That time is the one of a run of full length, unless that would have fallen below 95 % again.
 
     Args:
         evaluations: how many in a row; one alone may be luck.
@@ -164,9 +159,7 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.signal: int | None = None
         """the signal that stopped the training; None while nothing did"""
-        self._received = 0
-        self._time = 0.0
-        self._processes = 1
+        self._received, self._time = 0, 0.0
         self._group: Any = None
         self._previous: dict[int, Any] = {}
 
@@ -191,13 +184,12 @@ class StopOnSignal(TrainerCallback):
             self._received, self._time = number, now
             name = signal.Signals(number).name
             logger.warning("%s: saving a checkpoint after this step; once more to stop at once.", name)
-        elif self._processes == 1 or now - self._time >= ECHO_SECONDS:
+        elif self._group is None or now - self._time >= ECHO_SECONDS:
             self._restore()
             signal.raise_signal(number)
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Several processes agree over the CPU, where nothing waits for a GPU."""
-        self._processes = args.world_size
         if args.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
 
@@ -218,20 +210,12 @@ class StopOnSignal(TrainerCallback):
             control.should_save = True
 
 
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:
+def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     """Plain columns; a cell longer than `width` keeps its end, where a prompt has its query."""
-    cells = [list(head), *([c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-
-
-def _escape(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    return [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    cells = [[c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def _words(symbols: np.ndarray) -> str:
     return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols.tolist())
-
-
-def _place(error: int, decision: int) -> str:
-    return "-" if error == 0 else f"{error} (decision)" if error == decision else str(error)

@@ -58,23 +58,12 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
 def diverged(
     what: str, step: int, learning_rate: float, args: ObjectiveTrainingArguments, checkpoint: Path | None
 ) -> FloatingPointError:
-    """The error that stops the run.
-
-    Args:
-        learning_rate: at that step; the schedule has made it of `args.learning_rate`.
-        checkpoint: the last whole one.
-    """
+    """The error that stops the run; `learning_rate` is that of the step, `checkpoint` the last whole one."""
     lower = f"--learning_rate {args.learning_rate / 10:g}"
     if args.optimizer == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
-    stop = (
-        f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
-    )
     if step <= 1:
-        advice = (
-            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, "
-            "the data and --dtype."
-        )
+        advice = "No step was made, so no rate is to blame: look at the objective's loss, the weights and --dtype."
     elif checkpoint is None:
         advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
     else:
@@ -82,4 +71,5 @@ def diverged(
             f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same "
             f"steps: start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
         )
-    return FloatingPointError(stop + advice)
+    where = f"at step {step:,}, at learning rate {learning_rate:g}; training stopped there"
+    return FloatingPointError(f"{what} became NaN or infinite {where}. {advice}")

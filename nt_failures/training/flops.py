@@ -29,7 +29,7 @@ def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key
 
 
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
-    """As much as forward for each gradient that is wanted; the weight's shape, (out, in / groups, kernel), has groups."""
+    """For each gradient that is wanted as much as forward; a weight is (out, in / groups, kernel), so it has groups."""
     *_, transposed, _output_padding, _groups, wanted = options
     positions = (x if transposed else grad).shape[2:]
     return 2 * len(x) * math.prod(positions) * weight.numel() * sum(wanted[:2])
@@ -86,9 +86,9 @@ class _Counter(TorchDispatchMode):
 
 
 @contextmanager
-def _counted_once(model: torch.nn.Module, counter: _Counter) -> Iterator[None]:
+def _counted_once(model: torch.nn.Module | None, counter: _Counter) -> Iterator[None]:
     """What the layers of the model compute again in the backward pass is computed, and not counted."""
-    layers = [vars(module) for module in model.modules()]
+    layers = [] if model is None else [vars(module) for module in model.modules()]
     held = [(layer, name, layer[name]) for layer in layers for name in CHECKPOINTING if name in layer]
     for layer, name, checkpoint in held:
         layer[name] = counter.once(checkpoint)
@@ -121,7 +121,7 @@ class StepFlops:
             yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
-        with eager, _Counter() as counter, _counted_once(model or torch.nn.Module(), counter):
+        with eager, _Counter() as counter, _counted_once(model, counter):
             yield
         self.per_row = counter.total / rows
 

@@ -1,5 +1,6 @@
 """PublishMixin: the model card of an ObjectiveTrainer, and its push to the Hub."""
 
+import dataclasses
 import shutil
 import tempfile
 from concurrent.futures import Future
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
-from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from nt_failures.hub.card import write_card
@@ -26,8 +26,7 @@ from nt_failures.training.compat import wait_for_pushes
 
 
 class PublishMixin:
-    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, an `evaluation`, `results` and a
-    `throughput`."""
+    """Card and push, for a `transformers.Trainer` with the attributes of an `ObjectiveTrainer`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
@@ -41,9 +40,9 @@ class PublishMixin:
 
     def _create_repo(self, token: str | None, private: bool | None) -> None:
         """Create the repository, or find that it is there and may be written; note of it what transformers notes."""
-        token = token if token is not None else self.args.hub_token
-        private = private if private is not None else self.args.hub_private_repo
-        self.hub_model_id = make_repo(self._repo_name, self.args.hub_revision, token, private)
+        args = self.args
+        private = args.hub_private_repo if private is None else private
+        self.hub_model_id = make_repo(self._repo_name, args.hub_revision, token or args.hub_token, private)
         self.push_in_progress = None
 
     def push_to_hub(
@@ -64,14 +63,12 @@ class PublishMixin:
         """
         args, folder = self.args, Path(self.args.output_dir)
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        token = token if token is not None else args.hub_token
+        token, revision, name = token or args.hub_token, revision or args.hub_revision, self._repo_name.split("/")[-1]
         self.save_model(_internal_call=True)  # by all processes
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
-        revision = args.hub_revision if revision is None else revision
-        again = Again(folder, revision, private or args.hub_private_repo)
-        with explained(args.hub_model_id or self._repo_name.split("/")[-1], again):
+        self.create_model_card(**{"model_name": name, **kwargs})
+        with explained(args.hub_model_id or name, Again(folder, revision, private or args.hub_private_repo)):
             if self.hub_model_id is None:
                 self._create_repo(token, private)
             make_branch(self.hub_model_id, revision, token)
@@ -80,12 +77,13 @@ class PublishMixin:
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint's weights in the background; a failure is a warning, never the end of the training."""
-        args = self.args
-        if not self.is_world_process_zero() or args.hub_strategy != HubStrategy.EVERY_SAVE:
-            return
-        earlier = self.push_in_progress
+        args, earlier = self.args, self.push_in_progress
         running = [] if earlier is None or earlier.is_done() else earlier.jobs
-        if running and not args.hub_always_push:
+        if (
+            not self.is_world_process_zero()
+            or args.hub_strategy != "every_save"
+            or (running and not args.hub_always_push)
+        ):
             return
         self.callback_handler.on_push_begin(args, self.state, self.control)
         staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent
@@ -118,7 +116,7 @@ class PublishMixin:
     ) -> None:
         """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`.
 
-        `dataset` and `dataset_args` describe results on data that a task does not name; here the task names them.
+        `dataset` and `dataset_args` are not used: the task names the data of the results.
         """
         if not self.is_world_process_zero():
             return
@@ -146,14 +144,12 @@ class PublishMixin:
         if evaluated:
             last = evaluated[-1].items()
             known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
-        if evaluated and self.evaluation is not None:
-            known["n"] = self.evaluation.num_samples
+            known["n"] = None if self.evaluation is None else self.evaluation.num_samples
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
             known |= {"chance": self.task.chance, "decision_position": decision}
         if self.throughput is not None:
             known["throughput"] = self.throughput.to_dict()
         if self.state.global_step:
-            budget = budget_of(self)
-            known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}
+            known |= dataclasses.asdict(budget_of(self))
         return RunResults(**known)

@@ -223,7 +223,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             self.data_collator = collate
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """As in `transformers.Trainer`, which with persistent workers would give any data set the first one's loader."""
+        """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
         if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
             return super().get_eval_dataloader(eval_dataset)
         return self.get_test_dataloader(eval_dataset)

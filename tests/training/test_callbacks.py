@@ -105,7 +105,7 @@ def test_no_rows_no_table(capsys):
 
 def test_long_cells_keep_their_end():
     """Catches: a prompt whose query, at its end, is cut off; columns that do not line up."""
-    assert text_table(("a", "bc"), [("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
+    assert text_table([("a", "bc"), ("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
         "  a          bc\n  ...x/1,2=  y\n  z          wwwwwwwww"
     )
 

@@ -21,8 +21,8 @@ from nt_failures.evaluation.prediction import each_pass_once, objective_metrics
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training import compat
+from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
 PAD, DUMMY = 14, 13

@@ -14,7 +14,7 @@ import torch
 from nt_failures.training import divergence
 from nt_failures.training.many_seeds.checks import check_together
 from nt_failures.training.many_seeds.running_loss import RunningLoss
-from nt_failures.training.many_seeds.stack import Batch, Stack, stack_optimizer
+from nt_failures.training.many_seeds.stack import Batch, Stack
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
@@ -45,14 +45,14 @@ class _Run:
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
-        self.optimizer = stack_optimizer(self.lead.create_optimizer(), self.stack.stacked())
+        self.optimizer = self.stack.optimizer(self.lead.create_optimizer())
         self.loaders = [_loader(trainer) for trainer in trainers]
         *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
         self.running = list(range(len(trainers)))
         self.steps = 0  # taken; a seed that has left stays where it is
-        self.losses = RunningLoss(len(trainers), self.args.device)
+        self.losses = RunningLoss()
 
     def train(self) -> None:
         for trainer in self.trainers:

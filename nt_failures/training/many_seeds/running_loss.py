@@ -10,17 +10,13 @@ from nt_failures.training.trainer import ObjectiveTrainer
 class RunningLoss:
     """Losses since the last log, and a watch over those that are NaN or infinite; all tensors are (K,)."""
 
-    def __init__(self, seeds: int, device: torch.device):
-        self.seeds, self.device = seeds, device
+    def __init__(self) -> None:
         self.watch = LossWatch()
-        self._norms: torch.Tensor | None = None
         self.clear()
 
     def clear(self) -> None:
         """Begin anew, after a log."""
-        self._steps = 0
-        self._losses = torch.zeros(self.seeds, device=self.device)
-        self._items = torch.zeros(self.seeds, dtype=torch.int64, device=self.device)
+        self._steps = self._losses = self._items = 0
         self._parts: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -31,7 +27,7 @@ class RunningLoss:
         self._items = self._items + loss.count
         self._norms = norms
         for name, part in loss.parts.items():
-            self._parts[name] = self._parts[name] + part if name in self._parts else part
+            self._parts[name] = self._parts.get(name, 0) + part
         self.watch.see(means, step, learning_rate)
         self._rate = learning_rate
 

@@ -51,9 +51,15 @@ class Stack:
         for parameter in self.models[index].parameters():
             parameter.data = parameter.data.clone()
 
-    def stacked(self, index: int = 0) -> dict[torch.nn.Parameter, torch.Tensor]:
-        """From each parameter of a model to the stack that holds it."""
-        return {p: self.weights[name] for name, p in self.models[index].named_parameters()}
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """That of the first model, not used yet, from now on of the stacks; it is changed and returned.
+
+        AdamW works number by number and `StackedMuon` matrix by matrix, as they do on each model.
+        """
+        stacks = {p: self.weights[name] for name, p in self.models[0].named_parameters()}
+        for group in optimizer.param_groups:
+            group["params"] = [stacks[p] for p in group["params"]]
+        return optimizer
 
     def losses(self, batches: Sequence[Batch]) -> Loss:
         """Losses of the K models, each on its own batch: `Loss` whose entries are (K,) instead of scalars.
@@ -114,15 +120,3 @@ class _LossOf(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Loss:
         return self.objective.loss(self.model, batch)
-
-
-def stack_optimizer(
-    optimizer: torch.optim.Optimizer, stacked: Mapping[torch.nn.Parameter, torch.Tensor]
-) -> torch.optim.Optimizer:
-    """The same optimizer, not used yet, for the stacks (K, ...) of its parameters; it is changed and returned.
-
-    AdamW works number by number and `StackedMuon` matrix by matrix, so on a stack they do what they do on each model.
-    """
-    for group in optimizer.param_groups:
-        group["params"] = [stacked[p] for p in group["params"]]
-    return optimizer
