@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -60,21 +60,11 @@ def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
     return "tf32" if tf32 and device.type == "cuda" else "fp32"
 
 
-def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
-    """Peak of so many devices of this name, None if it is not known."""
-    return processes * PEAKS[device][precision] if device in PEAKS else None
-
-
 class Clock:
-    """Seconds, tokens and FLOPs of training steps, without the evaluations and checkpoints between them.
+    """Seconds, tokens and FLOPs of training steps, without the evaluations and checkpoints between them."""
 
-    Args:
-        now: seconds.
-        wait: returns once the device has done its work.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
-        self.now, self.wait = now, wait
+    def __init__(self, device: torch.device):
+        self.device = device
         self.seen = self.steps = self.tokens = self.flops = 0
         self.seconds = 0.0
         self._since: float | None = None
@@ -98,12 +88,13 @@ class Clock:
             self._stop()
         yield
         if pause and not last and self.seen >= WARM_UP:
-            self._since = self.now()
+            self._since = time.perf_counter()
 
     def _stop(self) -> None:
-        self.wait()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()  # else a step seems to take as long as it takes to ask
         if self._since is not None:
-            self.seconds += self.now() - self._since
+            self.seconds += time.perf_counter() - self._since
             self._since = None
 
     def total(self, accelerator: Accelerator, model: torch.nn.Module) -> Throughput | None:
@@ -111,7 +102,7 @@ class Clock:
         self._stop()
         if not self.steps:
             return None
-        device, dynamo = accelerator.device, accelerator.state.dynamo_plugin
+        device, processes = self.device, accelerator.num_processes
         sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)  # seven digits will do
         tokens, gigaflops = accelerator.reduce(sums).tolist()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
@@ -121,10 +112,10 @@ class Clock:
             seconds=round(self.seconds, 3),
             tokens_per_second=tokens / self.seconds,
             flops_per_second=gigaflops * 1e9 / self.seconds,
-            peak_flops=peak_flops(name, used, accelerator.num_processes),
+            peak_flops=PEAKS[name][used] * processes if name in PEAKS else None,
             device=name,
-            processes=accelerator.num_processes,
+            processes=processes,
             precision=used,
             attention=attention_of(model),
-            compiled=dynamo.backend.value != "NO",
+            compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
         )

@@ -40,8 +40,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
         `eval_forced/exact`, `eval_forced/position_k`: argmax with the true earlier tokens revealed, one forward pass.
-        `eval_free/exact`: the objective's own decoding, which never sees the target. For an autoregressive objective it
-            equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
+        `eval_free/exact`: the objective's own decoding, which never sees the target. An autoregressive objective needs
+            no pass for it: up to the first error, forced and free see the same input.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
         `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
@@ -61,15 +61,10 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     Example:
         ```python
-        trainer = ntf.ObjectiveTrainer(
-            model,
-            ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000),
-            objective=ntf.Teacherless.from_tokenizer(tokenizer),
-            task=task,
-            train_dataset=ntf.tokenize(splits["train"], tokenizer),
-            eval_dataset=ntf.tokenize(splits["validation"], tokenizer),
-            processing_class=tokenizer,
-        )
+        args = ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000)
+        objective = ntf.Teacherless.from_tokenizer(tokenizer)
+        data = {"train_dataset": rows["train"], "eval_dataset": rows["validation"]}  # of ntf.tokenize
+        trainer = ntf.ObjectiveTrainer(model, args, objective=objective, task=task, processing_class=tokenizer, **data)
         trainer.train()
         trainer.evaluate()["eval_free/exact"]
         ```
@@ -86,8 +81,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     ):
         check_needs(objective, model)
         objective.attach(model)
-        self.objective = objective
-        self.task = task
+        self.objective, self.task = objective, task
         self.evaluation: EvalLoopOutput | None = None
         """what the last evaluation predicted, and of how many rows"""
         self.results: RunResults | None = None
@@ -110,7 +104,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.step_flops = StepFlops()
         self.throughput: Throughput | None = None
         """of the last `train`; None before it, and where it was too short"""
-        self._clock = Clock()
+        self._clock = Clock(self.args.device)
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
@@ -125,9 +119,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
         """
-        on_cpu = self.args.device.type == "cpu"
-        self._clock = Clock() if on_cpu else Clock(wait=torch.accelerator.synchronize)
-        self.throughput = None
+        self._clock, self.throughput = Clock(self.args.device), None
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
@@ -170,12 +162,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         loss = self._loss(model, inputs)
         if model.training:
             self.add_to_log(loss)
-        if num_items_in_batch is None:
-            value = loss.sum / loss.count.clamp(min=1)
-        else:
-            value = loss.sum / num_items_in_batch
-            if self.args.average_tokens_across_devices:
-                value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
+        value = loss.sum / (loss.count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
         return (value, {}) if return_outputs else value
 
     def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
@@ -270,11 +259,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """As in `transformers.Trainer`; remembers how many rows the metrics stand on.
-
-        Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one
-        included.
-        """
+        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches."""
         self._evaluated = torch.zeros(2, device=self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
