@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-OPTIMIZERS = ("adamw", "muon")
-
 LEAST = dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], 1)
 LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
 LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
@@ -63,8 +61,8 @@ class ObjectiveTrainingArguments(TrainingArguments):
         if needs_cpu():
             self.use_cpu = True
         super().__post_init__()
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")
         if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
         if self.hub_strategy in ("checkpoint", "all_checkpoints"):

@@ -48,10 +48,7 @@ def _examples(trainer: Trainer, steps: int) -> int:
 
 
 def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
-    """Whether training saw each of its instances; only then are they what a model could have memorised.
-
-    With `dataloader_drop_last` nobody knows which rows were dropped from every epoch, so the answer is no.
-    """
+    """Whether training saw each of its instances; with `drop_last` nobody knows which rows every epoch left out."""
     return num_train is not None and examples >= num_train and not drop_last
 
 

@@ -22,7 +22,6 @@ from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 from nt_failures.training.budget import learning_curve
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 1.0
 """A launcher of several processes passes on the signal that the terminal has already sent to each of them."""
 
@@ -35,14 +34,13 @@ class LiveProgressCallback(ProgressCallback):
     Use it in place of the stock bar: `trainer.remove_callback(ProgressCallback); trainer.add_callback(...)`.
     """
 
-    def __init__(self, max_str_len: int = 100):
-        super().__init__(max_str_len)
-        self.shown: dict[str, str] = {}
+    shown: Mapping[str, str] = {}
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Any = None, **__: Any) -> None:
         """Show the newest figures behind the bar."""
         names = {"loss": "loss", "eval_free/exact": "exact", "eval_decision": "decision"}
-        self.shown |= {short: f"{logs[name]:.3f}" for name, short in names.items() if name in (logs or {})}
+        newest = {short: f"{logs[name]:.3f}" for name, short in names.items() if name in (logs or {})}
+        self.shown = {**self.shown, **newest}
         if state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.set_postfix(self.shown, refresh=True)
 
@@ -165,7 +163,9 @@ class StopOnSignal(TrainerCallback):
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self._previous = {
+                number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

@@ -36,10 +36,9 @@ class CheckpointMixin:
         self._checkpoint = None
         if asked is not True:
             return Path(asked) if asked else None
-        newest = checkpoint_files.newest_whole(Path(self.args.output_dir))
-        if newest is None:
-            raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
-        return newest
+        if newest := checkpoint_files.newest_whole(Path(self.args.output_dir)):
+            return newest
+        raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
 
     def _load_finished(self, folder: Path) -> TrainOutput | None:
         """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""

@@ -16,7 +16,7 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, of one model or of several, kept on the device until asked for."""
+    """The first step whose loss was NaN or infinite, of one model or several, on the device until asked for."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None

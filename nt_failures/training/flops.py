@@ -1,9 +1,8 @@
 """StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
 
-transformers estimates them as 6 x tokens x parameters, without an objective's own modules and second passes, attention,
-and positions whose logits are never computed. Left out here is the optimizer: on the small graphs of
-examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again. `registers` draws how far it looks ahead
-for each batch, so its first step may be some percent cheaper or dearer than the mean.
+transformers estimates 6 x tokens x parameters, without an objective's own modules and second passes, attention, and
+positions whose logits are never computed. Left out here is the optimizer: on the small graphs of examples/recipes/delay
+Muon takes 12 to 21 % as much again. `registers` draws how far it looks ahead, so its first step is not quite the mean.
 """
 
 import itertools
@@ -20,8 +19,8 @@ from nt_failures.training.compat import CHECKPOINTING, TorchDispatchMode
 aten = torch.ops.aten
 
 
-def _attention(*tensors: Any, **_: Any) -> int:  # query, key, value
-    return sdpa_flop_count(*(tensor.shape for tensor in tensors[:3]))
+def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
 
 
 def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key, value
@@ -112,11 +111,7 @@ class StepFlops:
 
     @contextmanager
     def counting(self, rows: int, model: torch.nn.Module | None = None) -> Iterator[None]:
-        """Count what runs within, forward and backward of `rows` rows, on the first call.
-
-        Args:
-            model: whose checkpointed activations count once.
-        """
+        """Count what runs within, `rows` rows, on the first call; what `model` checkpoints counts once."""
         if self.per_row is not None:
             yield
             return

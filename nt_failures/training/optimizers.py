@@ -25,11 +25,7 @@ def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
 def orthogonalised(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Newton-Schulz iterations towards the nearest orthogonal matrix of each, in bfloat16; those of `torch.optim.Muon`.
-
-    Args:
-        matrices: (..., R, C), each for itself.
-    """
+    """The Newton-Schulz iterations of `torch.optim.Muon`, in bfloat16, on each of (..., R, C) matrices."""
     a, b, c = coefficients
     tall = matrices.shape[-2] > matrices.shape[-1]
     x_NRC = matrices.flatten(0, -3).bfloat16()
@@ -44,8 +40,7 @@ def orthogonalised(
 class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon`, with all matrices (R, C), or stacks (K, R, C) of them, of one shape stepped together.
 
-    One small matrix at a time leaves a GPU waiting for kernels to start. However many blocks a model has, they come in
-    a few shapes, so a handful of batched products does it.
+    One small matrix at a time leaves a GPU waiting for kernels to start.
     """
 
     @torch.no_grad()
@@ -84,9 +79,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Args:
         model: whose trainable parameters to optimise.
-        lr: learning rate of AdamW.
+        lr, betas, eps: of AdamW.
         muon_lr: learning rate of Muon.
-        betas, eps: AdamW's.
         weight_decay: decoupled, for Muon's matrices and AdamW's parameters of two or more dimensions.
     """
 

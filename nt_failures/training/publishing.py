@@ -79,11 +79,8 @@ class PublishMixin:
         """Push a checkpoint's weights in the background; a failure is a warning, never the end of the training."""
         args, earlier = self.args, self.push_in_progress
         running = [] if earlier is None or earlier.is_done() else earlier.jobs
-        if (
-            not self.is_world_process_zero()
-            or args.hub_strategy != "every_save"
-            or (running and not args.hub_always_push)
-        ):
+        waits = running and not args.hub_always_push
+        if not self.is_world_process_zero() or args.hub_strategy == "end" or waits:
             return
         self.callback_handler.on_push_begin(args, self.state, self.control)
         staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent

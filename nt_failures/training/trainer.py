@@ -227,28 +227,22 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None, dict[str, torch.Tensor] | None]:
         """Loss, predicted ids by way of decoding, and the answers, for one batch."""
         inputs = self._prepare_inputs(inputs)
+        real = rows_of_its_own(self.accelerator, len(inputs["input_ids"]))
+        # Without a row of its own a process runs all the same: a sharded model wants all of them.
+        kept = {name: value[: real or None] for name, value in inputs.items()}
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
-        shared = each_pass_once(model) if alone else contextlib.nullcontext()
-        with self.compute_loss_context_manager(), shared:
-            loss = self._evaluation_loss(model, inputs)
+        with self.compute_loss_context_manager(), each_pass_once(model) if alone else contextlib.nullcontext():
+            loss = self._loss(model, kept)
+            if real:
+                self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
+            mean = loss.sum.detach() / loss.count.clamp(min=1)
             if prediction_loss_only:
-                return loss, None, None
+                return mean, None, None
             with self.accelerator.autocast():
                 predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
-        return loss, predictions, answers
-
-    def _evaluation_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean loss of a batch; adds up what the loss of the whole evaluation is made of."""
-        rows = len(inputs["input_ids"])
-        real = rows_of_its_own(self.accelerator, rows)
-        # Without a row of its own a process runs all the same: a sharded model wants all of them.
-        kept = {name: value[: real or rows] for name, value in inputs.items()}
-        loss = self._loss(model, kept)
-        if real:
-            self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
-        return loss.sum.detach() / loss.count.clamp(min=1)
+        return mean, predictions, answers
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""

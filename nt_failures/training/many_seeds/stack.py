@@ -3,8 +3,8 @@
 Shapes: K models (one for each seed), B rows, S columns.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch.func import functional_call, vmap
@@ -27,18 +27,16 @@ class Stack:
         objective: whose loss is trained.
 
     Raises:
-        ValueError: no models, or models of different shapes.
+        ValueError: models of different shapes.
     """
 
     def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
-        shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
-        if not shapes or any(other != shapes[0] for other in shapes):
-            raise ValueError(
-                f"{len(models)} models of different shapes cannot be stacked; give one model for each seed."
-            )
+        own = [dict(model.named_parameters()) for model in models]
+        shapes = [{name: p.shape for name, p in parameters.items()} for parameters in own]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError(f"{len(models)} models of different shapes cannot be stacked; give models of one shape.")
         self.models = models
         self._call = _LossOf(models[0], objective)
-        own = [dict(model.named_parameters()) for model in models]
         self.weights: dict[str, torch.Tensor] = {}
         for name, first in own[0].items():
             stacked = torch.stack([parameters[name].detach() for parameters in own])
@@ -70,9 +68,9 @@ class Stack:
         Raises:
             ValueError: the objective or the model does something that cannot be done for many models at once.
         """
-        groups: dict[Any, list[int]] = {}
+        groups = defaultdict(list)
         for i, batch in enumerate(batches):  # where the width of a batch is drawn, as by `registers`
-            groups.setdefault(tuple((name, t.shape) for name, t in batch.items()), []).append(i)
+            groups[tuple((name, t.shape) for name, t in batch.items())].append(i)
         if len(groups) == 1:
             return self._together(self.weights, batches)
         found = []
