@@ -78,7 +78,7 @@ def results(
         flops=budget.flops,
         train_seconds=round(train_seconds, 1),
         resumed_at=trainer.resumed_at,
-        throughput=None if trainer.throughput is None else trainer.throughput.to_dict(),
+        throughput=trainer.throughput,
         parameters=parameter_count(trainer.model),
         learning_curve=curve,
         arguments=args.to_dict(),

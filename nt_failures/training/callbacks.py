@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 from transformers.training_args import TrainingArguments
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
 from nt_failures.training.budget import learning_curve
 
 ECHO_SECONDS = 1.0
@@ -55,30 +53,19 @@ class SampleTableCallback(TrainerCallback):
     table (wandb, trackio) or a text (tensorboard).
 
     Args:
-        tokenizer, objective, task: as given to the trainer.
-        columns: instances, of which the first `rows` are shown.
-        trainer_callbacks: the trainer's `callback_handler.callbacks`, where the TensorBoard writer lives.
+        trainer: an `ObjectiveTrainer` with a tokenizer and a task.
+        columns: the instances to show.
     """
 
     HEAD = ["graph", "target", "prediction", "first wrong position"]
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        objective: Objective,
-        task: Task,
-        columns: Mapping[str, np.ndarray],
-        rows: int = 3,
-        trainer_callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.tokenizer, self.objective, self.task = tokenizer, objective, task
-        self.columns = {name: column[:rows] for name, column in columns.items()}
-        self.trainer_callbacks = trainer_callbacks
+    def __init__(self, trainer: Trainer, columns: Mapping[str, np.ndarray]):
+        self.trainer, self.columns = trainer, columns
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Predict and show the samples, at evaluations during training: those of other splits have other prefixes."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
-        if not (during_training and len(self.task.answers(self.columns))):
+        if not (during_training and len(self.trainer.task.answers(self.columns))):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
         if state.is_world_process_zero:
@@ -87,12 +74,13 @@ class SampleTableCallback(TrainerCallback):
 
     def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
-        predicted = ModelPredictor(model, self.tokenizer, self.objective, self.task).free(self.columns)
-        first = self.task.judge(self.columns, predicted.tolist())["first_error"].tolist()
-        decision = self.task.decision_position(self.objective.order)
+        objective, task = self.trainer.objective, self.trainer.task
+        predicted = ModelPredictor(model, self.trainer.processing_class, objective, task).free(self.columns)
+        first = task.judge(self.columns, predicted.tolist())["first_error"].tolist()
+        decision = task.decision_position(objective.order)
         columns = (
-            self.task.render(self.columns)["prompt"].to_list(),
-            map(_words, self.task.answers(self.columns)),
+            task.render(self.columns)["prompt"].to_list(),
+            map(_words, task.answers(self.columns)),
             map(_words, predicted),
             [f"{error} (decision)" if error == decision else str(error or "-") for error in first],
         )
@@ -109,7 +97,7 @@ class SampleTableCallback(TrainerCallback):
             import trackio
 
             trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=self.HEAD)), **step})
-        for callback in self.trainer_callbacks:
+        for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
                 lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ["---"] * 4, *escaped)]

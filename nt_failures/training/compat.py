@@ -23,11 +23,6 @@ CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
 """Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
 
 
-def learning_rate_of(trainer: Trainer) -> float:
-    """The rate of this step. The scheduler's public `get_last_lr` is not what a plateau's or DeepSpeed's says."""
-    return trainer._get_learning_rate()
-
-
 def run_folder(trainer: Trainer, trial: Any) -> Path:
     """Where checkpoints go: `output_dir`, or a folder below it for each trial of a hyperparameter search."""
     return Path(trainer._get_output_dir(trial))

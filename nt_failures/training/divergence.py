@@ -10,7 +10,6 @@ from transformers import Trainer
 
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
-from nt_failures.training.compat import learning_rate_of
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -49,7 +48,7 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
     """Raise what `diverged` makes if a loss that was seen is bad, or a weight; all processes must call it alike."""
     bad, what = watch.first_bad(trainer.accelerator.gather), "the loss"
     if not bad and weights and not finite(trainer.model, trainer.accelerator):
-        bad, what = {0: (trainer.state.global_step, learning_rate_of(trainer))}, "a weight"
+        bad, what = {0: (trainer.state.global_step, trainer.optimizer.param_groups[0]["lr"])}, "a weight"
     if bad:
         checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
         raise diverged(what, *min(bad.values()), trainer.args, checkpoint)

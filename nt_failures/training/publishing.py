@@ -28,22 +28,18 @@ from nt_failures.training.compat import wait_for_pushes
 class PublishMixin:
     """Card and push, for a `transformers.Trainer` with the attributes of an `ObjectiveTrainer`."""
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
-        if self.is_world_process_zero():
-            with explained(self._repo_name):
-                self._create_repo(token, private)
-
     @property
     def _repo_name(self) -> str:
         return self.args.hub_model_id or Path(self.args.output_dir).resolve().name
 
-    def _create_repo(self, token: str | None, private: bool | None) -> None:
-        """Create the repository, or find that it is there and may be written; note of it what transformers notes."""
-        args = self.args
-        private = args.hub_private_repo if private is None else private
-        self.hub_model_id = make_repo(self._repo_name, args.hub_revision, token or args.hub_token, private)
-        self.push_in_progress = None
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None, again: Again | None = None) -> None:
+        """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
+        if self.is_world_process_zero():
+            args = self.args
+            private = args.hub_private_repo if private is None else private
+            with explained(self._repo_name, again):
+                self.hub_model_id = make_repo(self._repo_name, args.hub_revision, token or args.hub_token, private)
+            self.push_in_progress = None
 
     def push_to_hub(
         self,
@@ -63,14 +59,15 @@ class PublishMixin:
         """
         args, folder = self.args, Path(self.args.output_dir)
         self.callback_handler.on_push_begin(args, self.state, self.control)
-        token, revision, name = token or args.hub_token, revision or args.hub_revision, self._repo_name.split("/")[-1]
+        token, revision = token or args.hub_token, revision or args.hub_revision
         self.save_model(_internal_call=True)  # by all processes
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**{"model_name": name, **kwargs})
-        with explained(args.hub_model_id or name, Again(folder, revision, private or args.hub_private_repo)):
-            if self.hub_model_id is None:
-                self._create_repo(token, private)
+        self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
+        again = Again(folder, revision, private or args.hub_private_repo)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private, again)
+        with explained(self.hub_model_id, again):
             make_branch(self.hub_model_id, revision, token)
             wait_for_pushes(self)
             return upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
@@ -135,6 +132,7 @@ class PublishMixin:
         """Those entries of a results.json that a trainer knows by itself."""
         known = {"training_arguments": changed_arguments(self.args), "parameters": parameter_count(self.model)}
         known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
+        known["throughput"] = self.throughput
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
         evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
@@ -145,8 +143,6 @@ class PublishMixin:
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
             known |= {"chance": self.task.chance, "decision_position": decision}
-        if self.throughput is not None:
-            known["throughput"] = self.throughput.to_dict()
         if self.state.global_step:
             known |= dataclasses.asdict(budget_of(self))
         return RunResults(**known)

@@ -1,7 +1,6 @@
 """Throughput: tokens and FLOPs a second of a training, and their share of the hardware's peak (MFU)."""
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,33 +22,6 @@ PEAKS = {"NVIDIA H200": HOPPER, "NVIDIA H100 80GB HBM3": HOPPER} | dict.fromkeys
 NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them, halved where they are "with
 sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no known peak, and so no MFU.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Throughput:
-    """What was measured behind the warm-up, over all processes; tokens include padding, FLOPs are `StepFlops`'."""
-
-    steps: int
-    seconds: float
-    tokens_per_second: float
-    flops_per_second: float
-    peak_flops: float | None
-    """of all devices together, dense, in the precision of the matrix products; None where it is not known"""
-    device: str
-    processes: int
-    precision: str
-    """of the matrix products: bf16 (or fp16, which has the same peak), tf32 or fp32"""
-    attention: str | None
-    compiled: bool
-
-    @property
-    def mfu(self) -> float | None:
-        """Share of the peak, 0..1."""
-        return None if self.peak_flops is None else self.flops_per_second / self.peak_flops
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the MFU."""
-        return {**dataclasses.asdict(self), "mfu": self.mfu}
 
 
 def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
@@ -97,8 +69,12 @@ class Clock:
             self.seconds += time.perf_counter() - self._since
             self._since = None
 
-    def total(self, accelerator: Accelerator, model: torch.nn.Module) -> Throughput | None:
-        """What was measured over all processes, which all must ask alike; None if no step came behind the warm-up."""
+    def total(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, Any] | None:
+        """What was measured over all processes, which all must ask alike; None if no step came behind the warm-up.
+
+        JSON-ready. Tokens include padding, FLOPs are those of `StepFlops`; `peak_flops` is that of all devices, in the
+        `precision` of the matrix products, and `mfu` the share of it (0..1); both are None where it is not known.
+        """
         self._stop()
         if not self.steps:
             return None
@@ -107,15 +83,17 @@ class Clock:
         tokens, gigaflops = accelerator.reduce(sums).tolist()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
         used = precision(device, accelerator.mixed_precision, model.dtype)
-        return Throughput(
-            steps=self.steps,
-            seconds=round(self.seconds, 3),
-            tokens_per_second=tokens / self.seconds,
-            flops_per_second=gigaflops * 1e9 / self.seconds,
-            peak_flops=PEAKS[name][used] * processes if name in PEAKS else None,
-            device=name,
-            processes=processes,
-            precision=used,
-            attention=attention_of(model),
-            compiled=accelerator.state.dynamo_plugin.backend.value != "NO",
-        )
+        flops, peak = gigaflops * 1e9 / self.seconds, PEAKS[name][used] * processes if name in PEAKS else None
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": tokens / self.seconds,
+            "flops_per_second": flops,
+            "peak_flops": peak,
+            "device": name,
+            "processes": processes,
+            "precision": used,
+            "attention": attention_of(model),
+            "compiled": accelerator.state.dynamo_plugin.backend.value != "NO",
+            "mfu": peak and flops / peak,
+        }

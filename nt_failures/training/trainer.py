@@ -27,12 +27,11 @@ from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.checkpointing import CheckpointMixin
-from nt_failures.training.compat import learning_rate_of
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.seeded_collator import SeededCollator
-from nt_failures.training.throughput import Clock, Throughput
+from nt_failures.training.throughput import Clock
 
 
 class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
@@ -102,8 +101,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.step_flops = StepFlops()
-        self.throughput: Throughput | None = None
-        """of the last `train`; None before it, and where it was too short"""
+        self.throughput: dict[str, Any] | None = None
+        """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
         self._clock = Clock(self.args.device)
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
@@ -133,7 +132,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
         with self.step_flops.counting(len(inputs["input_ids"]), model):
             loss = super().training_step(model, inputs, *args, **kwargs)
-            self._watch.see(loss, self.state.global_step + 1, learning_rate_of(self))
+            self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
         return loss
 
