@@ -1,5 +1,6 @@
 """Callbacks: a progress bar with accuracies, a table of samples, a stop once solved, a stop at Ctrl-C or SIGTERM."""
 
+import importlib
 import logging
 import signal
 import threading
@@ -9,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
@@ -87,16 +89,10 @@ class SampleTableCallback(TrainerCallback):
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _track(self, args: TrainingArguments, state: TrainerState, rows: list[list[str]]) -> None:
-        step = {"train/global_step": state.global_step}  # the axis of everything that the Trainer logs
-        if "wandb" in args.report_to:
-            import wandb
-
-            wandb.log({"samples": wandb.Table(columns=self.HEAD, data=rows), **step})
-        if "trackio" in args.report_to:
-            import pandas
-            import trackio
-
-            trackio.log({"samples": trackio.Table(dataframe=pandas.DataFrame(rows, columns=self.HEAD)), **step})
+        frame = pandas.DataFrame(rows, columns=self.HEAD)
+        for tracker in map(importlib.import_module, {"wandb", "trackio"} & set(args.report_to)):
+            # The axis of everything that the Trainer logs is the step.
+            tracker.log({"samples": tracker.Table(dataframe=frame), "train/global_step": state.global_step})
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]

@@ -117,25 +117,16 @@ def test_long_cells_keep_their_end():
     )
 
 
-def test_table_for_wandb(table, monkeypatch):
-    """Catches: another name than `samples`, rows that wandb cannot take (it wants lists), a table without its step."""
-    logged = []
-    module = types.SimpleNamespace(Table=lambda columns, data: (columns, data), log=logged.append)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    table(["tensorboard", "wandb"])
-    samples = (list(SampleTableCallback.HEAD), [list(row) for row in ROWS])
-    assert logged == [{"samples": samples, "train/global_step": 40}]
-
-
-def test_table_for_trackio(table, monkeypatch):
+@pytest.mark.parametrize("tracker", ["wandb", "trackio"])
+def test_table_for_a_tracker(tracker, table, monkeypatch):
     """Catches: another name than `samples`, columns without their names, a table without its step."""
     logged = []
     module = types.SimpleNamespace(Table=lambda dataframe: dataframe, log=logged.append)
-    monkeypatch.setitem(sys.modules, "trackio", module)
-    table(["trackio"])
+    monkeypatch.setitem(sys.modules, tracker, module)
+    table(["tensorboard", tracker])
     frame = logged[0].pop("samples")
     assert logged == [{"train/global_step": 40}]
-    assert list(frame.columns) == list(SampleTableCallback.HEAD)
+    assert list(frame.columns) == SampleTableCallback.HEAD
     assert [tuple(row) for row in frame.to_numpy().tolist()] == ROWS
 
 
