@@ -12,19 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
 from nt_failures.training.compat import CHECKPOINTING, TorchDispatchMode
 
 aten = torch.ops.aten
-
-
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query.shape, key.shape, value.shape)
-
-
-def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key, value
-    return sdpa_backward_flop_count(*(tensor.shape for tensor in tensors[:4]))
 
 
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
@@ -34,9 +26,10 @@ def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Ten
     return 2 * len(x) * math.prod(positions) * weight.numel() * sum(wanted[:2])
 
 
+ATTENTION = "_scaled_dot_product_flash_attention"
 OWN = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    getattr(aten, f"{ATTENTION}_for_cpu"): flop_registry[getattr(aten, ATTENTION)],
+    getattr(aten, f"{ATTENTION}_for_cpu_backward"): flop_registry[getattr(aten, f"{ATTENTION}_backward")],
     aten.convolution_backward: _convolution_backward,
 }
 """Looked up before torch's list, which lacks the fused attention of CPUs, and counts the gradient of a convolution's
