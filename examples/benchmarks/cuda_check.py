@@ -130,7 +130,7 @@ def of_model(name: str, device: str, batch: int, steps: int, forms: Mapping[str,
     found: dict[str, Any] = {"model": name, "batch": batch, "forms": {}}
     for form, options in forms.items():
         whole, half = (train(name, device, rows_of_a_step, steps, options) for rows_of_a_step in (batch, batch // 2))
-        step, half_step = (1e3 * it.throughput.seconds / it.throughput.steps for it in (whole, half))
+        step, half_step = (1e3 * it.throughput["seconds"] / it.throughput["steps"] for it in (whole, half))
         passes = passes_alone(whole, batch, steps)
         found["forms"][form] = {
             "losses": [entry["loss"] for entry in whole.state.log_history if "loss" in entry],
@@ -138,7 +138,7 @@ def of_model(name: str, device: str, batch: int, steps: int, forms: Mapping[str,
             "ms_per_step_at_half_the_batch": half_step,
             "ms_forward_backward": passes,
             "limit": limit(step, half_step, passes),
-            **whole.throughput.to_dict(),
+            **whole.throughput,
         }
         torch._dynamo.reset()
     first = next(iter(found["forms"].values()))["losses"]

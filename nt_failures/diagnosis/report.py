@@ -165,7 +165,7 @@ def draw_learning(
 
 
 def throughput_line(found: Mapping[str, Any]) -> str:
-    """`Throughput.to_dict` in one line."""
+    """The throughput of a training in one line."""
     used = (
         f"{found['precision']}, {found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
     )

@@ -76,7 +76,7 @@ def results(
         flops=budget.flops,
         train_seconds=round(train_seconds, 1),
         resumed_at=trainer.resumed_at,
-        throughput=None if trainer.throughput is None else trainer.throughput.to_dict(),
+        throughput=trainer.throughput,
         parameters=trainer.model.num_parameters(),
         learning_curve=curve,
         arguments=args.to_dict(),

@@ -127,9 +127,7 @@ def show_progress(trainer: ObjectiveTrainer, args: Arguments, validation: Datase
         trainer.add_callback(LiveProgressCallback)
     if shown := args.training.sample_rows:
         rows = to_columns(validation.select(range(min(shown, len(validation)))))
-        trackers = trainer.callback_handler.callbacks
-        tokenizer, objective = trainer.processing_class, trainer.objective
-        trainer.add_callback(SampleTableCallback(tokenizer, objective, args.task, rows, shown, trackers))
+        trainer.add_callback(SampleTableCallback(trainer, rows))
 
 
 def train(trainer: ObjectiveTrainer, checkpoint: str | None, merge: bool = False) -> float:

@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.trainer_utils import HubStrategy
 
-OPTIMIZERS = ("adamw", "muon")
-
-LEAST = {name: 1 for name in ("per_device_train_batch_size", "per_device_eval_batch_size")}
+LEAST = dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], 1)
 LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
 LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
 """The least value of a number among the training arguments, where it is not 0."""
+
+FIXED = {
+    "remove_unused_columns": "would remove columns that the objective reads",
+    "eval_do_concat_batches": "leaves no whole predictions to count",
+    "label_smoothing_factor": "would change nothing, as the loss is the objective's own",
+}
+"""Arguments that stay at their defaults, and why."""
 
 BELOW_1 = math.nextafter(1, 0)
 LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1, "label_smoothing_factor": 1}
@@ -25,9 +29,9 @@ LARGEST |= {"seed": 2**32 - 1, "data_seed": 2**32 - 1}  # NumPy takes no larger 
 """The largest value, where there is one; infinity itself is never allowed."""
 
 
-def _option(text: str, default: Any) -> Any:
+def _option(text: str, **default: Any) -> Any:
     """A field that is a flag, with its help."""
-    return dataclasses.field(default=default, metadata={"help": text})
+    return dataclasses.field(**default, metadata={"help": text})
 
 
 @dataclasses.dataclass
@@ -43,47 +47,32 @@ class ObjectiveTrainingArguments(TrainingArguments):
         ```
     """
 
-    optimizer: str = _option(
-        "`adamw` (the `optim` of TrainingArguments), or `muon` for matrices beside AdamW.", "adamw"
+    optimizer: str = _option("`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw")
+    muon_learning_rate: float = _option("Learning rate of Muon's matrices.", default=5e-3)
+    full_decode: bool = _option("Decode free answers token by token at every evaluation; slower.", default=False)
+    remove_unused_columns: bool = _option("Kept off: the objective needs all columns.", default=False)
+    dataloader_pin_memory: bool = _option(
+        "Pin batches in memory; default: with a GPU only.", default_factory=torch.cuda.is_available
     )
-    muon_learning_rate: float = _option("Learning rate of Muon's matrices.", 5e-3)
-    full_decode: bool = _option(
-        "Decode token by token at every evaluation: adds free accuracies per position; slower.", False
-    )
-    remove_unused_columns: bool = _option(
-        "Kept off: the objective needs the columns that a model's forward does not.", False
-    )
-    dataloader_pin_memory: bool = dataclasses.field(
-        default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; default: with a GPU only."}
-    )
-    logging_nan_inf_filter: bool = _option("Kept off: it hides a NaN loss, at which training is to stop.", False)
+    logging_nan_inf_filter: bool = _option("Kept off: it hides a NaN loss, which stops training.", default=False)
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if needs_cpu():
             self.use_cpu = True
         super().__post_init__()
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give one of {', '.join(OPTIMIZERS)}.")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")
         if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
-        if self.remove_unused_columns:
-            raise ValueError(
-                "remove_unused_columns=True would remove what the objective reads, columns that a model's forward has "
-                "no argument for; leave it out."
-            )
-        if not self.eval_do_concat_batches:
-            raise ValueError("eval_do_concat_batches=False leaves no whole predictions to count; leave it out.")
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"label_smoothing_factor={self.label_smoothing_factor!r} would change nothing, as the loss is the "
-                "objective's own; leave it out, or write an objective with a smoothed loss."
-            )
-        if self.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+        if self.hub_strategy in ("checkpoint", "all_checkpoints"):
             raise ValueError(
                 f"hub_strategy={self.hub_strategy.value!r} would publish optimizer states, which are pickles; give "
                 "every_save (the weights of every checkpoint) or end."
             )
+        for name, reason in FIXED.items():
+            if (value := getattr(self, name)) != self.__dataclass_fields__[name].default:
+                raise ValueError(f"{name}={value!r} {reason}; leave it out.")
 
 
 def check_numbers(args: TrainingArguments) -> None:
@@ -114,15 +103,13 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def launch_note(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:
-    """A note where `accelerate launch` was asked for several processes on a CPU and silently started one; else None.
-
-    Its launcher for one process sets an address to meet at only where several were asked for (seen in accelerate 1.15).
-    """
+    """A note where `accelerate launch` was asked for several processes on a CPU and silently started one; else None."""
+    # Its launcher for one process sets an address to meet at only where several were asked for (accelerate 1.15).
     launched = "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment
     if world_size > 1 or not launched or "WORLD_SIZE" in environment:
         return None
     return (
-        "note: accelerate launch was asked for several processes, and without GPUs it has started one; this run trains "
-        f"in one process. For two on the CPU:\n  torchrun --nproc_per_node 2 {script} ...\n"
+        "note: accelerate launch was asked for several processes, and without GPUs it has started one. For two on the "
+        f"CPU:\n  torchrun --nproc_per_node 2 {script} ...\n"
         f"or: accelerate launch --config_file examples/accelerate_configs/cpu_2.yaml {script} ..."
     )

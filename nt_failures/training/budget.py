@@ -1,4 +1,4 @@
-"""Budget (steps, rows, FLOPs), changed arguments and learning curve of a training, as a run records them."""
+"""What a run records of a training: budget (steps, rows, FLOPs), changed arguments and learning curve."""
 
 import dataclasses
 import math
@@ -12,17 +12,14 @@ from nt_failures.hub.json_files import portable
 
 
 def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that differ from their defaults, JSON-ready.
-
-    Where the run is written to and with which token is no part of them.
-    """
+    """The training arguments that differ from their defaults, JSON-ready, without folders and tokens."""
     default = {
         field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(args)
     }
     private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
-    changed = {name: value for name, value in args.to_dict().items() if value not in (default.get(name), [])}
-    return portable({name: value for name, value in changed.items() if name not in private})
+    given = {name: value for name, value in args.to_dict().items() if name not in private}
+    return portable({name: value for name, value in given.items() if value not in (default.get(name), [])})
 
 
 def budget_of(trainer: Trainer) -> Budget:
@@ -51,19 +48,16 @@ def _examples(trainer: Trainer, steps: int) -> int:
 
 
 def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
-    """Whether training saw each of its instances; only then are they what a model could have memorised.
-
-    With `dataloader_drop_last` nobody knows which rows were dropped from every epoch, so the answer is no.
-    """
+    """Whether training saw each of its instances; with `drop_last` nobody knows which rows every epoch left out."""
     return num_train is not None and examples >= num_train and not drop_last
 
 
 def learning_curve(state: TrainerState) -> list[dict[str, float]]:
     """The evaluations during training: `step` and every `eval_` metric without its prefix."""
-    entries = [entry for entry in state.log_history if "eval_free/exact" in entry]
     skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-    return [
-        {"step": e["step"]}
-        | {k.removeprefix("eval_"): v for k, v in e.items() if k.startswith("eval_") and k not in skip}
-        for e in entries
-    ]
+    curve = []
+    for entry in state.log_history:
+        if "eval_free/exact" in entry:
+            kept = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_") and k not in skip}
+            curve.append({"step": entry["step"], **kept})
+    return curve

@@ -1,5 +1,6 @@
 """Callbacks: a progress bar with accuracies, a table of samples, a stop once solved, a stop at Ctrl-C or SIGTERM."""
 
+import importlib
 import logging
 import signal
 import threading
@@ -9,20 +10,18 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 from transformers.training_args import TrainingArguments
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
 from nt_failures.training.budget import learning_curve
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 1.0
 """A launcher of several processes passes on the signal that the terminal has already sent to each of them."""
 
@@ -32,18 +31,16 @@ logger = logging.getLogger(__name__)
 class LiveProgressCallback(ProgressCallback):
     """The Trainer's progress bar with the last loss, exact accuracy and decision accuracy behind it.
 
-    Use it in place of the stock bar: `trainer.remove_callback(ProgressCallback); trainer.add_callback(...)`. Logs stay
-    in `trainer.state.log_history` and go to the trackers; they are not written over the bar.
+    Use it in place of the stock bar: `trainer.remove_callback(ProgressCallback); trainer.add_callback(...)`.
     """
 
-    def __init__(self, max_str_len: int = 100):
-        super().__init__(max_str_len)
-        self.shown: dict[str, str] = {}
+    shown: Mapping[str, str] = {}
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Any = None, **__: Any) -> None:
         """Show the newest figures behind the bar."""
         names = {"loss": "loss", "eval_free/exact": "exact", "eval_decision": "decision"}
-        self.shown |= {short: f"{logs[name]:.3f}" for name, short in names.items() if name in (logs or {})}
+        newest = {short: f"{logs[name]:.3f}" for name, short in names.items() if name in (logs or {})}
+        self.shown = {**self.shown, **newest}
         if state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.set_postfix(self.shown, refresh=True)
 
@@ -54,71 +51,52 @@ class LiveProgressCallback(ProgressCallback):
 class SampleTableCallback(TrainerCallback):
     """A small table at every evaluation: graph, target, prediction, first wrong position.
 
-    It is written to the terminal above the progress bar, and as a table to those trackers of `report_to` that take one
-    (wandb and trackio: a Table named `samples`; tensorboard: a text of that name).
+    It is written to the terminal above the progress bar, and as `samples` to those trackers of `report_to` that take a
+    table (wandb, trackio) or a text (tensorboard).
 
     Args:
-        tokenizer, objective, task: as given to the trainer.
-        columns: instances to draw the samples from, the first rows.
-        rows: how many to show.
-        trainer_callbacks: the trainer's `callback_handler.callbacks`, where the TensorBoard writer lives.
+        trainer: an `ObjectiveTrainer` with a tokenizer and a task.
+        columns: the instances to show.
     """
 
-    HEAD = ("graph", "target", "prediction", "first wrong position")
+    HEAD = ["graph", "target", "prediction", "first wrong position"]
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        objective: Objective,
-        task: Task,
-        columns: Mapping[str, np.ndarray],
-        rows: int = 3,
-        trainer_callbacks: Sequence[TrainerCallback] = (),
-    ):
-        self.tokenizer, self.objective, self.task = tokenizer, objective, task
-        self.columns = {name: column[:rows] for name, column in columns.items()}
-        self.trainer_callbacks = trainer_callbacks
+    def __init__(self, trainer: Trainer, columns: Mapping[str, np.ndarray]):
+        self.trainer, self.columns = trainer, columns
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Predict and show the samples, at evaluations during training: those of other splits have other prefixes."""
         during_training = any(name.startswith("eval_") for name in kwargs["metrics"])
-        if not (during_training and len(self.task.answers(self.columns))):
+        if not (during_training and len(self.trainer.task.answers(self.columns))):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
-        if not state.is_world_process_zero:
-            return
-        tqdm.write(f"step {state.global_step}\n" + text_table(self.HEAD, rows))
-        self._track(args, state, rows)
+        if state.is_world_process_zero:
+            tqdm.write(f"step {state.global_step}\n" + text_table([self.HEAD, *rows]))
+            self._track(args, state, rows)
 
-    def sample(self, model: Any) -> list[tuple[str, str, str, str]]:
+    def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
-        predictor = ModelPredictor(model, self.tokenizer, self.objective, self.task)
-        predicted = predictor.free(self.columns)
-        answers = self.task.answers(self.columns)
-        first = self.task.judge(self.columns, predicted.tolist())["first_error"]
-        prompts = self.task.render(self.columns)["prompt"].to_list()
-        decision = self.task.decision_position(self.objective.order)
-        return [
-            (prompt, _words(target), _words(given), _place(error, decision))
-            for prompt, target, given, error in zip(prompts, answers, predicted, first.tolist(), strict=True)
-        ]
+        objective, task = self.trainer.objective, self.trainer.task
+        predicted = ModelPredictor(model, self.trainer.processing_class, objective, task).free(self.columns)
+        first = task.judge(self.columns, predicted.tolist())["first_error"].tolist()
+        decision = task.decision_position(objective.order)
+        columns = (
+            task.render(self.columns)["prompt"].to_list(),
+            map(_words, task.answers(self.columns)),
+            map(_words, predicted),
+            [f"{error} (decision)" if error == decision else str(error or "-") for error in first],
+        )
+        return [list(row) for row in zip(*columns, strict=True)]
 
-    def _track(self, args: TrainingArguments, state: TrainerState, rows: list[tuple[str, ...]]) -> None:
-        step = {"train/global_step": state.global_step}  # the axis of everything that the Trainer logs
-        if "wandb" in args.report_to:
-            import wandb
-
-            table = wandb.Table(columns=list(self.HEAD), data=[list(row) for row in rows])
-            wandb.log({"samples": table, **step})
-        if "trackio" in args.report_to:
-            import pandas
-            import trackio
-
-            table = trackio.Table(dataframe=pandas.DataFrame(rows, columns=list(self.HEAD)))
-            trackio.log({"samples": table, **step})
-        for callback in self.trainer_callbacks:
+    def _track(self, args: TrainingArguments, state: TrainerState, rows: list[list[str]]) -> None:
+        frame = pandas.DataFrame(rows, columns=self.HEAD)
+        for tracker in map(importlib.import_module, {"wandb", "trackio"} & set(args.report_to)):
+            # The axis of everything that the Trainer logs is the step.
+            tracker.log({"samples": tracker.Table(dataframe=frame), "train/global_step": state.global_step})
+        for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ("---",) * 4, *_escape(rows))]
+                escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ["---"] * 4, *escaped)]
                 callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
                 callback.tb_writer.flush()  # the Trainer has flushed this evaluation's figures already
 
@@ -126,8 +104,7 @@ class SampleTableCallback(TrainerCallback):
 class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    A run that is stopped keeps its curve up to there. Its time to solve is that of a run of full length, unless that
-    one would have fallen below 95 % again. The rest of the learning rate's schedule is not run.
+    That time is the one of a run of full length, unless that would have fallen below 95 % again.
 
     Args:
         evaluations: how many in a row; one alone may be luck.
@@ -164,15 +141,15 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.signal: int | None = None
         """the signal that stopped the training; None while nothing did"""
-        self._received = 0
-        self._time = 0.0
-        self._processes = 1
+        self._received, self._time = 0, 0.0
         self._group: Any = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self._previous = {
+                number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -191,13 +168,12 @@ class StopOnSignal(TrainerCallback):
             self._received, self._time = number, now
             name = signal.Signals(number).name
             logger.warning("%s: saving a checkpoint after this step; once more to stop at once.", name)
-        elif self._processes == 1 or now - self._time >= ECHO_SECONDS:
+        elif self._group is None or now - self._time >= ECHO_SECONDS:
             self._restore()
             signal.raise_signal(number)
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Several processes agree over the CPU, where nothing waits for a GPU."""
-        self._processes = args.world_size
         if args.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
 
@@ -218,20 +194,12 @@ class StopOnSignal(TrainerCallback):
             control.should_save = True
 
 
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = 30) -> str:
+def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     """Plain columns; a cell longer than `width` keeps its end, where a prompt has its query."""
-    cells = [list(head), *([c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return "\n".join("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-
-
-def _escape(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    return [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    cells = [[c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def _words(symbols: np.ndarray) -> str:
     return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols.tolist())
-
-
-def _place(error: int, decision: int) -> str:
-    return "-" if error == 0 else f"{error} (decision)" if error == decision else str(error)

@@ -1,8 +1,7 @@
 """The checkpoints in a run's folder: which are whole, by a manifest of file sizes that is written last; their rotation.
 
 A process may be killed at any moment, so a folder without a manifest, or with another content than it lists, is
-half-written. When a checkpoint is deleted, its manifest goes first. A stock `transformers.Trainer` resumes from these
-checkpoints, too; to it the manifest is one more file.
+half-written. A stock `transformers.Trainer` resumes from these checkpoints, too.
 """
 
 import json
@@ -33,7 +32,8 @@ def damage(folder: Path) -> str | None:
     if not (folder / MANIFEST_FILE).is_file():
         return f"it has no {MANIFEST_FILE}"
     try:
-        sizes = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["files"].items()
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        sizes, _ = manifest["files"].items(), float(manifest["written"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST_FILE} cannot be read"
     for name, size in sizes:
@@ -68,12 +68,8 @@ def _whole(folder: Path) -> list[Path]:
 
 
 def written(checkpoint: Path) -> float:
-    """When a whole checkpoint was written, in seconds since 1970; 0 where its manifest does not say.
-
-    In the manifest, as copying changes the time of a file.
-    """
-    found = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).get("written")
-    return found if isinstance(found, float) else 0.0
+    """When a whole checkpoint was written, in seconds since 1970; copying changes the time of a file, but not this."""
+    return json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["written"]
 
 
 def remove(folder: Path) -> None:

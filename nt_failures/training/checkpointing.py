@@ -22,8 +22,7 @@ from nt_failures.training.compat import run_folder
 class CheckpointMixin:
     """Saving, loading and resuming, for a `transformers.Trainer` with an `objective` and a `task`.
 
-    A folder that it saves holds a stock model or adapter, and beside it the objective, its modules and the task. A
-    checkpoint has a manifest, written last, by which a half-written one is known.
+    A folder that it saves holds a stock model or adapter, and beside it the objective, its modules and the task.
     """
 
     resumed_at: int = 0
@@ -37,20 +36,19 @@ class CheckpointMixin:
         self._checkpoint = None
         if asked is not True:
             return Path(asked) if asked else None
-        newest = checkpoint_files.newest_whole(Path(self.args.output_dir))
-        if newest is None:
-            raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
-        return newest
+        if newest := checkpoint_files.newest_whole(Path(self.args.output_dir)):
+            return newest
+        raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
 
     def _load_finished(self, folder: Path) -> TrainOutput | None:
         """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""
         state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
         self.resumed_at = state.global_step
         if not self._is_finished(state):
-            if not (any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))):
+            if not (any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))):  # the latter are DeepSpeed's
                 raise ValueError(
-                    f"{folder} holds no optimizer (save_only_model), so training cannot go on from it: it would begin "
-                    "its schedule again. Give it as the model of a new run, or train again without save_only_model."
+                    f"{folder} holds no optimizer (save_only_model), so training cannot go on from it; give it as the "
+                    "model of a new run, or train again without save_only_model."
                 )
             return None
         if self.is_fsdp_enabled:  # which shards a model only together with an optimizer that trains it

@@ -14,24 +14,13 @@ Some methods of the Trainer are replaced, and so cannot stand here:
 from pathlib import Path
 from typing import Any
 
-from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, Trainer
 
-__all__ = ["CHECKPOINTING", "OpOverload", "TorchDispatchMode"]  # torch's only way to see every operation, and its type
-
-REPLACED = (
-    *("_save", "_load_from_checkpoint", "_load_best_model", "_save_checkpoint", "_maybe_log_save_evaluate"),
-    *("_get_dataloader", "_push_from_checkpoint"),
-)
+__all__ = ["TorchDispatchMode"]  # torch's only way to see every operation
 
 CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
 """Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
-
-
-def learning_rate_of(trainer: Trainer) -> float:
-    """The rate of this step. The scheduler's public `get_last_lr` is not what a plateau's or DeepSpeed's says."""
-    return trainer._get_learning_rate()
 
 
 def run_folder(trainer: Trainer, trial: Any) -> Path:

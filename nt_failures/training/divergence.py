@@ -10,13 +10,12 @@ from transformers import Trainer
 
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
-from nt_failures.training.compat import learning_rate_of
 
 NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, of one model or of several, kept on the device until asked for."""
+    """The first step whose loss was NaN or infinite, of one model or several, on the device until asked for."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None
@@ -49,7 +48,7 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
     """Raise what `diverged` makes if a loss that was seen is bad, or a weight; all processes must call it alike."""
     bad, what = watch.first_bad(trainer.accelerator.gather), "the loss"
     if not bad and weights and not finite(trainer.model, trainer.accelerator):
-        bad, what = {0: (trainer.state.global_step, learning_rate_of(trainer))}, "a weight"
+        bad, what = {0: (trainer.state.global_step, trainer.optimizer.param_groups[0]["lr"])}, "a weight"
     if bad:
         checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
         raise diverged(what, *min(bad.values()), trainer.args, checkpoint)
@@ -58,23 +57,12 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
 def diverged(
     what: str, step: int, learning_rate: float, args: ObjectiveTrainingArguments, checkpoint: Path | None
 ) -> FloatingPointError:
-    """The error that stops the run.
-
-    Args:
-        learning_rate: at that step; the schedule has made it of `args.learning_rate`.
-        checkpoint: the last whole one.
-    """
+    """The error that stops the run; `learning_rate` is that of the step, `checkpoint` the last whole one."""
     lower = f"--learning_rate {args.learning_rate / 10:g}"
     if args.optimizer == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
-    stop = (
-        f"{what} became NaN or infinite at step {step:,}, at learning rate {learning_rate:g}; training stopped there. "
-    )
     if step <= 1:
-        advice = (
-            "No step had been made yet, so no rate is to blame: look at the objective's loss, the starting weights, "
-            "the data and --dtype."
-        )
+        advice = "No step was made, so no rate is to blame: look at the objective's loss, the weights and --dtype."
     elif checkpoint is None:
         advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."
     else:
@@ -82,4 +70,5 @@ def diverged(
             f"The last good checkpoint is {checkpoint}; nothing was saved after it. Resuming would repeat the same "
             f"steps: start from its weights at a lower rate, --model {checkpoint} {lower} --output_dir NEW_FOLDER."
         )
-    return FloatingPointError(stop + advice)
+    where = f"at step {step:,}, at learning rate {learning_rate:g}; training stopped there"
+    return FloatingPointError(f"{what} became NaN or infinite {where}. {advice}")

@@ -1,9 +1,8 @@
 """StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
 
-transformers estimates them as 6 x tokens x parameters, without an objective's own modules and second passes, attention,
-and positions whose logits are never computed. Left out here is the optimizer: on the small graphs of
-examples/recipes/delay Muon's orthogonalisation takes 12 to 21 % as much again. `registers` draws how far it looks ahead
-for each batch, so its first step may be some percent cheaper or dearer than the mean.
+transformers estimates 6 x tokens x parameters, without an objective's own modules and second passes, attention, and
+positions whose logits are never computed. Left out here is the optimizer: on the small graphs of examples/recipes/delay
+Muon takes 12 to 21 % as much again. `registers` draws how far it looks ahead, so its first step is not quite the mean.
 """
 
 import itertools
@@ -13,34 +12,24 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import flop_registry
 
-from nt_failures.training.compat import CHECKPOINTING, OpOverload, TorchDispatchMode
+from nt_failures.training.compat import CHECKPOINTING, TorchDispatchMode
 
 aten = torch.ops.aten
 
 
-def _attention(*tensors: Any, **_: Any) -> int:  # query, key, value
-    return sdpa_flop_count(*(tensor.shape for tensor in tensors[:3]))
-
-
-def _attention_backward(*tensors: Any, **_: Any) -> int:  # gradient, query, key, value
-    return sdpa_backward_flop_count(*(tensor.shape for tensor in tensors[:4]))
-
-
 def _convolution_backward(grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *options: Any, **__: Any) -> int:
-    """For the input's gradient and for the weight's, where asked for, as much as forward.
-
-    A weight is (out, in / groups, kernel), transposed (in, out / groups, kernel), so it knows of the groups.
-    """
+    """For each gradient that is wanted as much as forward; a weight is (out, in / groups, kernel), so it has groups."""
     *_, transposed, _output_padding, _groups, wanted = options
     positions = (x if transposed else grad).shape[2:]
     return 2 * len(x) * math.prod(positions) * weight.numel() * sum(wanted[:2])
 
 
+ATTENTION = "_scaled_dot_product_flash_attention"
 OWN = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    getattr(aten, f"{ATTENTION}_for_cpu"): flop_registry[getattr(aten, ATTENTION)],
+    getattr(aten, f"{ATTENTION}_for_cpu_backward"): flop_registry[getattr(aten, f"{ATTENTION}_backward")],
     aten.convolution_backward: _convolution_backward,
 }
 """Looked up before torch's list, which lacks the fused attention of CPUs, and counts the gradient of a convolution's
@@ -63,7 +52,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        kind = func.overloadpacket if isinstance(func, OpOverload) else func
+        kind = getattr(func, "overloadpacket", func)
         count = OWN.get(kind) or flop_registry.get(kind)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=out)
@@ -106,9 +95,8 @@ class StepFlops:
     """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
 
     Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as
-    two. Padding counts as computed. Element-wise work does not, which for a Mamba's scan is a part that matters for
-    time. Nor does what activation (gradient) checkpointing computes again: the FLOPs are the model's, and their share
-    of the peak is MFU, not HFU. The counted step is checkpointed like all others, or it might not fit into memory.
+    two. Padding counts. Element-wise work does not, which for a Mamba's scan is a part that matters for time, nor what
+    activation (gradient) checkpointing computes again: the share of the peak is MFU, not HFU.
     """
 
     def __init__(self) -> None:
@@ -116,10 +104,7 @@ class StepFlops:
 
     @contextmanager
     def counting(self, rows: int, model: torch.nn.Module | None = None) -> Iterator[None]:
-        """Count what runs within, forward and backward of `rows` rows; once.
-
-        `model` is the one whose checkpointed activations are not to count twice; None: there are none.
-        """
+        """Count what runs within, `rows` rows, on the first call; what `model` checkpoints counts once."""
         if self.per_row is not None:
             yield
             return
@@ -129,7 +114,5 @@ class StepFlops:
         self.per_row = counter.total / rows
 
     def of(self, rows: int) -> int:
-        """FLOPs of a step over so many rows."""
-        if self.per_row is None:
-            raise ValueError("nothing was counted yet; run one training step within `counting`.")
+        """FLOPs of a step over so many rows, once a step was counted."""
         return math.ceil(self.per_row * rows)

@@ -25,11 +25,7 @@ def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
 def orthogonalised(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Newton-Schulz iterations towards the nearest orthogonal matrix of each, in bfloat16; those of `torch.optim.Muon`.
-
-    Args:
-        matrices: (..., R, C), each for itself.
-    """
+    """The Newton-Schulz iterations of `torch.optim.Muon`, in bfloat16, on each of (..., R, C) matrices."""
     a, b, c = coefficients
     tall = matrices.shape[-2] > matrices.shape[-1]
     x_NRC = matrices.flatten(0, -3).bfloat16()
@@ -41,23 +37,15 @@ def orthogonalised(
     return (x_NRC.mT if tall else x_NRC).reshape(matrices.shape)
 
 
-def _loss_of(closure: Callable[[], torch.Tensor] | None) -> torch.Tensor | None:
-    """What an optimizer's step is to return: the loss that the closure computes again, if one was given."""
-    with torch.enable_grad():
-        return None if closure is None else closure()
-
-
 class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon`, with all matrices (R, C), or stacks (K, R, C) of them, of one shape stepped together.
 
-    One small matrix at a time leaves a GPU waiting for kernels to start. However many blocks a model has, they come in
-    a few shapes, so a handful of batched products does it.
+    One small matrix at a time leaves a GPU waiting for kernels to start.
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self) -> None:
         """One step. Options of the groups, and the state, are those of `torch.optim.Muon`."""
-        loss = _loss_of(closure)
         for group in self.param_groups:
             alike = defaultdict(list)
             for parameter in group["params"]:
@@ -65,7 +53,6 @@ class StackedMuon(torch.optim.Muon):
                     alike[parameter.shape, parameter.dtype, parameter.device].append(parameter)
             for parameters in alike.values():
                 self._step_together(parameters, group)
-        return loss
 
     def _step_together(self, parameters: Sequence[nn.Parameter], group: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters]
@@ -88,16 +75,12 @@ class MuonAdamW(torch.optim.Optimizer):
     Matrices are taken as they are stored, also for the factor sqrt(max(1, rows / columns)) of `torch.optim.Muon`. GPT-2
     stores (in, out), `nn.Linear` (out, in): at the same rate its `c_fc` steps half as far, its `mlp.c_proj` twice as
     far and its `c_attn` 1 / sqrt(3) as far as the same layers of a Llama. Fused matrices of query, key and value are
-    orthogonalised as one.
-
-    Schedulers scale both learning rates alike. It has the groups and the state of any torch optimizer, so the Trainer's
-    checkpoints resume it.
+    orthogonalised as one. Schedulers scale both learning rates alike.
 
     Args:
         model: whose trainable parameters to optimise.
-        lr: learning rate of AdamW.
+        lr, betas, eps: of AdamW.
         muon_lr: learning rate of Muon.
-        betas, eps: AdamW's.
         weight_decay: decoupled, for Muon's matrices and AdamW's parameters of two or more dimensions.
     """
 
@@ -112,31 +95,28 @@ class MuonAdamW(torch.optim.Optimizer):
     ):
         trainable = [p for p in model.parameters() if p.requires_grad]
         matrices = matrix_parameters(model)
-        rest = [p for p in trainable if p not in matrices]
         chosen = [p for p in trainable if p in matrices]
+        rest = [p for p in trainable if p not in matrices]
         if not chosen or not rest:
             raise ValueError(
-                "muon, which the recipe or --optimizer asks for, needs trainable linear layers and other parameters "
-                "beside them, which an adapter alone has not; use optimizer='adamw' (--optimizer adamw)."
+                "optimizer='muon' needs trainable linear layers and other parameters beside them, which an adapter "
+                "alone has not; use optimizer='adamw' (--optimizer adamw)."
             )
         self.muon = StackedMuon(chosen, lr=muon_lr, weight_decay=weight_decay)
         decayed = {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}
         others = {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}
         self.adamw = torch.optim.AdamW([decayed, others], lr=lr, betas=betas, eps=eps, fused=True)
-        super().__init__([{"params": trainable}], {"lr": lr})
-        self.param_groups = [*self.adamw.param_groups, *self.muon.param_groups]
+        super().__init__([*self.adamw.param_groups, *self.muon.param_groups], {"lr": lr})
         self._share()
 
     def _share(self) -> None:
-        # The very groups and state of the two: a schedule, a checkpoint or sharding changes both.
+        """Give both the very groups and state: a schedule, a checkpoint or sharding then changes theirs."""
         self.adamw.param_groups, self.muon.param_groups = self.param_groups[:2], self.param_groups[2:]
         self.adamw.state = self.muon.state = self.state
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
-        """One step of both."""
-        loss = _loss_of(closure)
-        self.adamw.step()
+        """One step of both; a closure that computes the loss again is called once."""
+        loss = self.adamw.step(closure)
         self.muon.step()
         return loss
 

@@ -1,5 +1,6 @@
 """PublishMixin: the model card of an ObjectiveTrainer, and its push to the Hub."""
 
+import dataclasses
 import shutil
 import tempfile
 from concurrent.futures import Future
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
-from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from nt_failures.hub.card import write_card
@@ -25,8 +25,7 @@ from nt_failures.training.compat import wait_for_pushes
 
 
 class PublishMixin:
-    """Card and push, for a `transformers.Trainer` with an `objective`, a `task`, an `evaluation`, `results` and a
-    `throughput`."""
+    """Card and push, for a `transformers.Trainer` with the attributes of an `ObjectiveTrainer`."""
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
@@ -79,12 +78,10 @@ class PublishMixin:
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint's weights in the background; a failure is a warning, never the end of the training."""
-        args = self.args
-        if not self.is_world_process_zero() or args.hub_strategy != HubStrategy.EVERY_SAVE:
-            return
-        earlier = self.push_in_progress
+        args, earlier = self.args, self.push_in_progress
         running = [] if earlier is None or earlier.is_done() else earlier.jobs
-        if running and not args.hub_always_push:
+        waits = running and not args.hub_always_push
+        if not self.is_world_process_zero() or args.hub_strategy == "end" or waits:
             return
         self.callback_handler.on_push_begin(args, self.state, self.control)
         staged = Path(tempfile.mkdtemp())  # a checkpoint may be deleted (save_total_limit) before it is sent
@@ -117,7 +114,7 @@ class PublishMixin:
     ) -> None:
         """Write README.md and its figures into the output folder. Arguments: as in `transformers.Trainer`.
 
-        `dataset` and `dataset_args` describe results on data that a task does not name; here the task names them.
+        `dataset` and `dataset_args` are not used: the task names the data of the results.
         """
         if not self.is_world_process_zero():
             return
@@ -139,20 +136,17 @@ class PublishMixin:
         """Those entries of a results.json that a trainer knows by itself."""
         known = {"training_arguments": changed_arguments(self.args), "parameters": self.model.num_parameters()}
         known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
+        known["throughput"] = self.throughput
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
         evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
         if evaluated:
             last = evaluated[-1].items()
             known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
-        if evaluated and self.evaluation is not None:
-            known["n"] = self.evaluation.num_samples
+            known["n"] = None if self.evaluation is None else self.evaluation.num_samples
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
             known |= {"chance": self.task.chance, "decision_position": decision}
-        if self.throughput is not None:
-            known["throughput"] = self.throughput.to_dict()
         if self.state.global_step:
-            budget = budget_of(self)
-            known |= {"steps": budget.steps, "examples": budget.examples, "flops": budget.flops}
+            known |= dataclasses.asdict(budget_of(self))
         return RunResults(**known)

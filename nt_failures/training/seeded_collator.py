@@ -1,7 +1,6 @@
 """SeededCollator: a collator whose random draws depend on the seed, the epoch and the batch, and on nothing else."""
 
 import hashlib
-from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +17,7 @@ class SeededCollator(TrainerCallback):
 
     Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen, so draws from the
     global generator would differ after every interruption. Here each batch seeds it, and puts back the state with which
-    dropout goes on. Processes that get different rows draw differently. As a callback of the Trainer it learns the
-    epoch.
+    dropout goes on. As a callback of the Trainer it learns the epoch.
 
     Args:
         collate: rows of `tokenize` to tensors, such as `Objective.collate`.
@@ -48,26 +46,13 @@ class SeededCollator(TrainerCallback):
 
     def batch_seed(self, examples: Sequence[Example]) -> int:
         """63 bits of a hash over seed, epoch and all ids of the batch."""
-        digest = hashlib.blake2b(array("q", [self.seed, int(self.epoch)]).tobytes(), digest_size=8)
-        digest.update(_ids(examples))
+        rows = TokenRows.from_examples(examples)
+        numbers = kept = np.empty((len(rows), 0), dtype=np.int64)  # of each row: how many ids, these ids, and again
+        for name in ("prefix_ids", "target_ids"):
+            if name in rows.columns:  # else `layout` says what is missing
+                ids, mask = rows.padded(name, fill=0, left=False)
+                numbers = np.hstack([numbers, mask.sum(axis=1, keepdims=True), ids])
+                kept = np.hstack([kept, np.ones((len(rows), 1), dtype=np.int64), mask])
+        start = np.array([self.seed, int(self.epoch)])
+        digest = hashlib.blake2b(start.tobytes() + numbers[kept == 1].tobytes(), digest_size=8)
         return int.from_bytes(digest.digest(), "big") >> 1
-
-
-def _ids(examples: Sequence[Example]) -> bytes:
-    """For each row the number of prefix ids, these ids, the number of target ids, these ids, as int64."""
-    if isinstance(examples, TokenRows):
-        parts = []
-        for name in ("prefix_ids", "target_ids"):
-            ids, mask = examples.padded(name, fill=0, left=False)
-            if not mask.all():
-                break
-            parts += [np.full((len(ids), 1), ids.shape[1]), ids]
-        else:
-            return np.concatenate(parts, axis=1).tobytes()
-    numbers = array("q")
-    for row in examples:
-        for name in ("prefix_ids", "target_ids"):
-            ids = row.get(name, ())  # `layout` says what is missing
-            numbers.append(len(ids))
-            numbers.extend(map(int, ids))
-    return numbers.tobytes()

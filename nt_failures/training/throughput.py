@@ -1,9 +1,8 @@
 """Throughput: tokens and FLOPs a second of a training, and their share of the hardware's peak (MFU)."""
 
 import contextlib
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,50 +13,15 @@ from nt_failures.training.compat import attention_of
 WARM_UP = 3
 """Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
 
-HOPPER_SXM = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
-PEAKS: Mapping[str, Mapping[str, float]] = {
-    "NVIDIA H200": HOPPER_SXM,
-    "NVIDIA H100 80GB HBM3": HOPPER_SXM,
-    **{
-        f"NVIDIA A100{form}": {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
-        for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")
-    },
-}
+HOPPER = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
+AMPERE = {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
+A100 = [f"NVIDIA A100{form}" for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")]
+PEAKS = {"NVIDIA H200": HOPPER, "NVIDIA H100 80GB HBM3": HOPPER} | dict.fromkeys(A100, AMPERE)
 """Peak dense FLOPs a second of one device, by torch's full name for it.
 
 NVIDIA's figures of the H200 SXM, H100 SXM and A100, as technical pages repeat them, halved where they are "with
 sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no known peak, and so no MFU.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Throughput:
-    """What was measured, over so many steps behind the warm-up, evaluations and checkpoints left out.
-
-    Tokens are the columns of the batches, padding included, of all processes; FLOPs are those of `StepFlops`.
-    """
-
-    steps: int
-    seconds: float
-    tokens_per_second: float
-    flops_per_second: float
-    peak_flops: float | None
-    """of all devices together, dense, in the precision of the matrix products; None where it is not known"""
-    device: str
-    processes: int
-    precision: str
-    """of the matrix products: bf16 (or fp16, which has the same peak), tf32 or fp32"""
-    attention: str | None
-    compiled: bool
-
-    @property
-    def mfu(self) -> float | None:
-        """Share of the peak, 0..1."""
-        return None if self.peak_flops is None else self.flops_per_second / self.peak_flops
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the MFU."""
-        return {**dataclasses.asdict(self), "mfu": self.mfu}
 
 
 def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
@@ -68,21 +32,11 @@ def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
     return "tf32" if tf32 and device.type == "cuda" else "fp32"
 
 
-def peak_flops(device: str, precision: str, processes: int = 1) -> float | None:
-    """Peak of so many devices of this name, None if it is not known."""
-    return processes * PEAKS[device][precision] if device in PEAKS else None
-
-
 class Clock:
-    """Seconds, tokens and FLOPs of training steps, evaluations and checkpoints between them left out.
+    """Seconds, tokens and FLOPs of training steps, without the evaluations and checkpoints between them."""
 
-    Args:
-        now: seconds, for tests.
-        wait: returns once the device has done its work; without it a step seems to take as long as it takes to ask.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter, wait: Callable[[], None] = lambda: None):
-        self.now, self.wait = now, wait
+    def __init__(self, device: torch.device):
+        self.device = device
         self.seen = self.steps = self.tokens = self.flops = 0
         self.seconds = 0.0
         self._since: float | None = None
@@ -106,34 +60,40 @@ class Clock:
             self._stop()
         yield
         if pause and not last and self.seen >= WARM_UP:
-            self._since = self.now()
+            self._since = time.perf_counter()
 
     def _stop(self) -> None:
-        self.wait()
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize()  # else a step seems to take as long as it takes to ask
         if self._since is not None:
-            self.seconds += self.now() - self._since
+            self.seconds += time.perf_counter() - self._since
             self._since = None
 
-    def total(self, accelerator: Accelerator, model: torch.nn.Module) -> Throughput | None:
-        """What was measured over all processes, which all must ask alike; None if no step came behind the warm-up."""
+    def total(self, accelerator: Accelerator, model: torch.nn.Module) -> dict[str, Any] | None:
+        """What was measured over all processes, which all must ask alike; None if no step came behind the warm-up.
+
+        JSON-ready. Tokens include padding, FLOPs are those of `StepFlops`; `peak_flops` is that of all devices, in the
+        `precision` of the matrix products, and `mfu` the share of it (0..1); both are None where it is not known.
+        """
         self._stop()
         if not self.steps:
             return None
-        device, dynamo = accelerator.device, accelerator.state.dynamo_plugin
-        # Seven digits are enough, and not every device has float64.
-        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)
+        device, processes = self.device, accelerator.num_processes
+        sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)  # seven digits will do
         tokens, gigaflops = accelerator.reduce(sums).tolist()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
         used = precision(device, accelerator.mixed_precision, model.dtype)
-        return Throughput(
-            steps=self.steps,
-            seconds=round(self.seconds, 3),
-            tokens_per_second=tokens / self.seconds,
-            flops_per_second=gigaflops * 1e9 / self.seconds,
-            peak_flops=peak_flops(name, used, accelerator.num_processes),
-            device=name,
-            processes=accelerator.num_processes,
-            precision=used,
-            attention=attention_of(model),
-            compiled=dynamo.backend.value != "NO",
-        )
+        flops, peak = gigaflops * 1e9 / self.seconds, PEAKS[name][used] * processes if name in PEAKS else None
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": tokens / self.seconds,
+            "flops_per_second": flops,
+            "peak_flops": peak,
+            "device": name,
+            "processes": processes,
+            "precision": used,
+            "attention": attention_of(model),
+            "compiled": accelerator.state.dynamo_plugin.backend.value != "NO",
+            "mfu": peak and flops / peak,
+        }

@@ -6,7 +6,6 @@ the model card and the push to the Hub in publishing.py.
 
 import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -28,12 +27,11 @@ from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.checkpointing import CheckpointMixin
-from nt_failures.training.compat import learning_rate_of
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.seeded_collator import SeededCollator
-from nt_failures.training.throughput import Clock, Throughput
+from nt_failures.training.throughput import Clock
 
 
 class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
@@ -41,8 +39,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
         `eval_forced/exact`, `eval_forced/position_k`: argmax with the true earlier tokens revealed, one forward pass.
-        `eval_free/exact`: the objective's own decoding, which never sees the target. For an autoregressive objective it
-            equals `forced/exact`: up to the first error, both see the same input. So it costs no pass of its own.
+        `eval_free/exact`: the objective's own decoding, which never sees the target. An autoregressive objective needs
+            no pass for it: up to the first error, forced and free see the same input.
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
         `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
@@ -62,15 +60,10 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     Example:
         ```python
-        trainer = ntf.ObjectiveTrainer(
-            model,
-            ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000),
-            objective=ntf.Teacherless.from_tokenizer(tokenizer),
-            task=task,
-            train_dataset=ntf.tokenize(splits["train"], tokenizer),
-            eval_dataset=ntf.tokenize(splits["validation"], tokenizer),
-            processing_class=tokenizer,
-        )
+        args = ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000)
+        objective = ntf.Teacherless.from_tokenizer(tokenizer)
+        data = {"train_dataset": rows["train"], "eval_dataset": rows["validation"]}  # of ntf.tokenize
+        trainer = ntf.ObjectiveTrainer(model, args, objective=objective, task=task, processing_class=tokenizer, **data)
         trainer.train()
         trainer.evaluate()["eval_free/exact"]
         ```
@@ -87,19 +80,17 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     ):
         check_needs(objective, model)
         objective.attach(model)
-        self.objective = objective
-        self.task = task
+        self.objective, self.task = objective, task
         self.evaluation: EvalLoopOutput | None = None
         """what the last evaluation predicted, and of how many rows"""
         self.results: RunResults | None = None
         """of the run, once it is tested: what the card shows"""
-        kwargs.setdefault("compute_metrics", functools.partial(objective_metrics, objective=objective, task=task))
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
         collate = SeededCollator(objective.collate, args.seed)
-        kwargs.setdefault("data_collator", collate)
         answers = functools.partial(collate_answers, objective=objective)
         self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
-        super().__init__(model, args, **kwargs)
+        metrics = functools.partial(objective_metrics, objective=objective, task=task)
+        super().__init__(model, args, **{"compute_metrics": metrics, "data_collator": collate, **kwargs})
         self.add_callback(collate)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
             raise ValueError(
@@ -110,12 +101,12 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.step_flops = StepFlops()
-        self.throughput: Throughput | None = None
-        """of the last `train`; None before it, and where it was too short"""
-        self._clock = Clock()
+        self.throughput: dict[str, Any] | None = None
+        """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
+        self._clock = Clock(self.args.device)
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
-        self._items = torch.zeros(())
+        self._items: torch.Tensor | float = 0.0
         self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -127,9 +118,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
         """
-        on_cpu = self.args.device.type == "cpu"
-        self._clock = Clock() if on_cpu else Clock(wait=torch.accelerator.synchronize)
-        self.throughput = None
+        self._clock, self.throughput = Clock(self.args.device), None
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
@@ -143,7 +132,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
         with self.step_flops.counting(len(inputs["input_ids"]), model):
             loss = super().training_step(model, inputs, *args, **kwargs)
-            self._watch.see(loss, self.state.global_step + 1, learning_rate_of(self))
+            self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
         return loss
 
@@ -172,12 +161,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         loss = self._loss(model, inputs)
         if model.training:
             self.add_to_log(loss)
-        if num_items_in_batch is None:
-            value = loss.sum / loss.count.clamp(min=1)
-        else:
-            value = loss.sum / num_items_in_batch
-            if self.args.average_tokens_across_devices:
-                value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
+        value = loss.sum / (loss.count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
         return (value, {}) if return_outputs else value
 
     def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
@@ -186,9 +172,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
                 return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
             loss = self.objective.loss(model, inputs)
         if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
-            kind = f"a Loss with the count {loss.count!r}" if isinstance(loss, Loss) else f"a {type(loss).__name__}"
             raise ValueError(
-                f"{type(self.objective).__name__}.loss returned {kind}; return Loss(sum, count, parts): the sum over "
+                f"{type(self.objective).__name__}.loss returned {loss!r}; return Loss(sum, count, parts): the sum over "
                 "the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
@@ -196,50 +181,40 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def add_to_log(self, loss: Loss) -> None:
         """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
         for name, part in loss.parts.items():
-            self._parts[name] = self._parts[name] + part if name in self._parts else part
-        self._items = self._items.to(loss.count.device) + loss.count
+            self._parts[name] = self._parts.get(name, 0.0) + part
+        self._items = self._items + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """That of the training arguments, or Muon beside AdamW."""
-        if self.optimizer is None and self.args.optimizer == "muon":
+        args = self.args
+        if self.optimizer is None and args.optimizer == "muon":
             self.optimizer = MuonAdamW(
                 self.model if model is None else model,
-                lr=self.args.learning_rate,
-                muon_lr=self.args.muon_learning_rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
-                weight_decay=self.args.weight_decay,
+                lr=args.learning_rate,
+                muon_lr=args.muon_learning_rate,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                weight_decay=args.weight_decay,
             )
-            return self.optimizer
         return super().create_optimizer() if model is None else super().create_optimizer(model)
 
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+    def _get_dataloader(
+        self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any
+    ) -> torch.utils.data.DataLoader:
+        """Batches of the objective, for an evaluation with the answers beside them."""
         rows = TokenDataset.of(dataset) if self._collates else None
-        return super()._get_dataloader(dataset if rows is None else rows, *args, **kwargs)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """Batches of the objective, with the answers beside them.
-
-        Another data set than `eval_dataset` has a loader of its own: with `dataloader_persistent_workers` the Trainer
-        would give it the first one's.
-        """
-        with self._collating_answers():
-            if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
-                return super().get_eval_dataloader(eval_dataset)
-            return super().get_test_dataloader(eval_dataset)
-
-    def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader:
-        """Batches of the objective, with the answers beside them."""
-        with self._collating_answers():
-            return super().get_test_dataloader(test_dataset)
-
-    @contextlib.contextmanager
-    def _collating_answers(self) -> Iterator[None]:
-        collate, self.data_collator = self.data_collator, self._collate_answers
+        collate = self.data_collator
+        self.data_collator = collate if is_training else self._collate_answers
         try:
-            yield
+            return super()._get_dataloader(dataset if rows is None else rows, *args, is_training=is_training, **kwargs)
         finally:
             self.data_collator = collate
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
+        """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
+        if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
+            return super().get_eval_dataloader(eval_dataset)
+        return self.get_test_dataloader(eval_dataset)
 
     @torch.no_grad()
     def prediction_step(
@@ -251,44 +226,34 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None, dict[str, torch.Tensor] | None]:
         """Loss, predicted ids by way of decoding, and the answers, for one batch."""
         inputs = self._prepare_inputs(inputs)
+        real = rows_of_its_own(self.accelerator, len(inputs["input_ids"]))
+        # Without a row of its own a process runs all the same: a sharded model wants all of them.
+        kept = {name: value[: real or None] for name, value in inputs.items()}
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
-        shared = each_pass_once(model) if alone else contextlib.nullcontext()
-        with self.compute_loss_context_manager(), shared:
-            loss = self._evaluation_loss(model, inputs)
+        with self.compute_loss_context_manager(), each_pass_once(model) if alone else contextlib.nullcontext():
+            loss = self._loss(model, kept)
+            if real:
+                self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
+            mean = loss.sum.detach() / loss.count.clamp(min=1)
             if prediction_loss_only:
-                return loss, None, None
+                return mean, None, None
             with self.accelerator.autocast():
                 predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
         answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
-        return loss, predictions, answers
-
-    def _evaluation_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Mean loss of a batch; adds up what the loss of the whole evaluation is made of."""
-        rows = len(inputs["input_ids"])
-        real = rows_of_its_own(self.accelerator, rows)
-        # Without a row of its own a process runs all the same: a sharded model wants all of them.
-        kept = {name: value[: real or rows] for name, value in inputs.items()}
-        loss = self._loss(model, kept)
-        if real:
-            self._evaluated = self._evaluated.to(loss.count.device) + torch.stack([loss.sum.detach(), loss.count])
-        return loss.sum.detach() / loss.count.clamp(min=1)
+        return mean, predictions, answers
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""
         if "loss" in logs and self._parts:
             items, *sums = self.accelerator.reduce(torch.stack([self._items, *self._parts.values()])).tolist()
             logs |= {f"loss/{name}": value / max(items, 1) for name, value in zip(self._parts, sums, strict=True)}
-            self._parts, self._items = {}, torch.zeros(())
+            self._parts, self._items = {}, 0.0
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """As in `transformers.Trainer`; remembers how many rows the metrics stand on.
-
-        Its loss is the mean per label over all rows; the Trainer's is a mean over batches, the last and smaller one
-        included.
-        """
-        self._evaluated = torch.zeros_like(self._evaluated)
+        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches."""
+        self._evaluated = torch.zeros(2, device=self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()

@@ -26,6 +26,7 @@ COLUMNS = columns_of(
     "5,0|0,1|1,2|5,3|3,4|4,6/5,2=5,0,1,2",
     "7,2|2,4|4,8|7,3|3,5|5,9/7,8=7,2,4,8",
 )
+SHOWN = {name: column[:3] for name, column in COLUMNS.items()}
 PREDICTED = np.array([[0, 1, 2, 3], [9, 1, 2, 6], [5, 0, -1, 2]])
 ROWS = [
     ("0,1|1,2|2,3|0,4|4,5|5,6/0,3=", "0,1,2,3", "0,1,2,3", "-"),
@@ -39,6 +40,12 @@ step 40
   9,8|8,7|7,6|9,1|1,2|2,3/9,6=  9,8,7,6  9,1,2,6     2 (decision)
   5,0|0,1|1,2|5,3|3,4|4,6/5,2=  5,0,1,2  5,0,?,2     3
 """
+
+
+def trainer(objective, callbacks=()):
+    """What the table reads from a Trainer."""
+    handler = types.SimpleNamespace(callbacks=callbacks)
+    return types.SimpleNamespace(objective=objective, task=TASK, processing_class=None, callback_handler=handler)
 
 
 class Predicts:
@@ -58,7 +65,7 @@ def table(monkeypatch):
     monkeypatch.setattr(callbacks, "ModelPredictor", Predicts)
 
     def evaluate(report_to=(), first=True, others=(), order="forward", split="eval"):
-        callback = SampleTableCallback(None, NextToken(order=order), TASK, COLUMNS, rows=3, trainer_callbacks=others)
+        callback = SampleTableCallback(trainer(NextToken(order=order), others), SHOWN)
         args = types.SimpleNamespace(report_to=list(report_to))
         state = types.SimpleNamespace(is_world_process_zero=first, global_step=40)
         callback.on_evaluate(args, state, None, model="the model", metrics={f"{split}_loss": 1.0, "epoch": 1.0})
@@ -97,7 +104,7 @@ def test_other_splits_show_no_table(table, capsys):
 def test_no_rows_no_table(capsys):
     """Catches: a crash of a run whose validation split is empty."""
     empty = {name: column[:0] for name, column in COLUMNS.items()}
-    callback = SampleTableCallback(None, NextToken(), TASK, empty)
+    callback = SampleTableCallback(trainer(NextToken()), empty)
     state = types.SimpleNamespace(is_world_process_zero=True)
     callback.on_evaluate(None, state, None, model=None, metrics={"eval_loss": 1.0})
     assert capsys.readouterr().out == ""
@@ -105,30 +112,21 @@ def test_no_rows_no_table(capsys):
 
 def test_long_cells_keep_their_end():
     """Catches: a prompt whose query, at its end, is cut off; columns that do not line up."""
-    assert text_table(("a", "bc"), [("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
+    assert text_table([("a", "bc"), ("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
         "  a          bc\n  ...x/1,2=  y\n  z          wwwwwwwww"
     )
 
 
-def test_table_for_wandb(table, monkeypatch):
-    """Catches: another name than `samples`, rows that wandb cannot take (it wants lists), a table without its step."""
-    logged = []
-    module = types.SimpleNamespace(Table=lambda columns, data: (columns, data), log=logged.append)
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    table(["tensorboard", "wandb"])
-    samples = (list(SampleTableCallback.HEAD), [list(row) for row in ROWS])
-    assert logged == [{"samples": samples, "train/global_step": 40}]
-
-
-def test_table_for_trackio(table, monkeypatch):
+@pytest.mark.parametrize("tracker", ["wandb", "trackio"])
+def test_table_for_a_tracker(tracker, table, monkeypatch):
     """Catches: another name than `samples`, columns without their names, a table without its step."""
     logged = []
     module = types.SimpleNamespace(Table=lambda dataframe: dataframe, log=logged.append)
-    monkeypatch.setitem(sys.modules, "trackio", module)
-    table(["trackio"])
+    monkeypatch.setitem(sys.modules, tracker, module)
+    table(["tensorboard", tracker])
     frame = logged[0].pop("samples")
     assert logged == [{"train/global_step": 40}]
-    assert list(frame.columns) == list(SampleTableCallback.HEAD)
+    assert list(frame.columns) == SampleTableCallback.HEAD
     assert [tuple(row) for row in frame.to_numpy().tolist()] == ROWS
 
 
@@ -216,8 +214,7 @@ def test_both_in_a_training_run(tiny_model, tmp_path, capsys):
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LiveProgressCallback)
-    handler = trainer.callback_handler.callbacks
-    trainer.add_callback(SampleTableCallback(words, objective, TASK, COLUMNS, rows=2, trainer_callbacks=handler))
+    trainer.add_callback(SampleTableCallback(trainer, SHOWN))
     trainer.train()
     out, bar = capsys.readouterr()
     assert out.count("first wrong position") == 2

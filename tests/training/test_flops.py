@@ -190,8 +190,3 @@ def test_an_error_leaves_no_counter_behind(tiny_model):
     with pytest.raises(MemoryError):
         step()
     assert model.transformer.h[0]._gradient_checkpointing_func.func is checkpoint
-
-
-def test_nothing_counted_yet():
-    with pytest.raises(ValueError, match="run one training step"):
-        StepFlops().of(rows=8)

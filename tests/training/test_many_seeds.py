@@ -10,7 +10,6 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.models.load import load_model
 from nt_failures.objectives import OBJECTIVES, find_objective
 from nt_failures.training.many_seeds import Stack, train_together
-from nt_failures.training.many_seeds.stack import stack_optimizer
 from nt_failures.training.optimizers import StackedMuon
 
 SEEDS = (0, 1, 2)
@@ -248,7 +247,8 @@ def test_muon_on_a_stack_is_muon_on_each():
     singles = [[stack[k].detach().clone().requires_grad_() for stack in stacks] for k in range(3)]
     settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9}
     alone = [torch.optim.Muon(parameters, **settings) for parameters in singles]
-    together = stack_optimizer(StackedMuon(singles[0], **settings), dict(zip(singles[0], stacks, strict=True)))
+    together = StackedMuon(singles[0], **settings)
+    together.param_groups[0]["params"] = stacks
     for _ in range(3):
         for stack, *own in zip(stacks, *singles, strict=True):
             stack.grad = torch.randn_like(stack)

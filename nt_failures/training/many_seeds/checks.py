@@ -8,40 +8,11 @@ from nt_failures.training.trainer import ObjectiveTrainer
 NOT_MADE = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch", "logging_strategy": "epoch"}
 """Values of known arguments that do not work."""
 
-KNOWN = frozenset(
-    [
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "learning_rate",
-        "lr_scheduler_kwargs",
-        "lr_scheduler_type",
-        "max_grad_norm",
-        "muon_learning_rate",
-        "optimizer",
-        "warmup_steps",
-        "weight_decay",
-        "max_steps",
-        "num_train_epochs",
-        "seed",
-        "per_device_eval_batch_size",
-        "per_device_train_batch_size",
-        "tf32",
-        "use_cpu",
-        "disable_tqdm",
-        "logging_first_step",
-        "logging_steps",
-        "logging_strategy",
-        "do_eval",
-        "eval_steps",
-        "eval_strategy",
-        "full_decode",
-        "sample_rows",
-        "stop_when_solved",
-        "overwrite_output_dir",
-        "save_strategy",
-    ]
-)
+KNOWN = {"optimizer", "learning_rate", "muon_learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"}
+KNOWN |= {"max_steps", "num_train_epochs", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "max_grad_norm"}
+KNOWN |= {"seed", "per_device_train_batch_size", "per_device_eval_batch_size", "tf32", "use_cpu", "save_strategy"}
+KNOWN |= {"do_eval", "eval_strategy", "eval_steps", "full_decode", "sample_rows", "stop_when_solved"}
+KNOWN |= {"disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step", "overwrite_output_dir"}
 """Training arguments that may differ from their defaults; others change the Trainer's loop, which is not used here."""
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from nt_failures.objectives.base import Loss
 from nt_failures.training import divergence
 from nt_failures.training.many_seeds.checks import check_together
-from nt_failures.training.many_seeds.running_loss import RunningLoss
-from nt_failures.training.many_seeds.stack import Batch, Stack, stack_optimizer
+from nt_failures.training.many_seeds.stack import Batch, Stack
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
@@ -36,6 +36,38 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
     return run.errors
 
 
+class _RunningLoss:
+    """Losses since the last log, all (K,), on the device: reading each step would stall a GPU."""
+
+    steps: int = 0
+    losses: torch.Tensor | int = 0
+    items: torch.Tensor | int = 0
+    norms: torch.Tensor | None = None
+    learning_rate: float = 0.0
+
+    def __init__(self) -> None:
+        self.parts: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, means: torch.Tensor, loss: Loss, norms: torch.Tensor | None, learning_rate: float) -> None:
+        """Note a step: its mean losses, its sums and the norms of the gradients."""
+        self.steps += 1
+        self.losses = self.losses + means
+        self.items = self.items + loss.count
+        self.norms, self.learning_rate = norms, learning_rate
+        for name, part in loss.parts.items():
+            self.parts[name] = self.parts.get(name, 0) + part
+
+    def log(self, trainer: ObjectiveTrainer, index: int) -> None:
+        """Log one seed's means through its own Trainer."""
+        logs = {"loss": float(self.losses[index]) / self.steps}
+        if self.norms is not None:
+            logs["grad_norm"] = float(self.norms[index])
+        parts = {name: part[index] for name, part in self.parts.items()}
+        trainer.add_to_log(Loss(self.losses[index], self.items[index], parts))
+        trainer.log(logs | {"learning_rate": self.learning_rate})
+
+
 class _Run:
     """The state of `train_together`: the stack, its optimizer and schedule, and the seeds that are still running."""
 
@@ -45,14 +77,15 @@ class _Run:
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
         self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
-        self.optimizer = stack_optimizer(self.lead.create_optimizer(), self.stack.stacked())
+        self.optimizer = self.stack.optimizer(self.lead.create_optimizer())
         self.loaders = [_loader(trainer) for trainer in trainers]
         *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
         self.scheduler = self.lead.create_scheduler(num_training_steps=self.max_steps, optimizer=self.optimizer)
         self.errors: list[FloatingPointError | None] = [None] * len(trainers)
         self.running = list(range(len(trainers)))
         self.steps = 0  # taken; a seed that has left stays where it is
-        self.losses = RunningLoss(len(trainers), self.args.device)
+        self.watch = divergence.LossWatch()
+        self.sums = _RunningLoss()
 
     def train(self) -> None:
         for trainer in self.trainers:
@@ -60,31 +93,27 @@ class _Run:
             trainer.state.num_train_epochs = math.ceil(self.max_steps / self.steps_in_epoch)
             trainer.state.train_batch_size = self.args.train_batch_size
             trainer.state.compute_steps(trainer.args, self.max_steps)
-            trainer.control = trainer.callback_handler.on_train_begin(trainer.args, trainer.state, trainer.control)
+            _tell(trainer, "on_train_begin")
         for epoch in range(self.lead.state.num_train_epochs):
-            self._epoch(epoch)
+            for trainer, loader in zip(self.trainers, self.loaders, strict=True):
+                _tell(trainer, "on_epoch_begin")
+                loader.set_epoch(epoch)
+            for step, (batches, items) in enumerate(self._batches(), start=1):
+                self._step(batches, items)
+                self._advance(epoch + step / self.steps_in_epoch, len(batches[0]["input_ids"]))
+                if not self.running or self.steps >= self.max_steps:
+                    break
             if not self.running:
                 break
-        self._watch()
+        self._take_out_diverged()
         for i in list(self.running):
             self._end(i)
         for trainer in self.trainers:
-            trainer.control = trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
+            _tell(trainer, "on_train_end")
 
-    def _epoch(self, epoch: int) -> None:
-        iterators = []
-        for trainer, loader in zip(self.trainers, self.loaders, strict=True):
-            trainer.control = trainer.callback_handler.on_epoch_begin(trainer.args, trainer.state, trainer.control)
-            loader.set_epoch(epoch)
-            iterators.append(iter(loader))
-        for step, (batches, items) in enumerate(self._batches(iterators), start=1):
-            self._step(batches, items)
-            self._advance(epoch + step / self.steps_in_epoch, len(batches[0]["input_ids"]))
-            if not self.running or self.steps >= self.max_steps:
-                return
-
-    def _batches(self, iterators: Sequence[Iterator[Batch]]) -> Iterator[tuple[list[Batch], list[int]]]:
-        """Each seed's next batch, and the labels in it that its loss is divided by."""
+    def _batches(self) -> Iterator[tuple[list[Batch], list[int]]]:
+        """Each seed's batches of an epoch, and the labels in each that its loss is divided by."""
+        iterators = list(map(iter, self.loaders))
         while True:
             drawn = [t.get_batch_samples(it, 1, "cpu") for t, it in zip(self.trainers, iterators, strict=True)]
             if not all(batches for batches, _ in drawn):
@@ -101,7 +130,9 @@ class _Run:
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
         norms = self._clip() if self.args.max_grad_norm > 0 else None
         self.steps += 1
-        self.losses.add(means.detach(), loss, norms, self.steps, self.scheduler.get_last_lr()[0])
+        rate = self.scheduler.get_last_lr()[0]
+        self.watch.see(means, self.steps, rate)
+        self.sums.add(means, loss, norms, rate)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -126,45 +157,48 @@ class _Run:
 
     def _advance(self, epoch: float, rows: int) -> None:
         """Each seed's state and callbacks behind a step; what they ask for is done."""
-        for i in self.running:
-            trainer = self.trainers[i]
+        for trainer in (self.trainers[i] for i in self.running):
             trainer.state.global_step += 1
             trainer.state.epoch = epoch
             trainer.state.total_flos += trainer.step_flops.of(rows)
-            trainer.control = trainer.callback_handler.on_step_end(trainer.args, trainer.state, trainer.control)
+            _tell(trainer, "on_step_end")
         controls = [self.trainers[i].control for i in self.running]
         logged = any(control.should_log for control in controls)
         looked_at = logged or any(c.should_evaluate or c.should_training_stop for c in controls)
         if looked_at or self.args.device.type == "cpu":
-            self._watch()
+            self._take_out_diverged()
         for i in list(self.running):
             trainer = self.trainers[i]
             if trainer.control.should_log:
-                self.losses.log(trainer, i)
+                self.sums.log(trainer, i)
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
                 self._end(i)
         if logged:
-            self.losses.clear()
+            self.sums = _RunningLoss()
 
-    def _watch(self) -> None:
-        """Take out the seeds whose loss became NaN or infinite."""
-        for i, (step, rate) in self.losses.watch.first_bad(gather=lambda steps: steps).items():
+    def _take_out_diverged(self) -> None:
+        for i, (step, rate) in self.watch.first_bad(gather=lambda steps: steps).items():
             if i in self.running:
-                self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
                 self._leave(i)
+                self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
 
     def _end(self, index: int) -> None:
         """A seed's training is over; one with a weight that is NaN or infinite has diverged."""
         self._leave(index)
         if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
-            last = self.steps, self.scheduler.get_last_lr()[0]
-            self.errors[index] = divergence.diverged("a weight", *last, self.args, None)
+            rate = self.scheduler.get_last_lr()[0]
+            self.errors[index] = divergence.diverged("a weight", self.steps, rate, self.args, None)
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
         self.running.remove(index)
+
+
+def _tell(trainer: ObjectiveTrainer, event: str) -> None:
+    notify = getattr(trainer.callback_handler, event)
+    trainer.control = notify(trainer.args, trainer.state, trainer.control)
 
 
 def _loader(trainer: ObjectiveTrainer) -> torch.utils.data.DataLoader:

@@ -3,8 +3,8 @@
 Shapes: K models (one for each seed), B rows, S columns.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch.func import functional_call, vmap
@@ -27,18 +27,16 @@ class Stack:
         objective: whose loss is trained.
 
     Raises:
-        ValueError: no models, or models of different shapes.
+        ValueError: models of different shapes.
     """
 
     def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
-        shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
-        if not shapes or any(other != shapes[0] for other in shapes):
-            raise ValueError(
-                f"{len(models)} models of different shapes cannot be stacked; give one model for each seed."
-            )
+        own = [dict(model.named_parameters()) for model in models]
+        shapes = [{name: p.shape for name, p in parameters.items()} for parameters in own]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError(f"{len(models)} models of different shapes cannot be stacked; give models of one shape.")
         self.models = models
         self._call = _LossOf(models[0], objective)
-        own = [dict(model.named_parameters()) for model in models]
         self.weights: dict[str, torch.Tensor] = {}
         for name, first in own[0].items():
             stacked = torch.stack([parameters[name].detach() for parameters in own])
@@ -51,9 +49,15 @@ class Stack:
         for parameter in self.models[index].parameters():
             parameter.data = parameter.data.clone()
 
-    def stacked(self, index: int = 0) -> dict[torch.nn.Parameter, torch.Tensor]:
-        """From each parameter of a model to the stack that holds it."""
-        return {p: self.weights[name] for name, p in self.models[index].named_parameters()}
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """That of the first model, not used yet, from now on of the stacks; it is changed and returned.
+
+        AdamW works number by number and `StackedMuon` matrix by matrix, as they do on each model.
+        """
+        stacks = {p: self.weights[name] for name, p in self.models[0].named_parameters()}
+        for group in optimizer.param_groups:
+            group["params"] = [stacks[p] for p in group["params"]]
+        return optimizer
 
     def losses(self, batches: Sequence[Batch]) -> Loss:
         """Losses of the K models, each on its own batch: `Loss` whose entries are (K,) instead of scalars.
@@ -64,9 +68,9 @@ class Stack:
         Raises:
             ValueError: the objective or the model does something that cannot be done for many models at once.
         """
-        groups: dict[Any, list[int]] = {}
+        groups = defaultdict(list)
         for i, batch in enumerate(batches):  # where the width of a batch is drawn, as by `registers`
-            groups.setdefault(tuple((name, t.shape) for name, t in batch.items()), []).append(i)
+            groups[tuple((name, t.shape) for name, t in batch.items())].append(i)
         if len(groups) == 1:
             return self._together(self.weights, batches)
         found = []
@@ -114,15 +118,3 @@ class _LossOf(torch.nn.Module):
 
     def forward(self, batch: Batch) -> Loss:
         return self.objective.loss(self.model, batch)
-
-
-def stack_optimizer(
-    optimizer: torch.optim.Optimizer, stacked: Mapping[torch.nn.Parameter, torch.Tensor]
-) -> torch.optim.Optimizer:
-    """The same optimizer, not used yet, for the stacks (K, ...) of its parameters; it is changed and returned.
-
-    AdamW works number by number and `StackedMuon` matrix by matrix, so on a stack they do what they do on each model.
-    """
-    for group in optimizer.param_groups:
-        group["params"] = [stacked[p] for p in group["params"]]
-    return optimizer
