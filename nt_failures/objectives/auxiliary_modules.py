@@ -4,8 +4,9 @@ They live in the model under one name, so the optimizer, devices and data parall
 of their own, so that the files beside it are a stock checkpoint.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +62,27 @@ def inside_forward(
     use the objective's modules inside of it.
     """
     inner = unwrap_model(model)
-    original = inner.__dict__.pop("forward", None)  # accelerate keeps its autocast here
-
-    def restore() -> None:
-        inner.__dict__.pop("forward", None)
-        if original is not None:
-            inner.forward = original
+    original = inner.forward
 
     def forward(**kwargs: Any) -> Any:
-        restore()
-        return function(inner, kwargs)
+        with forward_as(inner, original):
+            return function(inner, kwargs)
 
-    inner.forward = forward
-    try:
+    with forward_as(inner, forward):
         return model(**batch)
+
+
+@contextlib.contextmanager
+def forward_as(model: torch.nn.Module, forward: Callable) -> Iterator[None]:
+    """While it lasts, `forward` is the model's forward pass."""
+    own = vars(model).get("forward")  # accelerate keeps its autocast here
+    model.forward = forward
+    try:
+        yield
     finally:
-        restore()
+        del model.forward
+        if own is not None:
+            model.forward = own
 
 
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:

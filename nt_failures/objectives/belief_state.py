@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.base import Loss, Objective, option
 from nt_failures.objectives.decoding import Prefix, answer_columns, model_inputs, revealing_inputs
 from nt_failures.objectives.losses import Batch, forward_pass, label_count, last_states, row_mean_sum, unembed
 
@@ -43,19 +43,11 @@ class BeliefState(Objective):
         [[[1, 1, 1], [0, 1, 1], [0, 0, 1]]]
     """
 
-    pair_fraction: float = 1.0
+    pair_fraction: float = option(1.0, most=1, above=True)
 
     needs = frozenset({"hidden_states"})
+    stock = False
     citation = "Hu et al., The Belief State Transformer, ICLR 2025, arXiv 2410.23506"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.pair_fraction <= 1:
-            raise ValueError(f"pair_fraction={self.pair_fraction} is not above 0 and at most 1; 1 trains on every gap.")
-
-    @property
-    def stock(self) -> bool:
-        return False
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective, check_share
+from nt_failures.objectives.base import Objective, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +35,11 @@ class Hybrid(Objective):
         [[1, 2, 13, 13, 13], [1, 2, 7, 8, 9]]
     """
 
-    share: float = 0.5
+    share: float = option(0.5, most=1)
 
     extra_tokens = ("$",)
     decodings = ("autoregressive", "parallel")
     citation = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_share("share", self.share, "0.5 trains half of each batch teacherless")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, unembed
 
@@ -41,17 +41,11 @@ class NextLatent(ExtraLoss):
         [[1, 2, 7, 8, 9]]
     """
 
-    horizon: int | None = None
-    smooth_weight: float = 1.0
-    kl_weight: float = 1.0
+    horizon: int | None = option(None, least=1, whole=True)
+    smooth_weight: float = option(1.0)
+    kl_weight: float = option(1.0)
 
     citation = "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("horizon", self.horizon, 1, default="the target's length - 2")
-        check_weight("smooth_weight", self.smooth_weight)
-        check_weight("kl_weight", self.kl_weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, first_label, join, position_ids
 from nt_failures.models.attention_masks import causal
-from nt_failures.objectives.base import Loss, Objective, check_share, check_whole
+from nt_failures.objectives.base import Loss, Objective, option
 from nt_failures.objectives.losses import Batch, cross_entropy, label_count, masked_logits, row_mean_sum, token_nats
 
 
@@ -39,17 +39,12 @@ class Registers(Objective):
         [[1, 2, 7, 8, 9, 13]]
     """
 
-    max_distance: int = 4
-    share: float = 0.5
+    max_distance: int = option(4, least=2, whole=True)
+    share: float = option(0.5, most=1)
 
     extra_tokens = ("$",)
     needs = frozenset({"4d_mask"})
     citation = "Gerontopoulos et al., Multi-Token Prediction Needs Registers, arXiv 2505.10518"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("max_distance", self.max_distance, 2, "1 could be looked up")
-        check_share("share", self.share, "0.5 weighs registers and tokens alike")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

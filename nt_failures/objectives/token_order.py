@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, upcoming
 
@@ -35,15 +35,10 @@ class TokenOrder(ExtraLoss):
         [[-100, -100, 7, 8, 9]]
     """
 
-    window: int | None = None
-    weight: float = 1.0
+    window: int | None = option(None, least=1, whole=True)
+    weight: float = option(1.0)
 
     citation = "Zuhri et al., Predicting the Order of Upcoming Tokens Improves Language Modeling, arXiv 2508.19228"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("window", self.window, 1, default="the whole target")
-        check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         head = VocabularyHead(model.config.hidden_size, model.config.vocab_size, bias=False)
