@@ -26,10 +26,6 @@ class Verdict:
     text: str
     rule: str
 
-    def to_dict(self) -> dict[str, str]:
-        """JSON-ready."""
-        return dataclasses.asdict(self)
-
 
 def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
     """Judge a model by the first rule of `RULES` that fits."""
