@@ -1,7 +1,6 @@
 """Modules that an objective adds to a model: adding them, reaching them from a loss, saving and loading them.
 
-They live in the model under one name, so the optimizer, devices and data parallelism see them. They are saved in a file
-of their own, so that the files beside it are a stock checkpoint.
+They are saved in a file of their own, so that the files beside it are a stock checkpoint.
 """
 
 import contextlib
@@ -28,8 +27,7 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         raise ValueError(
-            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to "
-            "train it under another one."
+            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh."
         )
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():

@@ -27,11 +27,10 @@ class BeliefState(Objective):
         34             x 32            12 16 6        34, 34
 
     loss = mean over all gaps of (- log p(first) - log p(last)) / 2, on a joint head over [F ; B] (arXiv 2410.23506, eq.
-    2). The last token of a gap is predicted from a state that has not seen it, so F must hold the whole plan. F is the
-    model, B a second trunk of its kind with as many layers and the model's token embedding; the head is an MLP and
-    the shared unembedding (ours; the source has two). There are T (T + 1) / 2 gaps in a target of T tokens. Decoding
-    is token by token by the joint head, B having read nothing; so the stock checkpoint alone does not decode.
-    Relations: inputs and labels are those of `next_token`. Needs: hidden states.
+    2). F is the model, B a second trunk of its kind with as many layers and the model's token embedding; the head is
+    an MLP and the shared unembedding (ours; the source has two). Decoding is token by token by the joint head, B having
+    read nothing; so the stock checkpoint alone does not decode.
+    Relations: inputs and labels of `next_token`. Needs: hidden states.
 
     Args:
         pair_fraction: chance, above 0 to 1, that a gap is trained on in a batch.

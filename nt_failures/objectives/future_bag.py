@@ -21,8 +21,8 @@ class FutureBag(ExtraLoss):
 
     loss = CE_next + weight * mean over the states with a bag of (mean over the bag of - log sigmoid(b_v) + mean over
     all other tokens of - log sigmoid(- b_v)) / 2, b = linear(h_t) (arXiv 2510.14751; that bag and rest weigh alike is
-    ours). The next token is left out: it could be looked up, and the head would learn the cheat. Inputs, labels and
-    decoding are those of `next_token`. Relations: `token_order` keeps the order. Needs: hidden states.
+    ours). The next token is left out: it could be looked up, and the head would learn the cheat.
+    Relations: inputs and decoding of `next_token`; `token_order` keeps the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead the bag reaches, from 2; None for the whole target.

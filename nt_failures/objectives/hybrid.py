@@ -20,8 +20,7 @@ class Hybrid(Objective):
                     ... 12    =   32   34    6   16   12               ... -100   32   34    6   16   12
 
     loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
-    exact, and only the fraction of a row that is left over is drawn, from torch's generator).
-    The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings work.
+    exact, and only the fraction of a row that is left over is drawn, from torch's generator). Both decodings work.
     The split goes by place in the batch, so the examples must come shuffled or fresh.
     Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 

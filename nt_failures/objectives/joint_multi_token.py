@@ -24,10 +24,9 @@ class JointMultiToken(ExtraLoss):
         predict     32   34    6
 
     loss = CE_next + weight * mean over windows and their steps i = 1 .. window - 1 of
-    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. Teacher forcing inside the window
-    gives away tokens, not the graph: the look-up must be in h_t. The light module is a GRU that starts at h_t (ours;
-    the source attends), then the shared unembedding. Inputs, labels and decoding are those of `next_token`.
-    Relations: `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
+    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. The light module is a GRU that
+    starts at h_t (ours; the source attends), then the shared unembedding. Relations: inputs and decoding of
+    `next_token`; `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
 
     Args:
         window: tokens predicted from each state, the next one included, from 2.

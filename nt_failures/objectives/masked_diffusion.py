@@ -27,10 +27,9 @@ class MaskedDiffusion(Objective):
         predicted                        34             12      each in its own column
 
     loss = sum over the masked tokens of w * (- log p(r_i | x, r_unmasked)) / rate, rate ~ U(0, 1) for each example,
-    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma
-    weighs hard tokens more). Decoding starts from dummies alone and keeps the surest tokens of each of `steps` passes;
-    `parallel` is one pass. Relations: `masked_teacher` masks the same way and stays causal.
-    Needs: a 4-D mask, attention in both directions.
+    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma).
+    Decoding starts from dummies and keeps the surest tokens of each of `steps` passes; `parallel` is one pass.
+    Relations: `masked_teacher` stays causal. Needs: a 4-D mask, attention in both directions.
 
     Args:
         steps: passes of decoding; None for one token a pass.

@@ -24,8 +24,7 @@ class MultiTokenHeads(ExtraLoss):
         head 3     32 -> 32;   12 -> 34;    = ->  6;   32 -> 16;   34 -> 12
 
     loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2).
-    Head 1 is the stock model, and alone decodes; head j > 1 is one block of the model's kind on the last hidden states,
-    then the shared unembedding.
+    Head 1 is the stock model, and alone decodes; head j > 1 is one block of its kind, then the shared unembedding.
     Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: hidden states.
 
     Args:

@@ -20,9 +20,8 @@ class TokenOrder(ExtraLoss):
     for 12, minus infinity for every other token; behind `32`: 4 for 34, 3 for 6, 2 for 16, 1 for 12.
 
     loss = CE_next + weight * sum_t ( - sum_v softmax(y_t)_v log softmax(U_top h_t)_v ), y_t,v = window - (steps from t
-    to the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss). What comes soonest weighs
-    most, but the whole rest of the answer sends a gradient to every state, the decision's included. Inputs, labels and
-    decoding are those of `next_token`. Relations: `future_bag` ignores the order. Needs: hidden states.
+    to the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss).
+    Relations: inputs and decoding of `next_token`; `future_bag` ignores the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead are ranked; None for the whole target.

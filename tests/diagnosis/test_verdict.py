@@ -79,7 +79,7 @@ GOLDEN = {
 def test_golden(name):
     """Catches: a rule, a name or a number in a text that changed; a verdict without the budget it is about."""
     found, text, rule = GOLDEN[name]
-    assert verdict(found, BUDGET).to_dict() == {"name": name, "text": text.format(after=AFTER), "rule": rule}
+    assert dataclasses.asdict(verdict(found, BUDGET)) == {"name": name, "text": text.format(after=AFTER), "rule": rule}
     assert verdict(found).text == text.format(after="")
 
 

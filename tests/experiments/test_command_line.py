@@ -136,7 +136,7 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
         ("max_steps: 2.5", r"max_steps.* invalid int value: '2\.5'"),
         ("num_train: many", r"num_train.* invalid int value: 'many'"),
         ("num_train: 0", r"num_train=0 is below .* give num_train >= 1"),
-        ("num_train: null", r"num_train=None is not an integer; give a whole number >= 1"),
+        ("num_train: null", r"num_train=None is out of range; give a whole number >= 1"),
         ("degree: 30", r"give num_nodes >= 121"),
         ("config_overrides: 3", r"config_overrides='3' is not a JSON object"),
         ("task: path_sta", r"unknown name 'path_sta'\. Did you mean 'path_star'"),
