@@ -137,17 +137,9 @@ def diagnosis_markdown(found: Mapping[str, Any], task: Task, name: str, objectiv
 
 
 def draw(
-    folder: Path,
-    accuracies: Accuracies,
-    decision: int,
-    chance: float,
-    example: Mapping[str, Any] | None = None,
+    folder: Path, accuracies: Accuracies, decision: int, chance: float, example: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `forced_vs_free.png` and, with an example, `graph.png` into a folder.
-
-    Args:
-        example: an instance with a model's `answer`, as `Observations.example` picks it; drawn if it is a graph.
-    """
+    """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example` that is a graph."""
     forced, free = accuracies.forced.positions, accuracies.free.positions
     figures.save(figures.forced_vs_free(forced, free, accuracies.n, decision, chance), folder / "forced_vs_free.png")
     if example is not None and "edges" in example:

@@ -21,8 +21,7 @@ from nt_failures.tasks.base import Task
 def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
     """While it lasts, a forward pass with the very inputs of an earlier one returns that one's outputs.
 
-    The loss of next-token training and its forced predictions come from the same pass; so do the loss of teacherless
-    training and its parallel decoding. Only for a model in evaluation mode, and for one batch: all outputs are kept.
+    So a loss and its forced or parallel predictions share a pass. For one batch: all outputs are kept.
     """
     forward = model.forward
     passes: list[tuple[dict[str, Any], Any]] = []

@@ -103,14 +103,11 @@ class ModelPredictor:
     def candidates(self, columns: Columns, answers: np.ndarray, top: int = 5) -> list[list[list[tuple[str, float]]]]:
         """The likeliest tokens where each position begins, with the earlier symbols of `answers` (n, L) revealed.
 
-        A model that decodes all positions at once sees dummies instead. Where a tokenizer spends several tokens on a
-        symbol, these are its first tokens in the order of generation.
+        A model that decodes all positions at once sees dummies instead. ValueError for an objective whose predictions
+        are not the stock model's own.
 
         Returns:
             n rows of L positions, in the task's own order, of up to `top` pairs (token's text, probability in 0..1).
-
-        Raises:
-            ValueError: an objective whose predictions are not the stock model's own.
         """
         if not self.objective.stock and self.objective.decodings[0] != "parallel":
             raise ValueError(

@@ -233,7 +233,7 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         raise ValueError(
             f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
-            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
+            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(

@@ -37,10 +37,7 @@ def one_pass_logits(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Ten
 
 
 def one_pass(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
-    """Greedy predictions (B, T) of every target token from ONE forward pass over prefix | shown; -100 marks empty columns.
-
-    With the true target shown, these are the forced predictions; with dummies, the parallel ones.
-    """
+    """Greedy predictions (B, T) from ONE forward pass: forced with the true target shown, parallel with dummies."""
     logits_BTV = one_pass_logits(model, prefix_ids, prefix_mask, shown_BT)
     return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 

@@ -27,8 +27,7 @@ _SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
 """The split that each eighth of the hash space belongs to."""
 
 _MAX_ROUNDS = 2000
-"""Bound on the redraws for one block, and on those without one instance of the split, which then counts as empty."""
-_ROUNDS_IN_VAIN = 16
+"""Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
 
 
 def check_integer(name: str, value: object, least: int = 0) -> None:
@@ -138,9 +137,10 @@ class Task(abc.ABC):
         for name, none in self.sample(np.random.default_rng(0), 0).items():  # no instance is drawn: for the shapes
             shape = np.shape(columns[name]) if name in columns else None
             if shape is None or shape[1:] != none.shape[1:] or shape[0] == 0:
+                wanted = ", ".join(["n", *map(str, none.shape[1:])])
                 raise ValueError(
-                    f"{name!r} has the shape {shape}, and {self} needs ({', '.join(['n', *map(str, none.shape[1:])])}) "
-                    "with n >= 1; give instances of this very task, such as task.block(seed, 'test', 0)."
+                    f"{name!r} has the shape {shape}, and {self} needs ({wanted}) with n >= 1; give instances of this "
+                    "very task."
                 )
         return self.answers(columns)
 
@@ -150,10 +150,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """Answers that go wrong at the decision and then on consistently, (n, answer_length), each drawn at random.
-
-        ValueError if the task of this size has none.
-        """
+        """Answers (n, answer_length) that go wrong at the decision and then on consistently; ValueError if none do."""
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue | None:
         """Where in its prompt each instance shows what tells the decision; None where prompts have no such places."""
@@ -183,8 +180,7 @@ class Task(abc.ABC):
             rows: how many of them, from the first one; few are drawn faster.
 
         Raises:
-            ValueError: an unknown split or overlap, a negative seed or index, or a task so small that the split is
-                empty.
+            ValueError: an argument out of range, or a task so small that the split is empty.
         """
         if split not in list(SPLITS):
             raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
@@ -197,18 +193,16 @@ class Task(abc.ABC):
             return {name: column[:rows] for name, column in self.sample(rng, BLOCK_ROWS).items()}
         parts: list[Columns] = []
         drawn = 0
-        for rounds in range(1, _MAX_ROUNDS + 1):
+        for _ in range(_MAX_ROUNDS):
             columns = self.sample(rng, BLOCK_ROWS)
             in_split = self.split_of(columns) == split
             parts.append({name: column[in_split] for name, column in columns.items()})
             drawn += int(in_split.sum())
             if drawn >= rows:
                 return {name: np.concatenate([part[name] for part in parts])[:rows] for name in columns}
-            if drawn == 0 and rounds == _ROUNDS_IN_VAIN:
-                break
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of "
-            "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'}; use "
+            "more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod
