@@ -33,7 +33,7 @@ _MAX_ROUNDS = 2000
 def check_integer(name: str, value: object, least: int = 0) -> None:
     """Raise ValueError unless the value is an integer (no bool) of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r} is out of range; give a whole number >= {least}.")
+        raise ValueError(f"{name}={value!r} is out of range; give a whole number, {name} >= {least}.")
 
 
 def check_overlap(overlap: object) -> None:

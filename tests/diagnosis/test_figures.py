@@ -102,7 +102,6 @@ def test_forced_vs_free_draws_shares_intervals_and_chance():
     assert chance.get_ydata() == pytest.approx([1 / 3, 1 / 3])
     assert "chance" in [text.get_text() for text in axes.texts]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2\ndecision", "3"]
-    assert axes.get_title(loc="left") == "a title"
 
 
 def test_learning_curves_draw_every_position():

@@ -50,7 +50,7 @@ def test_prompts_are_optional(served):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (("1,2\n1,2", "1,2", "", 2), "2 predictions for 1 references"),
+        (("1,2\n1,2", "1,2", "", 2), "1 references for 2 predictions"),
         (("1,2", "1,2", "", 9), "decision_position=9"),
         (("1,2", "1,2", "", None), "decision_position=None is no position of every reference"),
         (("1,2\n" * 1001, "1,2\n" * 1001, "", 2), "1,001 lines; this page takes 1,000"),
