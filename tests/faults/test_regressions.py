@@ -72,7 +72,7 @@ def test_nan_is_never_learnt():
     """Catches: `nan < 0.95`, which is false, taken for "reached"."""
     curve = [{"step": 1, "forced/position_1": NAN, "free/exact": NAN}]
     assert learning_order(curve)["step"] == {1: None}
-    assert steps_to_solve(curve) is None
+    assert steps_to_solve([(1, NAN)]) is None
 
 
 def test_blanks_between_symbols_count_as_commas():
