@@ -7,17 +7,7 @@ from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
-from nt_failures.diagnosis.verdict import Verdict, verdict
+from nt_failures.diagnosis.verdict import verdict
 
-__all__ = [
-    "Budget",
-    "Evidence",
-    "Verdict",
-    "by_place",
-    "clever_hans",
-    "decision_token",
-    "diagnose",
-    "forced_vs_free",
-    "learning_order",
-    "verdict",
-]
+__all__ = ["Budget", "Evidence", "by_place", "clever_hans", "decision_token", "diagnose", "forced_vs_free"]
+__all__ += ["learning_order", "verdict"]

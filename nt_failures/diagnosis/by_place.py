@@ -1,6 +1,5 @@
 """Claim: a half-learnt decision is learnt at some places of the prompt. Accuracy by where its clue is shown."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,6 @@ import numpy as np
 from nt_failures.diagnosis.evidence import LEARNT_AT
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
-from nt_failures.evaluation.predictor import Columns
-from nt_failures.tasks.base import Clue, Task
 
 FEWEST = 20
 """Instances of each place from which shares by place are told."""
@@ -20,11 +17,7 @@ SIGMAS = 4.0
 def by_place(observed: Observations) -> dict[str, Any]:
     """Measure the decision by the place at which the prompt shows its clue, `Task.clue`.
 
-    A model may find out how to plan at one place first, such as the last edge shown. Then it is right wherever the clue
-    stands there, and can rule out what stands there instead of the clue.
-
-    Args:
-        observed: the model's answers to held-out rows.
+    A model may find out how to plan at one place first, such as the last edge shown.
 
     Returns:
         `clue` (its name), `places` (how many there are); `accuracy` and `n` by place, from 1; `differ`: whether the
@@ -36,14 +29,22 @@ def by_place(observed: Observations) -> dict[str, Any]:
         ValueError: the task's prompts have no such places, or a place has fewer than 20 instances.
     """
     chance, right_N = observed.task.chance, observed.right_decisions
-    clue = _checked_clue(observed.task, observed.columns, len(right_N))
-    n_K = np.bincount(clue.places, minlength=clue.count + 1)[1:]
+    clue = observed.task.clue(observed.columns)
+    if clue is None:
+        raise ValueError(
+            f"{type(observed.task).__name__} names no clue that stands at different places of its prompts."
+        )
+    places_N = np.asarray(clue.places)
+    if places_N.shape != right_N.shape or not set(places_N.tolist()) <= set(range(1, clue.count + 1)):
+        raise ValueError(f"{clue.name}: give a place from 1 to {clue.count} for each of {len(right_N)} instances.")
+    places_N = places_N.astype(np.int64)
+    n_K = np.bincount(places_N, minlength=clue.count + 1)[1:]
     if n_K.min() < FEWEST:
         raise ValueError(
             f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {len(right_N)} "
             f"instances; at least {FEWEST} are needed."
         )
-    right_K = np.bincount(clue.places, weights=right_N, minlength=clue.count + 1)[1:]
+    right_K = np.bincount(places_N, weights=right_N, minlength=clue.count + 1)[1:]
     shares_K = right_K / n_K
     low_K, high_K = np.transpose([wilson(right, n, SIGMAS) for right, n in zip(right_K, n_K, strict=True)])
     learnt_K = shares_K >= LEARNT_AT
@@ -64,21 +65,3 @@ def by_place(observed: Observations) -> dict[str, Any]:
 
 def _pooled(right_K: np.ndarray, n_K: np.ndarray, chosen_K: np.ndarray) -> float:
     return float(right_K[chosen_K].sum() / max(n_K[chosen_K].sum(), 1))
-
-
-def _checked_clue(task: Task, columns: Columns, n: int) -> Clue:
-    try:
-        clue = task.clue(columns)
-    except Exception as error:  # of a user's own task; what else was measured is not to be lost by it
-        raise ValueError(f"{type(task).__name__}.clue failed with {type(error).__name__}: {error}") from error
-    if clue is None:
-        raise ValueError(f"{type(task).__name__} names no clue that stands at different places of its prompts.")
-    if not (isinstance(clue, Clue) and isinstance(clue.count, int)):
-        raise ValueError(f"{type(task).__name__}.clue gave {clue!r:.200}; return a Clue(name, places, count), or None.")
-    places = np.asarray(clue.places)
-    if places.shape != (n,) or places.dtype.kind not in "iu" or not (1 <= places.min() <= places.max() <= clue.count):
-        raise ValueError(
-            f"{type(task).__name__}.clue gave no place from 1 to {clue.count} for each of {n} instances; return whole "
-            f"numbers of the shape ({n},)."
-        )
-    return dataclasses.replace(clue, places=places.astype(np.int64))

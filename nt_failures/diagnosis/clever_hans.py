@@ -7,22 +7,18 @@ import numpy as np
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
 
-FATES = ("follow", "jump", "break")
-
 
 def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     """Reveal the first node of a WRONG arm and watch what the model does next.
 
     At each later position it can follow the wrong arm, jump to the node of the right arm at that position, or break
     (anything else). Measured `forced` (the whole wrong arm is revealed up to there) and `free` (only the first two
-    symbols are given, then it decodes on its own). The symbol generated last is apart: the prompt shows it (the goal,
-    or the source in reversed order), so even a model that followed the wrong arm tends to copy it.
+    symbols are given, then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
 
     Following does not prove failure: models that have solved the task do it too. Read it with the decision accuracy.
 
     Args:
-        observed: rows with at least one wrong arm, and answers of at least 4 symbols; their model is asked two more
-            things.
+        observed: rows with at least one wrong arm, and answers of at least 4 symbols.
         seed: which wrong arm each instance is put on.
 
     Returns:
@@ -44,28 +40,25 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     last = task.answer_length if predictor.order == "forward" else 1
     if predictor.order == "reversed":  # the goal comes first and is given; the detour starts behind it
         wrong = np.concatenate([wrong[:, :-1], answers[:, -1:]], axis=1)
-        wrong_end = wrong[:, 0]
-    else:
-        wrong_end = wrong[:, -1]
     continued = predictor.continued(columns, wrong, 2)  # first: what decodes all at once refuses it
     given = {"forced": predictor.forced(columns, wrong), "free": continued}
     middle = range(3, task.answer_length) if predictor.order == "forward" else range(task.answer_length - 2, 1, -1)
     fates = {way: _fates(predicted, wrong, answers) for way, predicted in given.items()}
-    columns_ = [k - 1 for k in middle]
-    rates = {fate: fates["free"][fate][:, columns_].all(axis=1) for fate in ("follow", "jump")}
+    rates = {fate: fates["free"][fate][:, [k - 1 for k in middle]].all(axis=1) for fate in ("follow", "jump")}
     followed = int(rates["follow"].sum())
     return {
         "n": len(answers),
         **{
-            way: {fate: {k: float(of[fate][:, k - 1].mean()) for k in middle} for fate in FATES}
-            for way, of in fates.items()
+            way: {fate: {k: float(shares[:, k - 1].mean()) for k in middle} for fate, shares in found.items()}
+            for way, found in fates.items()
         },
         "follow_rate": followed / len(answers),
         "follow_interval": list(wilson(followed, len(answers))),
         "jump_rate": float(rates["jump"].mean()),
         "break_rate": float(1 - (rates["follow"] | rates["jump"]).mean()),
         "last_position": {
-            way: _last(predicted[:, last - 1], answers[:, last - 1], wrong_end) for way, predicted in given.items()
+            way: _last(predicted[:, last - 1], answers[:, last - 1], wrong[:, last - 1])
+            for way, predicted in given.items()
         },
     }
 

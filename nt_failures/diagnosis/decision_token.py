@@ -10,12 +10,8 @@ from nt_failures.evaluation.observations import Observations
 def decision_token(held_out: Observations, train: Observations | None = None) -> dict[str, Any]:
     """Measure the decision on instances the model has not seen, and on some it was trained on.
 
-    A model that plans is right on both; one that memorised is right on the training instances and at chance elsewhere;
-    one that found nothing is at chance on both.
-
-    Args:
-        held_out, train: the model's answers; without `train` the memorisation gap is left out. Judged are forced
-            predictions, or the model's own decoding if that is not token by token.
+    A model that plans is right on both, one that memorised on the training instances alone, one that found nothing is
+    at chance on both. Judged are forced predictions, or the model's own decoding if that is not token by token.
 
     Returns:
         `position`, `chance`; `accuracy`, `n`, `interval` (95 %, Wilson) on held-out instances; with `train` also

@@ -1,5 +1,6 @@
 """All claims about one model in one call, and the verdict that joins them."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def diagnose(
     """Say whether a model failed and why.
 
     Args:
-        predictor: `ModelPredictor(model, tokenizer, objective, task)`, or a planted model.
+        predictor: `ModelPredictor(model, tokenizer, objective, task)`, or anything with its methods.
         held_out: instances it was not trained on.
         train: instances it was trained on, for the memorisation gap.
         curve: evaluations during training, for the learning order.
@@ -77,4 +78,4 @@ def diagnose_observed(
         follow_rate=None if cheat is None else cheat["follow_rate"],
         by_place=found["by_place"],
     ).restricted_to(predictor.trained_positions)
-    return {**found, "not_measured": missing, "verdict": verdict(evidence, budget).to_dict()}
+    return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget))}

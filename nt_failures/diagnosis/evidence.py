@@ -21,7 +21,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (name == "flops" and value is None) and not (isinstance(value, numbers.Real) and value >= 0):
-                raise ValueError(f"{name}={value!r} is no number of what was spent; give one of at least 0.")
+                raise ValueError(f"{name}={value!r} must be a number of at least 0.")
 
     def __str__(self) -> str:
         flops = "" if self.flops is None else f", {self.flops:.1e} FLOPs"
@@ -56,18 +56,16 @@ class Evidence:
     """positions that alone were trained, None for all; set by `restricted_to`"""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)):
-            raise ValueError(f"{self}: forced and free must map positions, from 1, to shares.")
+        by_position = isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)
+        if not by_position or self.decision not in list(self.forced) or set(self.forced) != set(self.free):
+            raise ValueError(
+                f"forced and free must map the same positions to shares, the decision {self.decision} among them."
+            )
         measured = [x for x in (self.train_decision, self.follow_rate) if x is not None]
         shares = [self.exact, self.chance, *self.forced.values(), *self.free.values(), *measured]
-        if not all(isinstance(x, numbers.Real) for x in (self.n, *shares)):
-            raise ValueError(f"{self}: n and every share must be a number.")
-        if not 1 <= self.n < math.inf or not all(0 <= x <= 1 for x in shares):
-            raise ValueError(f"{self}: n must be at least 1 and every share lie in 0..1.")
-        if self.decision not in list(self.forced) or set(self.forced) != set(self.free):
-            raise ValueError(
-                f"forced and free accuracies must be of the same positions, the decision {self.decision} among them."
-            )
+        numeric = all(isinstance(x, numbers.Real) for x in (self.n, *shares))
+        if not numeric or not 1 <= self.n < math.inf or not all(0 <= x <= 1 for x in shares):
+            raise ValueError(f"{self}: n must be at least 1, and every share a number in 0..1.")
         if self.order not in ("forward", "reversed"):
             raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
 

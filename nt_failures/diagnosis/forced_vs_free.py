@@ -11,12 +11,8 @@ from nt_failures.evaluation.observations import Observations
 def forced_vs_free(observed: Observations) -> dict[str, Any]:
     """Measure where a model errs under teacher forcing and on its own.
 
-    Snowballing (the usual criticism of next-token prediction) is errors that multiply: exact accuracy is then about the
-    product of the forced accuracies, and first errors are spread over the positions. A missing plan shows otherwise:
-    all first errors at the decision.
-
-    Args:
-        observed: the model's answers to n rows.
+    Snowballing is errors that multiply: exact accuracy is then about the product of the forced accuracies, and first
+    errors are spread over the positions. Without a plan all first errors are at the decision.
 
     Returns:
         `n`; `forced`, `free`: share right by position (keys 1..L, the task's own order); `exact` and its 95 % interval;

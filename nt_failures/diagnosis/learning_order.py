@@ -13,8 +13,8 @@ def learning_order(
 ) -> dict[str, Any]:
     """Find the first evaluation at which each position is, and from then on stays, at or above the threshold.
 
-    Next-token training learns the look-ups behind the decision early (the cheat) and the decision late or never;
-    teacherless training learns from the end backwards.
+    Next-token training learns the look-ups early and the decision late or never; teacherless training learns from the
+    end backwards.
 
     Args:
         curve: evaluations, each with `step` and `{decoding}/position_k`: `RunResults.learning_curve`, or the Trainer's
@@ -42,10 +42,7 @@ def learning_order(
     for step, shares in points:
         found = [step, *(shares.get(k) for k in positions)]
         if not all(isinstance(x, numbers.Real) for x in found) or not math.isfinite(step):
-            raise ValueError(
-                f"an evaluation of the curve lacks a number for some of step and {decoding}/position_k, k = "
-                f"{positions}; give those of one run."
-            )
+            raise ValueError(f"the curve lacks a number for some of step and {decoding}/position_k, k = {positions}.")
     points.sort(key=lambda point: point[0])
     steps: dict[int, int | None] = dict.fromkeys(positions)
     for step, shares in points:

@@ -108,9 +108,7 @@ def _places(found: Mapping[str, Any]) -> str:
     return f"decision by where {found['clue']} is shown: from {' to '.join(ends)} of {found['places']}"
 
 
-def diagnosis_markdown(
-    found: Mapping[str, Any], task: Task, name: str, objective: Objective, described: bool, figures: bool = True
-) -> str:
+def diagnosis_markdown(found: Mapping[str, Any], task: Task, name: str, objective: Objective, described: bool) -> str:
     """A diagnosis as a Markdown page, with the figures that stand beside it."""
     described_as = "" if described else " (assumed: the model does not say)"
     lines = [
@@ -128,26 +126,20 @@ def diagnosis_markdown(
         "",
         *(f"- {line}" for line in findings(found)),
         "",
+        "![accuracy by position](forced_vs_free.png)",
+        "",
+        "![a graph and the answer](graph.png)",
+        "",
     ]
-    if figures:
-        lines += ["![accuracy by position](forced_vs_free.png)", "", "![a graph and the answer](graph.png)", ""]
-        if found["learning_order"]:
-            lines += ["![accuracy over training](learning.png)", ""]
+    if found["learning_order"]:
+        lines += ["![accuracy over training](learning.png)", ""]
     return "\n".join(lines)
 
 
 def draw(
-    folder: Path,
-    accuracies: Accuracies,
-    decision: int,
-    chance: float,
-    example: Mapping[str, Any] | None = None,
+    folder: Path, accuracies: Accuracies, decision: int, chance: float, example: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `forced_vs_free.png` and, with an example, `graph.png` into a folder.
-
-    Args:
-        example: an instance with a model's `answer`, as `Observations.example` picks it; drawn if it is a graph.
-    """
+    """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example` that is a graph."""
     forced, free = accuracies.forced.positions, accuracies.free.positions
     figures.save(figures.forced_vs_free(forced, free, accuracies.n, decision, chance), folder / "forced_vs_free.png")
     if example is not None and "edges" in example:
@@ -166,13 +158,9 @@ def draw_learning(
 
 def throughput_line(found: Mapping[str, Any]) -> str:
     """The throughput of a training in one line."""
-    used = (
-        f"{found['precision']}, {found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
-    )
-    rate, peak = (
-        None if value is None else f"{value / 1e12:.4g} TFLOP/s"
-        for value in (found["flops_per_second"], found["peak_flops"])
-    )
-    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak}"
+    speed = f"{found['tokens_per_second']:,.0f} tokens/s, {found['flops_per_second'] / 1e12:.4g} TFLOP/s"
+    peak = found["peak_flops"]
+    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak / 1e12:.4g} TFLOP/s"
     devices = found["device"] if found["processes"] == 1 else f"{found['processes']} x {found['device']}"
-    return f"{found['tokens_per_second']:,.0f} tokens/s, {rate}{share} ({devices}, {used})"
+    kernels = f"{found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
+    return f"{speed}{share} ({devices}, {found['precision']}, {kernels})"

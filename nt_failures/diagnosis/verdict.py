@@ -1,7 +1,6 @@
-"""Verdict: the measured claims joined into one word, by the first rule of a table that fits, with its evidence.
+"""Verdict: the measured claims joined into one word, by the first rule of a table that fits.
 
-A verdict is about a model after its budget. "Stuck at chance after N steps" is what can be measured; "cannot learn" is
-not: on tiny graphs next-token training solves the task late.
+A verdict is about a model after its budget: "stuck at chance after N steps" can be measured, "cannot learn" cannot.
 """
 
 import dataclasses
@@ -25,10 +24,6 @@ class Verdict:
     name: str
     text: str
     rule: str
-
-    def to_dict(self) -> dict[str, str]:
-        """JSON-ready."""
-        return dataclasses.asdict(self)
 
 
 def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
@@ -103,10 +98,7 @@ RULES = (
         wording.snowballing,
     ),
     Rule(
-        "memorised",
-        "decision >= 0.95 on training instances, not above chance held out",
-        _memorised,
-        wording.memorised,
+        "memorised", "decision >= 0.95 on training instances, not above chance held out", _memorised, wording.memorised
     ),
     Rule(
         "undertrained",

@@ -21,10 +21,7 @@ _T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def wilson(successes: float, n: int, z: float = Z975) -> tuple[float, float]:
-    """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22). (0, 1) for n = 0.
-
-    ValueError unless `successes` lies in 0..n.
-    """
+    """Wilson score interval of a share, 95 % by default (E. B. Wilson, 1927, JASA 22); (0, 1) for n = 0."""
     if not 0 <= successes <= n < math.inf:
         raise ValueError(f"{successes} successes of {n} are no share; successes must lie in 0..n.")
     if n == 0:
@@ -61,8 +58,7 @@ class Scored:
     def of_ids(cls, predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> "Scored":
         """Score token ids (n, T); `positions` (n, T) says which symbol a target token belongs to, 0: a separator.
 
-        A symbol is right when each of its tokens is; one that a row does not have counts as right. An answer is exact
-        when every token is right, the separators too.
+        A symbol is right when each of its tokens is; one that a row does not have counts as right.
         """
         wrong = predicted != target
         right = np.ones((len(target), int(positions.max(initial=0))), dtype=bool)
@@ -95,10 +91,7 @@ class Shares:
 
 @dataclasses.dataclass(frozen=True)
 class Accuracies:
-    """Accuracies of one evaluation, by decoding; None where a decoding does not apply.
-
-    `named` gives them the names of `ObjectiveTrainer.evaluate`, and `from_names` reads these back.
-    """
+    """Accuracies of one evaluation, by decoding; None where a decoding does not apply."""
 
     n: int
     """rows that the shares are of"""
@@ -132,12 +125,7 @@ def positions_of(metrics: Mapping[str, float], decoding: str) -> dict[int, float
 
 
 def judged(metrics: Mapping[str, float], trained: Sequence[int] | None) -> float:
-    """The share that a run is judged by: exact answers, or the worst of the positions that alone were trained.
-
-    Args:
-        metrics: of `ObjectiveTrainer.evaluate`, without a prefix.
-        trained: positions, from 1; None for all.
-    """
+    """The share that a run is judged by: exact answers, or the worst of the positions that alone were `trained`."""
     return float(np.min([metrics[name] for name in judged_by(metrics, trained)]))
 
 

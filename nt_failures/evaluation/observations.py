@@ -1,4 +1,4 @@
-"""Observations: what one model answers to one set of rows. It is asked once; every claim and figure reads them here."""
+"""What one model answers to one set of rows: it is asked once, and every claim and figure reads the answers here."""
 
 import functools
 from typing import Any
@@ -20,8 +20,8 @@ class Observations:
         predictor: `ModelPredictor(model, tokenizer, objective, task)`, or anything with its methods.
         task: of the rows.
         columns: n rows, n >= 1, such as `task.block(0, "test", 0)`.
-        forced, free: what an evaluation has measured already; the predictor is not asked for it again.
-        first_answers: the model's own answers to the first rows, (up to n, L) symbols, if they are known already.
+        forced, free: measured already.
+        first_answers: known already: the model's own answers to the first rows, (up to n, L) symbols.
     """
 
     def __init__(
@@ -35,18 +35,17 @@ class Observations:
     ):
         self.predictor, self.task, self.columns = predictor, task, columns
         self.answers = task.checked_answers(columns)
-        self._given = {"forced": forced, "free": free, "first_answers": first_answers}
+        self._forced, self._free, self._first_answers = forced, free, first_answers
 
     @functools.cached_property
     def forced(self) -> Scored:
         """Predictions with the true earlier symbols revealed."""
-        given = self._given["forced"]
-        return given or Scored.of_symbols(self.predictor.forced(self.columns, self.answers), self.answers)
+        return self._forced or Scored.of_symbols(self.predictor.forced(self.columns, self.answers), self.answers)
 
     @functools.cached_property
     def free(self) -> Scored:
         """The model's own decoding."""
-        return self._given["free"] or Scored.of_symbols(self._free_answers, self.answers)
+        return self._free or Scored.of_symbols(self._free_answers, self.answers)
 
     @functools.cached_property
     def _free_answers(self) -> np.ndarray:
@@ -74,7 +73,6 @@ class Observations:
 
     def example(self) -> dict[str, Any]:
         """One row as lists, with the model's `answer`: the first wrong one of 64, or the first if none is wrong."""
-        first = self._given["first_answers"]
-        answers = self._free_answers[:SHOWN] if first is None else first
+        answers = self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers
         i = int((answers != self.answers[: len(answers)]).any(axis=1).argmax())
         return {**{name: np.asarray(c)[i].tolist() for name, c in self.columns.items()}, "answer": answers[i].tolist()}

@@ -12,6 +12,7 @@ from transformers import EvalPrediction, PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.metrics import Accuracies, Scored
+from nt_failures.objectives.auxiliary_modules import forward_as
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 
@@ -20,10 +21,9 @@ from nt_failures.tasks.base import Task
 def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
     """While it lasts, a forward pass with the very inputs of an earlier one returns that one's outputs.
 
-    The loss of next-token training and its forced predictions come from the same pass; so do the loss of teacherless
-    training and its parallel decoding. Only for a model in evaluation mode, and for one batch: all outputs are kept.
+    So a loss and its forced or parallel predictions share a pass. For one batch: all outputs are kept.
     """
-    own, forward = model.__dict__.get("forward"), model.forward  # accelerate keeps its autocast in the former
+    forward = model.forward
     passes: list[tuple[dict[str, Any], Any]] = []
 
     @functools.wraps(forward)  # `generate` reads from the signature what the model takes
@@ -36,13 +36,8 @@ def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
         passes.append((inputs, forward(**inputs)))
         return passes[-1][1]
 
-    model.forward = remembered
-    try:
+    with forward_as(model, remembered):
         yield
-    finally:
-        del model.forward
-        if own is not None:
-            model.forward = own
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -54,7 +49,7 @@ def _same(one: Any, other: Any) -> bool:
 def predict(
     model: PreTrainedModel, objective: Objective, batch: Mapping[str, torch.Tensor], full_decode: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Predicted ids (B, T) in the task's own order, by way: `forced`, `free` and `parallel` as they apply.
+    """Predicted ids (B, T) in the task's own order: `forced`, `free` and `parallel` as they apply.
 
     Args:
         batch: `prefix_ids`, `prefix_mask`, `target_ids` as `Objective.layout` makes them (the objective's order).

@@ -1,7 +1,7 @@
-"""What a diagnosis sees of a model: its forced and free predictions, as symbols of the task. No tensors, no tokens."""
+"""A model as the diagnosis sees it: instances of a task in, predicted symbols of their answers out."""
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,7 @@ Columns = Mapping[str, np.ndarray]
 
 
 class Predictor(Protocol):
-    """Predictions as node labels, (n, L) int64 in the task's own order; -1 for anything that is no label.
-
-    A planted model in a test is a few lines of NumPy with these members.
-    """
+    """Predictions as node labels, (n, L) int64 in the task's own order; -1 for anything that is no label."""
 
     autoregressive: bool
     """whether the model is meant to decode token by token"""
@@ -71,28 +68,22 @@ class ModelPredictor:
         return max(len(row["prefix_ids"]) + len(row["target_ids"]) for rows in batches for row in rows)
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
-        """See `Predictor`."""
         found = []
         for batch in self._batches(columns, answers):
-            target = batch["target_ids"]
-            lengths_B = target.ne(IGNORE).sum(dim=1)
-            ids = self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], shown=target)
-            ids_BT, positions_BT = ids.cpu().numpy(), self.objective.reorder(batch["target_positions"]).cpu().numpy()
-            found += [self._symbols(i, p) for i, p in zip(ids_BT, positions_BT, strict=True)]
+            ids_BT = self._decode(batch, shown=batch["target_ids"]).cpu().numpy()
+            positions_BT = self.objective.reorder(batch["target_positions"]).cpu().numpy()
+            for ids, positions in zip(ids_BT, positions_BT, strict=True):
+                symbols = range(1, self.task.answer_length + 1)
+                found.append([self._label(tuple(ids[positions == k].tolist())) for k in symbols])
         return np.array(found, dtype=np.int64)
 
     def free(self, columns: Columns) -> np.ndarray:
-        """See `Predictor`."""
         texts: list[str] = []
         for batch in self._batches(columns, self.task.answers(columns)):
-            lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
-            texts += self._texts(
-                self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"])
-            )
+            texts += self._texts(self._decode(batch))
         return self._read(texts)
 
     def continued(self, columns: Columns, answers: np.ndarray, symbols: int) -> np.ndarray:
-        """See `Predictor`."""
         if "autoregressive" not in self.objective.decodings:
             raise ValueError(
                 f"{type(self.objective).__name__} decodes all positions at once, nothing can be given first."
@@ -100,11 +91,7 @@ class ModelPredictor:
         texts: list[str] = []
         for examples in self._examples(columns, answers):
             split = [self._reveal(example, symbols) for example in examples]
-            batch = self._to_device(self.objective.layout([rest for _, rest in split]))
-            lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
-            decoded = self.objective.decode(
-                self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], decoding="autoregressive"
-            )
+            decoded = self._decode(self._batch([rest for _, rest in split]), decoding="autoregressive")
             rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
             whole = [
                 row + given if self.order == "reversed" else given + row
@@ -116,19 +103,15 @@ class ModelPredictor:
     def candidates(self, columns: Columns, answers: np.ndarray, top: int = 5) -> list[list[list[tuple[str, float]]]]:
         """The likeliest tokens where each position begins, with the earlier symbols of `answers` (n, L) revealed.
 
-        A model that decodes all positions at once sees dummies instead. Where a tokenizer spends several tokens on a
-        symbol, these are its first tokens in the order of generation.
+        A model that decodes all positions at once sees dummies instead. ValueError for an objective whose predictions
+        are not the stock model's own.
 
         Returns:
             n rows of L positions, in the task's own order, of up to `top` pairs (token's text, probability in 0..1).
-
-        Raises:
-            ValueError: an objective whose predictions are not the stock model's own.
         """
         if not self.objective.stock and self.objective.decodings[0] != "parallel":
             raise ValueError(
-                f"{type(self.objective).__name__} does not predict with the stock model alone, so its probabilities "
-                "are not to be had here; ask `objective.decode` for what it predicts."
+                f"{type(self.objective).__name__} does not predict with the stock model alone; ask `objective.decode`."
             )
         found = []
         for batch in self._batches(columns, answers):
@@ -139,11 +122,9 @@ class ModelPredictor:
             shares, ids = logits_BTV.float().softmax(dim=-1).topk(min(top, logits_BTV.shape[-1]))
             for row, positions in enumerate(batch["target_positions"].tolist()):
                 starts = [positions.index(k) for k in range(1, self.task.answer_length + 1)]
-                found.append([self._pairs(ids[row, t].tolist(), shares[row, t].tolist()) for t in starts])
+                pairs = [zip(ids[row, t].tolist(), shares[row, t].tolist(), strict=True) for t in starts]
+                found.append([[(self.tokenizer.decode([i]), share) for i, share in pair] for pair in pairs])
         return found
-
-    def _pairs(self, ids: list[int], shares: list[float]) -> list[tuple[str, float]]:
-        return [(self.tokenizer.decode([i]), share) for i, share in zip(ids, shares, strict=True)]
 
     def _reveal(self, example: dict, symbols: int) -> tuple[list[int], dict]:
         """Move the first `symbols` of the target into the prefix: the moved ids in the task's order, and the rest."""
@@ -172,11 +153,14 @@ class ModelPredictor:
             self.model.train(was_training)
 
     def _batches(self, columns: Columns, answers: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
-        for examples in self._examples(columns, answers):
-            yield self._to_device(self.objective.layout(examples))
+        return map(self._batch, self._examples(columns, answers))
 
-    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+    def _batch(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.model.device) for name, tensor in self.objective.layout(examples).items()}
+
+    def _decode(self, batch: dict[str, torch.Tensor], **how: Any) -> torch.Tensor:
+        lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
+        return self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], **how)
 
     def symbols_of(self, ids: np.ndarray) -> np.ndarray:
         """Decoded ids (n, T), -100 behind a row's end, as the symbols (n, L) that their text reads as."""
@@ -193,13 +177,6 @@ class ModelPredictor:
             symbols = self.task.read_answer(text)[::step][: len(row)]
             row[: len(symbols)] = symbols
         return answers
-
-    def _symbols(self, ids: np.ndarray, positions: np.ndarray) -> list[int]:
-        by_position: dict[int, list[int]] = {k: [] for k in range(1, self.task.answer_length + 1)}
-        for i, k in zip(ids.tolist(), positions.tolist(), strict=True):
-            if k > 0:
-                by_position[k].append(i)
-        return [self._label(tuple(tokens)) for tokens in by_position.values()]
 
     def _label(self, ids: tuple[int, ...]) -> int:
         if ids not in self._labels:

@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from nt_failures.registry import shorten
 from nt_failures.tasks.path_star import PathStar, read_prompt
 
 Messages = Sequence[Mapping[str, Any]]
 
 
 def reward_exact_path(prompts: Sequence[str | Messages], completions: Sequence[Any], **columns: Any) -> list[float]:
-    """1.0 where the completion is the whole path to the goal, no more and no less, else 0.0.
-
-    The verdict is `exact` of `PathStar.judge`, as in `free/exact` and the `path_accuracy` metric.
+    """1.0 where the completion is the whole path to the goal, no more and no less, else 0.0, by `PathStar.judge`.
 
     Args:
         prompts: path-star prompts, `"32,3|16,12|.../32,12="`, or conversations whose last user message is one.
@@ -35,16 +34,18 @@ def reward_exact_path(prompts: Sequence[str | Messages], completions: Sequence[A
         [1.0, 0.0]
     """
     del columns
-    return [float(_judged_exact(task, row, answer)) for task, row, answer in _read(prompts, completions)]
+    found = []
+    for task, row, answer in _read(prompts, completions):
+        instance = {name: np.array([row[name]]) for name in ("edges", "source", "goal", "path")}
+        found.append(float(task.judge(instance, [answer])["exact"][0]))
+    return found
 
 
 def reward_valid_prefix(prompts: Sequence[str | Messages], completions: Sequence[Any], **columns: Any) -> list[float]:
     """Share of the path's length that the completion walks along edges before its first false step, from 0 to 1.
 
-    A step is valid if the first node is the source, and every later one a child of the node before it. With v leading
-    valid nodes the reward is v / path_length; what stands behind them does not count. It says nothing about the
-    choice of the arm: a walk to a wrong leaf earns all of it. So it teaches the form, the look-ups of the Clever Hans
-    cheat, and belongs beside `reward_exact_path`, which alone rewards the decision.
+    A step is valid if the first node is the source, and every later one a child of the node before it. A walk to a
+    wrong leaf earns all of it: this teaches the look-ups, and only `reward_exact_path` rewards the decision.
 
     Args and errors: as in `reward_exact_path`.
 
@@ -62,28 +63,22 @@ def _read(prompts: Sequence, completions: Sequence) -> list[tuple[PathStar, dict
         raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions; give one completion for each.")
     found = []
     for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
-        task, row = _graph(prompt, number)
+        try:
+            task, row = read_prompt(_prompt_text(prompt))
+        except ValueError as error:
+            raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
         found.append((task, row, task.read_answer(_completion_text(completion))))
     return found
 
 
-def _graph(prompt: str | Messages, number: int) -> tuple[PathStar, dict[str, Any]]:
-    text = prompt if isinstance(prompt, str) else _last_user_message(prompt, number)
-    try:
-        return read_prompt(text)
-    except ValueError as error:
-        raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
-
-
-def _last_user_message(prompt: Messages, number: int) -> str:
-    if not isinstance(prompt, (list, tuple)) or not all(isinstance(message, Mapping) for message in prompt):
-        raise ValueError(
-            f"prompt {number} is neither text nor a list of messages but {type(prompt).__name__}; give a path-star "
-            "prompt, or a conversation whose last user message is one."
-        )
-    said = [message.get("content") for message in prompt if message.get("role") == "user"]
+def _prompt_text(prompt: str | Messages) -> str:
+    """The prompt, or the last message of the user."""
+    if isinstance(prompt, str):
+        return prompt
+    messages = [m for m in prompt if isinstance(m, Mapping)] if isinstance(prompt, (list, tuple)) else []
+    said = [message.get("content") for message in messages if message.get("role") == "user"]
     if not said or not isinstance(said[-1], str):
-        raise ValueError(f"prompt {number} is a conversation without a text from the user; its last one is the graph.")
+        raise ValueError(f"{shorten(prompt, 80)}; give text, or a list of messages of which one is the user's text.")
     return said[-1]
 
 
@@ -92,11 +87,6 @@ def _completion_text(completion: Any) -> str:
     if isinstance(completion, (list, tuple)) and completion and isinstance(completion[-1], Mapping):
         completion = completion[-1].get("content")
     return completion if isinstance(completion, str) else ""
-
-
-def _judged_exact(task: PathStar, row: dict[str, Any], answer: list[int]) -> bool:
-    columns = {name: np.array([row[name]]) for name in ("edges", "source", "goal", "path")}
-    return bool(task.judge(columns, [answer])["exact"][0])
 
 
 def _valid_nodes(row: dict[str, Any], answer: list[int]) -> int:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nt_failures import registry
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.base import Loss as Loss
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.hybrid import Hybrid
@@ -17,26 +18,6 @@ from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
 from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
-
-__all__ = [
-    "OBJECTIVES",
-    "BeliefState",
-    "FutureBag",
-    "Hybrid",
-    "JointMultiToken",
-    "Loss",
-    "MaskedDiffusion",
-    "MaskedTeacher",
-    "MultiTokenHeads",
-    "NextLatent",
-    "NextToken",
-    "Objective",
-    "Registers",
-    "Teacherless",
-    "TokenOrder",
-    "find_objective",
-    "read_objective",
-]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "belief_state": BeliefState,

@@ -1,11 +1,11 @@
 """Modules that an objective adds to a model: adding them, reaching them from a loss, saving and loading them.
 
-They live in the model under one name, so the optimizer, devices and data parallelism see them. They are saved in a file
-of their own, so that the files beside it are a stock checkpoint.
+They are saved in a file of their own, so that the files beside it are a stock checkpoint.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         raise ValueError(
-            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh to "
-            "train it under another one."
+            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh."
         )
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():
@@ -61,22 +60,27 @@ def inside_forward(
     use the objective's modules inside of it.
     """
     inner = unwrap_model(model)
-    original = inner.__dict__.pop("forward", None)  # accelerate keeps its autocast here
-
-    def restore() -> None:
-        inner.__dict__.pop("forward", None)
-        if original is not None:
-            inner.forward = original
+    original = inner.forward
 
     def forward(**kwargs: Any) -> Any:
-        restore()
-        return function(inner, kwargs)
+        with forward_as(inner, original):
+            return function(inner, kwargs)
 
-    inner.forward = forward
-    try:
+    with forward_as(inner, forward):
         return model(**batch)
+
+
+@contextlib.contextmanager
+def forward_as(model: torch.nn.Module, forward: Callable) -> Iterator[None]:
+    """While it lasts, `forward` is the model's forward pass."""
+    own = vars(model).get("forward")  # accelerate keeps its autocast here
+    model.forward = forward
+    try:
+        yield
     finally:
-        restore()
+        del model.forward
+        if own is not None:
+            model.forward = own
 
 
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:

@@ -7,6 +7,7 @@ import abc
 import dataclasses
 import inspect
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +25,27 @@ from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by
 from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
+
+
+def option(default: Any, least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False) -> Any:
+    """A field of an objective: a number from `least` to `most`, or None where that is the default.
+
+    Args:
+        whole: only whole numbers.
+        above: `least` itself is out of range.
+    """
+    return dataclasses.field(default=default, metadata={"range": (least, most, whole, above)})
+
+
+def _check_option(field: dataclasses.Field, value: Any) -> None:
+    if "range" not in field.metadata or (value is None and field.default is None):
+        return
+    least, most, whole, above = field.metadata["range"]
+    of_kind = type(value) is int if whole else isinstance(value, numbers.Real)
+    if not (of_kind and least <= value <= most and value < math.inf and not (above and value == least)):
+        kind = f"a {'whole ' if whole else ''}number {'above' if above else 'from'} {least}"
+        to = f" to {most}" if most < math.inf else ""
+        raise ValueError(f"{field.name}={value!r} must be {kind}{to}; the default is {field.default}.")
 
 
 class Loss(NamedTuple):
@@ -44,13 +66,13 @@ class Objective(abc.ABC):
     Args:
         order: `"forward"`, or `"reversed"` to train on the target from its last token to its first. Predictions always
             come back in the task's own order.
-        dummy_token_id: id of the symbol that stands in for hidden target tokens; None where the objective hides none.
-        pad_token_id: id that fills rows up; it is masked everywhere.
+        dummy_token_id: stands in for hidden target tokens; None where the objective hides none.
+        pad_token_id: fills rows up; it is masked everywhere.
     """
 
     order: str = "forward"
-    dummy_token_id: int | None = None
-    pad_token_id: int = 0
+    dummy_token_id: int | None = option(None, whole=True)
+    pad_token_id: int = option(0, whole=True)
 
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
@@ -69,9 +91,8 @@ class Objective(abc.ABC):
             )
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
-        for name, token in (("pad_token_id", self.pad_token_id), ("dummy_token_id", self.dummy_token_id)):
-            if not (name == "dummy_token_id" and token is None) and not (type(token) is int and token >= 0):
-                raise ValueError(f"{name}={token!r} is no token's id; give a whole number >= 0.")
+        for field in dataclasses.fields(self):
+            _check_option(field, getattr(self, field.name))
         if self.extra_tokens and self.dummy_token_id is None:
             raise ValueError(
                 f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r} and was given no "
@@ -91,10 +112,7 @@ class Objective(abc.ABC):
         tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
-        try:
-            return cls(**{**tokens, **options})
-        except TypeError as error:
-            raise ValueError(f"{cls.__name__} does not take {options}: {error}.") from error
+        return cls(**{**tokens, **options})
 
     def to_dict(self) -> dict[str, Any]:
         """Name and options, JSON-ready; `objectives.read_objective` is the inverse."""
@@ -131,8 +149,8 @@ class Objective(abc.ABC):
             examples: rows of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`.
 
         Returns:
-            `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as every Hugging Face causal
-            LM takes them; and `position_ids` when rows are padded.
+            `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them; and
+            `position_ids` when rows are padded.
         """
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
@@ -150,9 +168,7 @@ class Objective(abc.ABC):
         decoding: str | None = None,
         shown: Tensor | None = None,
     ) -> Tensor:
-        """Predict targets greedily: from prefixes alone, or each token with the true earlier ones revealed.
-
-        An objective with a decoding of its own overrides `predict` and `predict_forced`.
+        """Predict targets greedily. An objective with a decoding of its own overrides `predict` and `predict_forced`.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -160,9 +176,8 @@ class Objective(abc.ABC):
             length: tokens to predict, one number or (B,).
             prefix_mask: (B, P), 0 on padding; all ones if not given.
             decoding: one of `decodings`; the first if not given.
-            shown: (B, T) targets in the objective's order, -100 behind each row's length: predict every token of them
-                with the earlier ones revealed (forced, or teacher-forced, predictions). Without it nothing of a target
-                is seen.
+            shown: (B, T) targets in the objective's order, -100 behind each row's length: each token is predicted with
+                the earlier ones revealed (forced predictions). Without it nothing of a target is seen.
 
         Returns:
             (B, T) ids in the task's own order, -100 behind each row's length.
@@ -214,34 +229,14 @@ def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
     name = type(model).__name__
-    missing = sorted(objective.needs - capabilities(model)) if objective.needs else []  # an unknown model is probed
-    if missing:
+    if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         raise ValueError(
             f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
-            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa, or take another objective."
+            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         raise ValueError(
             f"{name}.forward takes no logits_to_keep; take a causal LM of transformers that does "
             "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
         )
-
-
-def check_whole(name: str, value: object, least: int, hint: str = "", default: str = "") -> None:
-    """Raise ValueError unless an option is a whole number from `least`; `default` says what None means, if allowed."""
-    if not (type(value) is int and value >= least) and not (default and value is None):
-        hint = hint or f"leave it out for {default}"
-        raise ValueError(f"{name}={value!r} must be a whole number from {least}; {hint}.")
-
-
-def check_weight(name: str, value: float) -> None:
-    """Raise ValueError unless an option can weigh a term of a loss."""
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value} must be a number >= 0; 1.0 weighs its term like the next token.")
-
-
-def check_share(name: str, value: float, hint: str) -> None:
-    """Raise ValueError unless an option is a share or chance."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}={value} is not in 0..1; {hint}.")

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective
+from nt_failures.objectives.base import Loss, Objective, option
 from nt_failures.objectives.decoding import Prefix, answer_columns, model_inputs, revealing_inputs
 from nt_failures.objectives.losses import Batch, forward_pass, label_count, last_states, row_mean_sum, unembed
 
@@ -27,11 +27,10 @@ class BeliefState(Objective):
         34             x 32            12 16 6        34, 34
 
     loss = mean over all gaps of (- log p(first) - log p(last)) / 2, on a joint head over [F ; B] (arXiv 2410.23506, eq.
-    2). The last token of a gap is predicted from a state that has not seen it, so F must hold the whole plan. F is the
-    model, B a second trunk of its kind with as many layers and the model's token embedding; the head is an MLP and
-    the shared unembedding (ours; the source has two). There are T (T + 1) / 2 gaps in a target of T tokens. Decoding
-    is token by token by the joint head, B having read nothing; so the stock checkpoint alone does not decode.
-    Relations: inputs and labels are those of `next_token`. Needs: hidden states.
+    2). F is the model, B a second trunk of its kind with as many layers and the model's token embedding; the head is
+    an MLP and the shared unembedding (ours; the source has two). Decoding is token by token by the joint head, B having
+    read nothing; so the stock checkpoint alone does not decode.
+    Relations: inputs and labels of `next_token`. Needs: hidden states.
 
     Args:
         pair_fraction: chance, above 0 to 1, that a gap is trained on in a batch.
@@ -43,19 +42,11 @@ class BeliefState(Objective):
         [[[1, 1, 1], [0, 1, 1], [0, 0, 1]]]
     """
 
-    pair_fraction: float = 1.0
+    pair_fraction: float = option(1.0, most=1, above=True)
 
     needs = frozenset({"hidden_states"})
+    stock = False
     citation = "Hu et al., The Belief State Transformer, ICLR 2025, arXiv 2410.23506"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.pair_fraction <= 1:
-            raise ValueError(f"pair_fraction={self.pair_fraction} is not above 0 and at most 1; 1 trains on every gap.")
-
-    @property
-    def stock(self) -> bool:
-        return False
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

@@ -3,15 +3,14 @@
     trainer = Trainer(model, TrainingArguments(..., remove_unused_columns=False),
                       train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer))
 
-The tensors are those of the objectives of the same name. TRL's `SFTTrainer` takes the collators, too, if it leaves
-tokenised rows as they are:
+TRL's `SFTTrainer` takes them, too, if it leaves tokenised rows as they are:
 
     config = SFTConfig(..., dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False)
     trainer = SFTTrainer(model, config, train_dataset=tokenize(dataset, tokenizer),
                          data_collator=TeacherlessCollator(tokenizer), processing_class=tokenizer)
 
-For next-token training TRL needs no collator: it takes the dataset's `prompt` and `completion`, trains on the
-completion alone, and appends the tokenizer's end token to it, one label more than `NextTokenCollator` has.
+For next-token training TRL needs no collator: it trains on the dataset's `completion` alone. It appends the tokenizer's
+end token, one label more than `NextTokenCollator` has.
 """
 
 from collections.abc import Sequence
@@ -40,7 +39,7 @@ class _ObjectiveCollator:
 
 
 class NextTokenCollator(_ObjectiveCollator):
-    """Prefix and revealed target as input, the target as labels. Tensors: `objectives.NextToken`.
+    """Prefix and revealed target as input, the target as labels: the tensors of `NextToken`.
 
     Args:
         tokenizer: gives the padding id.
@@ -57,11 +56,9 @@ class NextTokenCollator(_ObjectiveCollator):
 
 
 class TeacherlessCollator(_ObjectiveCollator):
-    """Prefix and dummies as input, the target as labels. Tensors: `objectives.Teacherless`.
+    """Prefix and dummies `$` as input, the target as labels: the tensors of `Teacherless`.
 
-    Args:
-        tokenizer: gives the padding id and the dummy `$`; `add_tokens(tokenizer, ["$"])` adds a missing one.
-        order: `"forward"` or `"reversed"`.
+    `add_tokens(tokenizer, ["$"])` adds a missing dummy.
 
     Example:
         >>> from nt_failures import PathStar, TeacherlessCollator, word_level_tokenizer

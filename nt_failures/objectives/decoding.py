@@ -31,20 +31,13 @@ def revealing_inputs(prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) 
 
 @torch.no_grad()
 def one_pass_logits(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
-    """Logits (B, T, V) of every target token from ONE forward pass over prefix | shown.
-
-    `shown_BT` stands in the target's place; -100 marks empty columns, whose logits mean nothing.
-    """
+    """Logits (B, T, V) of every target token from ONE forward pass over prefix | shown; -100 marks empty columns."""
     inputs = revealing_inputs(prefix_ids, prefix_mask, shown_BT)
     return model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
 
 
 def one_pass(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
-    """Greedy predictions (B, T) of every target token from ONE forward pass over prefix | shown.
-
-    -100 marks empty columns of `shown_BT`, and of the answer. With the true target shown, these are the forced
-    (teacher-forced) predictions; with dummies, the parallel ones.
-    """
+    """Greedy predictions (B, T) from ONE forward pass: forced with the true target shown, parallel with dummies."""
     logits_BTV = one_pass_logits(model, prefix_ids, prefix_mask, shown_BT)
     return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
@@ -58,11 +51,7 @@ def parallel(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, le
 def token_by_token(
     model: PreTrainedModel, prefix_ids: Tensor, prefix_mask: Tensor, lengths_B: Tensor, pad_token_id: int
 ) -> Tensor:
-    """Greedy token-by-token decoding with the model's own cache, by `generate`.
-
-    It feeds a Mamba one token at a time after the prefix, as its cache needs, and gives padded rows their positions. No
-    token ends a row: the length is given, as in the paper, whose targets carry no end token.
-    """
+    """Greedy token-by-token decoding by `generate`. No token ends a row: the length is given, as in the paper."""
     steps = int(lengths_B.max())
     greedy = GenerationConfig(max_new_tokens=steps, do_sample=False, use_cache=True, pad_token_id=pad_token_id)
     # What `greedy` leaves open, generate() takes from the model's settings: end tokens, penalties, suppressed tokens.

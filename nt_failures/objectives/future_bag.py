@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, row_mean_sum, upcoming
 
@@ -21,8 +21,8 @@ class FutureBag(ExtraLoss):
 
     loss = CE_next + weight * mean over the states with a bag of (mean over the bag of - log sigmoid(b_v) + mean over
     all other tokens of - log sigmoid(- b_v)) / 2, b = linear(h_t) (arXiv 2510.14751; that bag and rest weigh alike is
-    ours). The next token is left out: it could be looked up, and the head would learn the cheat. Inputs, labels and
-    decoding are those of `next_token`. Relations: `token_order` keeps the order. Needs: hidden states.
+    ours). The next token is left out: it could be looked up, and the head would learn the cheat.
+    Relations: inputs and decoding of `next_token`; `token_order` keeps the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead the bag reaches, from 2; None for the whole target.
@@ -32,20 +32,15 @@ class FutureBag(ExtraLoss):
         >>> from nt_failures import FutureBag
         >>> FutureBag(window=1)
         Traceback (most recent call last):
-        ValueError: window=1 must be a whole number from 2; leave it out for the whole target.
+        ValueError: window=1 must be a whole number from 2; the default is None.
         >>> FutureBag(window=3).collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])["input_ids"].tolist()
         [[1, 2, 7, 8, 9]]
     """
 
-    window: int | None = None
-    weight: float = 1.0
+    window: int | None = option(None, least=2, whole=True)
+    weight: float = option(1.0)
 
     citation = "Mahajan et al., Beyond Multi-Token Prediction: Pretraining LLMs with Future Summaries, arXiv 2510.14751"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("window", self.window, 2, default="the whole target")
-        check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         auxiliary_modules.attach(model, bag=VocabularyHead(model.config.hidden_size, model.config.vocab_size))

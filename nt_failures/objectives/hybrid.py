@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective, check_share
+from nt_failures.objectives.base import Objective, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,7 @@ class Hybrid(Objective):
                     ... 12    =   32   34    6   16   12               ... -100   32   34    6   16   12
 
     loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
-    exact, and only the fraction of a row that is left over is drawn, from torch's generator).
-    The teacherless rows teach planning, the next-token rows keep autoregressive decoding good, so both decodings work.
+    exact, and only the fraction of a row that is left over is drawn, from torch's generator). Both decodings work.
     The split goes by place in the batch, so the examples must come shuffled or fresh.
     Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 
@@ -35,15 +34,11 @@ class Hybrid(Objective):
         [[1, 2, 13, 13, 13], [1, 2, 7, 8, 9]]
     """
 
-    share: float = 0.5
+    share: float = option(0.5, most=1)
 
     extra_tokens = ("$",)
     decodings = ("autoregressive", "parallel")
     citation = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_share("share", self.share, "0.5 trains half of each batch teacherless")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

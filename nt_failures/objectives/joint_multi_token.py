@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, token_nats, unembed
 
@@ -24,10 +24,9 @@ class JointMultiToken(ExtraLoss):
         predict     32   34    6
 
     loss = CE_next + weight * mean over windows and their steps i = 1 .. window - 1 of
-    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. Teacher forcing inside the window
-    gives away tokens, not the graph: the look-up must be in h_t. The light module is a GRU that starts at h_t (ours;
-    the source attends), then the shared unembedding. Inputs, labels and decoding are those of `next_token`.
-    Relations: `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
+    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. The light module is a GRU that
+    starts at h_t (ours; the source attends), then the shared unembedding. Relations: inputs and decoding of
+    `next_token`; `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
 
     Args:
         window: tokens predicted from each state, the next one included, from 2.
@@ -40,15 +39,10 @@ class JointMultiToken(ExtraLoss):
         [[[7, 8, 9], [8, 9, -100], [9, -100, -100]]]
     """
 
-    window: int = 4
-    weight: float = 1.0
+    window: int = option(4, least=2, whole=True)
+    weight: float = option(1.0)
 
     citation = "Ahn et al., Efficient Joint Prediction of Multiple Future Tokens, arXiv 2503.21801"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("window", self.window, 2, "4 predicts the next four tokens")
-        check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

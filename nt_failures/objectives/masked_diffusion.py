@@ -1,7 +1,6 @@
 """Masked diffusion: hidden target tokens are predicted from all others, and decoded step by step, surest first."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join, position_ids
 from nt_failures.models.attention_masks import full
-from nt_failures.objectives.base import Loss, Objective, check_whole
+from nt_failures.objectives.base import Loss, Objective, option
 from nt_failures.objectives.decoding import Prefix, answer_columns
 from nt_failures.objectives.losses import Batch, label_count, masked_logits, token_nats
 
@@ -28,10 +27,9 @@ class MaskedDiffusion(Objective):
         predicted                        34             12      each in its own column
 
     loss = sum over the masked tokens of w * (- log p(r_i | x, r_unmasked)) / rate, rate ~ U(0, 1) for each example,
-    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma
-    weighs hard tokens more). Decoding starts from dummies alone and keeps the surest tokens of each of `steps` passes;
-    `parallel` is one pass. Relations: `masked_teacher` masks the same way and stays causal.
-    Needs: a 4-D mask, attention in both directions.
+    divided by the number of target tokens (arXiv 2406.05183; 2410.14157, section 3, where w = alpha * (1 - p)^gamma).
+    Decoding starts from dummies and keeps the surest tokens of each of `steps` passes; `parallel` is one pass.
+    Relations: `masked_teacher` stays causal. Needs: a 4-D mask, attention in both directions.
 
     Args:
         steps: passes of decoding; None for one token a pass.
@@ -44,9 +42,9 @@ class MaskedDiffusion(Objective):
         {'input_ids': (1, 5), 'attention_mask': (1, 5), 'labels': (1, 5), 'position_ids': (1, 5), 'weights': (1, 3)}
     """
 
-    steps: int | None = None
-    alpha: float = 1.0
-    gamma: float = 0.0
+    steps: int | None = option(None, least=1, whole=True)
+    alpha: float = option(1.0, above=True)
+    gamma: float = option(0.0)
 
     extra_tokens = ("$",)
     needs = frozenset({"4d_mask", "bidirectional"})
@@ -55,12 +53,6 @@ class MaskedDiffusion(Objective):
         "Ye et al., Beyond Autoregression: Discrete Diffusion for Complex Reasoning and Planning, ICLR 2025, "
         "arXiv 2410.14157; arXiv 2406.05183"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("steps", self.steps, 1, default="one token a pass")
-        if not (0 < self.alpha < math.inf and 0 <= self.gamma < math.inf):
-            raise ValueError(f"alpha={self.alpha} must be a number > 0 and gamma={self.gamma} one >= 0.")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -74,7 +66,8 @@ class MaskedDiffusion(Objective):
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         weights_BT = batch["weights"]
         labels_BT = batch["labels"][:, -weights_BT.shape[1] :]
-        nats_BT = token_nats(_logits(model, batch, weights_BT.shape[1]), labels_BT)
+        logits_BTV = masked_logits(model, batch, full(batch["attention_mask"]), weights_BT.shape[1])
+        nats_BT = token_nats(logits_BTV, labels_BT)
         hard_BT = self.alpha * (1 - (-nats_BT.detach()).exp()) ** self.gamma
         return Loss((weights_BT * hard_BT * nats_BT).sum(), label_count(labels_BT), {})
 
@@ -113,9 +106,4 @@ def _log_probs(model: PreTrainedModel, prefix: Prefix, ids_BT: Tensor, real_BT: 
         "attention_mask": mask,
         "position_ids": position_ids(mask),
     }
-    return _logits(model, batch, ids_BT.shape[1]).log_softmax(dim=-1)
-
-
-def _logits(model: torch.nn.Module, batch: Batch, columns: int) -> Tensor:
-    """Logits (B, columns, V) of the last columns, each for its own token, with attention in both directions."""
-    return masked_logits(model, batch, full(batch["attention_mask"]), columns).float()
+    return masked_logits(model, batch, full(mask), ids_BT.shape[1]).float().log_softmax(dim=-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective, check_share
+from nt_failures.objectives.base import Objective, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +33,11 @@ class MaskedTeacher(Objective):
         [[1, 2, 13, 13, 13]]
     """
 
-    rate: float | None = None
+    rate: float | None = option(None, most=1)
 
     extra_tokens = ("$",)
     decodings = ("autoregressive", "parallel")
     citation = "Kitouni et al., The Factorization Curse, arXiv 2406.05183; arXiv 2503.10542"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rate is not None:
-            check_share("rate", self.rate, "leave it out to draw it for each example")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, cross_entropy, unembed
 
@@ -24,8 +24,7 @@ class MultiTokenHeads(ExtraLoss):
         head 3     32 -> 32;   12 -> 34;    = ->  6;   32 -> 16;   34 -> 12
 
     loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2).
-    Head 1 is the stock model, and alone decodes; head j > 1 is one block of the model's kind on the last hidden states,
-    then the shared unembedding.
+    Head 1 is the stock model, and alone decodes; head j > 1 is one block of its kind, then the shared unembedding.
     Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: hidden states.
 
     Args:
@@ -38,17 +37,11 @@ class MultiTokenHeads(ExtraLoss):
         [[-100, -100, 7, 8, 9]]
     """
 
-    heads: int = 4
+    heads: int = option(4, least=1, most=64, whole=True)
 
     citation = (
         "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("heads", self.heads, 1, "4 predicts the next four tokens")
-        if self.heads > 64:
-            raise ValueError(f"heads={self.heads} is more than 64, each a layer; 4 predicts the next four tokens.")
 
     def attach(self, model: PreTrainedModel) -> None:
         heads = {f"head_{j}": auxiliary_modules.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}

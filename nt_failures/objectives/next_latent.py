@@ -3,13 +3,13 @@
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, unembed
 
@@ -26,9 +26,8 @@ class NextLatent(ExtraLoss):
 
     g_t+1 = h_t + MLP([LayerNorm h_t ; e(s_t+1)]). loss = CE_next + smooth_weight * SmoothL1(stopgrad h_t+i, g_t+i) +
     kl_weight * KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real
-    columns, prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3). A state from which later states
-    can be rolled must hold what the answer needs; without the stop-gradient the states would collapse. Inputs, labels
-    and decoding are those of `next_token`. Relations: `joint_multi_token` rolls to tokens. Needs: hidden states.
+    columns, prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3).
+    Relations: inputs and decoding of `next_token`; `joint_multi_token` rolls to tokens. Needs: hidden states.
 
     Args:
         horizon: steps rolled forward, from 1; None for the target's length - 2, the source's choice for path-star.
@@ -41,17 +40,11 @@ class NextLatent(ExtraLoss):
         [[1, 2, 7, 8, 9]]
     """
 
-    horizon: int | None = None
-    smooth_weight: float = 1.0
-    kl_weight: float = 1.0
+    horizon: int | None = option(None, least=1, whole=True)
+    smooth_weight: float = option(1.0)
+    kl_weight: float = option(1.0)
 
     citation = "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("horizon", self.horizon, 1, default="the target's length - 2")
-        check_weight("smooth_weight", self.smooth_weight)
-        check_weight("kl_weight", self.kl_weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
@@ -63,31 +56,22 @@ class NextLatent(ExtraLoss):
         # The last token of a row is never read: it has a state only where a longer row stands beside it.
         real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
         smooth, kl, counted = [], [], []
+        modules = auxiliary_modules.modules_of(model)
+        embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
         rolled = output.states_BSD
         steps = min(self.horizon or max(output.labels_BT.shape[1] - 2, 1), max(rolled.shape[1] - 1, 1))
         # Without a horizon it is that of each row's own target, whatever stands beside it in the batch.
         horizon_B1 = (output.labels_BT.ne(IGNORE).sum(dim=1, keepdim=True) - 2).clamp(min=self.horizon or 1)
         for i in range(1, steps + 1):
-            rolled = self._roll(model, rolled[:, :-1], batch["input_ids"][:, i:-1])
-            smooth_BS, kl_BS = _distances(model, rolled, output.states_BSD[:, i:].detach())
-            smooth.append(smooth_BS)
-            kl.append(kl_BS)
+            before, token = rolled[:, :-1], embed(batch["input_ids"][:, i:-1])
+            rolled = before + modules["step"](torch.cat([modules["norm"](before), token], dim=-1))
+            true = output.states_BSD[:, i:].detach()
+            smooth.append(F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1))
+            logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
+            kl.append(F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1))
             counted.append(real_BS[:, :-i] & real_BS[:, i:] & (horizon_B1 >= i))
         counted = torch.cat(counted, dim=1)
         return {
             "smooth": (self.smooth_weight, row_mean_sum(torch.cat(smooth, dim=1), counted, output.labels_BT)),
             "kl": (self.kl_weight, row_mean_sum(torch.cat(kl, dim=1), counted, output.labels_BT)),
         }
-
-    def _roll(self, model: torch.nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
-        """States one step on, from states and the tokens that follow them."""
-        modules = auxiliary_modules.modules_of(model)
-        embedded = auxiliary_modules.unwrap_model(model).get_input_embeddings()(tokens)
-        return states + modules["step"](torch.cat([modules["norm"](states), embedded], dim=-1))
-
-
-def _distances(model: torch.nn.Module, rolled: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Smooth L1 and KL (B, S) between rolled and true states; the unembedding is frozen here."""
-    smooth = F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1)
-    logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
-    return smooth, F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1)

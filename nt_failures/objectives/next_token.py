@@ -20,14 +20,13 @@ class NextToken(Objective):
         labels      ... -100 -100 -100   32   34    6   16   12     (the model shifts)
 
     loss = - sum_i log p(r_i | x, r_<i), the standard loss of causal LMs on completions only (arXiv 2403.06963).
-    The true earlier tokens let a model look up every later node as the only child of the one before (the Clever Hans
-    cheat); the decision at position 2 is left with no other supervision than its own.
+    The true earlier tokens let a model look up every later node as the only child of the one before, the cheat.
     `order="reversed"` trains on `12 16 6 34 32`, where every token is a look-up.
     Relations: `teacherless` hides the earlier tokens; `hybrid` and `masked_teacher` mix both. Needs: nothing.
 
     Args:
-        positions: train on these positions of the answer alone, from 1 in the task's own order, for example `(2,)` for
-            the decision only, where no earlier token helps to cheat. None for all.
+        positions: train on these positions of the answer alone, from 1 in the task's own order; `(2,)` is the decision.
+            None for all.
 
     Example:
         >>> from nt_failures import NextToken

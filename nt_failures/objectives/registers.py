@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, first_label, join, position_ids
 from nt_failures.models.attention_masks import causal
-from nt_failures.objectives.base import Loss, Objective, check_share, check_whole
+from nt_failures.objectives.base import Loss, Objective, option
 from nt_failures.objectives.losses import Batch, cross_entropy, label_count, masked_logits, row_mean_sum, token_nats
 
 
@@ -24,9 +24,8 @@ class Registers(Objective):
         predicts      ...        32   34    6   16   12         6   16   12
 
     loss = (1 - share) * CE_tokens + share * CE_registers, d drawn for each batch from 2 .. max_distance (arXiv
-    2505.10518, section 3). Distance 1 could be looked up. Ordinary tokens never see a register, so decoding is that of
-    `next_token` with the stock model. Relations: `multi_token_heads` predicts ahead from the states themselves.
-    Needs: a 4-D mask.
+    2505.10518, section 3); distance 1 could be looked up. Tokens never see a register, so the stock model decodes.
+    Relations: `multi_token_heads` predicts ahead from the states themselves. Needs: a 4-D mask.
 
     Args:
         max_distance: the largest d, from 2, but less than the target's length. The source takes 4 for paths of 5.
@@ -39,17 +38,12 @@ class Registers(Objective):
         [[1, 2, 7, 8, 9, 13]]
     """
 
-    max_distance: int = 4
-    share: float = 0.5
+    max_distance: int = option(4, least=2, whole=True)
+    share: float = option(0.5, most=1)
 
     extra_tokens = ("$",)
     needs = frozenset({"4d_mask"})
     citation = "Gerontopoulos et al., Multi-Token Prediction Needs Registers, arXiv 2505.10518"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("max_distance", self.max_distance, 2, "1 could be looked up")
-        check_share("share", self.share, "0.5 weighs registers and tokens alike")
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -88,11 +82,9 @@ class Registers(Objective):
     def mask(real_BS: Tensor, first: int, registers: int) -> Tensor:
         """Who sees whom, (B, S, S): tokens are causal; register r sees the prefix, target tokens <= r and itself."""
         seen_BSS = causal(real_BS)
-        if registers:
-            tokens = real_BS.shape[1] - registers
-            numbers_R = torch.arange(registers, device=real_BS.device)
-            columns_S = torch.arange(real_BS.shape[1], device=real_BS.device)
-            own_RS = columns_S == (tokens + numbers_R)[:, None]
-            earlier_RS = columns_S <= (first + numbers_R)[:, None]
-            seen_BSS[:, tokens:] = (earlier_RS | own_RS) & real_BS[:, None, :].bool()
+        tokens = real_BS.shape[1] - registers
+        numbers_R1 = torch.arange(registers, device=real_BS.device)[:, None]
+        columns_S = torch.arange(real_BS.shape[1], device=real_BS.device)
+        seen_RS = (columns_S <= first + numbers_R1) | (columns_S == tokens + numbers_R1)
+        seen_BSS[:, tokens:] = seen_RS & real_BS[:, None, :].bool()
         return seen_BSS

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_weight, check_whole
+from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, upcoming
 
@@ -20,9 +20,8 @@ class TokenOrder(ExtraLoss):
     for 12, minus infinity for every other token; behind `32`: 4 for 34, 3 for 6, 2 for 16, 1 for 12.
 
     loss = CE_next + weight * sum_t ( - sum_v softmax(y_t)_v log softmax(U_top h_t)_v ), y_t,v = window - (steps from t
-    to the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss). What comes soonest weighs
-    most, but the whole rest of the answer sends a gradient to every state, the decision's included. Inputs, labels and
-    decoding are those of `next_token`. Relations: `future_bag` ignores the order. Needs: hidden states.
+    to the next v) inside the window (arXiv 2508.19228, section 3: a list-wise ranking loss).
+    Relations: inputs and decoding of `next_token`; `future_bag` ignores the order. Needs: hidden states.
 
     Args:
         window: how many tokens ahead are ranked; None for the whole target.
@@ -35,15 +34,10 @@ class TokenOrder(ExtraLoss):
         [[-100, -100, 7, 8, 9]]
     """
 
-    window: int | None = None
-    weight: float = 1.0
+    window: int | None = option(None, least=1, whole=True)
+    weight: float = option(1.0)
 
     citation = "Zuhri et al., Predicting the Order of Upcoming Tokens Improves Language Modeling, arXiv 2508.19228"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("window", self.window, 1, default="the whole target")
-        check_weight("weight", self.weight)
 
     def attach(self, model: PreTrainedModel) -> None:
         head = VocabularyHead(model.config.hidden_size, model.config.vocab_size, bias=False)

@@ -1,8 +1,6 @@
-"""Task: what a problem is and what counts as right. NumPy only.
+"""Task: the base class of all problems, with reproducible blocks of rows and splits that cannot overlap. NumPy only.
 
-A task is a frozen dataclass whose fields are its parameters. It draws instances as columns (`sample`), shows them as
-text (`render`), reads text back (`parse`), and judges answers (`judge`). This file adds what every task shares:
-reproducible blocks of rows and splits that cannot overlap.
+A task is a frozen dataclass whose fields are its parameters.
 """
 
 import abc
@@ -31,25 +29,17 @@ _SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
 _MAX_ROUNDS = 2000
 """Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
 
-_ROUNDS_IN_VAIN = 16
-"""Redraws without one instance of the split after which it counts as empty."""
-
 
 def check_integer(name: str, value: object, least: int = 0) -> None:
     """Raise ValueError unless the value is an integer (no bool) of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{name}={value!r} is not an integer; give a whole number >= {least}, such as {name}={least}.")
-    if value < least:
-        raise ValueError(f"{name}={value} is below the smallest allowed value; give {name} >= {least}.")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}={value!r} is out of range; give a whole number, {name} >= {least}.")
 
 
 def check_overlap(overlap: object) -> None:
     """Raise ValueError unless it is one of the two ways to share instances among splits."""
     if overlap not in ("forbid", "allow"):
-        raise ValueError(
-            f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow' (each split is drawn "
-            "from all instances)."
-        )
+        raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
 
 
 def check_integers(fields: object, **least: int) -> None:
@@ -72,12 +62,10 @@ class Clue:
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """Base of all tasks.
+    """Base of all tasks. Positions are counted from 1 in the task's own order, in symbols of the answer.
 
-    Positions are counted from 1 in the task's own order, in symbols of the answer, whatever the tokenizer does.
-
-    Example: path-star graphs that list their edges by the labels they start from, trained on with
-    `--task my_module.SortedEdges`. A task of another kind writes each of the methods below.
+    Example: path-star graphs that list their edges by the labels they start from. A task of another kind writes each of
+    the methods below.
         >>> import dataclasses
         >>> import numpy as np
         >>> from nt_failures import PathStar
@@ -149,9 +137,10 @@ class Task(abc.ABC):
         for name, none in self.sample(np.random.default_rng(0), 0).items():  # no instance is drawn: for the shapes
             shape = np.shape(columns[name]) if name in columns else None
             if shape is None or shape[1:] != none.shape[1:] or shape[0] == 0:
+                wanted = ", ".join(["n", *map(str, none.shape[1:])])
                 raise ValueError(
-                    f"{name!r} has the shape {shape}, and {self} needs ({', '.join(['n', *map(str, none.shape[1:])])}) "
-                    "with n >= 1; give instances of this very task, such as task.block(seed, 'test', 0)."
+                    f"{name!r} has the shape {shape}, and {self} needs ({wanted}) with n >= 1; give instances of this "
+                    "very task."
                 )
         return self.answers(columns)
 
@@ -161,10 +150,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """Answers that go wrong at the decision and then on consistently, (n, answer_length), each drawn at random.
-
-        ValueError if the task of this size has none.
-        """
+        """Answers (n, answer_length) that go wrong at the decision and then on consistently; ValueError if none do."""
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue | None:
         """Where in its prompt each instance shows what tells the decision; None where prompts have no such places."""
@@ -173,11 +159,6 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """uint64 per row, equal for rows that pose the same problem however it is written down."""
-
-    @property
-    def dummy(self) -> str:
-        """The dummy symbol, `$`."""
-        return self.DUMMY
 
     def to_dict(self) -> dict[str, object]:
         """The parameters, JSON-ready."""
@@ -199,33 +180,29 @@ class Task(abc.ABC):
             rows: how many of them, from the first one; few are drawn faster.
 
         Raises:
-            ValueError: an unknown split or overlap, a negative seed or index, or a task so small that the split is
-                empty.
+            ValueError: an argument out of range, or a task so small that the split is empty.
         """
-        if not isinstance(split, str) or split not in SPLITS:
+        if split not in list(SPLITS):
             raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
         check_overlap(overlap)
-        check_integer("seed", seed)
-        check_integer("index", index)
-        check_integer("rows", rows)
+        for name, value in (("seed", seed), ("index", index), ("rows", rows)):
+            check_integer(name, value)
         rows = min(rows, BLOCK_ROWS)
         rng = np.random.default_rng([seed, SPLITS[split], index])
         if overlap == "allow":
             return {name: column[:rows] for name, column in self.sample(rng, BLOCK_ROWS).items()}
         parts: list[Columns] = []
         drawn = 0
-        for rounds in range(1, _MAX_ROUNDS + 1):
+        for _ in range(_MAX_ROUNDS):
             columns = self.sample(rng, BLOCK_ROWS)
             in_split = self.split_of(columns) == split
             parts.append({name: column[in_split] for name, column in columns.items()})
             drawn += int(in_split.sum())
             if drawn >= rows:
                 return {name: np.concatenate([part[name] for part in parts])[:rows] for name in columns}
-            if drawn == 0 and rounds == _ROUNDS_IN_VAIN:
-                break
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'} of "
-            "them; use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'}; use "
+            "more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod

@@ -65,17 +65,12 @@ class PathStar(Task):
         if self.nodes_used > self.num_nodes:
             raise ValueError(
                 f"{size} needs 1 + degree * (path_length - 1) = {self.nodes_used} different labels, but num_nodes="
-                f"{self.num_nodes}; give num_nodes >= {self.nodes_used}, or a smaller degree or path_length."
+                f"{self.num_nodes}; give num_nodes >= {self.nodes_used}."
             )
         if self.num_nodes > _MAX_LABELS:
-            raise ValueError(
-                f"num_nodes={self.num_nodes} is above the labels supported; give num_nodes <= {_MAX_LABELS}."
-            )
+            raise ValueError(f"num_nodes={self.num_nodes} is too large; give num_nodes <= {_MAX_LABELS}.")
         if self.num_edges > _MAX_EDGES:
-            raise ValueError(
-                f"{size} makes {self.num_edges:,} edges, above the {_MAX_EDGES:,} that can be written as text; give a "
-                "smaller degree or path_length."
-            )
+            raise ValueError(f"{size} makes {self.num_edges:,} edges, above the {_MAX_EDGES:,} that fit into text.")
 
     @property
     def nodes_used(self) -> int:
@@ -141,9 +136,7 @@ class PathStar(Task):
 
         Returns:
             `edges` (list of pairs), `source`, `goal`, and `path` (list, or None when the text ends with `=`).
-
-        Raises:
-            ValueError: the text is no graph of this size, or the path in it is not the path to the goal.
+            ValueError if it is no graph of this size, or the path in it is not the path to the goal.
         """
         line = text.strip()
         row = self._read(line)
@@ -164,10 +157,8 @@ class PathStar(Task):
             path = [_label(node) for node in path.split(",")] if path else None
             parent_of = {child: parent for parent, child in edges}
         except ValueError as error:
-            raise ValueError(
-                f"not a path-star line: {shorten(line, 80)} ({error}); the form is 'a,b|c,d|...|y,z/source,goal=path', "
-                "the path may be missing."
-            ) from error
+            form = "'a,b|c,d|...|y,z/source,goal=path', the path may be missing"
+            raise ValueError(f"not a path-star line: {shorten(line, 80)} ({error}); the form is {form}.") from error
         leaves = set(parent_of) - set(parent_of.values())
         arms = []
         if len(edges) == len(parent_of) == self.num_edges and len(leaves) == self.degree:  # else they could be many
@@ -186,15 +177,12 @@ class PathStar(Task):
         return [int(word) if _is_label(word) else -1 for word in text.replace(",", " ").split()]
 
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
-        """Score answers, given as node labels (-1 for anything else).
+        """Score answers, given as node labels (-1 for anything else); ValueError for an answer that is no list of them.
 
         Returns:
             `correct` (n, L): right at that position, as answered. `exact` (n,): the whole path, no more and no less.
             `first_error` (n,): first wrong position from 1, 0 where exact. `decision` (n,): right at position 2.
             `valid_path` (n,): the answer is a path from the source to a leaf, the right one or a wrong one.
-
-        Raises:
-            ValueError: not one answer for each instance, or one that is no list of whole numbers.
         """
         path, edges = np.asarray(columns["path"]), np.asarray(columns["edges"])
         n, length = len(path), self.path_length
@@ -254,11 +242,7 @@ class PathStar(Task):
 
 
 def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:
-    """A prompt of any size and any labels: a task of its size, and its row with the path to the goal.
-
-    Raises:
-        ValueError: the text is no path-star graph, or holds the path already.
-    """
+    """A prompt of any size and labels: a task of its size, and its row with the path to the goal; else ValueError."""
     line = text.strip()
     edges = [edge.split(",") for edge in line.split("/")[0].split("|")]
     source = line.split("/")[-1].split(",")[0]
@@ -300,10 +284,7 @@ def _labels(answer: Sequence[int], number: int) -> np.ndarray:
     except ValueError:  # lists of different lengths
         labels = np.array(None)
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
-        raise ValueError(
-            f"answer {number}, {shorten(answer, 80)}, is no list of node labels; give whole numbers, with -1 for "
-            "anything that is no label."
-        )
+        raise ValueError(f"answer {number}, {shorten(answer, 80)}, is no list of node labels (-1 for what is none).")
     return labels
 
 

@@ -300,32 +300,16 @@ def test_one_place_of_many_is_told_of_a_model_at_chance():
     ("clue", "message"),
     [
         (None, "PathStar names no clue that stands at different places"),
-        (
-            Clue("it", np.ones(3, dtype=int), 2),
-            r"no place from 1 to 2 for each of 100 instances; .* of the shape \(100,\)",
-        ),
-        (
-            ("it", np.ones(100, dtype=int), 2),
-            r"(?s)PathStar.clue gave \('it', array.*; return a Clue\(name, places, count\)",
-        ),
-        (Clue("it", np.ones(100, dtype=int), 2.0), "return a Clue"),
-        (Clue("it", np.ones((100, 1), dtype=int), 2), "no place from 1 to 2"),
-        (Clue("it", np.ones(100), 2), "no place from 1 to 2"),
-        (Clue("it", np.zeros(100, dtype=int), 2), "no place from 1 to 2"),
-        (Clue("it", np.full(100, 3), 2), "no place from 1 to 2"),
+        (Clue("it", np.ones(3, dtype=int), 2), "it: give a place from 1 to 2 for each of 100 instances"),
+        (Clue("it", np.full(100, 1.5), 2), "give a place from 1 to 2"),
+        (Clue("it", np.zeros(100, dtype=int), 2), "give a place from 1 to 2"),
+        (Clue("it", np.full(100, 3), 2), "give a place from 1 to 2"),
         (Clue("it", np.ones(100, dtype=int), 2), "it stands at one of 2 places, and one of them has 0 of the 100 inst"),
-        (KeyError("edge"), "PathStar.clue failed with KeyError: 'edge'"),
     ],
 )
 def test_clues_that_cannot_be_used(clue, message, monkeypatch):
     """Catches: a run that is lost at its end by a task of the user's own, shares of a handful of instances."""
-
-    def answer(task, columns):
-        if isinstance(clue, Exception):
-            raise clue
-        return clue
-
-    monkeypatch.setattr(PathStar, "clue", answer)
+    monkeypatch.setattr(PathStar, "clue", lambda task, columns: clue)
     task = PathStar(2, 4, 10)
     columns = task.sample(np.random.default_rng(0), 100)
     with pytest.raises(ValueError, match=message):

@@ -89,7 +89,7 @@ def test_no_display_is_needed(tmp_path):
 
 def test_forced_vs_free_draws_shares_intervals_and_chance():
     """Catches: the two ways swapped, intervals of one n for all sizes, chance drawn at a fixed half."""
-    axes = axes_of(figures.forced_vs_free(FORCED, FREE, 100, 2, 1 / 3, "a title"))
+    axes = axes_of(figures.forced_vs_free(FORCED, FREE, 100, 2, 1 / 3))
     for container, shares in zip(axes.containers, (FORCED, FREE), strict=True):
         points, _, (bars,) = container.lines
         assert points.get_ydata().tolist() == list(shares.values())
@@ -102,7 +102,6 @@ def test_forced_vs_free_draws_shares_intervals_and_chance():
     assert chance.get_ydata() == pytest.approx([1 / 3, 1 / 3])
     assert "chance" in [text.get_text() for text in axes.texts]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2\ndecision", "3"]
-    assert axes.get_title(loc="left") == "a title"
 
 
 def test_learning_curves_draw_every_position():

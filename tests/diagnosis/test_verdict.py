@@ -79,7 +79,7 @@ GOLDEN = {
 def test_golden(name):
     """Catches: a rule, a name or a number in a text that changed; a verdict without the budget it is about."""
     found, text, rule = GOLDEN[name]
-    assert verdict(found, BUDGET).to_dict() == {"name": name, "text": text.format(after=AFTER), "rule": rule}
+    assert dataclasses.asdict(verdict(found, BUDGET)) == {"name": name, "text": text.format(after=AFTER), "rule": rule}
     assert verdict(found).text == text.format(after="")
 
 
@@ -363,9 +363,9 @@ def test_far_below_chance_is_not_at_chance():
     ("changes", "message"),
     [
         ({"n": 0}, "n must be at least 1"),
-        ({"exact": 50.0}, r"every share lie in 0\.\.1"),
-        ({"exact": float("nan")}, r"every share lie in 0\.\.1"),
-        ({"follow_rate": -0.1}, r"every share lie in 0\.\.1"),
+        ({"exact": 50.0}, r"every share a number in 0\.\.1"),
+        ({"exact": float("nan")}, r"every share a number in 0\.\.1"),
+        ({"follow_rate": -0.1}, r"every share a number in 0\.\.1"),
         ({"decision": 9}, "the decision 9 among them"),
         ({"order": "backwards"}, "order='backwards' is not a choice"),
         ({"trained": []}, r"trained=\[\] names no position"),

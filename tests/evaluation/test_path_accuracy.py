@@ -129,8 +129,8 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
     ("inputs", "reason"),
     [
         ({"predictions": [], "references": []}, "at least one prediction"),
-        ({"predictions": ["1,2", "1,2"], "references": ["1,2"]}, "2 predictions for 1 references"),
-        ({"predictions": ["1,2"], "references": None}, "1 predictions for 0 references"),
+        ({"predictions": ["1,2", "1,2"], "references": ["1,2"]}, "1 references for 2 predictions; give one for each"),
+        ({"predictions": ["1,2"], "references": None}, "0 references for 1 predictions"),
         ({"predictions": ["1,2"], "references": ["1,2"], "prompts": []}, "0 prompts for 1 predictions"),
         ({"predictions": ["1,2"] * 2, "references": ["1,2"] * 2, "prompts": ["1,2/1,2=", "?"]}, "prompt 2 .*'\\?'"),
         (
@@ -152,7 +152,7 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
             {"predictions": ["1,2"], "references": ["1,2"], "prompts": "1,2/1,2="},
             "prompts is one text, '1,2/1,2='; give",
         ),
-        ({"predictions": ["1,2"], "references": ["1,2"], "prompts": [None]}, "prompt 1 is no text but NoneType; give"),
+        ({"predictions": ["1,2"], "references": ["1,2"], "prompts": [None]}, "a prompt is no text; give"),
         ({"predictions": ["1,2"], "references": ["1,2"], "prompts": ["1,2/1,2=1,2"]}, "holds the path already"),
         ({"predictions": "1,2", "references": "1,2"}, "predictions is one text, '1,2'; give a list"),
         ({"predictions": [1], "references": [1]}, "don't match the expected format"),
@@ -178,8 +178,6 @@ def test_a_refused_call_leaves_nothing_behind(tmp_path, keep_in_memory):
             metric.compute(**inputs)
         scores = metric.compute(predictions=["1,2"], references=["1,2"])
         assert (scores["exact"], scores["n"]) == (1.0, 1)
-    with pytest.raises(ValueError):
-        metric.add_batch(predictions=[[1.0, 2.7]], references=[[1, 2]])
     metric.add(prediction="1,2", reference="1,2")
     with pytest.raises(ValueError):
         metric.compute(decision_position=7)

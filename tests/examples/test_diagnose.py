@@ -149,7 +149,7 @@ def message(flags, monkeypatch, folder):
         (["--num_test", "0"], "--num_test 0 --batch_size 200: give 1..4096"),
         (["--num_test", "4097"], "give 1..4096"),
         (["--batch_size", "0"], "at least 1"),
-        (["--degree", "0"], "degree=0 is below the smallest allowed value; give degree >= 1"),
+        (["--degree", "0"], "degree=0 is out of range; give a whole number, degree >= 1"),
         (["--path_length", "9"], "give num_nodes >= 17"),
         (["--num_nodes", "30"], "a word-level tokenizer knows only the labels of its task"),
         (["--degree", "3"], "takes sequences of up to 25 tokens and these need 34"),

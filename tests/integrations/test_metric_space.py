@@ -50,9 +50,9 @@ def test_prompts_are_optional(served):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (("1,2\n1,2", "1,2", "", 2), "2 predictions for 1 references"),
+        (("1,2\n1,2", "1,2", "", 2), "1 references for 2 predictions"),
         (("1,2", "1,2", "", 9), "decision_position=9"),
-        (("1,2", "1,2", "", None), "the decision position is empty"),
+        (("1,2", "1,2", "", None), "decision_position=None is no position of every reference"),
         (("1,2\n" * 1001, "1,2\n" * 1001, "", 2), "1,001 lines; this page takes 1,000"),
         (("1,2", "1,2", "x", 2), "not a path-star line: &#x27;x&#x27;"),
         (("1,2", "1,<img src=x onerror=alert(1)>", "", 2), "&lt;img src=x onerror=alert(1)&gt;"),

@@ -163,8 +163,8 @@ def test_symbols_are_complete_and_the_dummy_is_free(task):
     _, texts = _rows(task)
     seen = {word for column in texts.values() for text in column for word in re.findall(r"\w+|[^\w,\s]", text)}
     assert seen <= set(task.symbols)
-    assert task.dummy not in seen
-    assert task.symbols[-1] == task.dummy == "$"
+    assert task.DUMMY not in seen
+    assert task.symbols[-1] == task.DUMMY == "$"
     assert len(set(task.symbols)) == len(task.symbols)
 
 

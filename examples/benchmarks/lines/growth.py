@@ -12,7 +12,7 @@ from lines.measure import interleaved, reported
 from lines.steps import stacked_step
 from nt_failures.data.builder import to_table
 from nt_failures.data.word_table import WordTable
-from nt_failures.diagnosis.figures import BLUE, GREEN, GREY, ORANGE, VERMILION
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION
 
 KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "degree": [(d, (d, 5, 200), 4096) for d in (1, 2, 5, 10, 20, 40)],

@@ -12,13 +12,7 @@ from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, VERMILION, li
 def path_star(
     edges: Sequence, source: int, goal: int, path: Sequence[int], answer: Sequence[int], title: str = ""
 ) -> Figure:
-    """A path-star graph with a model's answer drawn on it.
-
-    Args:
-        edges: pairs (parent, child).
-        source, goal, path: of the instance.
-        answer: the model's nodes; steps that are no edge are drawn as dashed leaps, unknown nodes are left out.
-    """
+    """A path-star graph with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out."""
     places = _places(edges, source, goal)
     rows = sorted({y for _, y in places.values()})
     figure, axes = new_axes(6.4, 0.75 * len(rows) + 0.9)
@@ -32,16 +26,8 @@ def path_star(
         axes.plot(x, y, "o", markersize=22, color="white", markeredgecolor=edge, markeredgewidth=2.6, zorder=3)
         axes.text(x, y, str(node), ha="center", va="center", fontsize=10, zorder=4)
     for node, name, colour, side in ((source, "source", "black", -1), (goal, "goal", GREEN, 1)):
-        axes.annotate(
-            name,
-            places[node],
-            (side * 18, 0),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="center",
-            fontsize=10,
-            color=colour,
-        )
+        look = {"ha": "left" if side > 0 else "right", "va": "center", "fontsize": 10, "color": colour}
+        axes.annotate(name, places[node], (side * 18, 0), textcoords="offset points", **look)
     verdict = "right" if list(answer) == list(path) else "wrong"
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
     axes.set_title(literal(title) or f"model's answer: {written}  ({verdict})", fontsize=11, loc="left")
@@ -55,23 +41,11 @@ def _draw_answer(axes: Axes, edges: Sequence, path: Sequence[int], answer: Seque
     real = {(int(a), int(b)) for a, b in edges}
     for step in itertools.pairwise(answer):
         if step[0] in places and step[1] in places:
-            on_path = step in set(itertools.pairwise(path))
-            axes.annotate(
-                "",
-                xy=places[step[1]],
-                xytext=places[step[0]],
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": BLUE if on_path else VERMILION,
-                    "linewidth": 2.6,
-                    "linestyle": "-" if step in real else (0, (3, 2)),
-                    "connectionstyle": "arc3" if step in real else "arc3,rad=0.35",
-                    "shrinkA": 12,
-                    "shrinkB": 12,
-                    "mutation_scale": 16,
-                },
-                zorder=2,
-            )
+            look = {"arrowstyle": "-|>", "linewidth": 2.6, "shrinkA": 12, "shrinkB": 12, "mutation_scale": 16}
+            look["color"] = BLUE if step in set(itertools.pairwise(path)) else VERMILION
+            look["linestyle"] = "-" if step in real else (0, (3, 2))
+            look["connectionstyle"] = "arc3" if step in real else "arc3,rad=0.35"
+            axes.annotate("", places[step[1]], places[step[0]], arrowprops=look, zorder=2)
 
 
 def _places(edges: Sequence, source: int, goal: int) -> dict[int, tuple[float, float]]:
@@ -88,8 +62,5 @@ def _places(edges: Sequence, source: int, goal: int) -> dict[int, tuple[float, f
         loops = loops or node is not None
     nodes = {int(node) for edge in edges for node in edge} | {int(goal)}
     if loops or not starts or nodes != set(places):
-        raise ValueError(
-            f"the edges are no arms from source {source} that end apart, or goal {goal} is on none of them; give the "
-            "columns of one instance of PathStar."
-        )
+        raise ValueError(f"the edges are no arms from source {source} that end apart, or goal {goal} is on none.")
     return places

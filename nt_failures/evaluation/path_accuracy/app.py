@@ -21,22 +21,14 @@ EXAMPLE = (
 
 
 def score(predictions: str, references: str, prompts: str, decision_position: int | None) -> list[list[str]]:
-    """Rows of the table: a name and its value.
+    """Rows of the table, a name and its value, from one answer, one true path and maybe one prompt a line.
 
-    Args:
-        predictions, references: one answer, and its true path, a line; a blank line is an answer without nodes.
-        prompts: none, or one a line.
-        decision_position: from 1; None where the box is empty.
-
-    Raises:
-        gradio.Error: what the metric says of inputs that it cannot score.
+    gradio.Error for inputs that the metric cannot score; a blank line is an answer without nodes.
     """
     given, true, shown = (text.rstrip("\n").split("\n") for text in (predictions, references, prompts.strip()))
     try:
         if len(given) > MAX_ROWS:
             raise ValueError(f"{len(given):,} lines; this page takes {MAX_ROWS:,}. Score more in Python.")
-        if decision_position is None:
-            raise ValueError("the decision position is empty; give a number from 1.")
         scores = PathAccuracy(keep_in_memory=True).compute(
             predictions=given,
             references=true,

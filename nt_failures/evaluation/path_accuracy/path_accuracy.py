@@ -61,40 +61,27 @@ class PathAccuracy(evaluate.Metric):
         )
 
     def compute(self, **kwargs: Any) -> dict[str, float] | None:
-        """Score what was added and what is given here; afterwards, scored or refused, nothing is left of either."""
+        """Score what was added and what is given here; nothing is left of either, even if it is refused."""
         try:
             return super().compute(**kwargs)
         except BaseException:
-            self._forget()
+            if self.writer is not None:
+                self.writer.close()
+            for lock in filter(None, [self.filelock, *(self.filelocks or ())]):
+                lock.release()
+            self.writer = self.buf_writer = self.data = self.selected_feature_format = None
+            self.cache_file_name = self.filelock = None
             raise
 
     def add_batch(
         self, *, predictions: Sequence | None = None, references: Sequence | None = None, **kwargs: Any
     ) -> None:
         """Add answers and their references; as many of one as of the other, and at least one."""
-        for name, rows in (("predictions", predictions), ("references", references)):
-            if isinstance(rows, str):
-                raise ValueError(f"{name} is one text, {rows[:40]!r}; give a list of texts.")
-        if predictions is None or references is None or len(predictions) != len(references):
-            counts = [0 if rows is None else len(rows) for rows in (predictions, references)]
-            raise ValueError(f"{counts[0]} predictions for {counts[1]} references; give one reference for each.")
-        if len(predictions) == 0:
+        if predictions is None or len(predictions) == 0:
             raise ValueError("no predictions to score; give at least one prediction and its reference.")
-        first = self.writer is None
-        try:
-            super().add_batch(predictions=predictions, references=references, **kwargs)
-        except BaseException:
-            if first:  # it decided between text and lists for all that follow, though it was refused
-                self._forget()
-            raise
-
-    def _forget(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        for lock in filter(None, [self.filelock, *(self.filelocks or ())]):
-            lock.release()
-        self.writer = self.buf_writer = self.data = self.selected_feature_format = None
-        self.cache_file_name = self.filelock = None
+        _check_rows("predictions", predictions, len(predictions))
+        _check_rows("references", references, len(predictions))
+        super().add_batch(predictions=predictions, references=references, **kwargs)
 
     def _compute(
         self,
@@ -103,7 +90,10 @@ class PathAccuracy(evaluate.Metric):
         prompts: Sequence[str] | None = None,
         decision_position: int = 2,
     ) -> dict[str, float]:
-        _check_prompts(prompts, len(predictions))
+        if prompts is not None:
+            _check_rows("prompts", prompts, len(predictions))
+            if not all(isinstance(prompt, str) for prompt in prompts):
+                raise ValueError("a prompt is no text; give each as '32,34|34,6|.../32,6='.")
         paths = [_reference(path, row) for row, path in enumerate(references, start=1)]
         shortest = min(map(len, paths))
         whole = isinstance(decision_position, (int, np.integer)) and not isinstance(decision_position, bool)
@@ -125,16 +115,12 @@ class PathAccuracy(evaluate.Metric):
         return {**{name: float(share) for name, share in scores.items()}, "n": len(paths)}
 
 
-def _check_prompts(prompts: Sequence[str] | None, count: int) -> None:
-    if prompts is None:
-        return
-    if isinstance(prompts, str):
-        raise ValueError(f"prompts is one text, {prompts[:40]!r}; give a list with one prompt for each prediction.")
-    if len(prompts) != count:
-        raise ValueError(f"{len(prompts)} prompts for {count} predictions; give one prompt for each.")
-    for row, prompt in enumerate(prompts, start=1):
-        if not isinstance(prompt, str):
-            raise ValueError(f"prompt {row} is no text but {type(prompt).__name__}; give '32,34|34,6|.../32,6='.")
+def _check_rows(name: str, rows: Sequence | None, count: int) -> None:
+    if isinstance(rows, str):
+        raise ValueError(f"{name} is one text, {rows[:40]!r}; give a list of texts.")
+    given = 0 if rows is None else len(rows)
+    if given != count:
+        raise ValueError(f"{given} {name} for {count} predictions; give one for each.")
 
 
 def _labels(answer: Path) -> list[int]:
