@@ -132,14 +132,11 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost."""
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
     results = folder / "results.jsonl"
-    here, diverged = (
-        [run for run in runs if forms.get(run.key.recipe) == run.key.fingerprint]
-        for runs in (results_file.read_results(results), results_file.read_diverged(results))
-    )
-    if not here:
-        raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
+    runs, diverged = results_file.read_study(results, forms)
+    if not runs:
+        raise cli.no_results(results)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
-    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(here, forms, diverged)]
+    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(runs, diverged)]
     table = comparison_table(groups) + missing_note(forms, groups)
     figure = figures.time_to_solve(groups, title)
     cli.write_report(folder / "comparison.md", table, folder / "comparison.png", figure)

@@ -14,7 +14,7 @@ from pathlib import Path
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, figures, results_file
 from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.summary import earlier_note, missing_note, study_table, summarise
+from nt_failures.experiments.study.summary import missing_note, study_table, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
 
@@ -55,14 +55,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
-    """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
-    records, diverged = results_file.read_results(results), results_file.read_diverged(results)
-    groups = summarise(records, forms, diverged)
-    if not groups and diverged:
+    """table.md and figure.png of the runs of these recipes, as they are now, in results.jsonl."""
+    runs, diverged = results_file.read_study(results, forms)
+    if not runs and diverged:
         raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
-    if not groups:
+    if not runs:
         raise cli.no_results(results)
-    table = study_table(groups) + missing_note(forms, groups) + earlier_note(groups)
+    groups = summarise(runs, diverged)
+    table = study_table(groups) + missing_note(forms, groups)
     cli.write_report(folder / "table.md", table, folder / "figure.png", figures.side_by_side(groups, title))
 
 

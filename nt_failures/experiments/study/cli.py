@@ -76,7 +76,7 @@ def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:
 
 def no_results(results: Path) -> ValueError:
     """The error of a report on nothing."""
-    return ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    return ValueError(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
 
 
 def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:

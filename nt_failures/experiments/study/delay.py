@@ -96,10 +96,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
     # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
     found = survival.fit(design_NP, low_N, high_N)
-    if found is None:
-        return {}
-    stacked = np.vstack([found.coefficients, found.replicates])
-    return {name: stacked[:, 1 + i] for i, name in enumerate(factors)}
+    return {} if found is None else {name: found[:, 1 + i] for i, name in enumerate(factors)}
 
 
 def markdown(runs: Sequence[Run], baseline: str) -> str:

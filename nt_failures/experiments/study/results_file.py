@@ -1,7 +1,4 @@
-"""results.jsonl of a study: append-only, one line for each finished run, readable whatever was killed while it wrote.
-
-Beside it stands diverged.jsonl, with the runs that have no results.
-"""
+"""results.jsonl of a study, a line for each finished run, and diverged.jsonl beside it; readable after any kill."""
 
 import json
 import logging
@@ -28,8 +25,7 @@ def read_results(path: Path) -> list[StudyRun]:
 def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     """The line of a finished run, which `named` tells from others: its results.json, with a shorter learning curve.
 
-    Of each evaluation stays what the time to solve is read from. All else would be most of the file, and stands in the
-    run's own results.json, which `--keep_models` keeps.
+    Of each evaluation stays what the time to solve is read from; all else would be most of the file.
     """
     trained = results["trained_positions"]
     curve = [
@@ -46,6 +42,22 @@ def diverged_file(results: Path) -> Path:
 def read_diverged(results: Path) -> list[DivergedRun]:
     """The diverged runs of the study with this results.jsonl, as `read_results`."""
     return _read_lines(diverged_file(results), DivergedRun.from_json)
+
+
+def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[DivergedRun]]:
+    """The finished and the diverged runs of recipes as they are now: a changed recipe, or another flag, is another one.
+
+    A seed counts once: the first line of it, and a seed that was finished has not diverged.
+
+    Args:
+        forms: fingerprint of each recipe.
+    """
+    seeds: dict[tuple[str, int], StudyRun | DivergedRun] = {}
+    for run in (*read_results(results), *read_diverged(results)):
+        if forms.get(run.key.recipe) == run.key.fingerprint:
+            seeds.setdefault(run.key[:2], run)
+    finished = [run for run in seeds.values() if isinstance(run, StudyRun)]
+    return finished, [run for run in seeds.values() if isinstance(run, DivergedRun)]
 
 
 def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
@@ -76,10 +88,7 @@ def _torn(line: bytes) -> bool:
 
 
 def append_result(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one run, whole or not at all: a torn last line is cut off first, the new one is on disk on return.
-
-    A last line that only lacks its newline is a run, which `read_results` has read: it is kept.
-    """
+    """Append one run, whole or not at all, on disk on return. A torn last line is cut off, one without newline kept."""
     line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:

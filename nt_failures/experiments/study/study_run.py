@@ -16,11 +16,7 @@ class Key(NamedTuple):
     recipe: str
     seed: int
     fingerprint: str
-
-    @property
-    def form(self) -> tuple[str, str]:
-        """The recipe as it was when it ran."""
-        return self.recipe, self.fingerprint
+    """of the recipe's values and the extra flags"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +86,7 @@ class StudyRun:
 
     @property
     def solved_at(self) -> int | None:
-        """Step of the first evaluation from which validation stays at the threshold or above; None if it never does."""
+        """Training steps until validation says so for good."""
         return steps_to_solve(self.curve)
 
 
@@ -104,10 +100,10 @@ class DivergedRun:
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "DivergedRun":
         """The run of a line; ValueError if it is none."""
-        said = line.get("diverged")
+        key, said = read_key(line), line.get("diverged")
         if not isinstance(said, str):
             raise ValueError(f"no run: {said!r} must be what was said of it under 'diverged'")
-        return cls(read_key(line), said)
+        return cls(key, said)
 
 
 def read_key(line: Mapping[str, Any]) -> Key:
@@ -120,11 +116,11 @@ def read_key(line: Mapping[str, Any]) -> Key:
     return Key(*key)
 
 
-def steps_to_solve(curve: Sequence[tuple[int, float]], threshold: float = SOLVED_AT) -> int | None:
-    """Step of the first evaluation from which the accuracy stays at the threshold or above; None if it never does."""
+def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
+    """Step of the first evaluation from which the accuracy stays at `SOLVED_AT` or above; None if it never does."""
     found = None
     for step, share in curve:
-        if not share >= threshold:  # nor is nan
+        if not share >= SOLVED_AT:  # nor is nan
             found = None
         elif found is None:
             found = step

@@ -94,3 +94,17 @@ def test_the_file_of_diverged_runs(tmp_path):
     path.write_text('{"recipe": "a", "seed": "0", "fingerprint": "b", "diverged": "c"}\n')
     with pytest.raises(ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, seed and fingerprint"):
         results_file.read_diverged(results)
+
+
+def test_the_runs_of_a_study_are_those_of_its_present_recipes(tmp_path):
+    """Catches: runs before and after a change under one name, a doubled line as one more seed, a seed that was finished
+    and is said to have diverged, another form's results in the place of those that diverged."""
+    results = tmp_path / "results.jsonl"
+    for line in (record(seed=0, exact=0.5), record(seed=0, exact=0.9), record(seed=1, fingerprint="earlier")):
+        results_file.append_result(results, line)
+    for line in (lost(0), lost(2), lost(2), lost(3, fingerprint="earlier"), lost(4, recipe="cure")):
+        results_file.append_result(results_file.diverged_file(results), line)
+    runs, diverged = results_file.read_study(results, {"hans": "0123456789ab"})
+    assert [(run.key.seed, run.exact) for run in runs] == [(0, 0.5)]
+    assert [run.key.seed for run in diverged] == [2]
+    assert results_file.read_study(results, {"cure": "changed"}) == ([], [])
