@@ -433,17 +433,17 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    failing = worker.Attempts.alone
+    train = worker.Attempts.train
 
-    def opens_the_gate(attempts, job):
+    def opens_the_gate(attempts, jobs):
         try:
-            return failing(attempts, job)
+            return train(attempts, jobs)
         finally:
-            if job.recipe.stem == "a":
+            if jobs[0].recipe.stem == "a":
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(worker.Attempts, "alone", opens_the_gate)
+    monkeypatch.setattr(worker.Attempts, "train", opens_the_gate)
     with pytest.raises(RuntimeError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

@@ -147,7 +147,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker.Attempts, "together", together)
+    monkeypatch.setattr(worker.Attempts, "train", together)
     monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -1,14 +1,13 @@
 """Make the missing runs of a study, several at a time: each once, and what is finished is kept, whatever fails.
 
-A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (worker.py), and a
-study that is started again removes what a killed one left and makes what is missing.
+A finished run is a line of results.jsonl; what a killed study left half done (worker.py) is removed and made again.
 """
 
 import concurrent.futures
 import contextlib
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -20,8 +19,8 @@ from nt_failures.experiments.study.worker import Attempts, Ended, Job
 def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
-    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe
-    that fails in another way is given up, and the others go on. When stopped, what is finished is kept.
+    A run that diverges is finished, too, as diverged.jsonl says. A recipe that fails in another way is given up, and
+    the others go on.
 
     Args:
         results: where a line is appended for every run that is finished.
@@ -31,8 +30,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
         RuntimeError: some recipes failed; all else is done.
     """
     attempts.clear()
-    finished = [*results_file.read_results(results), *results_file.read_diverged(results)]
-    done = {run.key for run in finished}
+    done = {run.key for run in (*results_file.read_results(results), *results_file.read_diverged(results))}
     todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     failures: dict[Path, Exception] = {}
     with (
@@ -41,7 +39,9 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     ):
         waiting = {pool.submit(_attempt, jobs, attempts, failures) for jobs in in_groups(todo, together)}
         try:
-            _collect(waiting, results, bar)
+            for future in concurrent.futures.as_completed(set(waiting)):
+                _write(future.result(), results, bar)
+                waiting.discard(future)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             attempts.children.stop()
@@ -60,20 +60,13 @@ def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Excep
     if recipe in failures:
         return None
     try:
-        ended = attempts.alone(jobs[0]) if len(jobs) == 1 else attempts.together(jobs)
+        ended = attempts.train(jobs)
     except Exception as error:
         failures.setdefault(recipe, error)
         return None
     if ended.error is not None:
         failures.setdefault(recipe, ended.error)
     return ended
-
-
-def _collect(waiting: set[Future], results: Path, bar: tqdm) -> None:
-    """Write the lines of each process as it ends, and take it out of those that are waited for."""
-    for future in concurrent.futures.as_completed(set(waiting)):
-        _write(future.result(), results, bar)
-        waiting.discard(future)
 
 
 def _write(ended: Ended | None, results: Path, bar: tqdm) -> None:

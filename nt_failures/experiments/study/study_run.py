@@ -39,7 +39,6 @@ class StudyRun:
     """step and validation accuracy, judged as `exact`, of the evaluations during training"""
     steps: int
     flops: float | None
-    seconds: float
     verdict: str
     task: Mapping[str, Any]
 
@@ -66,7 +65,6 @@ class StudyRun:
                 curve=[(int(entry["step"]), judged(entry, trained)) for entry in run.learning_curve],
                 steps=run.steps + 0,
                 flops=run.flops,
-                seconds=run.train_seconds + 0,
                 verdict=run.verdict["name"],
                 task=run.arguments.get("task", {}),
             )

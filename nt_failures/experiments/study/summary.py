@@ -52,7 +52,6 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "times": [*times, *[None] * diverged],
         "flops_to_solve": statistics.median(flops) if flops else None,
         "steps": max(run.steps for run in runs),
-        "seconds": statistics.median(run.seconds for run in runs),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
     }
 

@@ -33,7 +33,7 @@ LOG = "log.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run that is to be made: a recipe, a seed, and flags over the recipe."""
+    """One run: a recipe, a seed, and flags over the recipe."""
 
     recipe: Path
     seed: int
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the recipe's values and the extra flags, not with comments: a changed recipe is a new run."""
+        """Changes with the recipe's values and the extra flags, not with comments."""
         values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
@@ -53,7 +53,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A process that has ended: lines of the runs that finished or diverged, its folder, and the error, if any."""
+    """A process that has ended: the lines of its runs, its folder, and the error, if any."""
 
     records: list[dict[str, Any]]
     work: Path
@@ -77,23 +77,23 @@ class Attempts:
         for left in self.folder.glob(f"{ATTEMPT}*"):
             shutil.rmtree(left)
 
-    def alone(self, job: Job) -> Ended:
-        """One run in a process of its own."""
-        work, (job,) = self._claim([job], f"{job.recipe.stem}-seed{job.seed}")
-        flags = ("--seed", job.seed, "--output_dir", work / "run", *job.extra)
-        code, last_words = self._call((*RUN, job.recipe, *flags), work)
-        return self._ended(work, {job: work / "run"}, code, last_words)
-
-    def together(self, jobs: Sequence[Job]) -> Ended:
-        """Seeds of one recipe in one process."""
-        seeds = [job.seed for job in jobs]
-        work, jobs = self._claim(jobs, f"{jobs[0].recipe.stem}-seeds{seeds[0]}to{seeds[-1]}")
-        flags = ("--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra)
-        code, last_words = self._call((*RUN_SEEDS, jobs[0].recipe, *flags), work)
-        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, last_words)
+    def train(self, jobs: Sequence[Job]) -> Ended:
+        """Seeds of one recipe, all in one process."""
+        first, seeds = jobs[0], [job.seed for job in jobs]
+        name = f"{ATTEMPT}{first.recipe.stem}-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}-"
+        work = Path(tempfile.mkdtemp(prefix=name, dir=self.folder))
+        recipe = Path(shutil.copy(first.recipe, work))  # what is recorded is what is trained
+        jobs = [dataclasses.replace(job, recipe=recipe) for job in jobs]
+        if len(jobs) == 1:
+            runs = {jobs[0]: work / "run"}
+            command = (*RUN, recipe, "--seed", *seeds, "--output_dir", work / "run", *first.extra)
+        else:
+            runs = {job: work / "runs" / f"seed{job.seed}" for job in jobs}
+            command = (*RUN_SEEDS, recipe, "--seeds", *seeds, "--output_dir", work / "runs", *first.extra)
+        return self._ended(work, runs, *self._call(command, work))
 
     def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, last_words: str) -> Ended:
-        """Read what a process has left; where a training diverged, its other runs have finished, and it has not."""
+        """Read what a process has left; where a run diverged, those of the same process have finished."""
         records, missing = [], []
         for job, run in runs.items():
             if (run / RESULTS_FILE).exists():
@@ -106,9 +106,9 @@ class Attempts:
                 missing.append(job.seed)
         if code in (0, DIVERGED) and not missing:
             return Ended(records, work)
-        seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(job.seed) for job in runs)}"
-        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {last_words}")
-        return Ended(records, work, error)
+        seeds = ", ".join(str(job.seed) for job in runs)
+        failed = f"{next(iter(runs)).recipe.stem}, seed {seeds} failed with exit code {code}: {last_words}"
+        return Ended(records, work, RuntimeError(failed))
 
     def _keep(self, job: Job, run: Path) -> None:
         """The finished run's folder, in the place of one whose line was never written or has been removed."""
@@ -120,12 +120,6 @@ class Attempts:
             for file in (job.recipe, job.recipe.parent / LOG):
                 shutil.copy(file, kept)
             run.rename(kept / "run")
-
-    def _claim(self, jobs: Sequence[Job], name: str) -> tuple[Path, list[Job]]:
-        """A folder for an attempt, and the jobs with a copy of their recipe: what is recorded is what is trained."""
-        work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{name}-", dir=self.folder))
-        copy = Path(shutil.copy(jobs[0].recipe, work))
-        return work, [dataclasses.replace(job, recipe=copy) for job in jobs]
 
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
         """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""

@@ -86,7 +86,6 @@ def test_groups_by_hand():
         "times": [None, None],
         "flops_to_solve": None,
         "steps": 2000,
-        "seconds": 60.5,
         "verdicts": ["clever-hans + indecipherable token"],
     }
     assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
