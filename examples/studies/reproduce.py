@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
     results = folder / "results.jsonl"
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
+    forms = {job.recipe.stem: job.fingerprint for job in wanted}  # as the recipes are now, whoever edits them meanwhile
     if args.only_report and not folder.is_dir():
         raise cli.no_results(results)
     cli.import_named(recipes, args.extra)
@@ -34,7 +35,6 @@ def main(argv: list[str]) -> None:
         cli.check_flags(recipes, args.extra)
         if not args.only_report:
             run_missing(wanted, results, Attempts(folder, args.keep_models), args.jobs, args.together)
-        forms = {job.recipe.stem: job.fingerprint for job in wanted}
         report(results, folder, args.title or args.recipes.stem, forms)
 
 

@@ -74,9 +74,7 @@ def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> 
     return weights_RN
 
 
-def _maximise(
-    design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray
-) -> np.ndarray:
+def _maximise(design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
     """Coefficients (R, P) of each weighting of the runs."""
     with np.errstate(divide="ignore"):
         low_N, high_N = np.log(low_N), np.log(high_N)
