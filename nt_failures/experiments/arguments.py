@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan, from_folder
 from nt_failures.tasks.base import Task, check_integers
 
@@ -50,12 +51,8 @@ class ModelArguments:
         "exact), or `transformers` (its own).",
         "auto",
     )
-    attn_implementation: str | None = option(
-        "`eager`, `sdpa`, `flash_attention_2`, ...; default: the model's own.", None
-    )
-    dtype: str = option(
-        "Of the weights: `float32` or `bfloat16`; --bf16 computes in bfloat16 beside float32 weights.", "float32"
-    )
+    attn_implementation: str | None = option("`eager`, `sdpa`, ...; default: the model's own.", None)
+    dtype: str = option("Of the weights: `float32`, `bfloat16`; --bf16 computes beside float32 weights.", "float32")
     lora: str | None = option("Train a LoRA adapter: fields of peft's LoraConfig as JSON, '{\"r\": 8}'.", None)
     merge_adapter: bool = option("At the end merge the adapter into the weights and save a whole, stock model.", False)
 
@@ -112,7 +109,6 @@ class Arguments:
 
         Output folder, names and token are no part of it; of an absolute path only the last name is.
         """
-        from nt_failures.hub.json_files import portable
         from nt_failures.training.budget import changed_arguments  # imports torch
 
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
