@@ -51,8 +51,12 @@ class ModelArguments:
         "exact), or `transformers` (its own).",
         "auto",
     )
-    attn_implementation: str | None = option("`eager`, `sdpa`, ...; default: the model's own.", None)
-    dtype: str = option("Of the weights: `float32`, `bfloat16`; --bf16 computes beside float32 weights.", "float32")
+    attn_implementation: str | None = option(
+        "`eager`, `sdpa`, `flash_attention_2`, ...; default: the model's own.", None
+    )
+    dtype: str = option(
+        "Of the weights: `float32` or `bfloat16`; --bf16 computes in bfloat16 beside float32 weights.", "float32"
+    )
     lora: str | None = option("Train a LoRA adapter: fields of peft's LoraConfig as JSON, '{\"r\": 8}'.", None)
     merge_adapter: bool = option("At the end merge the adapter into the weights and save a whole, stock model.", False)
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: who may write there, what may be replaced, and which checkpoint is gone on from."""
+"""The output folder of a run: who may write there, what may be replaced, and which checkpoint is resumed."""
 
 import contextlib
 import os
@@ -19,23 +19,16 @@ LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, and make the folder where there is none. The kernel releases it when the process dies.
-
-    Raises:
-        ValueError: another process holds it.
-    """
+def locked(folder: Path) -> contextlib.AbstractContextManager:
+    """Make the folder and hold its lock, which goes with the process; ValueError if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as until_the_end:
-        try:
-            until_the_end.enter_context(filelock.FileLock(folder / LOCK_FILE, timeout=0))
-        except filelock.Timeout:
-            raise ValueError(
-                f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir "
-                "with another folder."
-            ) from None
-        yield
+    try:
+        return filelock.FileLock(folder / LOCK_FILE, timeout=0).acquire()
+    except filelock.Timeout:
+        raise ValueError(
+            f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir with "
+            "another folder."
+        ) from None
 
 
 def check(args: Arguments) -> str | None:

@@ -38,9 +38,9 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    size = f"{parameter_count(model):,} parameters" + (
-        "" if args.model.lora is None else f", {trained:,} of them trained"
-    )
+    size = f"{parameter_count(model):,} parameters"
+    if args.model.lora is not None:
+        size += f", {trained:,} of them trained"
     return (
         f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
         f"{args.model.model}: {type(model).__name__}, {size} -> {args.training.output_dir}"
@@ -91,10 +91,6 @@ def results(
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
     """What the evaluation has just predicted for the test rows; nothing of it is asked again."""
     output, task = trainer.evaluation, args.task
-    if output.num_samples != len(test):
-        raise ValueError(
-            f"the test was to be of {len(test)} rows and was of {output.num_samples}; nothing was written."
-        )
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, trainer.objective, task, batch_size)

@@ -444,7 +444,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
                 small.gate.touch()
 
     monkeypatch.setattr(worker.Attempts, "train", opens_the_gate)
-    with pytest.raises(RuntimeError, match="a, seed 0 failed"):
+    with pytest.raises(ChildProcessError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results
     assert ("a", 0) not in small.results

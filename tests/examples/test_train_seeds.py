@@ -139,7 +139,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             return worker.Ended(records, out / "first")
         working.set()
         assert stopped.wait(60)
-        return worker.Ended(records[:1], out / "second", RuntimeError("terminated"))
+        return worker.Ended(records[:1], out / "second", ChildProcessError("terminated"))
 
     def interrupted(path, entry):
         append(path, entry)

@@ -86,4 +86,4 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stopped = "\nstopped; finished runs are kept, and the same command goes on from there"
-    script.run(main, errors=(ValueError, RuntimeError, OSError), interrupted=stopped)
+    script.run(main, interrupted=stopped)

@@ -78,10 +78,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
     A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
-    values: they bound it from one side.
-
-    Returns:
-        factor -> (1 + replicates,), for the identified factors alone.
+    values, which bound it from one side.
     """
     kept, factors = sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels, run.seed)), {}
     for name, value in FACTORS.items():
@@ -100,11 +97,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
 
 
 def markdown(runs: Sequence[Run], baseline: str) -> str:
-    """Both tables: the times of every cell, and their growth.
-
-    Args:
-        baseline: the objective whose delay over each other one is measured.
-    """
+    """Both tables: the times of every cell and their growth, also as ratios of `baseline` to each other objective."""
     return f"{cell_table(runs, baseline)}\n\n{growth_table(runs, baseline)}\n"
 
 

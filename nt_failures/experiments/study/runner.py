@@ -27,7 +27,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
         at_once: processes at a time.
 
     Raises:
-        RuntimeError: some recipes failed; all else is done.
+        ChildProcessError: some recipes failed; all else is done.
     """
     attempts.clear()
     done = {run.key for run in (*results_file.read_results(results), *results_file.read_diverged(results))}
@@ -51,7 +51,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
                         _write(future.result(), results, bar)
             raise
     if failures:
-        raise RuntimeError("; ".join(str(error) for error in failures.values()))
+        raise ChildProcessError("; ".join(str(error) for error in failures.values()))
 
 
 def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended | None:

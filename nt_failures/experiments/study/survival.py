@@ -57,8 +57,7 @@ def fit(
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones, and is itself known from few
-    # runs.
+    # The variance among n resampled runs is (n - 1) / n of that among n new ones, and itself known from few runs.
     free = max(len(design_NP) - len(runs_C), 1)
     stretch = math.sqrt(len(design_NP) / free) * t975(free) / Z975
     all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])

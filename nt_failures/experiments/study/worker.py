@@ -57,7 +57,7 @@ class Ended:
 
     records: list[dict[str, Any]]
     work: Path
-    error: RuntimeError | None = None
+    error: ChildProcessError | None = None
 
 
 class Attempts:
@@ -108,7 +108,7 @@ class Attempts:
             return Ended(records, work)
         seeds = ", ".join(str(job.seed) for job in runs)
         failed = f"{next(iter(runs)).recipe.stem}, seed {seeds} failed with exit code {code}: {last_words}"
-        return Ended(records, work, RuntimeError(failed))
+        return Ended(records, work, ChildProcessError(failed))
 
     def _keep(self, job: Job, run: Path) -> None:
         """The finished run's folder, in the place of one whose line was never written or has been removed."""
