@@ -98,7 +98,7 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     if damage := checkpoint_files.damage(checkpoint):
         raise ValueError(f"{str(checkpoint)!r} is no whole checkpoint ({damage}); --resume takes the newest whole one.")
     step = json.loads((checkpoint / checkpoint_files.STATE_FILE).read_text(encoding="utf-8"))["global_step"]
-    if _tested_after(folder, checkpoint, step) and (0 < args.training.max_steps <= step or _same_budget(args, folder)):
+    if _ended(args, folder, checkpoint, step):
         raise ValueError(
             f"the run in {str(folder)!r} ended at step {step} and was tested; give it more to do by a larger "
             "--max_steps or --num_train_epochs, or by another --stop_when_solved."
@@ -106,17 +106,16 @@ def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     return str(checkpoint)
 
 
-def _same_budget(args: Arguments, folder: Path) -> bool:
-    """Whether nothing is asked for that the run in the folder was not asked for."""
-    if not (folder / ARGUMENTS_FILE).exists():
+def _ended(args: Arguments, folder: Path, checkpoint: Path, step: int) -> bool:
+    """Whether a final test followed the checkpoint, and no more is asked for than had been done by then.
+
+    The test of an earlier run, gone on from since, does not count.
+    """
+    results, arguments = folder / RESULTS_FILE, folder / ARGUMENTS_FILE
+    if not results.exists() or results.stat().st_mtime < checkpoint_files.written(checkpoint):
+        return False
+    if read_object(results)["steps"] < step or not arguments.exists():
         return False
     before, now = _written(folder)["training"], _as_written(args)["training"]
-    return all(before.get(name) == now.get(name) for name in BUDGET)
-
-
-def _tested_after(folder: Path, checkpoint: Path, step: int) -> bool:
-    """Whether the final test followed that checkpoint: that of an earlier run, gone on from since, does not count."""
-    path = folder / RESULTS_FILE
-    if not path.exists() or path.stat().st_mtime < checkpoint_files.written(checkpoint):
-        return False
-    return json.loads(path.read_text(encoding="utf-8"))["steps"] >= step
+    same_budget = all(before.get(name) == now.get(name) for name in BUDGET)
+    return same_budget or 0 < args.training.max_steps <= step

@@ -1,4 +1,4 @@
-"""What the command lines of all studies share: flags, checks before the first run, the report, the end of the script."""
+"""What the command lines of all studies share: flags, checks before the first run, the report, the script's end."""
 
 import argparse
 import os

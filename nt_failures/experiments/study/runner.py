@@ -54,25 +54,20 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
         raise ChildProcessError("; ".join(str(error) for error in failures.values()))
 
 
-def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended | None:
-    """Train; None for a recipe that has failed, whose first error is kept until all other runs are written."""
+def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended:
+    """Train, unless the recipe has failed; its first error is kept until all other runs are written."""
     recipe = jobs[0].recipe
-    if recipe in failures:
-        return None
     try:
-        ended = attempts.train(jobs)
+        ended = Ended([], None, failures[recipe]) if recipe in failures else attempts.train(jobs)
     except Exception as error:
-        failures.setdefault(recipe, error)
-        return None
+        ended = Ended([], None, error)
     if ended.error is not None:
         failures.setdefault(recipe, ended.error)
     return ended
 
 
-def _write(ended: Ended | None, results: Path, bar: tqdm) -> None:
+def _write(ended: Ended, results: Path, bar: tqdm) -> None:
     """Put the lines of what has ended on disk, and only then remove its folder."""
-    if ended is None:
-        return
     while ended.records:
         record = ended.records.pop(0)  # first: an interrupt behind the writing must not write it twice
         diverged = "diverged" in record

@@ -71,10 +71,9 @@ class StudyRun:
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"no run: {error!r}") from error
         measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
-        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured):
-            raise ValueError(f"no run: an accuracy that is not in 0..1 in {found}")
-        if not (found.steps and isinstance(found.verdict, str)):
-            raise ValueError(f"no run: no step or no verdict in {found}")
+        are_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured)
+        if not (are_shares and found.steps and isinstance(found.verdict, str)):
+            raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
         return found
 
     @property

@@ -24,7 +24,6 @@ from nt_failures.hub.run_files import RESULTS_FILE
 
 RUN = ("-m", "nt_failures.experiments.run")
 RUN_SEEDS = ("-m", "nt_failures.experiments.run_seeds")
-"""What Python is started with for one seed of a recipe, and for several at once."""
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
 LOG = "log.txt"
@@ -56,17 +55,12 @@ class Ended:
     """A process that has ended: the lines of its runs, its folder, and the error, if any."""
 
     records: list[dict[str, Any]]
-    work: Path
-    error: ChildProcessError | None = None
+    work: Path | None
+    error: Exception | None = None
 
 
 class Attempts:
-    """Trainings of one study, in processes and folders of their own.
-
-    Args:
-        folder: of the study.
-        keep_models: whether a finished run's folder stays, with its model.
-    """
+    """Trainings of one study; with `keep_models` a finished run's folder stays, with its model."""
 
     def __init__(self, folder: Path, keep_models: bool = False):
         self.folder, self.keep_models = folder, keep_models
@@ -94,17 +88,16 @@ class Attempts:
 
     def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, last_words: str) -> Ended:
         """Read what a process has left; where a run diverged, those of the same process have finished."""
-        records, missing = [], []
+        records = []
         for job, run in runs.items():
             if (run / RESULTS_FILE).exists():
                 results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
                 records.append(results_file.record(job.named, results))
-                self._keep(job, run)
+                if self.keep_models:
+                    self._keep(job, run)
             elif code == DIVERGED:
                 records.append({**job.named, "diverged": last_words})
-            else:
-                missing.append(job.seed)
-        if code in (0, DIVERGED) and not missing:
+        if code in (0, DIVERGED) and len(records) == len(runs):
             return Ended(records, work)
         seeds = ", ".join(str(job.seed) for job in runs)
         failed = f"{next(iter(runs)).recipe.stem}, seed {seeds} failed with exit code {code}: {last_words}"
@@ -112,22 +105,19 @@ class Attempts:
 
     def _keep(self, job: Job, run: Path) -> None:
         """The finished run's folder, in the place of one whose line was never written or has been removed."""
-        if self.keep_models:
-            kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
-            if kept.exists():
-                shutil.rmtree(kept)
-            kept.mkdir()
-            for file in (job.recipe, job.recipe.parent / LOG):
-                shutil.copy(file, kept)
-            run.rename(kept / "run")
+        kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for file in (job.recipe, job.recipe.parent / LOG):
+            shutil.copy(file, kept)
+        run.rename(kept / "run")
 
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
         """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""
-        environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
-        log = work / LOG
+        threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
+        log, words = work / LOG, [sys.executable, *map(str, command)]
         with open(log, "w", encoding="utf-8") as file:
-            words = [sys.executable, *map(str, command)]
-            code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
+            code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
         return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
 
 
