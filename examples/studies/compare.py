@@ -19,7 +19,7 @@ import yaml
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
@@ -103,7 +103,8 @@ def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
     """The multiple of the learning rates that serves each recipe best on validation graphs."""
-    found = {run.key: run for run in [*results_file.read_diverged(tuning), *results_file.read_results(tuning)]}
+    found = {key: key for key in results_file.read_diverged(tuning)}
+    found |= {run.key: run for run in results_file.read_results(tuning)}
     chosen = {}
     for recipe in recipes:
         scores = {}
@@ -120,7 +121,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
     return chosen
 
 
-def _score(runs: Sequence[StudyRun | DivergedRun]) -> tuple[float, float, float]:
+def _score(runs: Sequence[StudyRun | Key]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
     ended = [run for run in runs if isinstance(run, StudyRun)]
     solved = [run.solved_at for run in ended if run.solved_at is not None]

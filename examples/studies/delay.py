@@ -79,7 +79,7 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
         raise cli.no_results(results)
     runs = [delay.observe(run, *names[run.key.recipe]) for run in found]
     text = delay.markdown(runs, baseline)
-    lost = [f"{run.key.recipe} seed {run.key.seed}" for run in diverged]
+    lost = [f"{key.recipe} seed {key.seed}" for key in diverged]
     if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     cli.write_report(folder / "delay.md", text, folder / "delay.png", figures.delays(runs, baseline))

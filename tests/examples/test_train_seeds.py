@@ -118,8 +118,9 @@ def test_seeds_beside_one_that_diverges_are_kept(study_of):
     study("--seeds", "3", "--together", "3")
     assert [run.key.seed for run in results_file.read_results(out / "results.jsonl")] == [0, 2]
     (lost,) = results_file.read_diverged(out / "results.jsonl")
-    assert lost.key[:2] == ("r", 1)
-    assert lost.said.startswith("error: seed 1: the loss became NaN")
+    assert lost[:2] == ("r", 1)
+    (line,) = (out / "diverged.jsonl").read_text().splitlines()
+    assert json.loads(line)["diverged"].startswith("error: seed 1: the loss became NaN")
     assert "left out of the means: r: 1." in (out / "table.md").read_text()
 
 

@@ -196,7 +196,9 @@ def test_resume_passes_over_half_written_checkpoints(earlier, caplog):
     (earlier / "checkpoint-10" / "model").write_text("weig", encoding="utf-8")
     assert claim(arguments(earlier, "--resume")) == str(earlier / "checkpoint-9")
     assert f"{earlier / 'checkpoint-10'} is half-written (model has 4 bytes, not 7)" in caplog.text
-    with pytest.raises(ValueError, match=r"checkpoint-10' is no whole checkpoint .*--resume takes the newest whole one"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint-10' is no whole checkpoint .*--resume takes the newest whole one"
+    ):
         claim(arguments(earlier, "--resume_from_checkpoint", str(earlier / "checkpoint-10")))
 
 
@@ -246,9 +248,7 @@ def test_the_checkpoint_of_another_folder_is_of_the_same_run(earlier, tmp_path):
 )
 def test_a_resumed_run_makes_its_steps_as_before(earlier, flags):
     """Catches: a recipe.yaml that names a schedule or a precision which half of the run did not have."""
-    with pytest.raises(
-        ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"
-    ):
+    with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"):
         claim(arguments(earlier, "--resume", "--max_steps", "50", *flags))
 
 
@@ -370,7 +370,9 @@ def test_a_run_that_stopped_when_solved_is_finished(earlier):
     --max_steps."""
     flags = ["--max_steps", "40", "--stop_when_solved", "2", "--eval_strategy", "steps", "--eval_steps", "5"]
     (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *flags).to_dict()), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"ended at step 10 and was tested; give it more to do by a larger --max_steps or"):
+    with pytest.raises(
+        ValueError, match=r"ended at step 10 and was tested; give it more to do by a larger --max_steps or"
+    ):
         claim(arguments(earlier, "--resume", *flags))
     assert claim(arguments(earlier, "--resume", "--max_steps", "40")).endswith("checkpoint-10")
     (earlier / "results.json").unlink()

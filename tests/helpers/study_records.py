@@ -3,7 +3,7 @@
 import copy
 
 from nt_failures.experiments.study import summary
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import StudyRun, read_key
 
 
 def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):
@@ -50,4 +50,4 @@ def lost(seed, recipe="hans", fingerprint="0123456789ab"):
 
 def summarise(records, diverged=()):
     """`summary.summarise` of lines as they stand in the files."""
-    return summary.summarise([*map(StudyRun.from_json, records)], [*map(DivergedRun.from_json, diverged)])
+    return summary.summarise([*map(StudyRun.from_json, records)], [*map(read_key, diverged)])

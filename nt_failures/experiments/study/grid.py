@@ -52,27 +52,19 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     return axes
 
 
-def combinations(common: Mapping[str, Any], axes: Axes) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The recipe of every combination, by the names of its choices; the last axis varies fastest.
+def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
+    """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
 
     A choice overrides the common recipe, whose `objective_options` are for its own objective and dropped with it.
     """
-    made = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
-        values = dict(common)
+        values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
             if "objective" in choices[name]:
                 values.pop("objective_options", None)
             values |= choices[name]
-        made[names] = values
-    return made
-
-
-def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
-    """`combinations` as files in a folder, each a recipe that examples/train.py runs by itself."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for names, values in combinations(read_recipe(common), axes).items():
         paths[names] = folder / f"{'-'.join(names)}.yaml"
         paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return paths

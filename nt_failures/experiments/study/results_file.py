@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.evaluation.metrics import judged_by
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ def diverged_file(results: Path) -> Path:
     return results.with_name("diverged.jsonl")
 
 
-def read_diverged(results: Path) -> list[DivergedRun]:
+def read_diverged(results: Path) -> list[Key]:
     """The diverged runs of the study with this results.jsonl, as `read_results`."""
-    return _read_lines(diverged_file(results), DivergedRun.from_json)
+    return _read_lines(diverged_file(results), read_key)
 
 
-def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[DivergedRun]]:
+def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[Key]]:
     """The finished and the diverged runs of recipes as they are now: a changed recipe, or another flag, is another one.
 
     A seed counts once: the first line of it, and a seed that was finished has not diverged.
@@ -52,12 +52,12 @@ def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun],
     Args:
         forms: fingerprint of each recipe.
     """
-    seeds: dict[tuple[str, int], StudyRun | DivergedRun] = {}
-    for run in (*read_results(results), *read_diverged(results)):
+    finished: dict[Key, StudyRun] = {}
+    for run in read_results(results):
         if forms.get(run.key.recipe) == run.key.fingerprint:
-            seeds.setdefault(run.key[:2], run)
-    finished = [run for run in seeds.values() if isinstance(run, StudyRun)]
-    return finished, [run for run in seeds.values() if isinstance(run, DivergedRun)]
+            finished.setdefault(run.key, run)
+    diverged = [key for key in read_diverged(results) if forms.get(key.recipe) == key.fingerprint]
+    return list(finished.values()), [key for key in dict.fromkeys(diverged) if key not in finished]
 
 
 def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:

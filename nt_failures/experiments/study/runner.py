@@ -30,7 +30,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
         ChildProcessError: some recipes failed; all else is done.
     """
     attempts.clear()
-    done = {run.key for run in (*results_file.read_results(results), *results_file.read_diverged(results))}
+    done = {*results_file.read_diverged(results), *(run.key for run in results_file.read_results(results))}
     todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
     failures: dict[Path, Exception] = {}
     with (

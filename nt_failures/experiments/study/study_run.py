@@ -1,4 +1,4 @@
-"""A line of results.jsonl or diverged.jsonl, as what a study reads of a run."""
+"""What a study reads of a run: a line of results.jsonl, and of diverged.jsonl the key alone."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -85,22 +85,6 @@ class StudyRun:
     def solved_at(self) -> int | None:
         """Training steps until validation says so for good."""
         return steps_to_solve(self.curve)
-
-
-@dataclasses.dataclass(frozen=True)
-class DivergedRun:
-    """A run without results: its loss or a weight became NaN or infinite."""
-
-    key: Key
-    said: str
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> "DivergedRun":
-        """The run of a line; ValueError if it is none."""
-        key, said = read_key(line), line.get("diverged")
-        if not isinstance(said, str):
-            raise ValueError(f"no run: {said!r} must be what was said of it under 'diverged'")
-        return cls(key, said)
 
 
 def read_key(line: Mapping[str, Any]) -> Key:

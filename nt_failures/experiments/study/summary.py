@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun
 
 
-def summarise(runs: Sequence[StudyRun], diverged: Sequence[DivergedRun] = ()) -> list[dict[str, Any]]:
+def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
 
     Args:
@@ -20,7 +20,7 @@ def summarise(runs: Sequence[StudyRun], diverged: Sequence[DivergedRun] = ()) ->
     by_name: dict[str, list[StudyRun]] = {}
     for run in runs:
         by_name.setdefault(run.key.recipe, []).append(run)
-    lost = [run.key.recipe for run in diverged]
+    lost = [key.recipe for key in diverged]
     return [_summarise(name, by_name[name], lost.count(name)) for name in sorted(by_name)]
 
 

@@ -38,7 +38,6 @@ def test_steps_to_solve(shares, step):
     assert steps_to_solve([(100 * i, share) for i, share in enumerate(shares, start=1)]) == step
 
 
-
 @pytest.mark.parametrize(
     ("values", "interval"),
     [
@@ -134,7 +133,6 @@ def test_diverged_seeds_count_as_not_solved():
     table = study_table([group])
     assert table.endswith("\nSeeds that diverged, counted as not solved and left out of the means: hans: 2.\n")
     assert "diverged" not in study_table(summarise(runs))
-
 
 
 def test_training_graphs_count_where_all_were_seen():
