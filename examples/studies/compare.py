@@ -110,7 +110,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
         scores = {}
         for rate in args.rates if len(args.rates) > 1 else []:
             jobs = [job for job in tuning_jobs(recipe, args) if job.extra == flags(recipe, rate, args)]
-            runs = [found.get((recipe.stem, job.seed, job.fingerprint)) for job in jobs]
+            runs = [found.get(job.key) for job in jobs]
             if None in runs:
                 raise ValueError(
                     f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out "

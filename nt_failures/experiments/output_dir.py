@@ -31,8 +31,8 @@ def locked(folder: Path) -> contextlib.AbstractContextManager:
         ) from None
 
 
-def check(args: Arguments) -> str | None:
-    """Name the folder, if that is left open, and say which checkpoint to resume; before anything is built or written.
+def check(args: Arguments) -> None:
+    """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
 
     `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
 
@@ -40,12 +40,11 @@ def check(args: Arguments) -> str | None:
         ValueError: another process is at work there; or the folder has content, and it is no run to be resumed as it
             began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear.
     """
-    checkpoint = _checkpoint(args)
+    _checkpoint(args)
     folder = Path(args.training.output_dir)
     if args.training.process_index == 0 and (folder / LOCK_FILE).exists():
         with locked(folder):  # let go at once: another may still come first, which `claim` sees
             pass
-    return checkpoint
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
 
     def together(self, group):
         results = json.loads(group[0].recipe.read_text())["results"]
-        records = [{**job.named, **results} for job in group]
+        records = [{**job.key._asdict(), **results} for job in group]
         if group[0].seed == 0:
             return worker.Ended(records, out / "first")
         working.set()

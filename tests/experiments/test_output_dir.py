@@ -138,7 +138,7 @@ def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
 def test_checking_changes_nothing(earlier):
     """Catches: an earlier run cleared, or a folder claimed, by a command that fails before it trains."""
     before = content(earlier)
-    assert output_dir.check(arguments(earlier, "--overwrite_output_dir")) is None
+    output_dir.check(arguments(earlier, "--overwrite_output_dir"))
     assert content(earlier) == before
 
 

@@ -22,8 +22,8 @@ def read_results(path: Path) -> list[StudyRun]:
     return _read_lines(path, StudyRun.from_json)
 
 
-def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a finished run, which `named` tells from others: its results.json, with a shorter learning curve.
+def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of a finished run: its key and its results.json, with a shorter learning curve.
 
     Of each evaluation stays what the time to solve is read from; all else would be most of the file.
     """
@@ -31,7 +31,7 @@ def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, An
     curve = [
         {name: entry[name] for name in ("step", *judged_by(entry, trained))} for entry in results["learning_curve"]
     ]
-    return {**named, **results, "learning_curve": curve}
+    return {**key._asdict(), **results, "learning_curve": curve}
 
 
 def diverged_file(results: Path) -> Path:
@@ -68,12 +68,12 @@ def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if number == len(lines) and _torn(line):
+            logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
+            break
         try:
             runs.append(read(json.loads(line)))
         except (ValueError, RecursionError) as error:
-            if number == len(lines) and _torn(line):
-                logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
-                break
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     return runs
 

@@ -31,7 +31,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     """
     attempts.clear()
     done = {*results_file.read_diverged(results), *(run.key for run in results_file.read_results(results))}
-    todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
+    todo = [job for job in wanted if job.key not in done]
     failures: dict[Path, Exception] = {}
     with (
         tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run") as bar,

@@ -20,6 +20,7 @@ import yaml
 from nt_failures.data import child_processes
 from nt_failures.experiments.script import DIVERGED
 from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.study_run import Key
 from nt_failures.hub.run_files import RESULTS_FILE
 
 RUN = ("-m", "nt_failures.experiments.run")
@@ -45,9 +46,9 @@ class Job:
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
     @property
-    def named(self) -> dict[str, Any]:
-        """What a line of results.jsonl says of which run it is."""
-        return {"recipe": self.recipe.stem, "seed": self.seed, "fingerprint": self.fingerprint}
+    def key(self) -> Key:
+        """Which run it is, in results.jsonl."""
+        return Key(self.recipe.stem, self.seed, self.fingerprint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +93,11 @@ class Attempts:
         for job, run in runs.items():
             if (run / RESULTS_FILE).exists():
                 results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
-                records.append(results_file.record(job.named, results))
+                records.append(results_file.record(job.key, results))
                 if self.keep_models:
                     self._keep(job, run)
             elif code == DIVERGED:
-                records.append({**job.named, "diverged": last_words})
+                records.append({**job.key._asdict(), "diverged": last_words})
         if code in (0, DIVERGED) and len(records) == len(runs):
             return Ended(records, work)
         seeds = ", ".join(str(job.seed) for job in runs)

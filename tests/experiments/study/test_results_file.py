@@ -6,7 +6,7 @@ import pytest
 from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.study_run import StudyRun, read_key
+from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
 
 
 def seeds(path):
@@ -16,11 +16,12 @@ def seeds(path):
 def test_a_line_keeps_of_the_curve_what_times_are_read_from():
     """Catches: a file that is nine tenths learning curves; one from which the time to solve cannot be told any more."""
     curve = [{"step": 100, "loss": 0.5, "free/exact": 0.96, "forced/position_2": 0.97, "decision": 0.97}]
+    key = Key("a", 1, "f")
+    whole = {name: value for name, value in record().items() if name not in Key._fields} | {"learning_curve": curve}
+    line = results_file.record(key, whole)
     named = {"recipe": "a", "seed": 1, "fingerprint": "f"}
-    whole = {name: value for name, value in record().items() if name not in named} | {"learning_curve": curve}
-    line = results_file.record(named, whole)
     assert line == {**named, **whole, "learning_curve": [{"step": 100, "free/exact": 0.96}]}
-    alone = results_file.record(named, whole | {"trained_positions": [2]})
+    alone = results_file.record(key, whole | {"trained_positions": [2]})
     assert alone["learning_curve"] == [{"step": 100, "forced/position_2": 0.97}]
 
 
