@@ -294,7 +294,7 @@ def test_a_twin_that_ended_meanwhile(tmp_path):
 def test_a_checkpoint_that_came_meanwhile(earlier):
     """Catches: a resumed run that goes back behind the checkpoint that a twin has written since."""
     args = arguments(earlier, "--resume")
-    assert output_dir.check(args).endswith("checkpoint-10")
+    output_dir.check(args)
     (earlier / "checkpoint-10").rename(earlier / "checkpoint-11")
     with output_dir.claim(args) as checkpoint:
         assert checkpoint.endswith("checkpoint-11")
