@@ -70,6 +70,7 @@ def claim(args: Arguments) -> Iterator[str | None]:
 
 
 def _checkpoint(args: Arguments) -> str | None:
+    """The checkpoint to resume, if any."""
     training = args.training
     if "output_dir" not in args.given:
         size = Path(args.model.model).name

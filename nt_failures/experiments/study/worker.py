@@ -75,8 +75,8 @@ class Attempts:
     def train(self, jobs: Sequence[Job]) -> Ended:
         """Seeds of one recipe, all in one process."""
         first, seeds = jobs[0], [job.seed for job in jobs]
-        name = f"{ATTEMPT}{first.recipe.stem}-seed{'-'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}-"
-        work = Path(tempfile.mkdtemp(prefix=name, dir=self.folder))
+        prefix = f"{ATTEMPT}{first.recipe.stem}-seed{seeds[0]}-"
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder))
         recipe = Path(shutil.copy(first.recipe, work))  # what is recorded is what is trained
         jobs = [dataclasses.replace(job, recipe=recipe) for job in jobs]
         if len(jobs) == 1:
