@@ -140,7 +140,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce = load(STUDIES / "reproduce.py")
-    call = worker.Children.call
+    call = worker.Attempts.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[3]:
@@ -149,7 +149,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         run.main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Children, "call", call_or_stay)
+    monkeypatch.setattr(worker.Attempts, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -392,16 +392,16 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = worker.Children.call
+    call = worker.Attempts.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(worker.Children, "call", edited)
+    monkeypatch.setattr(worker.Attempts, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(worker.Children, "call", call)
+    monkeypatch.setattr(worker.Attempts, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [run.exact for run in found] == [0.5, 0.9]

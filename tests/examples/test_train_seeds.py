@@ -47,7 +47,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch):
         modules[command[2]].main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Children, "call", staticmethod(stay))
+    monkeypatch.setattr(worker.Attempts, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
@@ -149,7 +149,7 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(worker.Attempts, "train", together)
-    monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(worker.Attempts, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study("--seeds", "6", "--together", "2")

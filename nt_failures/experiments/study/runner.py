@@ -44,7 +44,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
                 waiting.discard(future)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            attempts.children.stop()
+            attempts.stop()
             for future in waiting:
                 if not future.cancelled():
                     with contextlib.suppress(OSError):  # one run that cannot be written loses no other

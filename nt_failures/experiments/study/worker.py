@@ -61,11 +61,14 @@ class Ended:
 
 
 class Attempts:
-    """Trainings of one study; with `keep_models` a finished run's folder stays, with its model."""
+    """Trainings of one study: none outlives a study that is stopped, and one that is killed takes them along.
+
+    With `keep_models` a finished run's folder stays, with its model.
+    """
 
     def __init__(self, folder: Path, keep_models: bool = False):
         self.folder, self.keep_models = folder, keep_models
-        self.children = Children()
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def clear(self) -> None:
         """Remove what a killed study left behind."""
@@ -118,15 +121,8 @@ class Attempts:
         threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
         log, words = work / LOG, [sys.executable, *map(str, command)]
         with open(log, "w", encoding="utf-8") as file:
-            code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
+            code = self.call(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
         return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
-
-
-class Children:
-    """The trainings under way, so that none outlives a study that is stopped; one that is killed takes them along."""
-
-    def __init__(self) -> None:
-        self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def call(self, command: list[str], **options: Any) -> int:
         """Like subprocess.call."""
