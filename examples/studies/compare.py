@@ -19,7 +19,7 @@ import yaml
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
@@ -103,13 +103,14 @@ def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
     """The multiple of the learning rates that serves each recipe best on validation graphs."""
-    found = {run.key: run for run in [*results_file.read_diverged(tuning), *results_file.read_results(tuning)]}
+    found = {key: key for key in results_file.read_diverged(tuning)}
+    found |= {run.key: run for run in results_file.read_results(tuning)}
     chosen = {}
     for recipe in recipes:
         scores = {}
         for rate in args.rates if len(args.rates) > 1 else []:
             jobs = [job for job in tuning_jobs(recipe, args) if job.extra == flags(recipe, rate, args)]
-            runs = [found.get((recipe.stem, job.seed, job.fingerprint)) for job in jobs]
+            runs = [found.get(job.key) for job in jobs]
             if None in runs:
                 raise ValueError(
                     f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
@@ -120,7 +121,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
     return chosen
 
 
-def _score(runs: Sequence[StudyRun | DivergedRun]) -> tuple[float, float, float]:
+def _score(runs: Sequence[StudyRun | Key]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
     ended = [run for run in runs if isinstance(run, StudyRun)]
     solved = [run.solved_at for run in ended if run.solved_at is not None]
@@ -132,14 +133,11 @@ def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], ti
     """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost."""
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
     results = folder / "results.jsonl"
-    here, diverged = (
-        [run for run in runs if forms.get(run.key.recipe) == run.key.fingerprint]
-        for runs in (results_file.read_results(results), results_file.read_diverged(results))
-    )
-    if not here:
-        raise ValueError(f"{results} holds no finished run with these flags; run without --only_report.")
+    runs, diverged = results_file.read_study(results, forms)
+    if not runs:
+        raise cli.no_results(results)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
-    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(here, forms, diverged)]
+    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(runs, diverged)]
     table = comparison_table(groups) + missing_note(forms, groups)
     figure = figures.time_to_solve(groups, title)
     cli.write_report(folder / "comparison.md", table, folder / "comparison.png", figure)

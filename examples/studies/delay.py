@@ -71,22 +71,15 @@ def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.
 def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baseline: str) -> None:
     """delay.md and delay.png from the runs of the present map."""
     folder = args.output_dir
-    forms = {(path.stem, Job(path, 0, tuple(args.extra)).fingerprint): names for names, path in cells.items()}
+    names = {path.stem: choices for choices, path in cells.items()}
+    forms = {path.stem: Job(path, 0, tuple(args.extra)).fingerprint for path in cells.values()}
     results = folder / "results.jsonl"
-    found = {  # a seed that stands there twice counts once
-        (form, run.key.seed): delay.observe(run, *forms[form])
-        for run in results_file.read_results(results)
-        if (form := run.key.form) in forms
-    }
-    runs = list(found.values())
-    if not runs:
-        raise ValueError(f"{folder} holds no finished run of this map; run without --only_report.")
+    found, diverged = results_file.read_study(results, forms)
+    if not found:
+        raise cli.no_results(results)
+    runs = [delay.observe(run, *names[run.key.recipe]) for run in found]
     text = delay.markdown(runs, baseline)
-    lost = [
-        f"{run.key.recipe} seed {run.key.seed}"
-        for run in results_file.read_diverged(results)
-        if (form := run.key.form) in forms and (form, run.key.seed) not in found
-    ]
+    lost = [f"{key.recipe} seed {key.seed}" for key in diverged]
     if lost:
         text += f"\nDiverged, and in neither table: {', '.join(lost)}.\n"
     cli.write_report(folder / "delay.md", text, folder / "delay.png", figures.delays(runs, baseline))

@@ -14,7 +14,7 @@ from pathlib import Path
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, figures, results_file
 from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.summary import earlier_note, missing_note, study_table, summarise
+from nt_failures.experiments.study.summary import missing_note, study_table, summarise
 from nt_failures.experiments.study.worker import Attempts, Job
 
 
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> None:
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
     results = folder / "results.jsonl"
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
+    forms = {job.recipe.stem: job.fingerprint for job in wanted}  # as the recipes are now, whoever edits them meanwhile
     if args.only_report and not folder.is_dir():
         raise cli.no_results(results)
     cli.import_named(recipes, args.extra)
@@ -34,7 +35,6 @@ def main(argv: list[str]) -> None:
         cli.check_flags(recipes, args.extra)
         if not args.only_report:
             run_missing(wanted, results, Attempts(folder, args.keep_models), args.jobs, args.together)
-        forms = {job.recipe.stem: job.fingerprint for job in wanted}
         report(results, folder, args.title or args.recipes.stem, forms)
 
 
@@ -55,14 +55,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
-    """table.md and figure.png from results.jsonl; of a recipe that was changed, the runs of its present form if any."""
-    records, diverged = results_file.read_results(results), results_file.read_diverged(results)
-    groups = summarise(records, forms, diverged)
-    if not groups and diverged:
+    """table.md and figure.png of the runs of these recipes, as they are now, in results.jsonl."""
+    runs, diverged = results_file.read_study(results, forms)
+    if not runs and diverged:
         raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
-    if not groups:
+    if not runs:
         raise cli.no_results(results)
-    table = study_table(groups) + missing_note(forms, groups) + earlier_note(groups)
+    groups = summarise(runs, diverged)
+    table = study_table(groups) + missing_note(forms, groups)
     cli.write_report(folder / "table.md", table, folder / "figure.png", figures.side_by_side(groups, title))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan, from_folder
 from nt_failures.tasks.base import Task, check_integers
 
@@ -112,7 +113,6 @@ class Arguments:
 
         Output folder, names and token are no part of it; of an absolute path only the last name is.
         """
-        from nt_failures.hub.json_files import portable
         from nt_failures.training.budget import changed_arguments  # imports torch
 
         parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}

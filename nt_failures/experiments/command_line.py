@@ -1,6 +1,6 @@
 """The command line of a run: a YAML recipe, and flags that override it, checked and made into Arguments."""
 
-import difflib
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +9,9 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
-from nt_failures.experiments.arguments import (
-    Arguments,
-    DataArguments,
-    ModelArguments,
-    ObjectiveArguments,
-    RunOptions,
-)
+from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments, RunOptions
 from nt_failures.hub.json_files import check_finite
+from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
 
@@ -28,7 +23,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
 
     Args:
         argv: arguments without the program's name.
-        default_recipe: read when no argument is given at all, or none but flags.
+        default_recipe: read when none is given.
 
     Raises:
         ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
@@ -46,9 +41,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     except ValueError:
         raise
     except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
-        where = "command line" if path is None else f"recipe {path} and command line"
         short = {name: repr(value)[:80] for name, value in given.items()}
-        raise ValueError(f"{where}: some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
+        raise ValueError(f"some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
     args = Arguments(*parts, given=given)
     _check_idle(_flags(argv), args)
     return args
@@ -59,9 +53,7 @@ def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> Hf
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
     if {"-h", "--help"} & set(argv):
         _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
-    from nt_failures.experiments.run_arguments import (
-        RunArguments,  # imports torch, which takes longer than all of --help
-    )
+    from nt_failures.experiments.run_arguments import RunArguments  # imports torch, for which --help need not wait
 
     parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
     if "--help_all" in argv:
@@ -95,11 +87,6 @@ def _values(parser: HfArgumentParser, argv: Sequence[str], recipe: Mapping[str, 
 def _check_idle(flags: Sequence[str], args: Arguments) -> None:
     """ValueError for a flag that would change nothing. A recipe's values may idle, as flags override parts of it."""
     training = args.training
-    if training.stop_when_solved and training.eval_strategy == "no":
-        raise ValueError(
-            f"stop_when_solved={training.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps, "
-            "or leave it out."
-        )
     idle = {
         "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),
         "num_train_epochs": (training.max_steps > 0, f"max_steps={training.max_steps} ends the run", "--max_steps -1"),
@@ -109,7 +96,7 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
     }
     for name in flags:
         if name in ("do_train", "do_eval", "do_predict"):
-            raise ValueError(f"--{name} would change nothing: a run trains, evaluates and tests; leave it out.")
+            raise ValueError(f"--{name} would change nothing, as a run trains, evaluates and tests; leave it out.")
         idles, reason, repair = idle.get(name, (False, "", ""))
         if idles:
             raise ValueError(f"--{name} would change nothing, as {reason}; add {repair}, or leave it out.")
@@ -134,19 +121,14 @@ class _Parser(HfArgumentParser):
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
-        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError, as text that is no UTF-8
-        shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
-        raise ValueError(f"recipe {shown} is no text file that can be read: {type(error).__name__}") from error
-    try:
-        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token
         where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
         raise ValueError(f"recipe {path} is not valid YAML: {error.problem}, {where}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
-        raise ValueError(f"recipe {path} is not valid YAML: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date such as 2024-99-99
+        raise ValueError(f"recipe {shorten(str(path))} cannot be read as YAML: {first_line(error)[:200]}.") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ValueError(f"recipe {path} must be a mapping of flag names to values, such as 'learning_rate: 0.001'.")
     return values
@@ -155,20 +137,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see --help_all for all names."
-            raise ValueError(f"{where}: unknown name {name!r}; {hint}")
+            near = suggestion(name, known)
+            raise ValueError(f"{where}: unknown name {shorten(name)}.{near} See --help_all for all names.")
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
     """The value of a flag on a command line that is not parsed yet."""
-    found = None  # the last one counts, as for argparse
-    for i, word in enumerate(argv):
-        if word == f"--{flag}" and i + 1 < len(argv):
-            found = argv[i + 1]
-        if word.startswith(f"--{flag}="):
-            found = word.partition("=")[2]
-    return found
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{flag}", nargs="?")
+    return vars(parser.parse_known_args(argv)[0])[flag]
 
 
 def _flags(argv: Sequence[str]) -> list[str]:

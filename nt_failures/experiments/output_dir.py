@@ -1,6 +1,7 @@
-"""The output folder of a run: who may write there, what may be replaced, and which checkpoint is gone on from."""
+"""The output folder of a run: who may write there, what may be replaced, and which checkpoint is resumed."""
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,54 +19,41 @@ LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, and make the folder where there is none. The kernel releases it when the process dies.
-
-    Raises:
-        ValueError: another process holds it.
-    """
+def locked(folder: Path) -> contextlib.AbstractContextManager:
+    """Make the folder and hold its lock, which goes with the process; ValueError if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as until_the_end:
-        try:
-            until_the_end.enter_context(filelock.FileLock(folder / LOCK_FILE, timeout=0))
-        except filelock.Timeout:
-            raise ValueError(
-                f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir "
-                "with another folder."
-            ) from None
-        yield
+    try:
+        return filelock.FileLock(folder / LOCK_FILE, timeout=0).acquire()
+    except filelock.Timeout:
+        raise ValueError(
+            f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir with "
+            "another folder."
+        ) from None
 
 
-def check(args: Arguments) -> str | None:
-    """Refuse an output folder that must not be written, before anything is built; the checkpoint to resume, if any.
+def check(args: Arguments) -> None:
+    """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
 
-    Without `--output_dir` the folder is named after the run. A folder with content is refused unless the run resumes
-    (`--resume`, `--resume_from_checkpoint last`, or a checkpoint's path) or may replace it (`--overwrite_output_dir`);
-    even then only a folder that an earlier run of this script wrote may be cleared. A run resumes only as what it
-    began. `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
+    `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
 
     Raises:
-        ValueError: one of these rules is broken, or another process is at work there.
+        ValueError: another process is at work there; or the folder has content, and it is no run to be resumed as it
+            began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear.
     """
-    checkpoint = _checkpoint(args)
+    _checkpoint(args)
     folder = Path(args.training.output_dir)
     if args.training.process_index == 0 and (folder / LOCK_FILE).exists():
         with locked(folder):  # let go at once: another may still come first, which `claim` sees
             pass
-    return checkpoint
 
 
 @contextlib.contextmanager
 def claim(args: Arguments) -> Iterator[str | None]:
-    """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any.
+    """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Raises as `check`.
 
     A twin may have begun, or ended, since the folder was checked: so it is locked, checked once more, cleared where
-    `check` allows that, and the arguments are written. Of several processes the main one does so; the others look
-    when it is done.
-
-    Raises:
-        ValueError: another process is at work there, or what `check` says.
+    that is allowed, and the arguments are written. Of several processes the main one does so; the others look when it
+    is done.
     """
     folder = Path(args.training.output_dir)
     with contextlib.ExitStack() as until_the_end:
@@ -82,7 +70,7 @@ def claim(args: Arguments) -> Iterator[str | None]:
 
 
 def _checkpoint(args: Arguments) -> str | None:
-    """Name the folder and the run where that is left open, and decide what the run may do there."""
+    """The checkpoint to resume, if any."""
     training = args.training
     if "output_dir" not in args.given:
         size = Path(args.model.model).name
@@ -108,20 +96,22 @@ def _checkpoint(args: Arguments) -> str | None:
 
 def _possible(name: str) -> Path:
     """ValueError for a name that no folder can have: empty, with a null character, too long, a file's."""
+    reason = "" if name.strip() else "it is empty"
     try:
-        if not name.strip():
-            raise ValueError("it is empty")
-        if "\0" in name:
-            raise ValueError("it holds a null character")
-        is_file = Path(name).exists() and not Path(name).is_dir()
+        os.stat(name)
+        reason = "" if os.path.isdir(name) else "it is a file"
+    except FileNotFoundError:
+        pass
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(
-            f"output_dir {shorten(name)} can be no folder ({reason}); give --output_dir with another name."
-        ) from error
-    if is_file:
-        raise ValueError(f"output_dir {name!r} is a file; give --output_dir with a folder.")
+        reason = error.args[-1]
+    if reason:
+        raise _refusal(name, f"can be no folder ({reason})")
     return Path(name)
+
+
+def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
+    """The error of a folder that is not taken; `way` is what may be done about it beside giving another."""
+    return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
 
 
 def _newest(args: Arguments, folder: Path) -> str | None:
@@ -131,10 +121,8 @@ def _newest(args: Arguments, folder: Path) -> str | None:
     if newest is not None:
         return resuming.checkpoint_of(str(newest), folder, args)
     if (folder / RESULTS_FILE).exists():
-        raise ValueError(
-            f"the run in {str(folder)!r} has ended and left no checkpoint to go on from; --overwrite_output_dir trains "
-            "it again from the first step, with --save_strategy steps to go on from it later."
-        )
+        again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
+        raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
     return None
 
 
@@ -142,21 +130,12 @@ def _check_replaceable(args: Arguments, folder: Path) -> None:
     """ValueError unless the folder is to be replaced, an earlier run wrote it, and the model is not read from it."""
     if not (args.training.overwrite_output_dir or args.training.resume):
         more = "" if checkpoint_files.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
-        raise ValueError(
-            f"output_dir {str(folder)!r} is not empty; add {more}--overwrite_output_dir to replace it, or --output_dir "
-            "with another folder."
-        )
+        raise _refusal(folder, "is not empty", f"add {more}--overwrite_output_dir to replace it, or ")
     if not (folder / ARGUMENTS_FILE).exists():
-        raise ValueError(
-            f"output_dir {str(folder)!r} holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone; give "
-            "--output_dir with another folder."
-        )
+        raise _refusal(folder, f"holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone")
     for source in filter(None, (args.model.model, args.model.tokenizer)):
         if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                f"{source!r} lies in output_dir {str(folder)!r}, which --overwrite_output_dir would clear; give "
-                "--output_dir with another folder."
-            )
+            raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
 
 
 def _clear(folder: Path) -> None:

@@ -47,7 +47,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     Raises:
         ValueError: arguments that do not fit each other, the data or the output folder; before anything is written.
         FloatingPointError: the training diverged.
-        SystemExit: a signal stopped the training, and a checkpoint is saved.
+        SystemExit: a signal stopped the training; a checkpoint is saved.
     """
     if note := launch_note(program, args.training.world_size):
         sys.stderr.write(f"{note}\n")
@@ -146,12 +146,7 @@ def train(trainer: ObjectiveTrainer, checkpoint: str | None, merge: bool = False
 
 
 def final_test(trainer: ObjectiveTrainer, args: Arguments, rows: Splits, test: Dataset, seconds: float) -> RunResults:
-    """The results after `seconds` of training, with the full decode of the test rows.
-
-    Args:
-        rows: the splits as text and columns.
-        test: the tokenised rows of `test`.
-    """
+    """The results after `seconds` of training; `rows` are the splits as text, `test` that split tokenised."""
     asked, args.training.full_decode = args.training.full_decode, True  # the final table is read token by token
     metrics = trainer.evaluate(test, metric_key_prefix="test")
     args.training.full_decode = asked
@@ -165,8 +160,8 @@ def end_stopped(trainer: ObjectiveTrainer, number: int) -> NoReturn:
         goes_on = "the same command with --resume goes on from there"
         if trainer.args.save_only_model:
             goes_on = "it holds the model alone (--save_only_model), so training cannot go on from there"
-        step = f"{trainer.state.global_step:,}"
-        sys.stderr.write(f"stopped at step {step}; checkpoint saved in {checkpoint}\n{goes_on}\n")
+        where = f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}"
+        sys.stderr.write(f"{where}\n{goes_on}\n")
     sys.exit(128 + number)
 
 

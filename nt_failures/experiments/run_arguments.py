@@ -15,25 +15,25 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sample_rows > 100:
-            raise ValueError(f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none.")
-        if self.max_steps == 0:
-            raise ValueError("max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs.")
-        if self.prediction_loss_only:
-            raise ValueError(
-                "prediction_loss_only=True would leave a run without accuracies and verdict; leave it out."
-            )
         exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
-        both = [name for name in exclusive if getattr(self, name)]
-        if len(both) > 1:
-            raise ValueError(f"{both[0]} and {both[1]} exclude each other; give one of them.")
+        both = [name for name in exclusive if getattr(self, name)][:2]
+        blind = self.stop_when_solved and self.eval_strategy == "no"
+        for wrong, rule in (
+            (self.sample_rows > 100, f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none"),
+            (self.max_steps == 0, "max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs"),
+            (self.prediction_loss_only, "prediction_loss_only=True would leave a run without verdict; leave it out"),
+            (len(both) > 1, f"{' and '.join(both)} exclude each other; give one of them"),
+            (
+                blind,
+                f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps",
+            ),
+        ):
+            if wrong:
+                raise ValueError(f"{rule}.")
         check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         try:
             get_reporting_integration_callbacks(self.report_to)  # the Trainer would find an unknown one after the data
         except ValueError as error:
-            raise ValueError(_printable(f"report_to={' '.join(self.report_to)}: {error}")) from error
-
-
-def _printable(text: str) -> str:
-    """Without line breaks and characters that move a terminal's cursor, and cut where it goes on for long."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:1000])
+            text = f"report_to={' '.join(self.report_to)}: {error}"[:1000]
+            printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)  # moves no terminal's cursor
+            raise ValueError(printable) from error

@@ -14,13 +14,14 @@ from typing import Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from nt_failures.data.splits import load_splits
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import command_line, output_dir, results, run, script
 from nt_failures.experiments.arguments import Arguments
+from nt_failures.training.callbacks import LiveProgressCallback
 from nt_failures.training.many_seeds import train_together
 from nt_failures.training.many_seeds.checks import check_together
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -33,24 +34,24 @@ def main(argv: Sequence[str], description: str | None = __doc__) -> None:
         ValueError: as `run.run`, or arguments that cannot be trained together.
         FloatingPointError: some seeds diverged; the others have finished.
     """
-    seeds, all_args = parse(argv, description)
+    all_args = parse(argv, description)
     for args in all_args:
         output_dir.check(args)
     trainers, rows, test = trainers_of(all_args)
     check_together(trainers)
-    trainers[0].add_callback(Bar(len(trainers)))
+    if not all_args[0].training.disable_tqdm:
+        trainers[0].add_callback(LiveProgressCallback)  # one bar for all
     with contextlib.ExitStack() as claims:
         for args in all_args:
             claims.enter_context(output_dir.claim(args))
         run.tell(f"{results.headline(all_args[0], trainers[0].model)} and {len(trainers) - 1} more seeds")
         errors = train_and_test(trainers, all_args, rows, test)
-    diverged = [f"seed {seed}: {error}" for seed, error in zip(seeds, errors, strict=True) if error is not None]
-    if diverged:
+    if diverged := [f"seed {args.training.seed}: {e}" for args, e in zip(all_args, errors, strict=True) if e]:
         raise FloatingPointError("; ".join(diverged))
 
 
-def parse(argv: Sequence[str], description: str | None = None) -> tuple[list[int], list[Arguments]]:
-    """The seeds, and the arguments of each one's run."""
+def parse(argv: Sequence[str], description: str | None) -> list[Arguments]:
+    """The arguments of each seed's run."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -60,12 +61,11 @@ def parse(argv: Sequence[str], description: str | None = None) -> tuple[list[int
     asked, extra = parser.parse_known_args(argv)
     if len(set(asked.seeds)) < len(asked.seeds) or any(flag.split("=")[0] == "--seed" for flag in extra):
         raise ValueError("say with --seeds which seeds there are to be, each once, and leave --seed out.")
-    shared, folder = [asked.recipe, *extra], asked.output_dir
-    flags = [["--seed", str(seed), "--output_dir", str(folder / f"seed{seed}")] for seed in asked.seeds]
-    all_args = [command_line.parse([*shared, *own]) for own in flags]
+    own = [["--seed", str(seed), "--output_dir", str(asked.output_dir / f"seed{seed}")] for seed in asked.seeds]
+    all_args = [command_line.parse([asked.recipe, *extra, *flags]) for flags in own]
     if all_args[0].model.lora is not None:
         raise ValueError("lora is not made for many seeds at once; leave it out, or train these seeds as processes.")
-    return asked.seeds, all_args
+    return all_args
 
 
 def trainers_of(all_args: Sequence[Arguments]) -> tuple[list[ObjectiveTrainer], run.Splits, Dataset]:
@@ -98,22 +98,6 @@ def train_and_test(
             results.write(trainer.results, args)
             trainer.create_model_card()
     return errors
-
-
-class Bar(TrainerCallback):
-    """One progress bar for all seeds; put into one of their Trainers."""
-
-    def __init__(self, seeds: int):
-        self.seeds, self.bar = seeds, None
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.bar = tqdm(total=state.max_steps, desc=f"{self.seeds} seeds", unit="step", disable=args.disable_tqdm)
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.bar.update()
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        self.bar.close()
 
 
 if __name__ == "__main__":

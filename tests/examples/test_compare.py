@@ -105,7 +105,7 @@ def test_a_grid_of_one_needs_no_tuning(setting):
         (["--seed", "3"], "--seed is set for each run"),
         (["--order=reversed"], "--order is what the runs differ in"),
         (["--objective", "hybrid"], "--objective is what the runs differ in"),
-        (["--only_report"], "holds no finished run yet"),
+        (["--only_report"], "holds no finished run"),
         (["--learning_rate", "0.1"], "--learning_rate is what the runs differ in"),
         (["--optimizer=muon"], "--optimizer is what the runs differ in"),
         (["--eval_strategy", "no"], "evaluates nothing on the way"),
@@ -147,7 +147,7 @@ def test_other_rates_are_not_reported_as_these(setting):
     run(setting, "--rates", "2")
     with pytest.raises(ValueError, match="cure was not tuned with these flags and --rates"):
         run(setting, "--only_report")
-    with pytest.raises(ValueError, match="holds no finished run with these flags"):
+    with pytest.raises(ValueError, match="holds no finished run of these recipes with these flags"):
         run(setting, "--only_report", "--rates", "0.5")
 
 
@@ -193,5 +193,5 @@ def test_the_most_often_solved_stands_first():
     """Catches: an order by name, or by a mean that hides the lottery."""
     runs = [record("a", seed, exact) | {"flops": 1e12} for seed, exact in enumerate([0.94, 0.94])]
     runs += [record("b", seed, exact, curve=[(9, exact)]) | {"flops": 1e12} for seed, exact in enumerate([0.99, 0.1])]
-    table = comparison_table([{**g, "rate": None} for g in summarise(runs)])
+    table = comparison_table([{**g, "rate": 1} for g in summarise(runs)])
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == ["b", "a"]

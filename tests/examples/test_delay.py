@@ -103,7 +103,7 @@ def test_only_what_diverged_is_said_to_have(delay, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--only_report"], "holds no finished run yet"),
+        (["--only_report"], "holds no finished run"),
         (["--only", "muons"], "--only muons: no such choice"),
         (["--seeds", "0"], "must be at least 1"),
         (["--seed", "0"], "--seed is set for each run"),

@@ -140,7 +140,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce = load(STUDIES / "reproduce.py")
-    call = worker.Children.call
+    call = worker.Attempts.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[3]:
@@ -149,7 +149,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         run.main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Children, "call", call_or_stay)
+    monkeypatch.setattr(worker.Attempts, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -255,12 +255,8 @@ def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
     assert len(small.results) == 10
     small.run("--max_steps", "5")
     assert len(small.results) == 10
-    assert "Of an earlier recipe" not in (small.out / "table.md").read_text()
-    small.run("--max_steps", "77", "--only_report")
-    assert (
-        "Of an earlier recipe or with other flags, as none of the present ones has ended: a, b."
-        in (small.out / "table.md").read_text()
-    )
+    with pytest.raises(ValueError, match="holds no finished run of these recipes with these flags"):
+        small.run("--max_steps", "77", "--only_report")
     assert len(small.results) == 10
 
 
@@ -396,16 +392,16 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = worker.Children.call
+    call = worker.Attempts.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(worker.Children, "call", edited)
+    monkeypatch.setattr(worker.Attempts, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(worker.Children, "call", call)
+    monkeypatch.setattr(worker.Attempts, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [run.exact for run in found] == [0.5, 0.9]
@@ -437,18 +433,18 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    failing = worker.Attempts.alone
+    train = worker.Attempts.train
 
-    def opens_the_gate(attempts, job):
+    def opens_the_gate(attempts, jobs):
         try:
-            return failing(attempts, job)
+            return train(attempts, jobs)
         finally:
-            if job.recipe.stem == "a":
+            if jobs[0].recipe.stem == "a":
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(worker.Attempts, "alone", opens_the_gate)
-    with pytest.raises(RuntimeError, match="a, seed 0 failed"):
+    monkeypatch.setattr(worker.Attempts, "train", opens_the_gate)
+    with pytest.raises(ChildProcessError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results
     assert ("a", 0) not in small.results
@@ -461,7 +457,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
         (["recipes", "--seeds", "0"], "must be at least 1"),
         (["recipes", "--jobs", "0"], "must be at least 1"),
         (["empty"], "neither a recipe nor a folder with"),
-        (["recipes", "--only_report"], "holds no finished run yet"),
+        (["recipes", "--only_report"], "holds no finished run"),
         (["recipes", "--seed", "7"], "--seed is set for each run"),
         (["recipes", "--seed=7"], "--seed is set for each run"),
         (["recipes", "--output_dir", "recipes/a.yaml"], "File exists"),

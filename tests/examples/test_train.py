@@ -113,7 +113,7 @@ def test_the_same_command_again_is_refused(first):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--max_step", "3"], "command line: unknown name 'max_step'; did you mean 'max_steps'?"),
+        (["--max_step", "3"], "command line: unknown name 'max_step'. Did you mean 'max_steps'?"),
         (["--max_steps", "many"], "invalid int value: 'many'"),
         (["--objective", "teacherles"], "Did you mean 'teacherless'?"),
         (["--order", "backward"], "give one of 'forward', 'reversed'"),

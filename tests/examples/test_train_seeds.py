@@ -47,7 +47,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch):
         modules[command[2]].main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Children, "call", staticmethod(stay))
+    monkeypatch.setattr(worker.Attempts, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
@@ -118,8 +118,9 @@ def test_seeds_beside_one_that_diverges_are_kept(study_of):
     study("--seeds", "3", "--together", "3")
     assert [run.key.seed for run in results_file.read_results(out / "results.jsonl")] == [0, 2]
     (lost,) = results_file.read_diverged(out / "results.jsonl")
-    assert lost.key[:2] == ("r", 1)
-    assert lost.said.startswith("error: seed 1: the loss became NaN")
+    assert lost[:2] == ("r", 1)
+    (line,) = (out / "diverged.jsonl").read_text().splitlines()
+    assert json.loads(line)["diverged"].startswith("error: seed 1: the loss became NaN")
     assert "left out of the means: r: 1." in (out / "table.md").read_text()
 
 
@@ -134,12 +135,12 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
 
     def together(self, group):
         results = json.loads(group[0].recipe.read_text())["results"]
-        records = [{**job.named, **results} for job in group]
+        records = [{**job.key._asdict(), **results} for job in group]
         if group[0].seed == 0:
             return worker.Ended(records, out / "first")
         working.set()
         assert stopped.wait(60)
-        return worker.Ended(records[:1], out / "second", RuntimeError("terminated"))
+        return worker.Ended(records[:1], out / "second", ChildProcessError("terminated"))
 
     def interrupted(path, entry):
         append(path, entry)
@@ -147,8 +148,8 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker.Attempts, "together", together)
-    monkeypatch.setattr(worker.Children, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(worker.Attempts, "train", together)
+    monkeypatch.setattr(worker.Attempts, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study("--seeds", "6", "--together", "2")

@@ -65,14 +65,6 @@ def trained(tmp_path, tiny_model, task, tokenizer):
     return trainer, args, rows, trainer.evaluate(sets["test"], metric_key_prefix="test")
 
 
-def test_a_test_of_other_rows_is_refused(trained):
-    """Catches: predictions of one set of rows taken for another's."""
-    trainer, args, rows, metrics = trained
-    fewer = rows | {"test": rows["test"].select(range(39))}
-    with pytest.raises(ValueError, match="the test was to be of 39 rows and was of 40; nothing was written"):
-        runs.results(trainer, args, fewer, metrics, train_seconds=1.26)
-
-
 def test_results_say_what_was_measured(trained):
     """Catches: figures without their number of instances, budget or arguments; examples counted per micro-batch; a
     verdict on other figures than those of the table; values that JSON cannot hold."""

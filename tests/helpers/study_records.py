@@ -3,7 +3,7 @@
 import copy
 
 from nt_failures.experiments.study import summary
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import StudyRun, read_key
 
 
 def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):
@@ -48,7 +48,6 @@ def lost(seed, recipe="hans", fingerprint="0123456789ab"):
     return {"recipe": recipe, "seed": seed, "fingerprint": fingerprint, "diverged": "the loss became NaN"}
 
 
-def summarise(records, forms=None, diverged=()):
+def summarise(records, diverged=()):
     """`summary.summarise` of lines as they stand in the files."""
-    runs, lost_runs = map(StudyRun.from_json, records), map(DivergedRun.from_json, diverged)
-    return summary.summarise(list(runs), forms, list(lost_runs))
+    return summary.summarise([*map(StudyRun.from_json, records)], [*map(read_key, diverged)])

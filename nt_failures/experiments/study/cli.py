@@ -1,7 +1,4 @@
-"""What the command lines of all studies share: flags, checks before the first run, the report, the end of the script.
-
-A study knows its own flags; all others go to every run that it starts, unread (`args.extra`).
-"""
+"""What the command lines of all studies share: flags, checks before the first run, the report, the script's end."""
 
 import argparse
 import os
@@ -38,16 +35,15 @@ def parse(
     counts: Sequence[str] = ("seeds", "jobs"),
     differing: Sequence[str] = (),
 ) -> argparse.Namespace:
-    """The study's flags, and as `extra` those of its runs.
+    """The study's flags; all others go to every run, as `extra`.
 
     Args:
         counts: flags that must be at least 1.
         differing: flags in which the runs differ, which `extra` may not set.
     """
     args, args.extra = study_parser.parse_known_args(argv)
-    if min(vars(args)[name] for name in counts) < 1:
-        given = " ".join(f"--{name} {vars(args)[name]}" for name in counts)
-        raise ValueError(f"{given}: all must be at least 1.")
+    if few := [f"--{name} {vars(args)[name]}" for name in counts if vars(args)[name] < 1]:
+        raise ValueError(f"{few[0]} must be at least 1.")
     extra = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in args.extra if flag.startswith("--")}
     if extra & {"seed", "output_dir"}:
         raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
@@ -57,7 +53,7 @@ def parse(
 
 
 def check_flags(recipes: Sequence[Path], extra: Sequence[str]) -> None:
-    """ValueError for a flag that is wrong beside one of the recipes: it fails here, not in that recipe's first run."""
+    """ValueError for a flag that is wrong beside one of the recipes: here, not in that recipe's first run."""
     for recipe in recipes if extra else ():
         try:
             command_line.parse([str(recipe), *extra])
@@ -76,7 +72,7 @@ def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:
 
 def no_results(results: Path) -> ValueError:
     """The error of a report on nothing."""
-    return ValueError(f"{results} holds no finished run yet; run without --only_report.")
+    return ValueError(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
 
 
 def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:
@@ -90,4 +86,4 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     stopped = "\nstopped; finished runs are kept, and the same command goes on from there"
-    script.run(main, errors=(ValueError, RuntimeError, OSError), interrupted=stopped)
+    script.run(main, interrupted=stopped)

@@ -78,10 +78,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
     A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
-    values: they bound it from one side.
-
-    Returns:
-        factor -> (1 + replicates,), for the identified factors alone.
+    values, which bound it from one side.
     """
     kept, factors = sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels, run.seed)), {}
     for name, value in FACTORS.items():
@@ -96,18 +93,11 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
     # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
     found = survival.fit(design_NP, low_N, high_N)
-    if found is None:
-        return {}
-    stacked = np.vstack([found.coefficients, found.replicates])
-    return {name: stacked[:, 1 + i] for i, name in enumerate(factors)}
+    return {} if found is None else {name: found[:, 1 + i] for i, name in enumerate(factors)}
 
 
 def markdown(runs: Sequence[Run], baseline: str) -> str:
-    """Both tables: the times of every cell, and their growth.
-
-    Args:
-        baseline: the objective whose delay over each other one is measured.
-    """
+    """Both tables: the times of every cell and their growth, also as ratios of `baseline` to each other objective."""
     return f"{cell_table(runs, baseline)}\n\n{growth_table(runs, baseline)}\n"
 
 

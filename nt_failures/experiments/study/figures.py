@@ -20,11 +20,9 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
     Args:
-        groups: each with `name`, `values` (one exact accuracy per seed), `chance` and, if known, `exact_interval` (of
-            the mean) and `decision_only` (the values are of the decision), in the order to draw.
+        groups: of `summary.summarise`, in the order to draw; shown are `name`, `values`, `chance` and, where there are
+            any, `exact_interval` and `decision_only`.
     """
-    if not groups or not all(len(group["values"]) for group in groups):
-        raise ValueError(f"{len(groups)} groups, some without values; each needs one accuracy per seed.")
     names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
     figure, axes, rows = _rows(names, title)
     for row, group in zip(rows, groups, strict=True):
@@ -75,10 +73,14 @@ def _rows(names: Sequence[str], title: str) -> tuple[Figure, Axes, np.ndarray]:
     figure, axes = new_axes(7.2, 0.42 * len(names) + 1.3)
     rows = np.arange(len(names))[::-1]
     axes.set_yticks(rows, [literal(name) for name in names], fontsize=9.5)
-    axes.grid(axis="x", color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
+    _grid(axes, "x")
     axes.set_title(literal(title), fontsize=11, loc="left")
     return figure, axes, rows
+
+
+def _grid(axes: Axes, axis: str) -> None:
+    axes.grid(axis=axis, color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _spread(count: int, width: float) -> np.ndarray:
@@ -90,6 +92,10 @@ COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
 MARKERS = "os^Dv*"
 
 
+Looks = Mapping[str, tuple[str, str, float]]
+"""Of an objective: its colour, its marker, and where it stands beside the middle of a graph's column."""
+
+
 def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; graphs from left to right.
 
@@ -99,7 +105,8 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     graphs = [graph for (graph,) in delay.by(runs, "graph")]
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     objectives = sorted({run.objective for run in runs}, key=lambda name: (name != baseline, name))
-    looks = {name: (COLOURS[i % 6], MARKERS[i % 6]) for i, name in enumerate(objectives)}
+    shifts = 0.8 * ((np.arange(len(objectives)) + 0.5) / len(objectives) - 0.5)
+    looks = {name: (COLOURS[i % 6], MARKERS[i % 6], shifts[i]) for i, name in enumerate(objectives)}
     size = max(6.4, 0.95 * len(graphs) + 1.5), 2.4 * len(optimizers) + 3.2
     figure = Figure(figsize=size, dpi=160, layout="constrained")
     panels = figure.subplots(len(optimizers) + 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -128,26 +135,23 @@ def _log_scale(axes: Axes, graphs: int) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
+    _grid(axes, "y")
     for i in range(1, graphs):
         axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
 
 
-def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Mapping[str, tuple[str, str]]) -> None:
-    for i, (objective, look) in enumerate(looks.items()):
-        axes.plot([], [], look[1], color=look[0], label=objective)
-        middle = 0.8 * ((i + 0.5) / len(looks) - 0.5)
+def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Looks) -> None:
+    for objective, (colour, marker, shift) in looks.items():
+        axes.plot([], [], marker, color=colour, label=objective)
         for (graph,), group in delay.by([run for run in runs if run.objective == objective], "graph").items():
-            places = graphs.index(graph) + middle + np.linspace(-0.05, 0.05, len(group))
+            places = graphs.index(graph) + shift + np.linspace(-0.05, 0.05, len(group))
             for x, run in zip(places, group, strict=True):
                 solved = math.isfinite(run.solved_at)
-                _point(axes, x, run.solved_at if solved else run.before, look, "=" if solved else ">")
+                y, sign = (run.solved_at, "=") if solved else (run.before, ">")
+                _point(axes, x, y, sign, colour, marker)
 
 
-def _ratios(
-    axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Mapping[str, tuple[str, str]], baseline: str
-) -> None:
+def _ratios(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Looks, baseline: str) -> None:
     cells = delay.by(runs, "graph", "optimizer", "objective")
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     axes.axhline(1, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
@@ -155,16 +159,16 @@ def _ratios(
         slow = cells.get((graph, optimizer, baseline))
         found = None if slow is None or objective == baseline else delay.ratio(slow, group)
         if found is not None:
-            shift = 0.8 * ((list(looks).index(objective) + 0.5) / len(looks) - 0.5)
-            small = 0.06 * (optimizers.index(optimizer) - (len(optimizers) - 1) / 2)
-            _point(axes, graphs.index(graph) + shift + small, *found[:1], looks[objective], found[1])
+            colour, marker, shift = looks[objective]
+            shift += 0.06 * (optimizers.index(optimizer) - (len(optimizers) - 1) / 2)
+            _point(axes, graphs.index(graph) + shift, *found, colour, marker)
     if len(optimizers) > 1:
         axes.set_xlabel(f"ratios from left to right: {', '.join(optimizers)}", fontsize=9.5)
 
 
-def _point(axes: Axes, x: float, y: float, look: tuple[str, str], sign: str) -> None:
-    colour, marker = look
-    axes.plot(x, y, marker, color=colour, markerfacecolor=colour if sign == "=" else "white", markersize=6, zorder=3)
+def _point(axes: Axes, x: float, y: float, sign: str, colour: str, marker: str) -> None:
+    full = colour if sign == "=" else "white"
+    axes.plot(x, y, marker, color=colour, markerfacecolor=full, markersize=6, zorder=3)
     if sign != "=":
         up = 1.35 if sign == ">" else 1 / 1.35
         arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 0}

@@ -1,4 +1,4 @@
-"""A grid of runs: one common recipe, and named choices along one or more axes. Every combination becomes a recipe file.
+"""A grid of runs: a common recipe, and named choices along axes. Every combination becomes a recipe file.
 
 A grid file is a YAML mapping from the axis to its choices, and from a choice to the values that it sets:
 
@@ -27,14 +27,10 @@ OBJECTIVE_KEYS = ("objective", "order", "objective_options")
 
 
 def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
-    """Read a grid file.
+    """Read a grid file; ValueError for one that does not keep to the form.
 
     Args:
         allowed: the axes that the file must have, in any order, each with the names that its choices may set.
-
-    Raises:
-        ValueError: another axis or a missing one, an axis without choices, a choice that sets something else, a name
-            that is no name of a file.
     """
     axes = read_recipe(path)
     if set(axes) != set(allowed):
@@ -46,9 +42,8 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
             if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(f"{path}: {axis}: {name!r} cannot name a file; use letters, digits, '_', '-' and '.'.")
             if not isinstance(values, dict) or not values or not set(values) <= set(allowed[axis]):
-                raise ValueError(
-                    f"{path}: {axis}: {name} may set {', '.join(allowed[axis])}, and must set one of them."
-                )
+                names = ", ".join(allowed[axis])
+                raise ValueError(f"{path}: {axis}: {name} may set {names}, and must set one of them.")
     names = [name for choices in axes.values() for name in choices]
     stems = ["-".join(chosen) for chosen in itertools.product(*axes.values())]
     for kind, given in (("choices", names), ("combinations", stems)):
@@ -57,28 +52,19 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     return axes
 
 
-def combinations(common: Mapping[str, Any], axes: Axes) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The recipe of every combination, by the names of its choices; the last axis varies fastest.
+def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
+    """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
 
-    A choice overrides the common recipe. `objective_options` of the common recipe are for its own objective, so they
-    are dropped with it.
+    A choice overrides the common recipe, whose `objective_options` are for its own objective and dropped with it.
     """
-    made = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
-        values = dict(common)
+        values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
             if "objective" in choices[name]:
                 values.pop("objective_options", None)
             values |= choices[name]
-        made[names] = values
-    return made
-
-
-def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
-    """`combinations` as files in a folder, each a recipe that examples/train.py runs by itself."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
-    for names, values in combinations(read_recipe(common), axes).items():
         paths[names] = folder / f"{'-'.join(names)}.yaml"
         paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return paths

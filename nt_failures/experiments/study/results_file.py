@@ -1,7 +1,4 @@
-"""results.jsonl of a study: append-only, one line for each finished run, readable whatever was killed while it wrote.
-
-Beside it stands diverged.jsonl, with the runs that have no results.
-"""
+"""results.jsonl of a study, a line for each finished run, and diverged.jsonl beside it; readable after any kill."""
 
 import json
 import logging
@@ -11,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.evaluation.metrics import judged_by
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
 
 logger = logging.getLogger(__name__)
 
@@ -25,17 +22,16 @@ def read_results(path: Path) -> list[StudyRun]:
     return _read_lines(path, StudyRun.from_json)
 
 
-def record(named: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a finished run, which `named` tells from others: its results.json, with a shorter learning curve.
+def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The line of a finished run: its key and its results.json, with a shorter learning curve.
 
-    Of each evaluation stays what the time to solve is read from. All else would be most of the file, and stands in the
-    run's own results.json, which `--keep_models` keeps.
+    Of each evaluation stays what the time to solve is read from; all else would be most of the file.
     """
     trained = results["trained_positions"]
     curve = [
         {name: entry[name] for name in ("step", *judged_by(entry, trained))} for entry in results["learning_curve"]
     ]
-    return {**named, **results, "learning_curve": curve}
+    return {**key._asdict(), **results, "learning_curve": curve}
 
 
 def diverged_file(results: Path) -> Path:
@@ -43,9 +39,25 @@ def diverged_file(results: Path) -> Path:
     return results.with_name("diverged.jsonl")
 
 
-def read_diverged(results: Path) -> list[DivergedRun]:
+def read_diverged(results: Path) -> list[Key]:
     """The diverged runs of the study with this results.jsonl, as `read_results`."""
-    return _read_lines(diverged_file(results), DivergedRun.from_json)
+    return _read_lines(diverged_file(results), read_key)
+
+
+def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[Key]]:
+    """The finished and the diverged runs of recipes as they are now: a changed recipe, or another flag, is another one.
+
+    A seed counts once: the first line of it, and a seed that was finished has not diverged.
+
+    Args:
+        forms: fingerprint of each recipe.
+    """
+    finished: dict[Key, StudyRun] = {}
+    for run in read_results(results):
+        if forms.get(run.key.recipe) == run.key.fingerprint:
+            finished.setdefault(run.key, run)
+    diverged = [key for key in read_diverged(results) if forms.get(key.recipe) == key.fingerprint]
+    return list(finished.values()), [key for key in dict.fromkeys(diverged) if key not in finished]
 
 
 def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
@@ -56,12 +68,12 @@ def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if number == len(lines) and _torn(line):
+            logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
+            break
         try:
             runs.append(read(json.loads(line)))
         except (ValueError, RecursionError) as error:
-            if number == len(lines) and _torn(line):
-                logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
-                break
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     return runs
 
@@ -76,10 +88,7 @@ def _torn(line: bytes) -> bool:
 
 
 def append_result(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one run, whole or not at all: a torn last line is cut off first, the new one is on disk on return.
-
-    A last line that only lacks its newline is a run, which `read_results` has read: it is kept.
-    """
+    """Append one run, whole or not at all, on disk on return. A torn last line is cut off, one without newline kept."""
     line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:

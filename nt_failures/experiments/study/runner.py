@@ -1,14 +1,13 @@
 """Make the missing runs of a study, several at a time: each once, and what is finished is kept, whatever fails.
 
-A run that is finished is a line of results.jsonl. What is under way lies in a folder of its own (worker.py), and a
-study that is started again removes what a killed one left and makes what is missing.
+A finished run is a line of results.jsonl; what a killed study left half done (worker.py) is removed and made again.
 """
 
 import concurrent.futures
 import contextlib
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -20,20 +19,19 @@ from nt_failures.experiments.study.worker import Attempts, Ended, Job
 def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
-    A run that diverges is finished, too: diverged.jsonl beside the results says so, and it is not made again. A recipe
-    that fails in another way is given up, and the others go on. When stopped, what is finished is kept.
+    A run that diverges is finished, too, as diverged.jsonl says. A recipe that fails in another way is given up, and
+    the others go on.
 
     Args:
         results: where a line is appended for every run that is finished.
         at_once: processes at a time.
 
     Raises:
-        RuntimeError: some recipes failed; all else is done.
+        ChildProcessError: some recipes failed; all else is done.
     """
     attempts.clear()
-    finished = [*results_file.read_results(results), *results_file.read_diverged(results)]
-    done = {run.key for run in finished}
-    todo = [job for job in wanted if (job.recipe.stem, job.seed, job.fingerprint) not in done]
+    done = {*results_file.read_diverged(results), *(run.key for run in results_file.read_results(results))}
+    todo = [job for job in wanted if job.key not in done]
     failures: dict[Path, Exception] = {}
     with (
         tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run") as bar,
@@ -41,45 +39,35 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     ):
         waiting = {pool.submit(_attempt, jobs, attempts, failures) for jobs in in_groups(todo, together)}
         try:
-            _collect(waiting, results, bar)
+            for future in concurrent.futures.as_completed(set(waiting)):
+                _write(future.result(), results, bar)
+                waiting.discard(future)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            attempts.children.stop()
+            attempts.stop()
             for future in waiting:
                 if not future.cancelled():
                     with contextlib.suppress(OSError):  # one run that cannot be written loses no other
                         _write(future.result(), results, bar)
             raise
     if failures:
-        raise RuntimeError("; ".join(str(error) for error in failures.values()))
+        raise ChildProcessError("; ".join(str(error) for error in failures.values()))
 
 
-def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended | None:
-    """Train; None for a recipe that has failed, whose first error is kept until all other runs are written."""
+def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended:
+    """Train, unless the recipe has failed; its first error is kept until all other runs are written."""
     recipe = jobs[0].recipe
-    if recipe in failures:
-        return None
     try:
-        ended = attempts.alone(jobs[0]) if len(jobs) == 1 else attempts.together(jobs)
+        ended = Ended([], None, failures[recipe]) if recipe in failures else attempts.train(jobs)
     except Exception as error:
-        failures.setdefault(recipe, error)
-        return None
+        ended = Ended([], None, error)
     if ended.error is not None:
         failures.setdefault(recipe, ended.error)
     return ended
 
 
-def _collect(waiting: set[Future], results: Path, bar: tqdm) -> None:
-    """Write the lines of each process as it ends, and take it out of those that are waited for."""
-    for future in concurrent.futures.as_completed(set(waiting)):
-        _write(future.result(), results, bar)
-        waiting.discard(future)
-
-
-def _write(ended: Ended | None, results: Path, bar: tqdm) -> None:
+def _write(ended: Ended, results: Path, bar: tqdm) -> None:
     """Put the lines of what has ended on disk, and only then remove its folder."""
-    if ended is None:
-        return
     while ended.records:
         record = ended.records.pop(0)  # first: an interrupt behind the writing must not write it twice
         diverged = "diverged" in record

@@ -1,4 +1,4 @@
-"""A line of results.jsonl or diverged.jsonl, as what a study reads of a run."""
+"""What a study reads of a run: a line of results.jsonl, and of diverged.jsonl the key alone."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,7 @@ class Key(NamedTuple):
     recipe: str
     seed: int
     fingerprint: str
-
-    @property
-    def form(self) -> tuple[str, str]:
-        """The recipe as it was when it ran."""
-        return self.recipe, self.fingerprint
+    """of the recipe's values and the extra flags"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +39,6 @@ class StudyRun:
     """step and validation accuracy, judged as `exact`, of the evaluations during training"""
     steps: int
     flops: float | None
-    seconds: float
     verdict: str
     task: Mapping[str, Any]
 
@@ -70,17 +65,15 @@ class StudyRun:
                 curve=[(int(entry["step"]), judged(entry, trained)) for entry in run.learning_curve],
                 steps=run.steps + 0,
                 flops=run.flops,
-                seconds=run.train_seconds + 0,
                 verdict=run.verdict["name"],
                 task=run.arguments.get("task", {}),
             )
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"no run: {error!r}") from error
         measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
-        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured):
-            raise ValueError(f"no run: an accuracy that is not in 0..1 in {found}")
-        if not (found.steps and isinstance(found.verdict, str)):
-            raise ValueError(f"no run: no step or no verdict in {found}")
+        are_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured)
+        if not (are_shares and found.steps and isinstance(found.verdict, str)):
+            raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
         return found
 
     @property
@@ -90,24 +83,8 @@ class StudyRun:
 
     @property
     def solved_at(self) -> int | None:
-        """Step of the first evaluation from which validation stays at the threshold or above; None if it never does."""
+        """Training steps until validation says so for good."""
         return steps_to_solve(self.curve)
-
-
-@dataclasses.dataclass(frozen=True)
-class DivergedRun:
-    """A run without results: its loss or a weight became NaN or infinite."""
-
-    key: Key
-    said: str
-
-    @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> "DivergedRun":
-        """The run of a line; ValueError if it is none."""
-        said = line.get("diverged")
-        if not isinstance(said, str):
-            raise ValueError(f"no run: {said!r} must be what was said of it under 'diverged'")
-        return cls(read_key(line), said)
 
 
 def read_key(line: Mapping[str, Any]) -> Key:
@@ -120,11 +97,11 @@ def read_key(line: Mapping[str, Any]) -> Key:
     return Key(*key)
 
 
-def steps_to_solve(curve: Sequence[tuple[int, float]], threshold: float = SOLVED_AT) -> int | None:
-    """Step of the first evaluation from which the accuracy stays at the threshold or above; None if it never does."""
+def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
+    """Step of the first evaluation from which the accuracy stays at `SOLVED_AT` or above; None if it never does."""
     found = None
     for step, share in curve:
-        if not share >= threshold:  # nor is nan
+        if not share >= SOLVED_AT:  # nor is nan
             found = None
         elif found is None:
             found = step

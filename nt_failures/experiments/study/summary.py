@@ -7,38 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun
 
 
-def summarise(
-    runs: Sequence[StudyRun], forms: Mapping[str, str] | None = None, diverged: Sequence[DivergedRun] = ()
-) -> list[dict[str, Any]]:
+def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
     """One group per recipe, by name: means over seeds, solve probability, time to solve.
-
-    Of a recipe that was changed on the way, only the runs of one form count: of that in `forms` (fingerprint by recipe)
-    if there are any, diverged ones too, else of the last (then `as_asked` is False). A seed that stands there twice
-    counts once.
 
     Args:
         diverged: those of a group count as seeds that did not solve the task; the means are of the others. A recipe of
             which every seed diverged is left out.
     """
-    chosen = {run.key.recipe: run.key.fingerprint for run in runs}
-    present = {run.key.form for run in (*runs, *diverged)}
-    chosen |= {recipe: form for recipe, form in (forms or {}).items() if (recipe, form) in present}
-    asked, groups = chosen | dict(forms or {}), []
-    for name, form in sorted(chosen.items()):
-        ended: dict[int, StudyRun] = {}
-        for run in runs:
-            if run.key.form == (name, form):
-                ended.setdefault(run.key.seed, run)
-        lost = {run.key.seed for run in diverged if run.key.form == (name, form)} - {*ended}
-        if ended:
-            groups.append({**_summarise(name, list(ended.values()), len(lost)), "as_asked": form == asked[name]})
-    return groups
+    by_name: dict[str, list[StudyRun]] = {}
+    for run in runs:
+        by_name.setdefault(run.key.recipe, []).append(run)
+    lost = [key.recipe for key in diverged]
+    return [_summarise(name, by_name[name], lost.count(name)) for name in sorted(by_name)]
 
 
-def _summarise(name: str, runs: Sequence[StudyRun], diverged: int = 0) -> dict[str, Any]:
+def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, Any]:
     values, first = [run.exact for run in runs], runs[0]
     times = [run.solved_at if run.solved else None for run in runs]
     solved, seeds = sum(run.solved for run in runs), len(runs) + diverged
@@ -66,7 +52,6 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int = 0) -> dict[s
         "times": [*times, *[None] * diverged],
         "flops_to_solve": statistics.median(flops) if flops else None,
         "steps": max(run.steps for run in runs),
-        "seconds": statistics.median(run.seconds for run in runs),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
     }
 
@@ -87,12 +72,6 @@ def best_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     )
 
 
-COLUMNS = (
-    *("recipe", "chance", "exact, mean [95 %]", "decision", "others", "on train", "follows wrong arm", "solved"),
-    *("steps to solve", "verdict"),
-)
-
-
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text as a Markdown table; the first is its head."""
     head, *body = rows
@@ -101,7 +80,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """The study as a Markdown table, with what its columns mean."""
-    table = markdown_table([COLUMNS, *(cells(group) for group in groups)])
+    rows = [cells(group) for group in groups]
+    table = markdown_table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
     note = (
         f"n = {_counts(groups)} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of "
         "training on some positions alone is the worst of these, such as the decision. `decision`: forced accuracy at "
@@ -123,13 +103,11 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
     head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
     rows = [(*head, "follows wrong arm", "verdicts")]
     for group in best_first(groups):
-        named = dict(zip(COLUMNS, cells(group), strict=True))
+        cell = cells(group)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
-        rate = "-" if group["rate"] is None else f"x {group['rate']:g}"
-        costs = (rate, named["solved"], named["steps to solve"], flops)
-        rows.append(
-            (named["recipe"], *costs, *(named[k] for k in ("exact, mean [95 %]", "follows wrong arm", "verdict")))
-        )
+        costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
+        last = (cell[name] for name in ("exact, mean [95 %]", "follows wrong arm", "verdict"))
+        rows.append((cell["recipe"], *costs, *last))
     note = (
         f"n = {_counts(groups)} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds "
         "with exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over solved "
@@ -147,40 +125,38 @@ def _counts(groups: Sequence[Mapping[str, Any]]) -> str:
 
 def diverged_note(groups: Sequence[Mapping[str, Any]]) -> str:
     """A paragraph on the seeds that diverged, if any did."""
-    lost = ", ".join(f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"])
-    return f"\nSeeds that diverged, counted as not solved and left out of the means: {lost}.\n" if lost else ""
+    lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
+    return _note("Seeds that diverged, counted as not solved and left out of the means", lost)
 
 
 def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) -> str:
     """A paragraph on the recipes that are in no group, if any."""
-    names = ", ".join(map(_cell, sorted(set(recipes) - {group["name"] for group in groups})))
-    return f"\nWithout a finished run, so not in the table: {names}.\n" if names else ""
+    names = map(_cell, sorted(set(recipes) - {group["name"] for group in groups}))
+    return _note("Without a finished run, so not in the table", names)
 
 
-def earlier_note(groups: Sequence[Mapping[str, Any]]) -> str:
-    """A paragraph on the groups whose runs were made otherwise than is asked now, if any."""
-    names = ", ".join(_cell(group["name"]) for group in groups if not group["as_asked"])
-    asked = "Of an earlier recipe or with other flags, as none of the present ones has ended"
-    return f"\n{asked}: {names}.\n" if names else ""
+def _note(said: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"\n{said}: {listed}.\n" if listed else ""
 
 
-def cells(group: Mapping[str, Any]) -> tuple[str, ...]:
-    """A group as text, one entry for each of `COLUMNS`."""
+def cells(group: Mapping[str, Any]) -> dict[str, str]:
+    """A group as text, by the columns of the study's table."""
     interval = group["exact_interval"]
     low, high = group["solve_interval"]
     spread = "" if interval is None else f" [{format_percent(interval[0])}, {format_percent(interval[1])}]"
-    return (
-        _cell(group["name"]),
-        f"{group['chance']:.0%}",
-        f"{format_percent(group['exact'])}{spread}",
-        format_percent(group["decision"]),
-        "-" if group["others"] is None else format_percent(group["others"]),
-        "-" if group["train_decision"] is None else format_percent(group["train_decision"]),
-        _range(group["follow_rates"]),
-        f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
-        _time(group),
-        _cell(", ".join(group["verdicts"])),
-    )
+    return {
+        "recipe": _cell(group["name"]),
+        "chance": f"{group['chance']:.0%}",
+        "exact, mean [95 %]": f"{format_percent(group['exact'])}{spread}",
+        "decision": format_percent(group["decision"]),
+        "others": "-" if group["others"] is None else format_percent(group["others"]),
+        "on train": "-" if group["train_decision"] is None else format_percent(group["train_decision"]),
+        "follows wrong arm": _range(group["follow_rates"]),
+        "solved": f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
+        "steps to solve": _time(group),
+        "verdict": _cell(", ".join(group["verdicts"])),
+    }
 
 
 def _time(group: Mapping[str, Any]) -> str:

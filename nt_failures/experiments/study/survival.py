@@ -7,7 +7,6 @@ is seen through intervals; many weighted data sets, such as bootstrap replicates
 Shapes: N observations, P columns of the design, R replicates.
 """
 
-import dataclasses
 import math
 
 import numpy as np
@@ -15,28 +14,17 @@ import torch
 
 from nt_failures.evaluation.metrics import Z975, t975
 
+MOST_STEPS = 2000
 TOLERANCE = 1e-4
 """EM ends when no coefficient moves further in a step; log times are of the order of 1."""
 LIMIT = 30.0
 """Standardised bounds beyond it are cut: the normal density there is 0 in floating point."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """Coefficients of log time, their bootstrap replicates, and the spread between runs."""
-
-    coefficients: np.ndarray
-    """(P,)"""
-    scale: float
-    replicates: np.ndarray
-    """(R, P); NaN where the resampled runs do not identify the coefficients"""
-
-
-def identified(design_NP: np.ndarray, solved_N: np.ndarray) -> bool:
+def _identified(design_NP: np.ndarray, solved_N: np.ndarray) -> bool:
     """Whether the uncensored runs alone determine every coefficient, and leave one run over for the spread.
 
-    Sufficient, not necessary: censored runs can bound a coefficient from one side only, and from a bound on one side no
-    maximum of the likelihood follows.
+    Censored runs bound a coefficient from one side only, from which no maximum of the likelihood follows.
     """
     rows_KP = design_NP[solved_N]
     return len(rows_KP) > design_NP.shape[1] and np.linalg.matrix_rank(rows_KP) == design_NP.shape[1]
@@ -44,8 +32,10 @@ def identified(design_NP: np.ndarray, solved_N: np.ndarray) -> bool:
 
 def fit(
     design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, replicates: int = 400, seed: int = 0
-) -> Fit | None:
-    """Fit log time on the design; None if the coefficients are not identified.
+) -> np.ndarray | None:
+    """Coefficients of log time (1 + R, P): the estimate, then its bootstrap replicates; None if not identified.
+
+    A replicate whose runs do not identify the coefficients is NaN.
 
     Args:
         low_N, high_N: bounds of each time, low < T <= high; low may be 0, and high infinite for a censored run.
@@ -59,20 +49,19 @@ def fit(
     told_N = (low_N > 0) | np.isfinite(high_N)  # a run that nobody looked at says nothing
     design_NP, low_N, high_N = design_NP[told_N], low_N[told_N], high_N[told_N]
     solved_N = np.isfinite(high_N)
-    if not identified(design_NP, solved_N):
+    if not _identified(design_NP, solved_N):
         return None
     _, cell_N, runs_C = np.unique(design_NP, axis=0, return_inverse=True, return_counts=True)
     weights_RN = _resample(cell_N.ravel(), replicates, np.random.default_rng(seed))
-    usable_R = np.array([identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
+    usable_R = np.array([_identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
-    coefficients_RP, scales_R = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
+    coefficients_RP = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
     all_RP = np.full((len(weights_RN), design_NP.shape[1]), np.nan)
-    # The variance among n resampled runs is (n - 1) / n of what it is among n new ones, and is itself known from few
-    # runs.
+    # The variance among n resampled runs is (n - 1) / n of that among n new ones, and itself known from few runs.
     free = max(len(design_NP) - len(runs_C), 1)
     stretch = math.sqrt(len(design_NP) / free) * t975(free) / Z975
     all_RP[usable_R] = coefficients_RP[0] + stretch * (coefficients_RP - coefficients_RP[0])
-    return Fit(all_RP[0], float(scales_R[0]), all_RP[1:])
+    return all_RP
 
 
 def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
@@ -84,10 +73,8 @@ def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> 
     return weights_RN
 
 
-def _maximise(
-    design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray, most: int = 2000
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (R, P) and scales (R,) of each weighting of the runs."""
+def _maximise(design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
+    """Coefficients (R, P) of each weighting of the runs."""
     with np.errstate(divide="ignore"):
         low_N, high_N = np.log(low_N), np.log(high_N)
     solved_N = np.isfinite(high_N)
@@ -101,7 +88,7 @@ def _maximise(
 
     coefficients_RP = regress(np.broadcast_to(start_N, weights_RN.shape))
     scales_R = np.full(len(weights_RN), 1.0)
-    for _ in range(most):
+    for _ in range(MOST_STEPS):
         mean_RN = coefficients_RP @ design_NP.T
         time_RN, variance_RN = _expected(mean_RN, scales_R[:, None], low_N, high_N)
         new_RP = regress(time_RN)
@@ -111,7 +98,7 @@ def _maximise(
         moved, coefficients_RP = np.abs(new_RP - coefficients_RP).max(), new_RP
         if moved < TOLERANCE:
             break
-    return coefficients_RP, scales_R
+    return coefficients_RP
 
 
 def _expected(
@@ -122,7 +109,8 @@ def _expected(
     b_RN = np.clip((high_N - mean_RN) / scale_R1, -LIMIT, LIMIT)
     flip_RN = a_RN > 0  # in the upper tail, differences of the distribution function would cancel
     a_RN, b_RN = np.where(flip_RN, -b_RN, a_RN), np.where(flip_RN, -a_RN, b_RN)
-    inside_RN = np.maximum(_normal(b_RN) - _normal(a_RN), 1e-300)
+    below_a_RN, below_b_RN = (torch.special.ndtr(torch.from_numpy(z)).numpy() for z in (a_RN, b_RN))
+    inside_RN = np.maximum(below_b_RN - below_a_RN, 1e-300)
     density_a_RN, density_b_RN = (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) for z in (a_RN, b_RN))
     shift_RN = np.clip((density_a_RN - density_b_RN) / inside_RN, a_RN, b_RN)
     variance_RN = 1 + (a_RN * density_a_RN - b_RN * density_b_RN) / inside_RN - shift_RN**2
@@ -130,17 +118,13 @@ def _expected(
     return mean_RN + scale_R1 * shift_RN, scale_R1**2 * np.clip(variance_RN, 0, 1)
 
 
-def _normal(z: np.ndarray) -> np.ndarray:
-    return torch.special.ndtr(torch.from_numpy(z)).numpy()
-
-
-def interval(replicates: np.ndarray, share: float = 0.95) -> tuple[float, float] | None:
-    """Percentile interval of bootstrap replicates (R,); None where too many of them (NaN) are not identified.
+def interval(replicates: np.ndarray) -> tuple[float, float] | None:
+    """95 % percentile interval of bootstrap replicates (R,); None where too many of them (NaN) are not identified.
 
     A replicate that is not identified may lie anywhere, so it counts once beyond each end.
     """
     missing = np.isnan(replicates).mean()
-    tail = (1 - share) / 2 - missing
+    tail = (1 - 0.95) / 2 - missing
     if tail <= 0:
         return None
     kept = replicates[~np.isnan(replicates)]

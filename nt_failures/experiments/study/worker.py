@@ -20,11 +20,11 @@ import yaml
 from nt_failures.data import child_processes
 from nt_failures.experiments.script import DIVERGED
 from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.study_run import Key
 from nt_failures.hub.run_files import RESULTS_FILE
 
 RUN = ("-m", "nt_failures.experiments.run")
 RUN_SEEDS = ("-m", "nt_failures.experiments.run_seeds")
-"""What Python is started with for one seed of a recipe, and for several at once."""
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
 LOG = "log.txt"
@@ -33,7 +33,7 @@ LOG = "log.txt"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run that is to be made: a recipe, a seed, and flags over the recipe."""
+    """One run: a recipe, a seed, and flags over the recipe."""
 
     recipe: Path
     seed: int
@@ -41,107 +41,88 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the recipe's values and the extra flags, not with comments: a changed recipe is a new run."""
+        """Changes with the recipe's values and the extra flags, not with comments."""
         values = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         return hashlib.sha256(json.dumps([values, list(self.extra)], sort_keys=True).encode()).hexdigest()[:12]
 
     @property
-    def named(self) -> dict[str, Any]:
-        """What a line of results.jsonl says of which run it is."""
-        return {"recipe": self.recipe.stem, "seed": self.seed, "fingerprint": self.fingerprint}
+    def key(self) -> Key:
+        """Which run it is, in results.jsonl."""
+        return Key(self.recipe.stem, self.seed, self.fingerprint)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """A process that has ended: lines of the runs that finished or diverged, its folder, and the error, if any."""
+    """A process that has ended: the lines of its runs, its folder, and the error, if any."""
 
     records: list[dict[str, Any]]
-    work: Path
-    error: RuntimeError | None = None
+    work: Path | None
+    error: Exception | None = None
 
 
 class Attempts:
-    """Trainings of one study, in processes and folders of their own.
+    """Trainings of one study: none outlives a study that is stopped, and one that is killed takes them along.
 
-    Args:
-        folder: of the study.
-        keep_models: whether a finished run's folder stays, with its model.
+    With `keep_models` a finished run's folder stays, with its model.
     """
 
     def __init__(self, folder: Path, keep_models: bool = False):
         self.folder, self.keep_models = folder, keep_models
-        self.children = Children()
+        self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def clear(self) -> None:
         """Remove what a killed study left behind."""
         for left in self.folder.glob(f"{ATTEMPT}*"):
             shutil.rmtree(left)
 
-    def alone(self, job: Job) -> Ended:
-        """One run in a process of its own."""
-        work, (job,) = self._claim([job], f"{job.recipe.stem}-seed{job.seed}")
-        flags = ("--seed", job.seed, "--output_dir", work / "run", *job.extra)
-        code, last_words = self._call((*RUN, job.recipe, *flags), work)
-        return self._ended(work, {job: work / "run"}, code, last_words)
-
-    def together(self, jobs: Sequence[Job]) -> Ended:
-        """Seeds of one recipe in one process."""
-        seeds = [job.seed for job in jobs]
-        work, jobs = self._claim(jobs, f"{jobs[0].recipe.stem}-seeds{seeds[0]}to{seeds[-1]}")
-        flags = ("--seeds", *seeds, "--output_dir", work / "runs", *jobs[0].extra)
-        code, last_words = self._call((*RUN_SEEDS, jobs[0].recipe, *flags), work)
-        return self._ended(work, {job: work / "runs" / f"seed{job.seed}" for job in jobs}, code, last_words)
+    def train(self, jobs: Sequence[Job]) -> Ended:
+        """Seeds of one recipe, all in one process."""
+        first, seeds = jobs[0], [job.seed for job in jobs]
+        prefix = f"{ATTEMPT}{first.recipe.stem}-seed{seeds[0]}-"
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder))
+        recipe = Path(shutil.copy(first.recipe, work))  # what is recorded is what is trained
+        jobs = [dataclasses.replace(job, recipe=recipe) for job in jobs]
+        if len(jobs) == 1:
+            runs = {jobs[0]: work / "run"}
+            command = (*RUN, recipe, "--seed", *seeds, "--output_dir", work / "run", *first.extra)
+        else:
+            runs = {job: work / "runs" / f"seed{job.seed}" for job in jobs}
+            command = (*RUN_SEEDS, recipe, "--seeds", *seeds, "--output_dir", work / "runs", *first.extra)
+        return self._ended(work, runs, *self._call(command, work))
 
     def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, last_words: str) -> Ended:
-        """Read what a process has left; where a training diverged, its other runs have finished, and it has not."""
-        records, missing = [], []
+        """Read what a process has left; where a run diverged, those of the same process have finished."""
+        records = []
         for job, run in runs.items():
             if (run / RESULTS_FILE).exists():
                 results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
-                records.append(results_file.record(job.named, results))
-                self._keep(job, run)
+                records.append(results_file.record(job.key, results))
+                if self.keep_models:
+                    self._keep(job, run)
             elif code == DIVERGED:
-                records.append({**job.named, "diverged": last_words})
-            else:
-                missing.append(job.seed)
-        if code in (0, DIVERGED) and not missing:
+                records.append({**job.key._asdict(), "diverged": last_words})
+        if code in (0, DIVERGED) and len(records) == len(runs):
             return Ended(records, work)
-        seeds = f"seed{'s' * (len(runs) > 1)} {', '.join(str(job.seed) for job in runs)}"
-        error = RuntimeError(f"{next(iter(runs)).recipe.stem}, {seeds} failed with exit code {code}: {last_words}")
-        return Ended(records, work, error)
+        seeds = ", ".join(str(job.seed) for job in runs)
+        failed = f"{next(iter(runs)).recipe.stem}, seed {seeds} failed with exit code {code}: {last_words}"
+        return Ended(records, work, ChildProcessError(failed))
 
     def _keep(self, job: Job, run: Path) -> None:
         """The finished run's folder, in the place of one whose line was never written or has been removed."""
-        if self.keep_models:
-            kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
-            if kept.exists():
-                shutil.rmtree(kept)
-            kept.mkdir()
-            for file in (job.recipe, job.recipe.parent / LOG):
-                shutil.copy(file, kept)
-            run.rename(kept / "run")
-
-    def _claim(self, jobs: Sequence[Job], name: str) -> tuple[Path, list[Job]]:
-        """A folder for an attempt, and the jobs with a copy of their recipe: what is recorded is what is trained."""
-        work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{name}-", dir=self.folder))
-        copy = Path(shutil.copy(jobs[0].recipe, work))
-        return work, [dataclasses.replace(job, recipe=copy) for job in jobs]
+        kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for file in (job.recipe, job.recipe.parent / LOG):
+            shutil.copy(file, kept)
+        run.rename(kept / "run")
 
     def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
         """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""
-        environment = os.environ if torch.cuda.is_available() else {**os.environ, "OMP_NUM_THREADS": "1"}
-        log = work / LOG
+        threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
+        log, words = work / LOG, [sys.executable, *map(str, command)]
         with open(log, "w", encoding="utf-8") as file:
-            words = [sys.executable, *map(str, command)]
-            code = self.children.call(words, stdout=file, stderr=subprocess.STDOUT, env=environment)
+            code = self.call(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
         return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
-
-
-class Children:
-    """The trainings under way, so that none outlives a study that is stopped; one that is killed takes them along."""
-
-    def __init__(self) -> None:
-        self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def call(self, command: list[str], **options: Any) -> int:
         """Like subprocess.call."""

@@ -6,7 +6,7 @@ import pytest
 from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.study_run import DivergedRun, StudyRun
+from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
 
 
 def seeds(path):
@@ -16,11 +16,12 @@ def seeds(path):
 def test_a_line_keeps_of_the_curve_what_times_are_read_from():
     """Catches: a file that is nine tenths learning curves; one from which the time to solve cannot be told any more."""
     curve = [{"step": 100, "loss": 0.5, "free/exact": 0.96, "forced/position_2": 0.97, "decision": 0.97}]
+    key = Key("a", 1, "f")
+    whole = {name: value for name, value in record().items() if name not in Key._fields} | {"learning_curve": curve}
+    line = results_file.record(key, whole)
     named = {"recipe": "a", "seed": 1, "fingerprint": "f"}
-    whole = {name: value for name, value in record().items() if name not in named} | {"learning_curve": curve}
-    line = results_file.record(named, whole)
     assert line == {**named, **whole, "learning_curve": [{"step": 100, "free/exact": 0.96}]}
-    alone = results_file.record(named, whole | {"trained_positions": [2]})
+    alone = results_file.record(key, whole | {"trained_positions": [2]})
     assert alone["learning_curve"] == [{"step": 100, "forced/position_2": 0.97}]
 
 
@@ -90,7 +91,21 @@ def test_the_file_of_diverged_runs(tmp_path):
     results_file.append_result(path, lost(0))
     with path.open("a") as file:
         file.write('{"recipe": ')
-    assert results_file.read_diverged(results) == [DivergedRun.from_json(lost(0))]
+    assert results_file.read_diverged(results) == [read_key(lost(0))]
     path.write_text('{"recipe": "a", "seed": "0", "fingerprint": "b", "diverged": "c"}\n')
     with pytest.raises(ValueError, match=r"diverged\.jsonl, line 1 is damaged .* must be recipe, seed and fingerprint"):
         results_file.read_diverged(results)
+
+
+def test_the_runs_of_a_study_are_those_of_its_present_recipes(tmp_path):
+    """Catches: runs before and after a change under one name, a doubled line as one more seed, a seed that was finished
+    and is said to have diverged, another form's results in the place of those that diverged."""
+    results = tmp_path / "results.jsonl"
+    for line in (record(seed=0, exact=0.5), record(seed=0, exact=0.9), record(seed=1, fingerprint="earlier")):
+        results_file.append_result(results, line)
+    for line in (lost(0), lost(2), lost(2), lost(3, fingerprint="earlier"), lost(4, recipe="cure")):
+        results_file.append_result(results_file.diverged_file(results), line)
+    runs, diverged = results_file.read_study(results, {"hans": "0123456789ab"})
+    assert [(run.key.seed, run.exact) for run in runs] == [(0, 0.5)]
+    assert [key.seed for key in diverged] == [2]
+    assert results_file.read_study(results, {"cure": "changed"}) == ([], [])
