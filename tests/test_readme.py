@@ -37,6 +37,7 @@ RESULTS_PAGE = read("examples", "results", "README.md")
 COMPARISON = read("examples", "recipes", "compare", "README.md")
 BENCHMARKS = read("examples", "benchmarks", "README.md")
 TUTORIAL = read("nt_failures", "objectives", "YOUR_OWN.md")
+TASK_TUTORIAL = read("nt_failures", "tasks", "YOUR_OWN.md")
 TRAINING = read("nt_failures", "training", "README.md")
 
 
@@ -77,7 +78,7 @@ def test_the_readme_shows_part_of_the_tutorial():
     assert [line for line in lines if line not in {line.split("  #")[0].rstrip() for line in whole.splitlines()}] == []
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "examples/train.py" in c])
+@pytest.mark.parametrize("command", [c for c in commands() if "examples/train.py" in c and "my_backwards" not in c])
 def test_training_commands_parse(command):
     """Catches a renamed flag or recipe."""
     words = shlex.split(command)
@@ -118,6 +119,31 @@ def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+
+
+def test_the_tutorial_of_an_own_task(tmp_path, monkeypatch):
+    """Catches: a task that is no path-star graph and cannot be trained, named or diagnosed; sizes of the quickstart in
+    it."""
+    (code,), (shell,) = blocks("python", TASK_TUTORIAL), blocks("bash", TASK_TUTORIAL)
+    _, train, diagnose = map(shlex.split, shell.splitlines())
+    (tmp_path / "my_backwards.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    args = command_line.parse(train[3:], default_recipe=ROOT / "examples" / "recipes" / "quickstart.yaml")
+    output_dir.check(args)
+    assert args.training.output_dir == diagnose[2]
+
+    flags = [*train[3:], *TINY.split(), "--config_overrides", '{"n_head": 1}', "--output_dir", diagnose[2]]
+    monkeypatch.setattr(sys, "argv", [train[2], *flags])
+    runpy.run_path(str(ROOT / train[2]), run_name="__main__")
+    assert "Write the digits backwards" in (tmp_path / diagnose[2] / "README.md").read_text(encoding="utf-8")
+
+    monkeypatch.delitem(sys.modules, "my_backwards")
+    monkeypatch.setattr(sys, "argv", [*diagnose[1:], "--num_test", "40"])
+    runpy.run_path(str(ROOT / diagnose[1]), run_name="__main__")
+    (report,) = tmp_path.glob("outputs/diagnosis/*/diagnosis.json")
+    assert set(json.loads(report.read_text(encoding="utf-8"))["not_measured"]) >= {"clever_hans", "by_place"}
 
 
 def test_the_two_commands_are_there():

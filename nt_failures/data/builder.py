@@ -18,6 +18,7 @@ from datasets.builder import Key
 
 from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
+from nt_failures.tasks._text import Text
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
 from nt_failures.tasks.path_star import PathStar
 
@@ -192,6 +193,11 @@ def to_table(task: Task, columns: Columns) -> pa.Table:
     """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
     arrays = {name: _to_arrow(column) for name, column in columns.items()}
     for name, text in task.render(columns).items():
+        if not isinstance(text, Text):
+            raise ValueError(
+                f"render of {type(task).__name__} gives {type(text).__name__} for {name!r}; give a column of text, "
+                "such as nt_failures.tasks.Text.from_list(strings)."
+            )
         offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
         arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
     return pa.table(arrays)

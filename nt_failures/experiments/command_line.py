@@ -1,6 +1,7 @@
 """The command line of a run: a YAML recipe, and flags that override it, checked and made into Arguments."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from nt_failures.tasks import Task, find_task
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
-    `--objective` on the command line drops the recipe's `objective_options`, which are for another objective, and
-    `--model` its `config_overrides`. `--help` ends the program, before torch is imported.
+    On the command line `--objective` drops the recipe's `objective_options`, which are for another objective, `--model`
+    its `config_overrides`, and `--task` those of its parameters that the task does not have. `--help` ends the program,
+    before torch is imported.
 
     Args:
         argv: arguments without the program's name.
@@ -33,7 +35,12 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
     recipe = {} if path is None else read_recipe(path)
-    parser = _parser(find_task(str(peek(argv, "task") or recipe.get("task", "path_star"))), argv, prog)
+    named = str(recipe.get("task", "path_star"))
+    task_class = find_task(peek(argv, "task") or named)
+    if task_class is not find_task(named):
+        foreign = _parameters(find_task(named)) - _parameters(task_class)
+        recipe = {name: value for name, value in recipe.items() if name not in foreign}
+    parser = _parser(task_class, argv, prog)
     values = _values(parser, argv, recipe, f"recipe {path}")
     given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
     try:
@@ -46,6 +53,10 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     args = Arguments(*parts, given=given)
     _check_idle(_flags(argv), args)
     return args
+
+
+def _parameters(task_class: type[Task]) -> set[str]:
+    return {field.name for field in dataclasses.fields(task_class)}
 
 
 def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> HfArgumentParser:

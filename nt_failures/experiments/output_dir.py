@@ -13,6 +13,7 @@ from nt_failures.experiments import resuming
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
+from nt_failures.tasks import TASKS
 from nt_failures.training import checkpoint_files
 
 LOCK_FILE = ".lock"
@@ -74,7 +75,9 @@ def _checkpoint(args: Arguments) -> str | None:
     training = args.training
     if "output_dir" not in args.given:
         size = Path(args.model.model).name
-        names = (args.task.config_name, size, args.objective.objective, args.objective.order, f"seed{training.seed}")
+        own = [] if type(args.task) in TASKS.values() else [type(args.task).__name__]
+        form = (args.objective.objective, args.objective.order)
+        names = (*own, args.task.config_name, size, *form, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join(names))
     folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training

@@ -139,8 +139,11 @@ def _snippet_values(run: PublishedModel) -> dict[str, str]:
 
 def about(task: Task) -> str:
     """What a task is: the first line of its file, else of its class."""
+    name = type(task).__name__
     text = inspect.getdoc(inspect.getmodule(type(task))) or inspect.getdoc(type(task))
-    return text.split("\n")[0].removeprefix(f"{type(task).__name__}: ").rstrip(".") + "."
+    if text.startswith(f"{name}("):  # what dataclasses write for a class without a docstring
+        text = "a task of its author's own"
+    return text.split("\n")[0].removeprefix(f"{name}: ").rstrip(".") + "."
 
 
 def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:

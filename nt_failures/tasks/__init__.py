@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from nt_failures import registry
+from nt_failures.tasks._text import Text
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.path_star import PathStar
 
-__all__ = ["TASKS", "PathStar", "Task", "find_task", "read_task"]
+__all__ = ["TASKS", "PathStar", "Task", "Text", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {"path_star": PathStar}
 """Tasks by their command-line names, each the name of its file."""

@@ -114,7 +114,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
-        """The text columns `prompt` and `completion` of the given instances."""
+        """The text columns `prompt` and `completion` of the given instances; `Text.from_list(strings)` makes one."""
 
     @abc.abstractmethod
     def parse(self, text: str) -> dict[str, object]:

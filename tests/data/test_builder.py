@@ -416,7 +416,8 @@ class _Sum(Task):
 
     def render(self, columns):
         prompts = [("+".join(map(str, digits)) + "=") for digits in columns["digits"].tolist()]
-        return {name: _text(rows) for name, rows in [("prompt", prompts), ("completion", map(str, columns["sum"]))]}
+        completions = list(map(str, columns["sum"]))
+        return {"prompt": Text.from_list(prompts), "completion": Text.from_list(completions)}
 
     def instance_hash(self, columns):
         number = columns["digits"].astype(np.uint64) @ (10 ** np.arange(self.count, dtype=np.uint64))
@@ -424,11 +425,6 @@ class _Sum(Task):
 
 
 _Sum.__abstractmethods__ = frozenset()  # the builder asks for rows and their text, not for the rest of a task
-
-
-def _text(strings):
-    rows = [string.encode() for string in strings]
-    return Text(np.frombuffer(b"".join(rows), np.uint8), np.cumsum([0, *map(len, rows)], dtype=np.int32))
 
 
 class SumBuilder(TaskBuilder):
@@ -449,5 +445,8 @@ def test_builder_of_another_task(tmp_path, monkeypatch):
     assert row["completion"] == str(sum(row["digits"]))
     with pytest.raises(ValueError, match="Did you mean 'count'"):
         load_dataset("someone/sum", cache_dir=str(tmp_path), counts=2)
+    monkeypatch.setattr(_Sum, "render", lambda self, columns: {"prompt": ["1+2="], "completion": ["3"]})
+    with pytest.raises(ValueError, match=r"render of _Sum gives list for 'prompt'; .*Text\.from_list"):
+        load_dataset("someone/sum", cache_dir=str(tmp_path), count=3)
     with pytest.raises(TypeError, match="abstract"):
         TaskBuilder(cache_dir=str(tmp_path))

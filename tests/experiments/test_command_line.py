@@ -1,6 +1,7 @@
 """The command line: recipes, flags over recipes, the user's own classes, and errors of one line that say what to
 type."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -65,6 +66,23 @@ def test_default_recipe(recipe, tmp_path):
     args = parse(["--max_steps", "4"], default_recipe=quickstart)
     assert (args.training.seed, args.training.max_steps) == (9, 4)
     assert parse([recipe("max_steps: 5")], default_recipe=quickstart).training.seed == 42
+
+
+@dataclasses.dataclass(frozen=True)
+class OneArm(PathStar):
+    """A task without the parameter `degree`, beside the one it inherits."""
+
+    extra: int = 1
+
+
+def test_a_task_of_your_own_drops_what_it_does_not_have(recipe):
+    """Catches: parameters of the recipe's task that stop another one, or go although both have them."""
+    path = recipe(f"task: {__name__}.OneArm\ndegree: 3\nextra: 4\nseed: 6")
+    assert parse([path]).task == OneArm(3, extra=4)
+    args = parse([path, "--task", "path_star"])
+    assert (args.task, args.training.seed) == (PathStar(3), 6)
+    with pytest.raises(ValueError, match="unknown name 'extra'"):
+        parse([recipe("extra: 4")])
 
 
 @pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", "'0.0005'"])
@@ -160,7 +178,7 @@ def test_bad_recipes(recipe, text, reason):
         (["--objective_options", "{share: 1}"], r"objective_options='{share: 1}' is not JSON .*'{\"key\": value}'"),
         (["--objective_options", "[1]"], r"is not a JSON object"),
         (["--task", "nowhere.Task"], r"cannot import 'nowhere'.* PYTHONPATH"),
-        (["--optimizer", "moun"], r"give one of adamw, muon"),
+        (["--optimizer", "moun"], r"give adamw or muon"),
         (["no_such_recipe.yaml"], r"no_such_recipe\.yaml does not exist; see examples/recipes"),
         (["/"], r"recipe '/' cannot be read"),
     ],

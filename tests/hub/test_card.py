@@ -1,5 +1,6 @@
 """The card: what a reader sees, what a machine reads, and that its snippet does what it says."""
 
+import dataclasses
 import json
 import re
 import runpy
@@ -21,7 +22,7 @@ from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line
-from nt_failures.hub import card as snippet
+from nt_failures.hub import card
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
 from nt_failures.hub.run_results import RunResults
@@ -35,6 +36,14 @@ KNOWN = {"versions": {"nt_failures": "1"}, "hardware": {"device": "CPU", "machin
 def model_of(objective=NEXT_TOKEN, task=TASK, name="m", **results):
     """A model of which no more is known than where it was trained, and these results."""
     return PublishedModel(name, "GPT2LMHeadModel", objective, task, RunResults(**KNOWN | results))
+
+
+def test_what_a_task_is_in_words(monkeypatch):
+    """Catches: `Own(degree: int = 2, ...)`, which dataclasses write, as the description of a task."""
+    assert card.about(TASK).startswith("find the way from the centre of a star of paths")
+    own = dataclasses.dataclass(frozen=True)(type("Own", (PathStar,), {"__module__": __name__}))()
+    monkeypatch.setattr(sys.modules[__name__], "__doc__", None)
+    assert card.about(own) == "a task of its author's own."
 
 
 def blocks(text, language):
@@ -133,7 +142,7 @@ def test_the_recipe_repeats_the_run(read, tmp_path):
 def expected(folder):
     """What our own decoding answers to the prompt of the snippet."""
     loaded = nt_failures.load(str(folder))
-    prompt, completion = snippet.instance(TASK)
+    prompt, completion = card.instance(TASK)
     ids = torch.tensor(encode_rows(loaded.tokenizer, [prompt], [completion])["prefix_ids"])
     return loaded.tokenizer.decode(loaded.objective.decode(loaded.model, ids, 4)[0])
 
@@ -147,7 +156,7 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
     monkeypatch.chdir(folder)
     runpy.run_path(str(tmp_path / "snippet.py"))
     assert capsys.readouterr().out == expected(folder) + "\n"
-    assert f"# the right answer: {snippet.instance(TASK)[1]}" in code
+    assert f"# the right answer: {card.instance(TASK)[1]}" in code
     assert ("import nt_failures" in code) == (kind[0] == "teacherless")
 
 
@@ -174,7 +183,7 @@ def test_the_snippet_asks_as_in_training_where_a_tokenizer_adds_bos(order, adds_
     checkpoints.train([*argv, "--output_dir", str(tmp_path / "run")])
     (code,) = blocks(ModelCard.load(tmp_path / "run" / "README.md").text, "python")
     loaded = nt_failures.load(str(tmp_path / "run"))
-    prompt, _ = snippet.instance(checkpoints.TASK)
+    prompt, _ = card.instance(checkpoints.TASK)
     with_bos, without = (loaded.tokenizer(prompt, add_special_tokens=add).input_ids for add in (True, False))
     assert with_bos == [loaded.tokenizer.bos_token_id, *without]
     length = loaded.model.generation_config.max_new_tokens
@@ -190,7 +199,7 @@ def test_the_card_says_how_to_ask_and_how_to_read(read):
     """Catches: labels that the tokenizer refuses, and an answer that looks wrong because it is printed otherwise."""
     _, page, _ = read("next_token", "forward")
     use = page.text[page.text.index("## Use") : page.text.index("## Training")]
-    right = snippet.instance(TASK)[1]
+    right = card.instance(TASK)[1]
     assert "Labels of a prompt are `0` to `9`" in use
     assert "raises `Missing [UNK] token`" in use
     assert f"`{right.replace(',', ' ')}` is the same answer as `{right}`" in use
@@ -203,7 +212,7 @@ def test_the_parallel_decoding_runs_as_the_card_says(read, monkeypatch, tmp_path
     load, decode = re.search(r"`(run = .*?)`, then `(.*)`\.", page.text).groups()
     monkeypatch.chdir(folder)
     names = {"nt_failures": nt_failures, "name": "."}
-    (names["prompt"], right), run = snippet.instance(TASK), nt_failures.load(str(folder))
+    (names["prompt"], right), run = card.instance(TASK), nt_failures.load(str(folder))
     ids = torch.tensor(encode_rows(run.tokenizer, [names["prompt"]], [right])["prefix_ids"])
     (tmp_path / "typed.py").write_text(f"{load}\nanswer = {decode}\n")
     answer = runpy.run_path(str(tmp_path / "typed.py"), init_globals=names)["answer"]
@@ -212,8 +221,8 @@ def test_the_parallel_decoding_runs_as_the_card_says(read, monkeypatch, tmp_path
 
 def test_code_spans_cannot_be_closed():
     """Catches: a label with backticks that ends the code span and becomes Markdown."""
-    assert snippet.code("a`<b>``") == "``` a`<b>`` ```"
-    assert MarkdownIt().render(snippet.code("a`<b>``")) == "<p><code>a`&lt;b&gt;``</code></p>\n"
+    assert card.code("a`<b>``") == "``` a`<b>`` ```"
+    assert MarkdownIt().render(card.code("a`<b>``")) == "<p><code>a`&lt;b&gt;``</code></p>\n"
 
 
 def test_a_next_token_model_needs_no_package_of_ours(read):
