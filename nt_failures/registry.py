@@ -55,8 +55,8 @@ def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
     module = import_own(module_name)
     own = {c.__name__: c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base}
     if class_name not in vars(module):
-        has = f"; of this kind it has {', '.join(sorted(own))}" if own else ""
-        raise ValueError(f"{kind}: the module {module_name} has no {shorten(class_name)}{has}.")
+        has = f"; of this kind its module has {', '.join(sorted(own))}" if own else ""
+        raise ValueError(f"{kind}: {shorten(name)} does not exist{has}.")
     cls = vars(module)[class_name]
     if not (inspect.isclass(cls) and issubclass(cls, base) and not inspect.isabstract(cls)):
         raise ValueError(
