@@ -78,7 +78,11 @@ def test_a_users_own_class(tmp_path, monkeypatch):
         (find_objective, "base", "unknown name 'base'"),
         (find_objective, "", "unknown name ''"),
         (find_objective, "no_such_package.Thing", "cannot import 'no_such_package'.*PYTHONPATH"),
-        (find_objective, "nt_failures.objectives.next_token.Thing", "Thing' does not exist; of this kind its module has NextToken"),
+        (
+            find_objective,
+            "nt_failures.objectives.next_token.Thing",
+            "Thing' does not exist; of this kind its module has NextToken",
+        ),
         (find_objective, "nt_failures.objectives.next_token.torch", "is no whole class derived from .*Objective"),
         (find_objective, "nt_failures.tasks.path_star.PathStar", "is no whole class derived from .*Objective"),
         (find_task, "pathstar", "Did you mean 'path_star'"),
