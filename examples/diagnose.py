@@ -4,7 +4,8 @@
     python examples/diagnose.py gpt2 --degree 2 --path_length 4 --num_nodes 20       # any stock model
 
 A model that this library trained says itself on which task and under which objective; for any other one, the task's
-knobs are flags and the objective is next-token. A stock model gets the bare prompts, without instruction or examples.
+parameters are flags and the objective is next-token. A stock model gets the bare prompts, without instruction or
+examples.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> dict:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; the task's knobs default to those the model was trained with."""
+    """The command line; the task's parameters default to those the model was trained with."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -71,7 +71,7 @@ def choose_task(args: argparse.Namespace, trained: ntf.Task | None) -> ntf.PathS
     given = {name: vars(args)[name] for name in names if vars(args)[name] is not None}
     if trained is None and len(given) < len(names):
         raise ValueError(
-            f"{args.model} does not say which task it was trained on; give all of its knobs, for example "
+            f"{args.model} does not say which task it was trained on; give all of its parameters, for example "
             "--degree 2 --path_length 5 --num_nodes 50."
         )
     if trained is not None and not isinstance(trained, ntf.PathStar):

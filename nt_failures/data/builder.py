@@ -122,10 +122,10 @@ class TaskBuilder(ArrowBuilder):
         else:
             raise ValueError(self._unknown("config", config_name, self.builder_configs))
         of_task = [field.name for field in dataclasses.fields(self.task_class)]
-        knobs = {name: parameters.pop(name) for name in of_task if name in parameters}
+        chosen = {name: parameters.pop(name) for name in of_task if name in parameters}
         if unknown := [name for name in parameters if name not in _DEFAULTS]:
             raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *_DEFAULTS]))
-        return dataclasses.replace(config, task=dataclasses.replace(config.task, **knobs), **parameters)
+        return dataclasses.replace(config, task=dataclasses.replace(config.task, **chosen), **parameters)
 
     def _unknown(self, kind: str, name: object, known: Iterable[str]) -> str:
         near = registry.suggestion(name, list(known), cutoff=0.4)

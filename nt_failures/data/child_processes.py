@@ -1,4 +1,4 @@
-"""Child processes that die with their parent, even a killed one, without polling."""
+"""Child processes that end with their parent, even if that is killed, without polling."""
 
 import ctypes
 import os

@@ -2,7 +2,7 @@
 
 `datasets` writes into a folder `*.incomplete` under a lock and renames it at the end. Added here: workers end with a
 killed call, what such a call left behind is removed, files cut short afterwards are refused, messages name the disk.
-Only private methods of `datasets` allow that; each says which public thing is missing.
+Only private methods of `datasets` allow that; each says which public API would replace it.
 """
 
 import abc

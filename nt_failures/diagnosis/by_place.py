@@ -1,4 +1,4 @@
-"""Claim: a half-learnt decision is learnt at some places of the prompt. Accuracy by where its clue is shown."""
+"""Claim: a half-learnt decision is learnt at some places of the prompt. Measured: accuracy by where its clue stands."""
 
 from typing import Any
 

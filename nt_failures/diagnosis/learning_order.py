@@ -1,4 +1,4 @@
-"""Claim: which positions are learnt first. When each crosses a threshold, read from the evaluations during training."""
+"""Claim: which positions are learnt first. Measured: when each crosses a threshold, in evaluations during training."""
 
 import math
 import numbers

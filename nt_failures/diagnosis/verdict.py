@@ -1,4 +1,4 @@
-"""Verdict: the measured claims joined into one word, by the first rule of a table that fits.
+"""Verdict: the measured claims joined into one of five names, by the first rule of a table that fits.
 
 A verdict is about a model after its budget: "stuck at chance after N steps" can be measured, "cannot learn" cannot.
 """

@@ -1,6 +1,6 @@
 """The verdicts in plain English: each text from the facts that its rule has looked at.
 
-`facts` is a `verdict.Facts`; `after` is the budget, behind the verdict's first word.
+`facts` is a `verdict.Facts`; `after` is the budget in words, such as " after 2,000 steps", or nothing.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one model answers to one set of rows: it is asked once, and every claim and figure reads the answers here."""
+"""What one model answers to one set of rows: each decoding is asked for once, and all claims and figures share it."""
 
 import functools
 from typing import Any

@@ -20,7 +20,7 @@ def option(text: str, default: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class DataArguments:
-    """Which graphs to train and test on. The task's own knobs (`--degree`, ...) are flags beside these."""
+    """Which graphs to train and test on. The task's own parameters (`--degree`, ...) are flags beside these."""
 
     task: str = option("Task: a file of nt_failures/tasks, or a dotted path to your own class.", "path_star")
     num_train: int = option("Different training rows.", 200_000)
@@ -33,7 +33,7 @@ class DataArguments:
     def __post_init__(self) -> None:
         check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
 
-    def knobs(self) -> dict[str, Any]:
+    def builder_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `data.load_splits`."""
         fields = dataclasses.asdict(self)
         return {"seed": fields.pop("dataset_seed")} | {name: fields[name] for name in fields if name != "task"}
@@ -109,7 +109,7 @@ class Arguments:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The run, JSON-ready: the task's knobs, our arguments, and of TrainingArguments what differs from default.
+        """The run, JSON-ready: the task's parameters, our arguments, and of TrainingArguments what is no default.
 
         Output folder, names and token are no part of it; of an absolute path only the last name is.
         """

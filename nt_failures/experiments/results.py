@@ -1,4 +1,4 @@
-"""What a run is about to do, and the results.json that says what was measured, how and with what."""
+"""A run in words before it starts, and its results afterwards: what was measured, how and with what."""
 
 from collections.abc import Mapping
 from pathlib import Path

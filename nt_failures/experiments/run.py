@@ -56,7 +56,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
     with args.training.main_process_first(desc="data"):
-        rows = load_splits(args.task, **args.data.knobs())
+        rows = load_splits(args.task, **args.data.builder_arguments())
         splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
     trainer = make_trainer(args, objective, tokenizer, splits)
     show_progress(trainer, args, rows["validation"])

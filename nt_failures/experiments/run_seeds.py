@@ -71,7 +71,7 @@ def parse(argv: Sequence[str], description: str | None) -> list[Arguments]:
 def trainers_of(all_args: Sequence[Arguments]) -> tuple[list[ObjectiveTrainer], run.Splits, Dataset]:
     """A Trainer for each seed, all on the same rows; the splits as text, and the tokenised rows of the test."""
     tokenizer, objective = run.choose_tokenizer_and_objective(all_args[0])
-    rows = load_splits(all_args[0].task, **all_args[0].data.knobs())
+    rows = load_splits(all_args[0].task, **all_args[0].data.builder_arguments())
     splits: dict[str, Any] = {name: tokenize(split, tokenizer) for name, split in rows.items()}
     splits["train"] = TokenDataset.of(splits["train"]) or splits["train"]  # one copy in memory for all seeds
     trainers = []

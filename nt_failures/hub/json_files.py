@@ -1,4 +1,4 @@
-"""JSON files of a run: read, written whole, checked for numbers that are none. Imports no torch."""
+"""JSON files of a run: read, written whole, checked for NaN and infinity. Imports no torch."""
 
 import json
 import math

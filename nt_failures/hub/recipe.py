@@ -1,4 +1,4 @@
-"""recipe.yaml: the arguments that repeat a run, in one flat list."""
+"""recipe.yaml: the arguments that repeat a run, as one flat mapping."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

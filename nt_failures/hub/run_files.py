@@ -1,4 +1,4 @@
-"""Names of the files in a run's folder, and which of them are needed, read, summed up and pushed."""
+"""Names of the files in a run's folder, and which of them are needed, read, hashed (SHA-256) and pushed."""
 
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from nt_failures.objectives.auxiliary_modules import MODULES_FILE

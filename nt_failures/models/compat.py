@@ -1,4 +1,4 @@
-"""Private names of transformers and peft that this folder needs, each with the public one that is missing."""
+"""Private names of transformers and peft that this folder needs, each with the public API that would replace it."""
 
 from transformers import PreTrainedModel
 

@@ -1,4 +1,4 @@
-"""Private names of transformers and torch that this folder needs, each with the public thing that is missing.
+"""Private names of transformers and torch that this folder needs, each with the public API that would replace it.
 
 Some methods of the Trainer are replaced, and so cannot stand here:
 

@@ -84,7 +84,10 @@ def write(folder, family, tokenizer, spare=0, dtype=torch.float32, **config):
 
 def tokenized_splits(args, tokenizer):
     """The splits of a run as token ids."""
-    return {name: tokenize(rows, tokenizer) for name, rows in load_splits(args.task, **args.data.knobs()).items()}
+    return {
+        name: tokenize(rows, tokenizer)
+        for name, rows in load_splits(args.task, **args.data.builder_arguments()).items()
+    }
 
 
 def trainer_of(*flags):

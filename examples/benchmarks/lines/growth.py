@@ -14,13 +14,13 @@ from nt_failures.data.builder import to_table
 from nt_failures.data.word_table import WordTable
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION
 
-KNOBS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
+PARAMETERS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "degree": [(d, (d, 5, 200), 4096) for d in (1, 2, 5, 10, 20, 40)],
     "path_length": [(n, (2, n, 200), 4096) for n in (2, 5, 10, 20, 40, 80)],
     "num_nodes": [(n, (2, 5, n), 4096) for n in (10, 50, 250, 1000, 5000, 50000)],
     "rows": [(n, (2, 5, 50), n) for n in (256, 1024, 4096, 16384, 65536, 262144)],
 }
-"""By knob: its value, the task, and the rows drawn at once."""
+"""By parameter: its value, the task, and the rows drawn at once."""
 SEEDS = (1, 2, 4, 8, 16)
 SERIES = (
     ("sample", BLUE, "o"),
@@ -31,17 +31,21 @@ SERIES = (
 
 
 def grow(quick: bool) -> dict[str, Any]:
-    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each knob and value, in turn."""
-    places = [(knob, *place) for knob, all_of_it in KNOBS.items() for place in all_of_it[: 2 if quick else None]]
-    works, found = {}, {knob: [] for knob in KNOBS}
-    for knob, value, size, rows in places:
+    """Microseconds per row of drawing, of text and Arrow, and of encoding, for each parameter and value, in turn."""
+    places = [
+        (parameter, *place)
+        for parameter, all_of_it in PARAMETERS.items()
+        for place in all_of_it[: 2 if quick else None]
+    ]
+    works, found = {}, {parameter: [] for parameter in PARAMETERS}
+    for parameter, value, size, rows in places:
         task, rows = ntf.PathStar(*size), min(rows, 64) if quick else rows
-        found[knob].append({"value": value, "edges": task.num_edges, "rows": rows})
-        works |= {(knob, value, name): work for name, work in _works(task, rows).items()}
+        found[parameter].append({"value": value, "edges": task.num_edges, "rows": rows})
+        works |= {(parameter, value, name): work for name, work in _works(task, rows).items()}
     times = interleaved(works, 1 if quick else 7, warm=True)
-    for knob, entries in found.items():
+    for parameter, entries in found.items():
         for entry in entries:
-            entry |= {name: 1e6 * times[knob, entry["value"], name] / entry["rows"] for name, *_ in SERIES[:3]}
+            entry |= {name: 1e6 * times[parameter, entry["value"], name] / entry["rows"] for name, *_ in SERIES[:3]}
     return found | {"seeds": grow_seeds(quick)}
 
 
@@ -69,10 +73,10 @@ def grow_seeds(quick: bool) -> list[dict[str, Any]]:
 
 
 def figure(found: dict[str, Any]) -> Figure:
-    """A panel for each knob, log-log: time per row, and how the row's edges grow."""
+    """A panel for each parameter, log-log: time per row, and how the row's edges grow."""
     whole = Figure(figsize=(10, 9), dpi=140, layout="constrained")
     panels = whole.subplots(3, 2).flat
-    for (knob, entries), axes in zip(found.items(), panels, strict=False):
+    for (parameter, entries), axes in zip(found.items(), panels, strict=False):
         values = [entry["value"] for entry in entries]
         here = [series for series in SERIES if series[0] in entries[0]]
         for name, colour, marker in here:
@@ -80,7 +84,7 @@ def figure(found: dict[str, Any]) -> Figure:
         last = max(entries[-1][name] for name, *_ in here)
         work = [last * entry["edges"] / entries[-1]["edges"] for entry in entries]
         axes.plot(values, work, color=GREY, linestyle=":", label="in proportion to the edges of a row")
-        axes.set(xscale="log", yscale="log", xlabel=knob, ylabel="microseconds per row")
+        axes.set(xscale="log", yscale="log", xlabel=parameter, ylabel="microseconds per row")
         low, high = axes.get_ylim()
         # A decade at least, so that noise does not look like growth.
         axes.set_ylim(min(low, last / 20), max(high, 1.6 * last))

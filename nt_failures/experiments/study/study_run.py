@@ -1,4 +1,4 @@
-"""What a study reads of a run: a line of results.jsonl, and of diverged.jsonl the key alone."""
+"""The runs of a study as they are read: StudyRun, a line of results.jsonl, and Key, a line of diverged.jsonl."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
