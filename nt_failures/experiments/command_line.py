@@ -119,7 +119,8 @@ _MORE_FLAGS = (
     "evaluation: adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, "
     "too, such as --output_dir, --max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, "
     "--warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; "
-    "--help_all explains them all."
+    "--help_all explains them all. Defaults are those of no recipe; examples/train.py without one reads "
+    "examples/recipes/quickstart.yaml."
 )
 
 

@@ -66,6 +66,8 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
             if scan := mamba_scan.running(trainer.model):
                 tell(scan)
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
+        if trainer.is_world_process_zero():
+            tell(f"testing on {len(splits['test']):,} held-out instances")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)
