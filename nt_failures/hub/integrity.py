@@ -18,8 +18,8 @@ def check_whole(folder: Path) -> None:
     missing = [f"{name} missing" for name in (*NEEDED, *model) if not (folder / name).exists()]
     if found := [*missing, *_faults(folder, [*model, *CHECKED])]:
         raise ValueError(
-            f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume_from_checkpoint "
-            "last, or train it again, or give the folder of another run."
+            f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train "
+            "it again, or give the folder of another run."
         )
 
 
