@@ -48,7 +48,7 @@ def forced_vs_free(
 
 
 def learning_curves(curve: Sequence[Mapping[str, float]], decoding: str, decision: int, chance: float) -> Figure:
-    """Accuracy of every position over training, the decision in vermilion, each line named at its end."""
+    """Accuracy of every position over training, the decision in vermilion and above the others."""
     points = [(entry.get("step"), shares) for entry in curve if (shares := positions_of(entry, decoding))]
     positions = list(points[0][1]) if points else []
     if not points or any(step is None or set(shares) != set(positions) for step, shares in points):
@@ -62,9 +62,10 @@ def learning_curves(curve: Sequence[Mapping[str, float]], decoding: str, decisio
         values = np.array([shares[k] for _, shares in points])
         # Lines that lie on one another stay visible: the first drawn are the widest.
         wide = 6.5 - 5.0 * (k - 1) / len(positions)
-        colour, marker, width = (VERMILION, "o", 2.6) if k == decision else (next(others), next(markers), wide)
-        name = f"{k}, the decision" if k == decision else f"{k}"
-        axes.plot(steps, values, color=colour, marker=marker, markersize=4.5, linewidth=width, label=f"position {name}")
+        colour, marker, width = (VERMILION, "o", 1.8) if k == decision else (next(others), next(markers), wide)
+        look = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": width}
+        label = f"position {k}, the decision" if k == decision else f"position {k}"
+        axes.plot(steps, values, label=label, zorder=3 if k == decision else 2, **look)
     axes.set_xlim(0, max(steps.max() * 1.02, 1))
     axes.set_xlabel("training step", fontsize=11)
     axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
