@@ -84,6 +84,8 @@ def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:
 
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stopped = "\nstopped; finished runs are kept, and the same command goes on from there"
-    script.run(main, interrupted=stopped)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        script.run(main, "\nstopped; finished runs are kept, and the same command goes on from there")
+    finally:
+        signal.signal(signal.SIGTERM, before)
