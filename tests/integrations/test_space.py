@@ -32,9 +32,9 @@ def text(markup):
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
 
 
-def flags(model, **knobs):
+def flags(model, **parameters):
     none = dict.fromkeys(("degree", "path_length", "num_nodes", "import_module"))
-    return argparse.Namespace(**{"model": str(model), **none, **knobs})
+    return argparse.Namespace(**{"model": str(model), **none, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_models_that_cannot_be_shown(tmp_path, stock):
         app.load(flags(tmp_path))
     with pytest.raises(ValueError, match="is no folder with a model, and no Hub id within reach"):
         app.load(flags("no/where"))
-    with pytest.raises(ValueError, match="does not say which task it was trained on; give all of its knobs"):
+    with pytest.raises(ValueError, match="does not say which task it was trained on; give all of its parameters"):
         app.load(flags(stock, degree=2))
     with pytest.raises(ValueError, match="cannot write"):
         app.load(flags(stock, degree=2, path_length=5, num_nodes=50))
@@ -94,7 +94,7 @@ def test_model_must_have_room_for_the_graph(tmp_path, tokenizer):
 
 
 def test_flags_override_the_trained_task():
-    """Catches: knobs of a described model that are ignored."""
+    """Catches: parameters of a described model that are ignored."""
     trained = PathStar(2, 5, 50)
     assert app.choose_task(flags("m"), trained) == trained
     assert app.choose_task(flags("m", degree=3), trained) == dataclasses.replace(trained, degree=3)
