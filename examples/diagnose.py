@@ -62,11 +62,11 @@ def main(argv: list[str]) -> dict:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)
-    decision, example = found["decision_token"]["position"], observed.example()
-    report.draw(folder, observed.accuracies, decision, task.chance, example)
+    decision, chance = observed.decision, observed.chance
+    pictured = report.draw(folder, observed.accuracies, decision, chance, task, observed.example())
     if found["learning_order"]:
-        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, task.chance)
-    text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
+        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, chance)
+    text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described, pictured)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")
     return found

@@ -18,7 +18,7 @@ from datasets.builder import Key
 
 from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
-from nt_failures.tasks._text import Text
+from nt_failures.data.token_dataset import COLUMNS, TokenRows
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
 from nt_failures.tasks.path_star import PathStar
 
@@ -192,12 +192,7 @@ def generate_rows(
 def to_table(task: Task, columns: Columns) -> pa.Table:
     """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
     arrays = {name: _to_arrow(column) for name, column in columns.items()}
-    for name, text in task.render(columns).items():
-        if not isinstance(text, Text):
-            raise ValueError(
-                f"render of {type(task).__name__} gives {type(text).__name__} for {name!r}; give a column of text, "
-                "such as nt_failures.tasks.Text.from_list(strings)."
-            )
+    for name, text in task.texts(columns).items():
         offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
         arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
     return pa.table(arrays)
@@ -218,8 +213,17 @@ def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
         rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
     """
     table = rows.with_format("arrow")[:]
-    names = [name for name in table.column_names if name not in ("prompt", "completion")]
+    names = [name for name in table.column_names if name not in ("prompt", "completion", *COLUMNS)]
     return {name: _to_array(table[name].combine_chunks()) for name in names}
+
+
+def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
+    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream."""
+    dataset = rows.source if isinstance(rows, TokenRows) else rows
+    names = list(task.sample(np.random.default_rng(0), 0))
+    if not isinstance(dataset, datasets.Dataset) or not set(names) <= set(dataset.column_names):
+        return None
+    return to_columns(dataset.select_columns(names))
 
 
 def _to_array(values: pa.Array) -> np.ndarray:

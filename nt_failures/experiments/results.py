@@ -12,6 +12,7 @@ from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.metrics import Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
+from nt_failures.evaluation.prediction import read_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
@@ -20,6 +21,7 @@ from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
+from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -64,8 +66,9 @@ def results(
     prompts, completions = rows["test"][:1]["prompt"], rows["test"][:1]["completion"]
     return RunResults(
         metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
-        n=observed.accuracies.n,
-        chance=args.task.chance,
+        n=observed.n(),
+        rows=len(observed.answers),
+        chance=observed.chance,
         decision_position=observed.decision,
         trained_positions=trainer.objective.trained_positions,
         diagnosis=diagnose_observed(observed, _trained_on(observed, args, rows, budget), curve, budget),
@@ -94,8 +97,12 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     predictor = ModelPredictor(model, trainer.processing_class, trainer.objective, task, batch_size)
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     forced, free = (Scored.of_ids(output.predictions[name], target, positions) for name in ("forced", "free"))
+    columns = to_columns(test)
+    if not task.one_answer:
+        answers = read_answers(task, trainer.processing_class, output.predictions["free"])
+        free = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
     first = predictor.symbols_of(output.predictions["free"][:SHOWN])
-    return Observations(predictor, task, to_columns(test), forced, free, first)
+    return Observations(predictor, task, columns, forced, free, first)
 
 
 def _trained_on(
@@ -115,9 +122,9 @@ def write(results: RunResults, args: Arguments) -> None:
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 
 
-def summary(results: RunResults, folder: str) -> str:
+def summary(results: RunResults, folder: str, task: Task) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
-    table = position_table(results.accuracies, results.decision_position, results.chance)
+    table = position_table(results.accuracies, results.decision_position, results.chance, task.words)
     before = results.resumed_at or 0
     steps = f"{results.steps - before:,} of {results.steps:,} steps" if before else f"{results.steps:,} steps"
     speed = f"{steps} in {results.train_seconds:,.0f} s"

@@ -26,6 +26,9 @@ from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
 
+_END_TOKENS = ("\u0120.", "\u2581.", ".")
+"""How tokenizers write ` .`: byte-level ones, SentencePiece, word-level ones."""
+
 
 def option(default: Any, least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False) -> Any:
     """A field of an objective: a number from `least` to `most`, or None where that is the default.
@@ -68,11 +71,14 @@ class Objective(abc.ABC):
             come back in the task's own order.
         dummy_token_id: stands in for hidden target tokens; None where the objective hides none.
         pad_token_id: fills rows up; it is masked everywhere.
+        end_token_id: of `.`, which ends answers that differ in length: in reversed order, too, it comes last. None
+            where the tokenizer knows no such token.
     """
 
     order: str = "forward"
     dummy_token_id: int | None = option(None, whole=True)
     pad_token_id: int = option(0, whole=True)
+    end_token_id: int | None = option(None, whole=True)
 
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
@@ -109,7 +115,9 @@ class Objective(abc.ABC):
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
+        vocabulary = tokenizer.get_vocab()
         tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+        tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
         return cls(**{**tokens, **options})
@@ -195,7 +203,7 @@ class Objective(abc.ABC):
         check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
         if shown is None:
             return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
-        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown))
+        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown), shown)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
@@ -207,13 +215,18 @@ class Objective(abc.ABC):
         """Each token of `shown_BT` predicted from the prefix and the earlier ones; same form as `predict`."""
         return one_pass(model, *prefix, shown_BT)
 
-    def reorder(self, ids_BT: Tensor) -> Tensor:
-        """Target ids between the task's order and the objective's; its own inverse."""
-        return reverse_rows(ids_BT) if self.order == "reversed" else ids_BT
+    def reorder(self, ids_BT: Tensor, target_BT: Tensor | None = None) -> Tensor:
+        """Target ids between the task's order and the objective's; its own inverse.
+
+        With `target_BT` (B, T) anything that belongs to these ids, such as the positions of their tokens.
+        """
+        if self.order == "forward":
+            return ids_BT
+        return reverse_rows(ids_BT, ids_BT if target_BT is None else target_BT, self.end_token_id)
 
     def layout(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """`layout` of the examples in this objective's order."""
-        return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
+        return layout(examples, self.pad_token_id, self.order == "reversed", self.end_token_id)
 
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,7 @@ def test_answers_are_read_as_they_stand(text, answer):
         ({"path_length": None}, "path_length=None", "path_length >= 2"),
         ({"num_nodes": 8}, "num_nodes=8", "num_nodes >= 9"),
         ({"num_nodes": -1}, "num_nodes=-1", "num_nodes >= 2"),
-        ({"num_nodes": 65537}, "num_nodes=65537", "num_nodes <= 65536"),
+        ({"num_nodes": 2**20 + 1}, "num_nodes=1048577", "num_nodes <= 1,048,576"),
     ],
 )
 def test_bad_parameters(parameters, given, repair):
