@@ -39,7 +39,7 @@ class Observations:
         """(n,) position of each row's decision, 0 for none"""
         self.guess = task.guess(columns, predictor.order)
         """(n,) accuracy of a guess there"""
-        self.problems = task.split_hash(columns)
+        self.problems = task.instance_hash(columns)
         """(n,) which problem each row poses"""
         self._forced, self._free, self._first_answers = forced, free, first_answers
 

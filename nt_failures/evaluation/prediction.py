@@ -89,7 +89,7 @@ def objective_metrics(
     problems = None
     if task is not None:
         columns = _rows(task, columns, len(target))
-        problems = None if columns is None else task.split_hash(columns)
+        problems = None if columns is None else task.instance_hash(columns)
         if not task.one_answer:
             for name in scored.keys() - {"forced"}:
                 answers = read_answers(task, tokenizer, output.predictions[name])

@@ -169,7 +169,7 @@ class Task(abc.ABC):
     END: ClassVar[str] = END
     """symbol that ends an answer, where answers differ in length; it belongs to no position"""
     PROBLEM: ClassVar[str] = WORDS.problem
-    """a problem (what `split_hash` tells apart) in the words of reports and figures"""
+    """a problem in the words of reports and figures"""
     ANSWER: ClassVar[str] = WORDS.answer
     """an answer in these words"""
     DETOUR: ClassVar[str] = WORDS.detour
@@ -229,7 +229,7 @@ class Task(abc.ABC):
 
     @property
     def num_problems(self) -> float:
-        """How many different problems (`split_hash`) there are in all the splits; infinite where that is not known."""
+        """How many different problems (`instance_hash`) there are in all splits; infinite where that is not known."""
         return math.inf
 
     @property
@@ -356,17 +356,17 @@ class Task(abc.ABC):
         return None
 
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """uint64 per row, equal for rows that pose the same problem however it is written down.
+        """uint64 per row, equal for rows that pose the same problem however it is written down: what n counts.
 
         By default, the same problem has the same entries in all columns but the answer's.
         """
         return hash_rows(*(column for name, column in sorted(columns.items()) if name != self.answer_column))
 
     def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """uint64 per row, equal for rows of which none may be in train while another is in test: what n counts.
+        """uint64 per row, equal for rows of which none may be in train while another is in test.
 
-        By default `instance_hash`. Where a part of the problem can be learnt by heart and then tells the answers to
-        others, it is the hash of that part. The bits may be anything: they are mixed before they decide.
+        By default `instance_hash`. Where what train has tells of other problems which answer is right, or which is not,
+        it is the hash of what these have in common. The bits may be anything: they are mixed before they decide.
         """
         return self.instance_hash(columns)
 
