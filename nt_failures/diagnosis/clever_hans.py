@@ -36,8 +36,8 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     rows = np.flatnonzero((decisions > 0) & (between > 0))
     if not len(rows):
         raise ValueError(
-            f"no {task.ANSWER} of {task.answer_length} symbols has a position between a decision and the last, where "
-            "the cheat shows" + ("; path_length >= 4 has." if task.answer_column == "path" else ".")
+            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
+            "where the cheat shows; longer ones have."
         )
     columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
     answers, lengths, decisions = observed.answers[rows], lengths[rows], decisions[rows]
