@@ -26,20 +26,16 @@ def locked(folder: Path) -> contextlib.AbstractContextManager:
     try:
         return filelock.FileLock(folder / LOCK_FILE, timeout=0).acquire()
     except filelock.Timeout:
-        raise ValueError(
-            f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir with "
-            "another folder."
-        ) from None
+        busy = f"another process is at work in output_dir {str(folder)!r}"
+        raise ValueError(f"{busy}; wait until it ends, or give --output_dir with another folder.") from None
 
 
 def check(args: Arguments) -> None:
     """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
 
-    `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
-
-    Raises:
-        ValueError: another process is at work there; or the folder has content, and it is no run to be resumed as it
-            began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear.
+    ValueError if another process is at work there; or if the folder has content, and it is no run to be resumed as it
+    began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear. `--resume` begins anew where no
+    whole checkpoint is, so one command serves a job that a cluster starts again.
     """
     _checkpoint(args)
     folder = Path(args.training.output_dir)
@@ -56,16 +52,15 @@ def claim(args: Arguments) -> Iterator[str | None]:
     that is allowed, and the arguments are written. Of several processes the main one does so; the others look when it
     is done.
     """
-    folder = Path(args.training.output_dir)
+    folder, main = Path(args.training.output_dir), args.training.process_index == 0
     with contextlib.ExitStack() as until_the_end:
         with args.training.main_process_first(local=False, desc="output folder"):
-            main = args.training.process_index == 0
             if main:
                 until_the_end.enter_context(locked(folder))
             checkpoint = _checkpoint(args)
+            if main and args.training.overwrite_output_dir:
+                _clear(folder)
             if main:
-                if args.training.overwrite_output_dir:
-                    _clear(folder)
                 resuming.write_arguments(args, folder)
         yield checkpoint
 
@@ -74,11 +69,9 @@ def _checkpoint(args: Arguments) -> str | None:
     """The checkpoint to resume, if any."""
     training = args.training
     if "output_dir" not in args.given:
-        size = Path(args.model.model).name
         own = [] if type(args.task) in TASKS.values() else [type(args.task).__name__]
-        form = (args.objective.objective, args.objective.order)
-        names = (*own, args.task.config_name, size, *form, f"seed{training.seed}")
-        training.output_dir = str(Path("outputs") / "-".join(names))
+        form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{training.seed}")
+        training.output_dir = str(Path("outputs") / "-".join([*own, args.task.config_name, *form]))
     folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training
         training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -91,9 +84,21 @@ def _checkpoint(args: Arguments) -> str | None:
     left = {ARGUMENTS_FILE, LOCK_FILE}
     if not folder.exists() or all(path.name in left for path in folder.iterdir()):
         return None
-    if training.resume and (folder / ARGUMENTS_FILE).exists():
-        return _newest(args, folder)
-    _check_replaceable(args, folder)
+    newest = checkpoint_files.newest_whole(folder, warn=training.resume)
+    if not (training.overwrite_output_dir or training.resume):
+        more = "--resume to go on with it, " if newest else ""
+        raise _refusal(folder, "is not empty", f"add {more}--overwrite_output_dir to replace it, or ")
+    if not (folder / ARGUMENTS_FILE).exists():
+        raise _refusal(folder, f"holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone")
+    if training.resume:
+        resuming.check_same_run(args, folder)
+        if newest is None and (folder / RESULTS_FILE).exists():
+            again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
+            raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
+        return newest and resuming.checkpoint_of(str(newest), folder, args)
+    for source in filter(None, (args.model.model, args.model.tokenizer)):
+        if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+            raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
     return None
 
 
@@ -115,30 +120,6 @@ def _possible(name: str) -> Path:
 def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
     """The error of a folder that is not taken; `way` is what may be done about it beside giving another."""
     return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
-
-
-def _newest(args: Arguments, folder: Path) -> str | None:
-    """The checkpoint that `--resume` goes on from; None to begin where an earlier run came to none."""
-    resuming.check_same_run(args, folder)
-    newest = checkpoint_files.newest_whole(folder)
-    if newest is not None:
-        return resuming.checkpoint_of(str(newest), folder, args)
-    if (folder / RESULTS_FILE).exists():
-        again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
-        raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
-    return None
-
-
-def _check_replaceable(args: Arguments, folder: Path) -> None:
-    """ValueError unless the folder is to be replaced, an earlier run wrote it, and the model is not read from it."""
-    if not (args.training.overwrite_output_dir or args.training.resume):
-        more = "" if checkpoint_files.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
-        raise _refusal(folder, "is not empty", f"add {more}--overwrite_output_dir to replace it, or ")
-    if not (folder / ARGUMENTS_FILE).exists():
-        raise _refusal(folder, f"holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone")
-    for source in filter(None, (args.model.model, args.model.tokenizer)):
-        if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
-            raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
 
 
 def _clear(folder: Path) -> None:

@@ -37,14 +37,14 @@ def write_arguments(args: Arguments, folder: Path) -> None:
 
 
 def check_same_run(args: Arguments, folder: Path) -> None:
-    """Raise ValueError unless the run in the folder, if any, began with these arguments.
+    """ValueError unless the run in the folder, if any, began with these arguments.
 
     Its budget may differ, and what only says how things are watched and saved.
     """
     if not (folder / ARGUMENTS_FILE).exists():
         return
-    began, now = _fixed(_written(folder)), _fixed(_as_written(args))
-    for name, value in now.items():
+    began = _fixed(_written(folder))
+    for name, value in _fixed(_as_written(args)).items():
         if began.get(name, value) != value:
             raise ValueError(
                 f"the run in {str(folder)!r} began with {name}={began[name]!r}, not {value!r}; resume it with the "
@@ -54,9 +54,8 @@ def check_same_run(args: Arguments, folder: Path) -> None:
 
 def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
     """What a resumed run must keep of its arguments.json, by name."""
-    fixed = {name: value for part in PARTS for name, value in written[part].items()}
-    for name in ("num_validation", "num_test"):
-        fixed.pop(name, None)
+    free = ("num_validation", "num_test")
+    fixed = {name: value for part in PARTS for name, value in written[part].items() if name not in free}
     fixed |= {name: written["training"].get(name, "its default") for name in FIXED}
     if PROCESSES in written:  # they share each step's rows
         fixed["num_processes"] = written[PROCESSES]
@@ -77,47 +76,33 @@ def _written(folder: Path) -> dict[str, Any]:
         if not all(isinstance(began.get(part), dict) for part in (*PARTS, "training")):
             raise ValueError(f"{ARGUMENTS_FILE} names no task, data, model and objective")
     except ValueError as error:
-        raise ValueError(
-            f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as; put the file back, or "
-            "give --output_dir with another folder."
-        ) from error
+        unknown = f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as"
+        raise ValueError(f"{unknown}; put the file back, or give --output_dir with another folder.") from error
     return began
 
 
 def checkpoint_of(asked: str | bool, folder: Path, args: Arguments) -> str:
     """The checkpoint asked for, by its path or as the `last` one of the folder.
 
-    Raises:
-        ValueError: there is none, it is half-written, or its run has ended and is not asked for more.
+    ValueError if there is none, it is half-written, or its run has ended and is not asked for more.
     """
     checkpoint = Path(str(asked))
     if str(asked).lower() in ("last", "true"):
         checkpoint = checkpoint_files.newest_whole(folder)
         if checkpoint is None:
-            raise ValueError(
-                f"output_dir {str(folder)!r} holds no whole checkpoint to resume; train with --save_strategy steps."
-            )
+            none = f"output_dir {str(folder)!r} holds no whole checkpoint to resume"
+            raise ValueError(f"{none}; train with --save_strategy steps.")
     if damage := checkpoint_files.damage(checkpoint):
         raise ValueError(f"{str(checkpoint)!r} is no whole checkpoint ({damage}); --resume takes the newest whole one.")
     step = json.loads((checkpoint / checkpoint_files.STATE_FILE).read_text(encoding="utf-8"))["global_step"]
-    if _ended(args, folder, checkpoint, step):
-        raise ValueError(
-            f"the run in {str(folder)!r} ended at step {step} and was tested; give it more to do by a larger "
-            "--max_steps or --num_train_epochs, or by another --stop_when_solved."
-        )
+    results = folder / RESULTS_FILE
+    # A final test followed the checkpoint; that of an earlier run, gone on from since, does not count.
+    if results.exists() and results.stat().st_mtime >= checkpoint_files.written(checkpoint):
+        before, now = _written(folder)["training"], _as_written(args)["training"]
+        same_budget = all(before.get(name) == now.get(name) for name in BUDGET)
+        if same_budget or 0 < args.training.max_steps <= step:
+            raise ValueError(
+                f"the run in {str(folder)!r} ended at step {step} and was tested; give it more to do by a larger "
+                "--max_steps or --num_train_epochs, or by another --stop_when_solved."
+            )
     return str(checkpoint)
-
-
-def _ended(args: Arguments, folder: Path, checkpoint: Path, step: int) -> bool:
-    """Whether a final test followed the checkpoint, and no more is asked for than had been done by then.
-
-    The test of an earlier run, gone on from since, does not count.
-    """
-    results, arguments = folder / RESULTS_FILE, folder / ARGUMENTS_FILE
-    if not results.exists() or results.stat().st_mtime < checkpoint_files.written(checkpoint):
-        return False
-    if read_object(results)["steps"] < step or not arguments.exists():
-        return False
-    before, now = _written(folder)["training"], _as_written(args)["training"]
-    same_budget = all(before.get(name) == now.get(name) for name in BUDGET)
-    return same_budget or 0 < args.training.max_steps <= step

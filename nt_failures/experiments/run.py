@@ -41,8 +41,7 @@ def main(argv: Sequence[str]) -> RunResults:
 def run(args: Arguments, program: str = MODULE) -> RunResults:
     """Build, train, test, save, push. Returns what stands in results.json.
 
-    Args:
-        program: what `torchrun` is to start, for those who asked for several processes and got one.
+    `program` is what `torchrun` is to start, for those who asked for several processes and got one.
 
     Raises:
         ValueError: arguments that do not fit each other, the data or the output folder; before anything is written.
@@ -60,22 +59,17 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
         splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
     trainer = make_trainer(args, objective, tokenizer, splits)
     show_progress(trainer, args, rows["validation"])
+    tell = say if trainer.is_world_process_zero() else lambda text: None
     with output_dir.claim(args) as checkpoint:
-        if trainer.is_world_process_zero():
-            tell(results.headline(args, trainer.model))
-            if scan := mamba_scan.running(trainer.model):
-                tell(scan)
+        tell("\n".join(filter(None, (results.headline(args, trainer.model), mamba_scan.running(trainer.model)))))
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-        if trainer.is_world_process_zero():
-            tell(f"testing on {len(splits['test']):,} held-out instances")
+        tell(f"testing on {len(splits['test']):,} held-out instances")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)
-            tell(results.summary(trainer.results, args.training.output_dir))
-        if args.training.push_to_hub:
-            trainer.push_to_hub()
-        else:
-            trainer.create_model_card()
+        tell(results.summary(trainer.results, args.training.output_dir))
+        publish = trainer.push_to_hub if args.training.push_to_hub else trainer.create_model_card
+        publish()
     return trainer.results
 
 
@@ -158,16 +152,16 @@ def final_test(trainer: ObjectiveTrainer, args: Arguments, rows: Splits, test: D
 def end_stopped(trainer: ObjectiveTrainer, number: int) -> NoReturn:
     """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
     if trainer.is_world_process_zero():
-        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
         goes_on = "the same command with --resume goes on from there"
         if trainer.args.save_only_model:
             goes_on = "it holds the model alone (--save_only_model), so training cannot go on from there"
-        where = f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}"
-        sys.stderr.write(f"{where}\n{goes_on}\n")
+        where = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
+        step = f"{trainer.state.global_step:,}"
+        sys.stderr.write(f"stopped at step {step}; checkpoint saved in {where}\n{goes_on}\n")
     sys.exit(128 + number)
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """Show the user a result, on standard output: notes and warnings go to standard error, or are logged."""
     sys.stdout.write(f"{text}\n")
 

@@ -30,9 +30,7 @@ ORDERS = ("forward", "reversed")
 def option(default: Any, least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False) -> Any:
     """A field of an objective: a number from `least` to `most`, or None where that is the default.
 
-    Args:
-        whole: only whole numbers.
-        above: `least` itself is out of range.
+    `whole`: only whole numbers. `above`: `least` itself is out of range.
     """
     return dataclasses.field(default=default, metadata={"range": (least, most, whole, above)})
 
@@ -85,31 +83,26 @@ class Objective(abc.ABC):
     def __post_init__(self) -> None:
         annotated = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
         if lost := sorted(annotated - {field.name for field in dataclasses.fields(self)}):
-            raise ValueError(
-                f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it; write "
-                "@dataclasses.dataclass(frozen=True) above the class."
-            )
+            wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
+            raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
         for field in dataclasses.fields(self):
             _check_option(field, getattr(self, field.name))
         if self.extra_tokens and self.dummy_token_id is None:
-            raise ValueError(
-                f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r} and was given no "
-                "dummy_token_id; build it with .from_tokenizer(tokenizer)."
-            )
+            hides = f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r}"
+            raise ValueError(f"{hides} and was given no dummy_token_id; build it with .from_tokenizer(tokenizer).")
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Objective":
         """Build the objective for a tokenizer, which must know `extra_tokens` (see `nt_failures.add_tokens`).
 
-        Raises:
-            ValueError: the tokenizer lacks a token, or an option is unknown or out of range.
+        ValueError where the tokenizer lacks a token, or an option is unknown or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
-        tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+        tokens = {"pad_token_id": tokenizer.pad_token_id or 0}
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
         return cls(**{**tokens, **options})
@@ -143,14 +136,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Make a batch; the only place where labels and -100 are made.
+        """A batch of rows of `tokenize`; the only place where labels and -100 are made.
 
-        Args:
-            examples: rows of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`.
-
-        Returns:
-            `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them; and
-            `position_ids` when rows are padded.
+        Returns `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them;
+        and `position_ids` when rows are padded.
         """
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
@@ -227,7 +216,7 @@ def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
 
 def check_needs(objective: Objective, model: PreTrainedModel) -> None:
-    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    """ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
     name = type(model).__name__
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
@@ -236,7 +225,5 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
             "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa."
         )
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"{name}.forward takes no logits_to_keep; take a causal LM of transformers that does "
-            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
-        )
+        others = "take a causal LM of transformers that does (GPT-2, GPT-NeoX, Llama, Mamba, ...)"
+        raise ValueError(f"{name}.forward takes no logits_to_keep; {others}.")

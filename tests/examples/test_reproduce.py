@@ -21,7 +21,7 @@ from study_records import record
 
 from nt_failures.data import child_processes
 from nt_failures.experiments import run
-from nt_failures.experiments.study import cli, results_file, worker
+from nt_failures.experiments.study import results_file, worker
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -118,10 +118,6 @@ def small(tmp_path, monkeypatch):
 
 
 EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-
-
-def anything_goes(recipes, extra):
-    """In the place of `check_flags`, as the recipes here are for another training."""
 
 
 # ---------------------------------------------------------------- with real models
@@ -243,9 +239,8 @@ def test_killed_anywhere_every_run_counts_once(small):
     assert [line.split("|")[8].split()[2] for line in table.splitlines()[2:4]] == ["2", "2"]  # `x of 2` seeds
 
 
-def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
+def test_a_changed_recipe_is_a_new_run(small):
     """Catches: results of an old recipe, or of other flags, passed off as those of the present one."""
-    monkeypatch.setattr(cli, "check_flags", anything_goes)
     small.run()
     small.recipe("b", exact=0.7)
     small.run()
@@ -305,46 +300,15 @@ def test_a_study_that_is_killed_takes_its_trainings_along(small):
 
 def test_flags_of_train_go_to_train(small, monkeypatch):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
-    monkeypatch.setattr(cli, "check_flags", anything_goes)
-    small.run("--seeds", "1", "--keep_models", "--max_steps", "5", "--streaming")
-    logs = [path.read_text() for path in small.out.glob("*/log.txt")]
-    assert logs == ["--max_steps 5 --streaming\n"] * 2
-    kept = sorted(small.leftovers)
-    assert [name.rsplit("-", 1)[0] for name in kept] == ["a-seed0", "b-seed0"]
-    assert all((small.out / name / "run" / "results.json").exists() for name in kept)
+    call, asked = worker.Attempts.call, []
 
+    def listen(children, command, **options):
+        asked.append(command[command.index("--output_dir") + 2 :])
+        return call(children, command, **options)
 
-def test_flags_are_judged_beside_every_recipe(small, tmp_path):
-    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its
-    first run."""
-    muon, adamw = (tmp_path / f"{name}.yaml" for name in ("muon", "adamw"))
-    muon.write_text("num_nodes: 100\noptimizer: muon\neval_strategy: steps")
-    adamw.write_text("num_nodes: 100\nmax_steps: 5")
-    flags = ["--degree", "20", "--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
-    cli.check_flags([muon], flags)
-    cli.check_flags([muon, adamw], ["--degree", "20"])
-    for given, message in (
-        (flags, "adamw.yaml: stop_when_solved=2 has no evaluations"),
-        (["--muon_learning_rate", "0.01"], "adamw.yaml: --muon_learning_rate would change nothing"),
-        (["--do_train", "true"], "muon.yaml: --do_train would change nothing"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            cli.check_flags([muon, adamw], given)
-    with pytest.raises(ValueError, match=r"^a\.yaml: recipe .* unknown name 'marks'"):
-        small.run("--stop_when_solved", "-1")
-    assert small.calls == []
-
-
-def test_a_kept_model_whose_line_is_gone_is_replaced(small):
-    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next
-    start."""
-    small.run("--seeds", "1", "--keep_models")
-    first = small.calls
-    (small.out / "results.jsonl").unlink()
-    small.run("--seeds", "1", "--keep_models")
-    assert small.results == [("a", 0), ("b", 0)]
-    assert len(small.calls) == 2 * len(first)
-    assert len(small.leftovers) == 2
+    monkeypatch.setattr(worker.Attempts, "call", listen)
+    small.run("--seeds", "1", "--max_steps", "5", "--streaming")
+    assert asked == [["--max_steps", "5", "--streaming"]] * 2
 
 
 def test_a_seed_that_diverges_is_finished(small):

@@ -23,13 +23,13 @@ def read_results(path: Path) -> list[StudyRun]:
 
 
 def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a finished run: its key and its results.json, with a shorter learning curve.
+    """The line of a finished run: its key and its results.json, of whose learning curve only what times are read from.
 
-    Of each evaluation stays what the time to solve is read from; all else would be most of the file.
+    The rest of the curve would be most of the file.
     """
     trained = results["trained_positions"]
     curve = [
-        {name: entry[name] for name in ("step", *judged_by(entry, trained))} for entry in results["learning_curve"]
+        {name: point[name] for name in ("step", *judged_by(point, trained))} for point in results["learning_curve"]
     ]
     return {**key._asdict(), **results, "learning_curve": curve}
 
@@ -61,20 +61,18 @@ def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun],
 
 
 def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     runs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if number == len(lines) and _torn(line):
+        if number == len(lines) and line.strip() and _torn(line):
             logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
-            break
-        try:
-            runs.append(read(json.loads(line)))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
+        elif line.strip():
+            try:
+                runs.append(read(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"{path}, line {number} is damaged ({error}); remove that line and run again."
+                ) from error
     return runs
 
 

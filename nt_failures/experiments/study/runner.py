@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -16,7 +15,7 @@ from nt_failures.experiments.study import results_file
 from nt_failures.experiments.study.worker import Attempts, Ended, Job
 
 
-def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_once: int, together: int = 1) -> None:
+def run_missing(wanted: Sequence[Job], results: Path, at_once: int, together: int = 1) -> None:
     """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
 
     A run that diverges is finished, too, as diverged.jsonl says. A recipe that fails in another way is given up, and
@@ -29,13 +28,14 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
     Raises:
         ChildProcessError: some recipes failed; all else is done.
     """
+    attempts = Attempts(results.parent)
     attempts.clear()
     done = {*results_file.read_diverged(results), *(run.key for run in results_file.read_results(results))}
     todo = [job for job in wanted if job.key not in done]
     failures: dict[Path, Exception] = {}
     with (
         tqdm(total=len(wanted), initial=len(wanted) - len(todo), desc="runs", unit="run") as bar,
-        ThreadPoolExecutor(at_once) as pool,
+        concurrent.futures.ThreadPoolExecutor(at_once) as pool,
     ):
         waiting = {pool.submit(_attempt, jobs, attempts, failures) for jobs in in_groups(todo, together)}
         try:
@@ -51,7 +51,7 @@ def run_missing(wanted: Sequence[Job], results: Path, attempts: Attempts, at_onc
                         _write(future.result(), results, bar)
             raise
     if failures:
-        raise ChildProcessError("; ".join(str(error) for error in failures.values()))
+        raise ChildProcessError("; ".join(map(str, failures.values())))
 
 
 def _attempt(jobs: Sequence[Job], attempts: Attempts, failures: dict[Path, Exception]) -> Ended:
@@ -83,14 +83,10 @@ def _write(ended: Ended, results: Path, bar: tqdm) -> None:
         shutil.rmtree(ended.work, ignore_errors=True)
 
 
-def in_groups(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+def in_groups(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
     """Seeds of one recipe under the same flags, at most `size` in a group; in the order of the groups' first jobs."""
-    groups: list[list[Job]] = []
-    filling: dict[tuple, list[Job]] = {}
+    alike: dict[tuple, list[Job]] = {}
     for job in jobs:
-        group = filling.get((job.recipe, job.extra))
-        if group is None or len(group) == size:
-            group = filling[job.recipe, job.extra] = []
-            groups.append(group)
-        group.append(job)
-    return groups
+        alike.setdefault((job.recipe, job.extra), []).append(job)
+    groups = [same[i : i + size] for same in alike.values() for i in range(0, len(same), size)]
+    return sorted(groups, key=lambda group: jobs.index(group[0]))

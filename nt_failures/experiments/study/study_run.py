@@ -60,20 +60,19 @@ class StudyRun:
                 exact=judged(run.metrics, trained),
                 decision=run.metrics["decision"] + 0,
                 others=None if trained else min(v for k, v in shares.items() if k != run.decision_position),
-                follow_rate=None if cheat is None else cheat["follow_rate"] + 0,
+                follow_rate=None if cheat is None else cheat["follow_rate"],
                 train_decision=run.diagnosis["decision_token"].get("train_accuracy"),
-                curve=[(int(entry["step"]), judged(entry, trained)) for entry in run.learning_curve],
-                steps=run.steps + 0,
+                curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],
+                steps=run.steps,
                 flops=run.flops,
                 verdict=run.verdict["name"],
                 task=run.arguments.get("task", {}),
             )
+            measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
+            if not (all(0 <= x <= 1 for x in measured) and found.steps > 0 and isinstance(found.verdict, str)):
+                raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"no run: {error!r}") from error
-        measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
-        are_shares = all(isinstance(share, int | float) and 0 <= share <= 1 for share in measured)
-        if not (are_shares and found.steps and isinstance(found.verdict, str)):
-            raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
         return found
 
     @property
@@ -89,9 +88,7 @@ class StudyRun:
 
 def read_key(line: Mapping[str, Any]) -> Key:
     """Recipe, seed and fingerprint of a line; ValueError if they are not of their kinds."""
-    if not isinstance(line, Mapping):
-        raise ValueError(f"no run: {line!r} is no JSON object")
-    key = line.get("recipe"), line.get("seed"), line.get("fingerprint")
+    key = [line.get(name) for name in Key._fields] if isinstance(line, Mapping) else [line]
     if [type(name) for name in key] != [str, int, str]:
         raise ValueError(f"no run: {key} must be recipe, seed and fingerprint: text, a whole number, text")
     return Key(*key)
@@ -101,8 +98,5 @@ def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
     """Step of the first evaluation from which the accuracy stays at `SOLVED_AT` or above; None if it never does."""
     found = None
     for step, share in curve:
-        if not share >= SOLVED_AT:  # nor is nan
-            found = None
-        elif found is None:
-            found = step
+        found = (step if found is None else found) if share >= SOLVED_AT else None  # nan solves nothing
     return found

@@ -51,8 +51,10 @@ def fit(
     solved_N = np.isfinite(high_N)
     if not _identified(design_NP, solved_N):
         return None
+    rng, weights_RN = np.random.default_rng(seed), np.ones((1 + replicates, len(design_NP)))  # how often a run counts
     _, cell_N, runs_C = np.unique(design_NP, axis=0, return_inverse=True, return_counts=True)
-    weights_RN = _resample(cell_N.ravel(), replicates, np.random.default_rng(seed))
+    for cell, runs in enumerate(runs_C):
+        weights_RN[1:, cell_N.ravel() == cell] = rng.multinomial(runs, np.full(runs, 1 / runs), replicates)
     usable_R = np.array([_identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
@@ -64,37 +66,26 @@ def fit(
     return all_RP
 
 
-def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each run counts (1 + R, N): once each, then in bootstrap samples within its cell."""
-    weights_RN = np.ones((1 + replicates, len(cell_N)))
-    for cell in np.unique(cell_N):
-        here = np.flatnonzero(cell_N == cell)
-        weights_RN[1:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), replicates)
-    return weights_RN
-
-
 def _maximise(design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
     """Coefficients (R, P) of each weighting of the runs."""
     with np.errstate(divide="ignore"):
         low_N, high_N = np.log(low_N), np.log(high_N)
-    solved_N = np.isfinite(high_N)
-    start_N = np.where(solved_N, high_N, low_N)
+    start_N = np.where(np.isfinite(high_N), high_N, low_N)
     gram_RPP = np.einsum("rn,np,nq->rpq", weights_RN, design_NP, design_NP)
-    total_R = weights_RN.sum(axis=1)
 
     def regress(times_RN: np.ndarray) -> np.ndarray:
         moment_RP = np.einsum("rn,np,rn->rp", weights_RN, design_NP, times_RN)
         return np.linalg.solve(gram_RPP, moment_RP[..., None])[..., 0]
 
     coefficients_RP = regress(np.broadcast_to(start_N, weights_RN.shape))
-    scales_R = np.full(len(weights_RN), 1.0)
+    scales_R = np.ones(len(weights_RN))
     for _ in range(MOST_STEPS):
         mean_RN = coefficients_RP @ design_NP.T
         time_RN, variance_RN = _expected(mean_RN, scales_R[:, None], low_N, high_N)
         new_RP = regress(time_RN)
         square_RN = variance_RN + (time_RN - new_RP @ design_NP.T) ** 2
         # Runs that fall into one interval would let the scale go to 0, where the likelihood is flat.
-        scales_R = np.sqrt(np.maximum((weights_RN * square_RN).sum(axis=1) / total_R, 1e-4))
+        scales_R = np.sqrt(np.maximum((weights_RN * square_RN).sum(axis=1) / weights_RN.sum(axis=1), 1e-4))
         moved, coefficients_RP = np.abs(new_RP - coefficients_RP).max(), new_RP
         if moved < TOLERANCE:
             break

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ RUN = ("-m", "nt_failures.experiments.run")
 RUN_SEEDS = ("-m", "nt_failures.experiments.run_seeds")
 ATTEMPT = "attempt-"
 """What the folder of a run that is under way begins with."""
-LOG = "log.txt"
-"""In that folder: what the run printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +59,10 @@ class Ended:
 
 
 class Attempts:
-    """Trainings of one study: none outlives a study that is stopped, and one that is killed takes them along.
+    """Trainings of one study: none outlives a study that is stopped, and one that is killed takes them along."""
 
-    With `keep_models` a finished run's folder stays, with its model.
-    """
-
-    def __init__(self, folder: Path, keep_models: bool = False):
-        self.folder, self.keep_models = folder, keep_models
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.lock, self.running, self.stopped = threading.Lock(), set(), False
 
     def clear(self) -> None:
@@ -76,53 +71,36 @@ class Attempts:
             shutil.rmtree(left)
 
     def train(self, jobs: Sequence[Job]) -> Ended:
-        """Seeds of one recipe, all in one process."""
-        first, seeds = jobs[0], [job.seed for job in jobs]
-        prefix = f"{ATTEMPT}{first.recipe.stem}-seed{seeds[0]}-"
-        work = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder))
-        recipe = Path(shutil.copy(first.recipe, work))  # what is recorded is what is trained
-        jobs = [dataclasses.replace(job, recipe=recipe) for job in jobs]
-        if len(jobs) == 1:
-            runs = {jobs[0]: work / "run"}
-            command = (*RUN, recipe, "--seed", *seeds, "--output_dir", work / "run", *first.extra)
-        else:
-            runs = {job: work / "runs" / f"seed{job.seed}" for job in jobs}
-            command = (*RUN_SEEDS, recipe, "--seeds", *seeds, "--output_dir", work / "runs", *first.extra)
-        return self._ended(work, runs, *self._call(command, work))
+        """Seeds of one recipe, all in one process, which has one thread where there is no GPU.
 
-    def _ended(self, work: Path, runs: Mapping[Job, Path], code: int, last_words: str) -> Ended:
-        """Read what a process has left; where a run diverged, those of the same process have finished."""
+        Where a seed diverged, the others of the process have finished.
+        """
+        first, seeds = jobs[0], [str(job.seed) for job in jobs]
+        name = first.recipe.stem
+        work = Path(tempfile.mkdtemp(prefix=f"{ATTEMPT}{name}-seed{seeds[0]}-", dir=self.folder))
+        recipe = Path(shutil.copy(first.recipe, work))  # what is recorded is what is trained
+        runs = {dataclasses.replace(job, recipe=recipe).key: work / f"seed{job.seed}" for job in jobs}
+        if len(jobs) == 1:
+            words = [*RUN, recipe, "--seed", *seeds, "--output_dir", *runs.values(), *first.extra]
+        else:
+            words = [*RUN_SEEDS, recipe, "--seeds", *seeds, "--output_dir", work, *first.extra]
+        threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
+        log = work / "log.txt"
+        with open(log, "w", encoding="utf-8") as file:
+            command = [sys.executable, *map(str, words)]
+            code = self.call(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
+        said = f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
         records = []
-        for job, run in runs.items():
+        for key, run in runs.items():
             if (run / RESULTS_FILE).exists():
                 results = json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
-                records.append(results_file.record(job.key, results))
-                if self.keep_models:
-                    self._keep(job, run)
+                records.append(results_file.record(key, results))
             elif code == DIVERGED:
-                records.append({**job.key._asdict(), "diverged": last_words})
+                records.append({**key._asdict(), "diverged": said})
         if code in (0, DIVERGED) and len(records) == len(runs):
             return Ended(records, work)
-        seeds = ", ".join(str(job.seed) for job in runs)
-        failed = f"{next(iter(runs)).recipe.stem}, seed {seeds} failed with exit code {code}: {last_words}"
+        failed = f"{name}, seed {', '.join(seeds)} failed with exit code {code}: {said}"
         return Ended(records, work, ChildProcessError(failed))
-
-    def _keep(self, job: Job, run: Path) -> None:
-        """The finished run's folder, in the place of one whose line was never written or has been removed."""
-        kept = self.folder / f"{job.recipe.stem}-seed{job.seed}-{job.fingerprint}"
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.mkdir()
-        for file in (job.recipe, job.recipe.parent / LOG):
-            shutil.copy(file, kept)
-        run.rename(kept / "run")
-
-    def _call(self, command: Sequence[object], work: Path) -> tuple[int, str]:
-        """Run Python, on one thread where there is no GPU; the exit code, and the last line of its log."""
-        threads = {} if torch.cuda.is_available() else {"OMP_NUM_THREADS": "1"}
-        log, words = work / LOG, [sys.executable, *map(str, command)]
-        with open(log, "w", encoding="utf-8") as file:
-            code = self.call(words, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads})
-        return code, f"{' '.join(log.read_text(encoding='utf-8').splitlines()[-1:])} (log: {log})"
 
     def call(self, command: list[str], **options: Any) -> int:
         """Like subprocess.call."""

@@ -17,28 +17,21 @@ KNOWN |= {"disable_tqdm", "logging_strategy", "logging_steps", "logging_first_st
 
 
 def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
-    """Raise ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
+    """ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
     if not trainers:
         raise ValueError("no trainers were given; give one for each seed.")
-    first = changed_arguments(trainers[0].args)
-    for trainer in trainers:
-        args, given = trainer.args, changed_arguments(trainer.args)
-        # Some that are None by default are False once TrainingArguments has looked at them.
-        unknown = [name for name, value in given.items() if name not in KNOWN and value is not False]
-        if bad := [name for name, value in NOT_MADE.items() if given.get(name) == value] + sorted(unknown):
-            raise ValueError(
-                f"{bad[0]}={given[bad[0]]!r} is not made for many seeds at once; leave it out, or train these seeds as "
-                "processes."
-            )
-        if args.save_strategy != "no":
-            raise ValueError(
-                f"save_strategy={args.save_strategy.value!r}: seeds that are trained at once keep no checkpoints; give "
-                "--save_strategy no, or train these seeds as processes."
-            )
-        if args.world_size > 1 or args.n_gpu > 1:
-            raise ValueError("many seeds at once take one process and one device; start them without a launcher.")
-        differing = sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name))
-        if differing or trainer.objective != trainers[0].objective:
-            raise ValueError(
-                f"many seeds at once differ in their seed alone; these differ in {(differing or ['objective'])[0]}."
-            )
+    first, *others = ({**changed_arguments(trainer.args), "objective": trainer.objective} for trainer in trainers)
+    for given in others:
+        if differing := sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name)):
+            raise ValueError(f"many seeds at once differ in their seed alone; these differ in {differing[0]}.")
+    # Some that are None by default are False once TrainingArguments has looked at them.
+    unknown = sorted(name for name, value in first.items() if name not in {*KNOWN, "objective"} and value is not False)
+    if bad := [name for name, value in NOT_MADE.items() if first.get(name) == value] + unknown:
+        made = f"{bad[0]}={first[bad[0]]!r} is not made for many seeds at once"
+        raise ValueError(f"{made}; leave it out, or train these seeds as processes.")
+    args = trainers[0].args
+    if args.save_strategy != "no":
+        kept = f"save_strategy={args.save_strategy.value!r}: seeds that are trained at once keep no checkpoints"
+        raise ValueError(f"{kept}; give --save_strategy no, or train these seeds as processes.")
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise ValueError("many seeds at once take one process and one device; start them without a launcher.")

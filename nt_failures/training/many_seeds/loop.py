@@ -22,13 +22,9 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
     """Train each Trainer's model as its own `train()` would; returns of each the error with which it diverged, or None.
 
     A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums in
-    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
-
-    Args:
-        trainers: alike but for `args.seed` and where they write to, and not trained yet.
-
-    Raises:
-        ValueError: an argument or a model that is not made for this; the message says which.
+    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on. The
+    trainers are alike but for `args.seed` and where they write to, and not trained yet; ValueError for an argument or a
+    model that is not made for this.
     """
     check_together(trainers)
     run = _Run(trainers)
@@ -39,33 +35,25 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
 class _RunningLoss:
     """Losses since the last log, all (K,), on the device: reading each step would stall a GPU."""
 
-    steps: int = 0
-    losses: torch.Tensor | int = 0
-    items: torch.Tensor | int = 0
-    norms: torch.Tensor | None = None
-    learning_rate: float = 0.0
-
     def __init__(self) -> None:
+        self.steps, self.losses, self.items = 0, 0, 0
         self.parts: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
-    def add(self, means: torch.Tensor, loss: Loss, norms: torch.Tensor | None, learning_rate: float) -> None:
-        """Note a step: its mean losses, its sums and the norms of the gradients."""
+    def add(self, means: torch.Tensor, loss: Loss) -> None:
+        """Note a step: its mean losses, and its sums."""
         self.steps += 1
         self.losses = self.losses + means
         self.items = self.items + loss.count
-        self.norms, self.learning_rate = norms, learning_rate
         for name, part in loss.parts.items():
             self.parts[name] = self.parts.get(name, 0) + part
 
-    def log(self, trainer: ObjectiveTrainer, index: int) -> None:
-        """Log one seed's means through its own Trainer."""
-        logs = {"loss": float(self.losses[index]) / self.steps}
-        if self.norms is not None:
-            logs["grad_norm"] = float(self.norms[index])
+    def log(self, trainer: ObjectiveTrainer, index: int, norms: torch.Tensor | None, learning_rate: float) -> None:
+        """Log one seed's means through its own Trainer, with the norm of its last gradient."""
+        norm = {} if norms is None else {"grad_norm": float(norms[index])}
         parts = {name: part[index] for name, part in self.parts.items()}
         trainer.add_to_log(Loss(self.losses[index], self.items[index], parts))
-        trainer.log(logs | {"learning_rate": self.learning_rate})
+        trainer.log({"loss": float(self.losses[index]) / self.steps, **norm, "learning_rate": learning_rate})
 
 
 class _Run:
@@ -86,6 +74,7 @@ class _Run:
         self.steps = 0  # taken; a seed that has left stays where it is
         self.watch = divergence.LossWatch()
         self.sums = _RunningLoss()
+        self.norms, self.rate = None, 0.0  # of the last step
 
     def train(self) -> None:
         for trainer in self.trainers:
@@ -128,11 +117,11 @@ class _Run:
         loss = self.stack.losses(batches)
         means = loss.sum / torch.tensor(items).to(loss.sum.device, non_blocking=True)
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
-        norms = self._clip() if self.args.max_grad_norm > 0 else None
+        self.norms = self._clip() if self.args.max_grad_norm > 0 else None
         self.steps += 1
-        rate = self.scheduler.get_last_lr()[0]
-        self.watch.see(means, self.steps, rate)
-        self.sums.add(means, loss, norms, rate)
+        self.rate = self.scheduler.get_last_lr()[0]
+        self.watch.see(means, self.steps, self.rate)
+        self.sums.add(means, loss)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -170,7 +159,7 @@ class _Run:
         for i in list(self.running):
             trainer = self.trainers[i]
             if trainer.control.should_log:
-                self.sums.log(trainer, i)
+                self.sums.log(trainer, i, self.norms, self.rate)
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
@@ -188,8 +177,7 @@ class _Run:
         """A seed's training is over; one with a weight that is NaN or infinite has diverged."""
         self._leave(index)
         if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
-            rate = self.scheduler.get_last_lr()[0]
-            self.errors[index] = divergence.diverged("a weight", self.steps, rate, self.args, None)
+            self.errors[index] = divergence.diverged("a weight", self.steps, self.rate, self.args, None)
 
     def _leave(self, index: int) -> None:
         self.stack.release(index)
