@@ -18,10 +18,9 @@ import yaml
 
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.study import cli, figures, grid, results_file
-from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.study_run import Key, StudyRun
+from nt_failures.experiments.study.results_file import Key, StudyRun
+from nt_failures.experiments.study.runner import Job, run_missing
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
-from nt_failures.experiments.study.worker import Job
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")

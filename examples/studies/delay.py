@@ -13,8 +13,7 @@ from pathlib import Path
 
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, delay, figures, grid, results_file
-from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.worker import Job
+from nt_failures.experiments.study.runner import Job, run_missing
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
 AXES = {

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, figures, results_file
-from nt_failures.experiments.study.runner import run_missing
+from nt_failures.experiments.study.runner import Job, run_missing
 from nt_failures.experiments.study.summary import missing_note, study_table, summarise
-from nt_failures.experiments.study.worker import Job
 
 
 def main(argv: list[str]) -> None:

@@ -86,7 +86,15 @@ def _values(
         raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
     values = vars(namespace)
     for name in ("config_overrides", "objective_options", "lora"):
-        values[name] = None if values[name] is None else _json_object(name, values[name])
+        if (value := values[name]) is not None:
+            form = "write it as '{\"key\": value}'"
+            try:
+                values[name] = json.loads(value) if isinstance(value, str) else value
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); {form}.") from error
+            if not isinstance(values[name], dict):
+                raise ValueError(f"{name}={value!r} is not a JSON object; {form}.")
+            check_finite(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
         if choice in flags and options not in flags:
             values[options] = {}  # the recipe's options are for the recipe's objective or model
@@ -111,13 +119,11 @@ def _check_idle(flags: Sequence[str], training: "ObjectiveTrainingArguments") ->
 
 
 _MORE_FLAGS = (
-    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), default adamw; "
-    "--muon_learning_rate, of Muon's matrices, default 0.005; --full_decode, decode token by token at every "
-    "evaluation: adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, "
-    "too, such as --output_dir, --max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, "
-    "--warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; "
-    "--help_all explains them all. Defaults are those of no recipe; examples/train.py without one reads "
-    "examples/recipes/quickstart.yaml."
+    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), --muon_learning_rate, "
+    "--full_decode, and every field of transformers.TrainingArguments are flags, too, such as --output_dir, "
+    "--max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, "
+    "--save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; --help_all explains them all. "
+    "Defaults are those of no recipe; examples/train.py without one reads examples/recipes/quickstart.yaml."
 )
 
 
@@ -159,14 +165,3 @@ def peek(argv: Sequence[str], flag: str) -> str | None:
 def flag_names(argv: Sequence[str]) -> list[str]:
     """The names of the flags on a command line; argparse takes --max-steps, too."""
     return [word.lstrip("-").split("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
-
-
-def _json_object(name: str, value: dict | str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(value) if isinstance(value, str) else value
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
-    if not isinstance(parsed, dict):
-        raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
-    check_finite(name, parsed)
-    return parsed

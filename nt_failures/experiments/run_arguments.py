@@ -15,13 +15,13 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        both = [n for n in ("overwrite_output_dir", "resume_from_checkpoint", "resume") if getattr(self, n)][:2]
         unwatched = f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at"
         broken = {
             f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none": self.sample_rows > 100,
             "max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs": self.max_steps == 0,
             "prediction_loss_only=True would leave a run without verdict; leave it out": self.prediction_loss_only,
-            f"{' and '.join(both)} exclude each other; give one of them": len(both) > 1,
+            "resume_from_checkpoint is not taken; give --resume": self.resume_from_checkpoint,
+            "overwrite_output_dir and resume exclude each other": self.overwrite_output_dir and self.resume,
             f"{unwatched}; add --eval_strategy steps": self.stop_when_solved and self.eval_strategy == "no",
         }
         if wrong := [rule for rule, is_broken in broken.items() if is_broken]:

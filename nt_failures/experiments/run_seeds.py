@@ -21,8 +21,7 @@ from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import command_line, output_dir, results, run, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.training.callbacks import LiveProgressCallback
-from nt_failures.training.many_seeds import train_together
-from nt_failures.training.many_seeds.checks import check_together
+from nt_failures.training.many_seeds.loop import check_together, train_together
 from nt_failures.training.trainer import ObjectiveTrainer
 
 

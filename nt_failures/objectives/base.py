@@ -47,14 +47,15 @@ def _check_option(field: dataclasses.Field, value: Any) -> None:
 
 
 class Loss(NamedTuple):
-    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch."""
+    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
+
+    `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
+    the number of labels that are not -100; `parts` are sums over the same items without gradient, by name, for the log.
+    """
 
     sum: Tensor
-    """scalar with gradient: the loss summed over the counted items of this batch"""
     count: Tensor
-    """scalar: the counted items, always the number of labels that are not -100"""
     parts: dict[str, Tensor]
-    """named scalars without gradient, each a sum over the same items, for the log"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,8 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        annotated = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
-        if lost := sorted(annotated - {field.name for field in dataclasses.fields(self)}):
+        own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
+        if lost := sorted(own - {field.name for field in dataclasses.fields(self)}):
             wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
             raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
         if self.order not in ORDERS:
@@ -157,7 +158,10 @@ class Objective(abc.ABC):
         decoding: str | None = None,
         shown: Tensor | None = None,
     ) -> Tensor:
-        """Predict targets greedily. An objective with a decoding of its own overrides `predict` and `predict_forced`.
+        """Predict targets greedily: (B, T) ids in the task's own order, -100 behind each row's length.
+
+        An objective with a decoding of its own overrides `predict` and `predict_forced`. ValueError for another
+        decoding, a length below 1, or more tokens than the model has positions for.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -167,12 +171,6 @@ class Objective(abc.ABC):
             decoding: one of `decodings`; the first if not given.
             shown: (B, T) targets in the objective's order, -100 behind each row's length: each token is predicted with
                 the earlier ones revealed (forced predictions). Without it nothing of a target is seen.
-
-        Returns:
-            (B, T) ids in the task's own order, -100 behind each row's length.
-
-        Raises:
-            ValueError: another decoding, a length below 1, or more tokens than the model has positions for.
         """
         decoding = decoding or self.decodings[0]
         if decoding not in self.decodings:
@@ -206,10 +204,8 @@ class Objective(abc.ABC):
 
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
-
-    Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
-    """
+    """Logits (B, T, V) of the labelled columns only, and their labels (B, T)."""
+    # At GPT-2's vocabulary the unembedding is most of the cost of a short answer.
     inputs, first = predicting(batch)
     labels_BT = batch["labels"][:, first:]
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT

@@ -21,7 +21,7 @@ from study_records import record
 
 from nt_failures.data import child_processes
 from nt_failures.experiments import run
-from nt_failures.experiments.study import results_file, worker
+from nt_failures.experiments.study import results_file, runner
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -51,8 +51,8 @@ print(*extra)
 """
 START = """
 import runpy
-from nt_failures.experiments.study import worker
-worker.RUN = (TRAIN,)
+from nt_failures.experiments.study import runner
+runner.RUN = (TRAIN,)
 runpy.run_path(SCRIPT, run_name="__main__")
 """
 
@@ -78,7 +78,7 @@ class Study:
         self.gate = folder / "gate"
         train, reproduce = str(folder / "train.py"), str(STUDIES / "reproduce.py")
         Path(train).write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
-        monkeypatch.setattr(worker, "RUN", (train,))
+        monkeypatch.setattr(runner, "RUN", (train,))
         self.script, self.module = folder / "start.py", load(STUDIES / "reproduce.py")
         self.script.write_text(START.replace("TRAIN", repr(train)).replace("SCRIPT", repr(reproduce)))
 
@@ -136,7 +136,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce = load(STUDIES / "reproduce.py")
-    call = worker.Attempts.call
+    call = runner.Attempts.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[3]:
@@ -145,7 +145,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         run.main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Attempts, "call", call_or_stay)
+    monkeypatch.setattr(runner.Attempts, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -300,13 +300,13 @@ def test_a_study_that_is_killed_takes_its_trainings_along(small):
 
 def test_flags_of_train_go_to_train(small, monkeypatch):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
-    call, asked = worker.Attempts.call, []
+    call, asked = runner.Attempts.call, []
 
     def listen(children, command, **options):
         asked.append(command[command.index("--output_dir") + 2 :])
         return call(children, command, **options)
 
-    monkeypatch.setattr(worker.Attempts, "call", listen)
+    monkeypatch.setattr(runner.Attempts, "call", listen)
     small.run("--seeds", "1", "--max_steps", "5", "--streaming")
     assert asked == [["--max_steps", "5", "--streaming"]] * 2
 
@@ -356,16 +356,16 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = worker.Attempts.call
+    call = runner.Attempts.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(worker.Attempts, "call", edited)
+    monkeypatch.setattr(runner.Attempts, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(worker.Attempts, "call", call)
+    monkeypatch.setattr(runner.Attempts, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [run.exact for run in found] == [0.5, 0.9]
@@ -397,7 +397,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    train = worker.Attempts.train
+    train = runner.Attempts.train
 
     def opens_the_gate(attempts, jobs):
         try:
@@ -407,7 +407,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(worker.Attempts, "train", opens_the_gate)
+    monkeypatch.setattr(runner.Attempts, "train", opens_the_gate)
     with pytest.raises(ChildProcessError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nt_failures.experiments.study import survival
-from nt_failures.experiments.study.study_run import StudyRun
+from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import markdown_table
 
 

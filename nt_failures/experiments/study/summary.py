@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
-from nt_failures.experiments.study.study_run import Key, StudyRun
+from nt_failures.experiments.study.results_file import Key, StudyRun
 
 
 def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
