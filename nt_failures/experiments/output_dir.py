@@ -50,9 +50,8 @@ def locked(folder: Path) -> contextlib.AbstractContextManager:
 def check(args: Arguments) -> None:
     """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
 
-    ValueError if another process is at work there; or if the folder has content, and it is no run to be resumed as it
-    began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear. `--resume` begins anew where no
-    whole checkpoint is, so one command serves a job that a cluster starts again.
+    ValueError if another process is at work there, or the folder has content and is neither to be resumed as it began
+    nor to be cleared. `--resume` begins anew where no whole checkpoint is, so one command serves a restarted job.
     """
     _checkpoint(args)
     folder = Path(args.training.output_dir)
@@ -65,9 +64,8 @@ def check(args: Arguments) -> None:
 def claim(args: Arguments) -> Iterator[str | None]:
     """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Raises as `check`.
 
-    A twin may have begun, or ended, since the folder was checked: so it is locked, checked once more, cleared where
-    that is allowed, and the arguments are written. Of several processes the main one does so; the others look when it
-    is done.
+    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, cleared where
+    that is allowed, and the arguments are written, by the main process; others look when it is done.
     """
     folder, main = Path(args.training.output_dir), args.training.process_index == 0
     with contextlib.ExitStack() as until_the_end:
@@ -152,10 +150,9 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
     began = _fixed(_written(folder))
     for name, value in _fixed(_as_written(args)).items():
         if began.get(name, value) != value:
-            raise ValueError(
-                f"the run in {str(folder)!r} began with {name}={began[name]!r}, not {value!r}; resume it with the "
-                "arguments it began with, or give --output_dir with another folder."
-            )
+            other = f"the run in {str(folder)!r} began with {name}={began[name]!r}, not {value!r}"
+            way = "resume it with the arguments it began with, or give --output_dir with another folder"
+            raise ValueError(f"{other}; {way}.")
 
 
 def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +195,6 @@ def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
     step = read_object(checkpoint / checkpoint_files.STATE_FILE)["global_step"]
     before, now = _written(folder)["training"], _as_written(args)["training"]
     if all(before.get(name) == now.get(name) for name in BUDGET) or 0 < args.training.max_steps <= step:
-        raise ValueError(
-            f"the run in {str(folder)!r} ended at step {step} and was tested; give it more to do by a larger "
-            "--max_steps or --num_train_epochs, or by another --stop_when_solved."
-        )
+        more = "a larger --max_steps or --num_train_epochs, or by another --stop_when_solved"
+        ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
+        raise ValueError(f"{ended}; give it more to do by {more}.")

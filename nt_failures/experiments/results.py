@@ -36,13 +36,11 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
-    size = f"{model.num_parameters():,} parameters"
+    size = f"{args.model.model}: {type(model).__name__}, {model.num_parameters():,} parameters"
     if args.model.lora is not None:
         size += f", {model.num_parameters(only_trainable=True):,} of them trained"
-    return (
-        f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
-        f"{args.model.model}: {type(model).__name__}, {size} -> {args.training.output_dir}"
-    )
+    what = f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}"
+    return f"{what}\n{size} -> {args.training.output_dir}"
 
 
 def results(
@@ -54,10 +52,8 @@ def results(
 ) -> RunResults:
     """Everything a later table needs: metrics, diagnosis, budget, arguments, versions, learning curve.
 
-    Args:
-        rows: the splits, as text and columns.
-        metrics: what `trainer.evaluate` has just given for all rows of `test`, with the prefix `test_` and
-            `full_decode`.
+    `rows` are the splits as text and columns; `metrics` is what `trainer.evaluate` has just given for all rows of
+    `test`, with the prefix `test_` and `full_decode`.
     """
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)

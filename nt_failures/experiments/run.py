@@ -41,12 +41,9 @@ def main(argv: Sequence[str]) -> RunResults:
 def run(args: Arguments, program: str = MODULE) -> RunResults:
     """Build, train, test, save, push. Returns what stands in results.json.
 
+    ValueError, before anything is written, for arguments that do not fit each other, the data or the output folder;
+    FloatingPointError where the training diverged; SystemExit where a signal stopped it, with a checkpoint saved.
     `program` is what `torchrun` is to start, for those who asked for several processes and got one.
-
-    Raises:
-        ValueError: arguments that do not fit each other, the data or the output folder; before anything is written.
-        FloatingPointError: the training diverged.
-        SystemExit: a signal stopped the training; a checkpoint is saved.
     """
     if note := launch_note(program, args.training.world_size):
         sys.stderr.write(f"{note}\n")
@@ -68,8 +65,10 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)
         tell(results.summary(trainer.results, args.training.output_dir))
-        publish = trainer.push_to_hub if args.training.push_to_hub else trainer.create_model_card
-        publish()
+        if args.training.push_to_hub:
+            trainer.push_to_hub()
+        else:
+            trainer.create_model_card()
     return trainer.results
 
 
@@ -91,26 +90,18 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    chosen = args.model
-    kernels = {} if chosen.attn_implementation is None else {"attn_implementation": chosen.attn_implementation}
-    longest = results.longest_sequence(splits["test"])
-    model = load_model(
-        *(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan), dtype=chosen.dtype, **kernels
-    )
+    chosen, longest = args.model, results.longest_sequence(splits["test"])
+    options = {"dtype": chosen.dtype}
+    if chosen.attn_implementation is not None:
+        options["attn_implementation"] = chosen.attn_implementation
+    model = load_model(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan, **options)
     if chosen.lora is not None:
         tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
         lora.add(model, chosen.lora, tokens, chosen.config_overrides)
     answer_tokens = max(map(len, splits["test"]["target_ids"]))
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
-    trainer = ObjectiveTrainer(
-        model,
-        args.training,
-        objective=objective,
-        task=args.task,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-    )
+    sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
+    trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer
@@ -156,8 +147,8 @@ def end_stopped(trainer: ObjectiveTrainer, number: int) -> NoReturn:
         if trainer.args.save_only_model:
             goes_on = "it holds the model alone (--save_only_model), so training cannot go on from there"
         where = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
-        step = f"{trainer.state.global_step:,}"
-        sys.stderr.write(f"stopped at step {step}; checkpoint saved in {where}\n{goes_on}\n")
+        at = f"stopped at step {trainer.state.global_step:,}"
+        sys.stderr.write(f"{at}; checkpoint saved in {where}\n{goes_on}\n")
     sys.exit(128 + number)
 
 

@@ -216,10 +216,9 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     name = type(model).__name__
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
-        raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
-            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa."
-        )
+        lacks = f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer"
+        way = "train it with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa"
+        raise ValueError(f"{lacks}; {way}.")
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
         others = "take a causal LM of transformers that does (GPT-2, GPT-NeoX, Llama, Mamba, ...)"
         raise ValueError(f"{name}.forward takes no logits_to_keep; {others}.")

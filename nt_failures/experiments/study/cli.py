@@ -20,9 +20,8 @@ def parser(description: str, seeds: int) -> argparse.ArgumentParser:
     made = command_line.plain_parser(description)
     at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
     made.add_argument("--seeds", type=int, default=seeds, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
-    made.add_argument(
-        "--jobs", type=int, default=at_once, help="runs at a time, one thread each on a CPU (%(default)s)"
-    )
+    jobs = "runs at a time, one thread each on a CPU (%(default)s)"
+    made.add_argument("--jobs", type=int, default=at_once, help=jobs)
     made.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
     return made
 
@@ -33,11 +32,9 @@ def parse(
     counts: Sequence[str] = ("seeds", "jobs"),
     differing: Sequence[str] = (),
 ) -> argparse.Namespace:
-    """The study's flags; all others go to every run, as `extra`.
+    """The study's flags, of which `counts` must be at least 1; all others go to every run, as `extra`.
 
-    Args:
-        counts: flags that must be at least 1.
-        differing: flags in which the runs differ, which `extra` may not set.
+    `differing` are flags in which the runs differ, which `extra` may not set.
     """
     args, args.extra = study_parser.parse_known_args(argv)
     if few := [f"--{name} {vars(args)[name]}" for name in counts if vars(args)[name] < 1]:

@@ -15,7 +15,11 @@ from nt_failures.experiments.study.summary import markdown_table
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of the map."""
+    """One run of the map.
+
+    `before` are the training steps at the last evaluation at which it was not solved, 0 if there was none; `solved_at`
+    those at the evaluation from which it was solved, infinite for a run that was censored at `before`.
+    """
 
     graph: str
     objective: str
@@ -25,9 +29,7 @@ class Run:
     degree: int
     labels: int
     before: int
-    """training steps at the last evaluation at which it was not solved; 0 if there was none"""
     solved_at: float
-    """training steps at the evaluation from which it was solved; infinite for a run that was censored at `before`"""
     flops_per_step: float
 
 
@@ -91,8 +93,8 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     if not factors or not kept:
         return {}
     design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
-    low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
-    found = survival.fit(design_NP, low_N, high_N)
+    bounds = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
+    found = survival.fit(design_NP, *bounds)
     return {} if found is None else {name: found[:, 1 + i] for i, name in enumerate(factors)}
 
 

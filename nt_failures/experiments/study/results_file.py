@@ -17,32 +17,32 @@ logger = logging.getLogger(__name__)
 
 
 class Key(NamedTuple):
-    """What a study tells its runs apart by."""
+    """What a study tells its runs apart by; `fingerprint` is of the recipe's values and the extra flags."""
 
     recipe: str
     seed: int
     fingerprint: str
-    """of the recipe's values and the extra flags"""
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
-    """A finished run. Its shares are in 0..1, its times in training steps."""
+    """A finished run. Its shares are in 0..1, its times in training steps.
+
+    `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
+    `others` the worst position but the decision, None where only some were trained; `train_decision` is on training
+    rows, None where not all of them were seen; `curve` is step and validation accuracy, judged as `exact`.
+    """
 
     key: Key
     n: int
     chance: float
     trained_positions: Sequence[int] | None
     exact: float
-    """exact answers on the test, or the worst of the positions that alone were trained"""
     decision: float
     others: float | None
-    """the worst position other than the decision; None where only some were trained"""
     follow_rate: float | None
     train_decision: float | None
-    """the decision on training rows; None where not all of them were seen"""
     curve: Sequence[tuple[int, float]]
-    """step and validation accuracy, judged as `exact`, of the evaluations during training"""
     steps: int
     flops: float | None
     verdict: str

@@ -15,10 +15,8 @@ import torch
 from nt_failures.evaluation.metrics import Z975, t975
 
 MOST_STEPS = 2000
-TOLERANCE = 1e-4
-"""EM ends when no coefficient moves further in a step; log times are of the order of 1."""
-LIMIT = 30.0
-"""Standardised bounds beyond it are cut: the normal density there is 0 in floating point."""
+TOLERANCE = 1e-4  # EM ends when no coefficient moves further in a step; log times are of the order of 1
+LIMIT = 30.0  # standardised bounds beyond it are cut: the normal density there is 0 in floating point
 
 
 def _identified(design_NP: np.ndarray, solved_N: np.ndarray) -> bool:
@@ -35,14 +33,11 @@ def fit(
 ) -> np.ndarray | None:
     """Coefficients of log time (1 + R, P): the estimate, then its bootstrap replicates; None if not identified.
 
-    A replicate whose runs do not identify the coefficients is NaN.
+    A replicate whose runs do not identify the coefficients is NaN. Runs are drawn with replacement among those of the
+    same row of the design. ValueError for bounds that are no intervals.
 
     Args:
         low_N, high_N: bounds of each time, low < T <= high; low may be 0, and high infinite for a censored run.
-        replicates: bootstrap samples. Runs are drawn with replacement among those of the same row of the design.
-
-    Raises:
-        ValueError: bounds that are no intervals.
     """
     if not (np.all(low_N >= 0) and np.all(low_N < high_N)):
         raise ValueError("every time needs bounds 0 <= low < high.")

@@ -186,18 +186,15 @@ class _Run:
     def _take_out_diverged(self) -> None:
         for i, (step, rate) in self.watch.first_bad(gather=lambda steps: steps).items():
             if i in self.running:
-                self._leave(i)
+                self._end(i)
                 self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
 
     def _end(self, index: int) -> None:
         """A seed's training is over; one with a weight that is NaN or infinite has diverged."""
-        self._leave(index)
-        if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
-            self.errors[index] = divergence.diverged("a weight", self.steps, self.rate, self.args, None)
-
-    def _leave(self, index: int) -> None:
         self.stack.release(index)
         self.running.remove(index)
+        if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
+            self.errors[index] = divergence.diverged("a weight", self.steps, self.rate, self.args, None)
 
 
 def _tell(trainer: ObjectiveTrainer, event: str) -> None:
