@@ -4,8 +4,8 @@
     python examples/diagnose.py gpt2 --degree 2 --path_length 4 --num_nodes 20       # any stock model
 
 A model that this library trained says itself on which task and under which objective; for any other one, the task's
-parameters are flags, after --task my_module.MyTask those of a task of your own, and the objective is next-token. A stock model gets the bare prompts, without instruction or
-examples.
+parameters are flags (behind `--task my_module.MyTask` those of your own), and the objective is next-token. A stock
+model gets the bare prompts, without instruction or examples.
 """
 
 import argparse
