@@ -159,7 +159,7 @@ class Task(abc.ABC):
         ...         return {**graphs, "edges": np.take_along_axis(graphs["edges"], order, axis=1)}
         >>> task = SortedEdges(degree=2, path_length=3, num_nodes=10)
         >>> task.texts(task.block(seed=0, split="train", index=0))["prompt"].to_list()[0]
-        '2,9|5,0|8,2|8,5/8,0='
+        '4,9|6,2|8,4|8,6/8,2='
     """
 
     VERSION: ClassVar[str] = "1.0.0"
@@ -269,7 +269,7 @@ class Task(abc.ABC):
             >>> from nt_failures import PathStar
             >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
             >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
-            ['5,3,1']
+            ['1,0,4']
         """
         given = dict(self.render(columns))
         if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
