@@ -274,7 +274,8 @@ class Task(abc.ABC):
         given = dict(self.render(columns))
         if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
             raise ValueError(f"render of {type(self).__name__} gives {sorted(given)}; give `prompt` and `completion`.")
-        given.setdefault("completion", self._completions(self.answers(columns)))
+        if "completion" not in given:
+            given["completion"] = self._completions(self.answers(columns))
         for name, text in given.items():
             if not isinstance(text, Text) and not all(isinstance(string, str) for string in text):
                 raise ValueError(
@@ -285,6 +286,11 @@ class Task(abc.ABC):
 
     def _completions(self, answers: np.ndarray) -> list[str]:
         names, ended = self.symbols, END in self.symbols
+        if not ((answers >= -1) & (answers < len(names))).all():
+            raise ValueError(
+                f"the answers of {type(self).__name__} are no indices into its {len(names)} symbols; give these, and "
+                "-1 behind the end of a shorter one."
+            )
         if not ended and (answers < 0).any():
             raise ValueError(
                 f"the answers of {type(self).__name__} differ in length, and END, {END!r}, is not among its symbols; "
