@@ -157,7 +157,10 @@ EDGES = {
     "a look-up alone errs": (evidence([1, 0.99, 0.85, 1, 1], 0.84), "undertrained"),
     "two positions": (evidence([1, 0.5], 0.5), GUESSED),
     "no decision, all learnt": (evidence([1] * 5, 0.99, decision=None, chance=None), "solved"),
-    "no decision, one position at a half": (evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None), "undertrained"),
+    "no decision, one position at a half": (
+        evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None),
+        "undertrained",
+    ),
     "no decision, memory of the answers": (
         evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None, train_decision=1.0),
         "undertrained",
