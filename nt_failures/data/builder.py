@@ -167,7 +167,7 @@ class PathStarBuilder(TaskBuilder):
         >>> builder = PathStarBuilder(degree=3, path_length=4, num_train=1000, num_test=100)
         >>> builder.download_and_prepare()
         >>> builder.as_dataset(split="train")[0]["prompt"]
-        '22,23|42,24|24,41|44,32|41,40|32,5|42,37|37,22|42,44/42,40='
+        '43,45|6,15|44,35|45,25|42,44|42,31|42,43|35,8|31,6/42,15='
     """
 
     task_class = PathStar

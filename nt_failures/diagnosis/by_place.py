@@ -35,7 +35,9 @@ def by_place(observed: Observations) -> dict[str, Any]:
         )
     right_N, places_N = observed.at_decision(observed.judged), np.asarray(clue.places)
     if places_N.shape != observed.decisions.shape or not set(places_N.tolist()) <= set(range(1, clue.count + 1)):
-        raise ValueError(f"{clue.name}: give a place from 1 to {clue.count} for each of {len(places_N)} instances.")
+        raise ValueError(
+            f"{clue.name}: give a place from 1 to {clue.count} for each of {len(observed.decisions)} instances."
+        )
     places_N = places_N.astype(np.int64)[observed.deciding]
     rows_K = np.bincount(places_N, minlength=clue.count + 1)[1:]
     of_problem = observed.problems[observed.deciding]

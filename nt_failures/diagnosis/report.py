@@ -45,8 +45,13 @@ def position_table(accuracies: Accuracies, decision: int | None, chance: float |
 
 
 def counted(n: int, rows: int | None, words: Words) -> str:
-    """How many different problems were asked, and in how many rows: `20,000 different held-out graphs`."""
-    of_rows = "" if rows in (n, None) else f" in {rows:,} rows"
+    """How many different problems were asked, and in how many rows: `20,000 different held-out graphs`.
+
+    Without `rows`, n counts rows, and nobody has looked whether they differ.
+    """
+    if rows is None:
+        return f"{n:,} held-out {words.problem}s"
+    of_rows = "" if rows == n else f" in {rows:,} rows"
     return f"{n:,} different held-out {words.problem}s{of_rows}"
 
 

@@ -142,7 +142,7 @@ class Accuracies:
     parallel: Shares | None = None
     """one pass behind dummies, of an objective that also decodes otherwise"""
     rows: int | None = None
-    """rows that the shares are of; None where that is not known"""
+    """rows that the shares are of; None where n counts rows, because nobody has looked whether they differ"""
 
     @classmethod
     def from_names(cls, metrics: Mapping[str, float], n: int, rows: int | None = None) -> "Accuracies":

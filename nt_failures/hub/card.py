@@ -83,6 +83,12 @@ def draw(folder: Path, objective: Objective, task: Task, results: RunResults) ->
     report.draw_learning(folder, results.learning_curve or (), objective.judged_decoding, decision, chance)
 
 
+def _measured_on(results: RunResults) -> tuple[int, int | None]:
+    """Different problems and rows of the diagnosis, which may be fewer than the test rows."""
+    measured = results.diagnosis["forced_vs_free"]
+    return measured["n"], measured.get("rows")
+
+
 def _by_position(results: RunResults) -> bool:
     """Whether it is known how much is right at each position, with and without the true earlier symbols."""
     found = results.accuracies
@@ -116,7 +122,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "table": table,
         "caption": caption,
         "findings": report.findings(results.diagnosis, words) if results.diagnosis else [],
-        "counted": report.counted(results.n, results.rows, words) if results.n else None,
+        "counted": report.counted(*_measured_on(results), words) if results.diagnosis else None,
         "versions": ", ".join(f"{name} {v}" for name, v in (results.versions or {}).items() if name != "commit"),
         "curve": curve_rows(results.learning_curve or ()),
         "recipe": recipe,

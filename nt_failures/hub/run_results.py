@@ -34,7 +34,7 @@ class RunResults:
     n: int | None = _entry("count")
     """different problems among the rows that the metrics are of: what intervals are made of"""
     rows: int | None = _entry("count")
-    """rows that the metrics are of"""
+    """rows that the metrics are of; None where n counts them, because nobody has looked whether they differ"""
     chance: float | None = _entry("share")
     """accuracy of a guess at the decision"""
     decision_position: int | None = _entry("count")

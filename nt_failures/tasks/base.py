@@ -159,7 +159,7 @@ class Task(abc.ABC):
         ...         return {**graphs, "edges": np.take_along_axis(graphs["edges"], order, axis=1)}
         >>> task = SortedEdges(degree=2, path_length=3, num_nodes=10)
         >>> task.texts(task.block(seed=0, split="train", index=0))["prompt"].to_list()[0]
-        '2,9|5,0|8,2|8,5/8,0='
+        '4,9|6,2|8,4|8,6/8,2='
     """
 
     VERSION: ClassVar[str] = "1.0.0"
@@ -269,12 +269,13 @@ class Task(abc.ABC):
             >>> from nt_failures import PathStar
             >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
             >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
-            ['5,3,1']
+            ['1,0,4']
         """
         given = dict(self.render(columns))
         if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
             raise ValueError(f"render of {type(self).__name__} gives {sorted(given)}; give `prompt` and `completion`.")
-        given.setdefault("completion", self._completions(self.answers(columns)))
+        if "completion" not in given:
+            given["completion"] = self._completions(self.answers(columns))
         for name, text in given.items():
             if not isinstance(text, Text) and not all(isinstance(string, str) for string in text):
                 raise ValueError(
@@ -285,6 +286,11 @@ class Task(abc.ABC):
 
     def _completions(self, answers: np.ndarray) -> list[str]:
         names, ended = self.symbols, END in self.symbols
+        if not ((answers >= -1) & (answers < len(names))).all():
+            raise ValueError(
+                f"the answers of {type(self).__name__} are no indices into its {len(names)} symbols; give these, and "
+                "-1 behind the end of a shorter one."
+            )
         if not ended and (answers < 0).any():
             raise ValueError(
                 f"the answers of {type(self).__name__} differ in length, and END, {END!r}, is not among its symbols; "

@@ -255,9 +255,9 @@ def test_small_spaces_share_nothing_unless_allowed():
 def test_tiny_space_raises_instead_of_hanging():
     """Catches: an endless search for a split that none of the two instances belongs to."""
     with pytest.raises(ValueError, match="holds none") as error:
-        PathStar(1, 2, 2).block(0, "validation", 0)
+        PathStar(1, 2, 2).block(0, "train", 0)
     assert "overlap='allow'" in str(error.value)
-    assert len(PathStar(1, 2, 2).block(0, "validation", 0, overlap="allow")["goal"]) == 4096
+    assert len(PathStar(1, 2, 2).block(0, "train", 0, overlap="allow")["goal"]) == 4096
 
 
 @pytest.mark.parametrize(

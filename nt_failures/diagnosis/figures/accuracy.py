@@ -45,7 +45,8 @@ def forced_vs_free(accuracies: Accuracies, decision: int | None, chance: float |
     axes.set_xlabel(f"position in the {words.answer}", fontsize=11)
     if chance is not None:
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
-    axes.set_title(f"Forced and free accuracy, {n:,} different held-out {words.problem}s", fontsize=11, loc="left")
+    different = "" if accuracies.rows is None else "different "
+    axes.set_title(f"Forced and free accuracy, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
