@@ -115,7 +115,7 @@ def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
     assert list(tmp_path.glob("outputs/diagnosis/*/diagnosis.md"))
 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    command = [sys.executable, *contract[1:], "-n", "0", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, *contract[1:], "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
