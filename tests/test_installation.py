@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
@@ -72,7 +74,7 @@ def test_a_folder_of_the_same_name_hides_nothing(python, tmp_path):
 
 
 def test_a_function_that_names_the_package_is_cached(python, tmp_path):
-    """Catches: a package that `datasets` pickles with all it holds: `from_generator` fails, `map` never hits a cache."""
+    """Catches: a package that `datasets` pickles with all it holds: no `from_generator`, no cache for `map`."""
     (tmp_path / "use.py").write_text(MAP)
     first, second = (python("use.py", cwd=tmp_path) for _ in range(2))
     assert first[0].startswith("{'degree': 2, 'nodes': 50, 'name': 'nt_failures/pathstar'}")

@@ -10,10 +10,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 """
 
 import contextlib
-import hashlib
-import inspect
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -23,10 +20,10 @@ import tokenizers
 from tokenizers import models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from nt_failures.data import word_table
 from nt_failures.data.token_dataset import COLUMNS
 from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.registry import shorten
+from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks.base import Task
 
 AnyDataset = TypeVar("AnyDataset")
@@ -121,19 +118,14 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
     options = {"batched": True, "remove_columns": columns}
-    options["fn_kwargs"] = {"tokenizer": tokenizer, "code": _source_hash()}
+    # The functions never read `code`: the cache of `map` sees arguments, and not changed code.
+    options["fn_kwargs"] = {"tokenizer": tokenizer, "code": source_hash([__name__])}
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(_tokenize_batch, **options)
     options |= {"features": _FEATURES, "num_proc": num_proc, "desc": "Tokenizing"}
     if dataset.format["type"] is None and WordTable.of(tokenizer) is not None:
         return dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options).with_format(None)
     return dataset.map(_tokenize_batch, **options)
-
-
-def _source_hash() -> str:
-    """What the mapped functions take as `code` and never read: the cache of `map` sees arguments, not changed code."""
-    source = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
-    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def encode_rows(
