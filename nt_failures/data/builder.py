@@ -26,8 +26,8 @@ from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
 """Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
-_FIRST_ROWS = 64
-"""Rows that are drawn first, so that ten rows of a stream do not cost a block."""
+_FIRST_ROWS = (64, 512)
+"""Where the first block is cut, so that ten rows of a stream do not cost a block; `take` reads one table more."""
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
 
@@ -221,7 +221,7 @@ class OwnTaskBuilder(TaskBuilder):
             code = Hasher.hash([self.source_hash(), cls.source_hash(), task])
         except Exception as error:  # whatever pickle meets
             raise ValueError(
-                f"{cls.__name__} cannot be pickled, and so its rows not be cached ({registry.first_line(error)[:200]}); "
+                f"{cls.__name__} cannot be pickled ({registry.first_line(error)}), and so its rows not be cached; "
                 "define it in a file of its own, and import it from there."
             ) from error
         super().__init__(cache_dir, hash=code, **rows)
@@ -289,15 +289,14 @@ def _to_array(values: pa.Array) -> np.ndarray:
 
 
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
-    """One table per block; the block that holds row `num_rows` is cut there, and the first one in two."""
+    """One table per block, of the first block several; the block that holds row `num_rows` is cut there."""
     for index in blocks:
         rows = BLOCK_ROWS if num_rows is None else min(BLOCK_ROWS, num_rows - index * BLOCK_ROWS)
-        first = 0
-        if index == 0 and rows > _FIRST_ROWS:
-            first = _FIRST_ROWS
-            yield to_table(task, task.block(seed, split, index, overlap, first))
-        columns = task.block(seed, split, index, overlap, rows)
-        yield to_table(task, {name: column[first:] for name, column in columns.items()})
+        start = 0
+        for end in [*(end for end in _FIRST_ROWS if index == 0 and end < rows), rows]:
+            columns = task.block(seed, split, index, overlap, rows=end)
+            yield to_table(task, {name: column[start:] for name, column in columns.items()})
+            start = end
 
 
 def _shards(num_rows: int | None) -> list[range]:

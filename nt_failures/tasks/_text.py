@@ -24,8 +24,8 @@ class Text(NamedTuple):
         """The column of some strings: slower than `join_numbers`, and enough for a task of your own."""
         encoded = [string.encode() for string in strings]
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        if offsets[-1] > MAX_TEXT:
-            raise ValueError(f"{len(encoded)} strings are {offsets[-1]:,} bytes, above {MAX_TEXT:,}; render fewer rows.")
+        if (size := offsets[-1]) > MAX_TEXT:
+            raise ValueError(f"{len(encoded)} strings are {size:,} bytes, above {MAX_TEXT:,}; render fewer rows.")
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets.astype(np.int32))
 
     def to_list(self) -> list[str]:
