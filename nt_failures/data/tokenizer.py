@@ -42,15 +42,25 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads with
     `AutoTokenizer`, without this package.
 
+    Raises:
+        ValueError: a symbol that is empty, holds a comma or a blank, stands there twice, or is `[PAD]`.
+
     Example:
         >>> from nt_failures import PathStar, word_level_tokenizer
         >>> tokenizer = word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10))
         >>> tokenizer("8,3|8,5|3,1|5,4/8,4=").input_ids
         [8, 3, 10, 8, 5, 10, 3, 1, 10, 5, 4, 12, 8, 4, 11]
     """
-    vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
+    vocabulary: dict[str, int] = {}
+    for symbol in [*task.symbols, PAD]:
+        if not isinstance(symbol, str) or symbol.replace(",", " ").split() != [symbol] or symbol in vocabulary:
+            raise ValueError(
+                f"{symbol!r} cannot be a symbol of {type(task).__name__}; list each symbol once, as a string without "
+                f"commas and blanks, and leave {PAD!r} out."
+            )
+        vocabulary[symbol] = len(vocabulary)
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
-    tokenizer.pre_tokenizer = word_splitter("".join(symbol for symbol in task.symbols if not symbol.isalnum()))
+    tokenizer.pre_tokenizer = word_splitter(task.symbols)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

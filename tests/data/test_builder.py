@@ -433,6 +433,14 @@ class SumBuilder(TaskBuilder):
     REPO_ID = "someone/sum"
 
 
+@pytest.mark.parametrize("name", ["seed", "overlap", "num_train", "name", "split", "cache_dir", "config_name"])
+def test_a_field_with_the_name_of_a_keyword(name):
+    """Catches: a field that takes the value meant for the data set, or is never reached."""
+    cls = dataclasses.make_dataclass("Clashing", [(name, int, 1)], bases=(_Sum,), frozen=True)
+    with pytest.raises(ValueError, match=rf"^Clashing has a field '{name}', which is a keyword of load_dataset[^\n]*$"):
+        type("Builder", (TaskBuilder,), {"task_class": cls, "REPO_ID": "someone/clashing"})
+
+
 def test_builder_of_another_task(tmp_path, monkeypatch):
     """Catches: path-star columns or parameters in the general builder; a mapping that is more than one line long."""
     monkeypatch.setitem(registration.BUILDERS, "someone/sum", SumBuilder)
