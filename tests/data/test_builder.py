@@ -4,7 +4,10 @@ import dataclasses
 import functools
 import importlib
 import itertools
+import os
+import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -368,6 +371,21 @@ def test_parquet_for_the_hub(tmp_path):
     table = pq.read_table(tmp_path / "out" / "pathstar-train.parquet")
     assert table.column_names == COLUMNS
     assert table.num_rows == 50
+
+
+def test_the_page_says_what_a_forgotten_import_looks_like(tmp_path):
+    """Catches: an error that the page does not name, after a new version of `datasets`."""
+    page = (Path(nt_failures.__file__).parent / "data" / "README.md").read_text(encoding="utf-8")
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    env.pop("HF_DATASETS_CACHE", None)
+    call = "from datasets import load_dataset; load_dataset('nt_failures/pathstar', num_train=2, num_test=0)"
+    said = []
+    for imported in ("", "import nt_failures;", ""):
+        done = subprocess.run([sys.executable, "-c", imported + call], env=env, capture_output=True, text=True)
+        said += [line for line in done.stderr.splitlines() if re.match(r"\w+Error: ", line)]
+    assert len(said) == 2
+    assert f"`{said[0].split(' (')[0]}`" in page
+    assert f"`{said[1].split(' for config')[0]}`" in page
 
 
 def test_other_names_pass_through():
