@@ -4,8 +4,8 @@
     python examples/diagnose.py gpt2 --degree 2 --path_length 4 --num_nodes 20       # any stock model
 
 A model that this library trained says itself on which task and under which objective; for any other one, the task's
-parameters are flags and the objective is next-token. A stock model gets the bare prompts, without instruction or
-examples.
+parameters are flags (behind `--task my_module.MyTask` those of your own), and the objective is next-token. A stock
+model gets the bare prompts, without instruction or examples.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
+from transformers import HfArgumentParser
 
 import nt_failures as ntf
 from nt_failures import registry
@@ -27,6 +28,7 @@ from nt_failures.hub.load import Loaded, find_file
 from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
+from nt_failures.tasks import find_task
 from nt_failures.training.budget import seen_all
 
 REPORT_FILE = "diagnosis.json"
@@ -34,7 +36,7 @@ REPORT_FILE = "diagnosis.json"
 
 def main(argv: list[str]) -> dict:
     """One model: load, diagnose, write. Returns the diagnosis."""
-    args = parse(argv)
+    args, rest = parse(argv)
     if args.import_module is not None:
         registry.import_own(args.import_module)
     try:
@@ -43,7 +45,7 @@ def main(argv: list[str]) -> dict:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    task = choose_task(args, loaded.task)
+    task = choose_task(args.task, rest, loaded.task)
     folder = choose_folder(args, task)
     run = read_results(args.model) if loaded.described else RunResults()
     curve = run.learning_curve or () if loaded.task == task else ()
@@ -62,41 +64,52 @@ def main(argv: list[str]) -> dict:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)
-    decision, example = found["decision_token"]["position"], observed.example()
-    report.draw(folder, observed.accuracies, decision, task.chance, example)
+    decision, chance = observed.decision, observed.chance
+    pictured = report.draw(folder, observed.accuracies, decision, chance, task, observed.example())
     if found["learning_order"]:
-        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, task.chance)
-    text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described)
+        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, chance)
+    text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described, pictured)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")
     return found
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line; the task's parameters default to those the model was trained with."""
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command line, and what is left of it: flags of the task, which is not known before the model is loaded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("model", help="folder or Hub id of a causal LM")
-    for field in dataclasses.fields(ntf.PathStar):
-        parser.add_argument(f"--{field.name}", type=int, help=f"default: the model's own, else {field.default}")
+    task = "a name, or a dotted path to your own class, whose fields are flags (default: the model's, else path_star)"
+    parser.add_argument("--task", help=task)
     parser.add_argument(
         "--import_module", help="module of your own objective or task, which a model's file cannot import"
     )
-    parser.add_argument("--num_test", type=int, default=2000, help="held-out graphs (%(default)s, at most 4096)")
-    parser.add_argument("--batch_size", type=int, default=200, help="graphs per forward pass (%(default)s)")
+    parser.add_argument("--num_test", type=int, default=2000, help="held-out rows (%(default)s, at most 4096)")
+    parser.add_argument("--batch_size", type=int, default=200, help="rows per forward pass (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/diagnosis/MODEL-TASK")
     parser.add_argument("--overwrite_output_dir", action="store_true", help="replace an earlier diagnosis there")
-    args = parser.parse_args(argv)
+    args, rest = parser.parse_known_args(argv)
     if not 1 <= args.num_test <= 4096 or args.batch_size < 1:
         raise ValueError(f"--num_test {args.num_test} --batch_size {args.batch_size}: give 1..4096, and at least 1.")
-    return args
+    return args, rest
 
 
-def choose_task(args: argparse.Namespace, trained: ntf.Task | None) -> ntf.Task:
+def choose_task(name: str | None, flags: list[str], trained: ntf.Task | None) -> ntf.Task:
     """The task of the flags; what they leave open is as the model was trained, or default."""
-    given = {f.name: vars(args)[f.name] for f in dataclasses.fields(ntf.PathStar) if vars(args)[f.name] is not None}
-    return dataclasses.replace(trained or ntf.PathStar(), **given)
+    task = trained or ntf.PathStar()
+    if name is not None and find_task(name) is not type(task):
+        task = find_task(name)()
+    parser = HfArgumentParser(type(task), add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.set_defaults(**task.to_dict())
+    try:
+        chosen, unknown = parser.parse_known_args(flags)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{error} ({task}).") from error
+    if unknown:
+        known = [field.name for field in dataclasses.fields(task)]
+        raise ValueError(f"{unknown[0]!r} is no flag of this program, nor a parameter of {task}: {', '.join(known)}.")
+    return type(task)(**vars(chosen))
 
 
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:

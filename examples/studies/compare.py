@@ -18,10 +18,9 @@ import yaml
 
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.study import cli, figures, grid, results_file
-from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.study_run import Key, StudyRun
+from nt_failures.experiments.study.results_file import Key, StudyRun
+from nt_failures.experiments.study.runner import Job, run_missing
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
-from nt_failures.experiments.study.worker import Attempts, Job
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -44,12 +43,12 @@ def main(argv: list[str]) -> None:
             for recipe in recipes:
                 check_watched(recipe, args.extra)
             tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
-            run_missing(tuning, tuned, Attempts(folder), args.jobs)
+            run_missing(tuning, tuned, args.jobs)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
         if not args.only_report:
-            run_missing(wanted, results, Attempts(folder), args.jobs)
+            run_missing(wanted, results, args.jobs)
         report(folder, chosen, wanted, args.title or args.recipe.stem)
 
 

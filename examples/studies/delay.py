@@ -13,8 +13,7 @@ from pathlib import Path
 
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, delay, figures, grid, results_file
-from nt_failures.experiments.study.runner import run_missing
-from nt_failures.experiments.study.worker import Attempts, Job
+from nt_failures.experiments.study.runner import Job, run_missing
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
 AXES = {
@@ -36,8 +35,7 @@ def main(argv: list[str]) -> None:
         cli.import_named(list(cells.values()), args.extra)
         if not args.only_report:
             wanted = jobs_of(cells, axes, args)
-            cli.check_flags(sorted({job.recipe for job in wanted}), args.extra)
-            run_missing(wanted, results, Attempts(args.output_dir), args.jobs)
+            run_missing(wanted, results, args.jobs)
         report(args, cells, next(iter(axes["objectives"])))
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, figures, results_file
-from nt_failures.experiments.study.runner import run_missing
+from nt_failures.experiments.study.runner import Job, run_missing
 from nt_failures.experiments.study.summary import missing_note, study_table, summarise
-from nt_failures.experiments.study.worker import Attempts, Job
 
 
 def main(argv: list[str]) -> None:
@@ -32,9 +31,8 @@ def main(argv: list[str]) -> None:
         raise cli.no_results(results)
     cli.import_named(recipes, args.extra)
     with output_dir.locked(folder):
-        cli.check_flags(recipes, args.extra)
         if not args.only_report:
-            run_missing(wanted, results, Attempts(folder, args.keep_models), args.jobs, args.together)
+            run_missing(wanted, results, args.jobs, args.together)
         report(results, folder, args.title or args.recipes.stem, forms)
 
 
@@ -50,7 +48,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="seeds of a recipe that one process trains at once; for a GPU (%(default)s)",
     )
     parser.add_argument("--title", help="title of the figure")
-    parser.add_argument("--keep_models", action="store_true", help="keep each run's folder with its model")
     return cli.parse(parser, argv, counts=("seeds", "jobs", "together"))
 
 

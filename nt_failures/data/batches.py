@@ -14,7 +14,9 @@ Example = Mapping[str, Sequence[int]]
 """One row of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`."""
 
 
-def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False) -> dict[str, torch.Tensor]:
+def layout(
+    examples: Sequence[Example], pad_token_id: int, reverse: bool = False, end_token_id: int | None = None
+) -> dict[str, torch.Tensor]:
     """Pad the examples into prefix (on the left) and target (on the right).
 
     Two rows, prefixes `1 2 3` and `4 5`, targets `6 7` and `8 9 10`, pad 0:
@@ -28,6 +30,7 @@ def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False
         examples: rows of `tokenize`.
         pad_token_id: fills the prefixes up.
         reverse: write every target from its last token to its first.
+        end_token_id: ends a target in either order: these tokens stay behind.
 
     Returns:
         `prefix_ids`, `prefix_mask` (B, P); `target_ids`, `target_positions` (B, T), filled up with -100.
@@ -52,7 +55,7 @@ def layout(examples: Sequence[Example], pad_token_id: int, reverse: bool = False
         if not mask.any(dim=1).all():
             raise ValueError(f"an example has no {name}; every row needs a prompt and a completion.")
     if reverse:
-        target, positions = reverse_rows(target), reverse_rows(positions)
+        target, positions = reverse_rows(target, target, end_token_id), reverse_rows(positions, target, end_token_id)
     return {"prefix_ids": prefix, "prefix_mask": prefix_mask, "target_ids": target, "target_positions": positions}
 
 
@@ -103,9 +106,12 @@ def position_ids(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def reverse_rows(ids_BT: torch.Tensor) -> torch.Tensor:
-    """Reverse each row within its own length; -100 stays behind."""
-    lengths_B1 = ids_BT.ne(IGNORE).sum(dim=1, keepdim=True)
+def reverse_rows(ids_BT: torch.Tensor, target_BT: torch.Tensor, end_token_id: int | None = None) -> torch.Tensor:
+    """Reverse each row within the length of its target, (B, T) ids; -100 stays behind, and so does the end token."""
+    inside_BT = target_BT.ne(IGNORE)
+    if end_token_id is not None:
+        inside_BT = inside_BT & target_BT.eq(end_token_id).cumsum(dim=1).eq(0)
+    lengths_B1 = inside_BT.sum(dim=1, keepdim=True)
     columns_T = torch.arange(ids_BT.shape[1], device=ids_BT.device)
     source_BT = torch.where(columns_T < lengths_B1, lengths_B1 - 1 - columns_T, columns_T)
     return ids_BT.gather(1, source_BT)

@@ -19,8 +19,8 @@ from datasets.fingerprint import Hasher
 
 from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
+from nt_failures.data.token_dataset import COLUMNS, TokenRows
 from nt_failures.tasks._sources import source_hash
-from nt_failures.tasks._text import Text
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap
 from nt_failures.tasks.path_star import PathStar
 
@@ -186,7 +186,7 @@ class PathStarBuilder(TaskBuilder):
         >>> builder = PathStarBuilder(degree=3, path_length=4, num_train=1000, num_test=100)
         >>> builder.download_and_prepare()
         >>> builder.as_dataset(split="train")[0]["prompt"]
-        '22,23|42,24|24,41|44,32|41,40|32,5|42,37|37,22|42,44/42,40='
+        '43,45|6,15|44,35|45,25|42,44|42,31|42,43|35,8|31,6/42,15='
     """
 
     task_class = PathStar
@@ -242,14 +242,7 @@ def generate_rows(
 def to_table(task: Task, columns: Columns) -> pa.Table:
     """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
     arrays = {name: _to_arrow(column) for name, column in columns.items()}
-    for name, text in task.render(columns).items():
-        if not isinstance(text, Text):
-            if not isinstance(text, list) or not all(isinstance(string, str) for string in text):
-                raise ValueError(
-                    f"render of {type(task).__name__} gives {registry.shorten(text, 80)} for {name!r}; give a list of "
-                    "strings, or a nt_failures.tasks.Text."
-                )
-            text = Text.from_list(text)
+    for name, text in task.texts(columns).items():
         offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
         arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
     return pa.table(arrays)
@@ -270,8 +263,17 @@ def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
         rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
     """
     table = rows.with_format("arrow")[:]
-    names = [name for name in table.column_names if name not in ("prompt", "completion")]
+    names = [name for name in table.column_names if name not in ("prompt", "completion", *COLUMNS)]
     return {name: _to_array(table[name].combine_chunks()) for name in names}
+
+
+def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
+    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream."""
+    dataset = rows.source if isinstance(rows, TokenRows) else rows
+    names = list(task.sample(np.random.default_rng(0), 0))
+    if not isinstance(dataset, datasets.Dataset) or not set(names) <= set(dataset.column_names):
+        return None
+    return to_columns(dataset.select_columns(names))
 
 
 def _to_array(values: pa.Array) -> np.ndarray:

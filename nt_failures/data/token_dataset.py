@@ -25,9 +25,11 @@ Ragged = tuple[np.ndarray, np.ndarray]
 class TokenRows(Sequence):
     """A batch of rows. `rows[i]` is an example as `tokenize` makes it, a dict of arrays."""
 
-    def __init__(self, columns: dict[str, Ragged], rows: np.ndarray):
+    def __init__(self, columns: dict[str, Ragged], rows: np.ndarray, source: datasets.Dataset | None = None):
         self.columns = columns
         self.rows = rows
+        self.source = source
+        """the data set with all of its columns, where it is known"""
 
     @staticmethod
     def from_examples(examples: Sequence) -> "TokenRows":
@@ -77,15 +79,16 @@ class TokenDataset(TokenRows):
         """The same rows; None for a stream, another format, other columns, or more than fits into memory."""
         if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] is not None or not len(dataset):
             return None
-        if set(dataset.column_names) != set(COLUMNS) or dataset.format["columns"] != dataset.column_names:
+        if not set(COLUMNS) <= set(dataset.format["columns"]):
             return None
         if not all(dataset.features[name] in LISTS for name in COLUMNS):
             return None
-        if dataset.data.nbytes / dataset.data.num_rows * len(dataset) > MAX_BYTES:
+        ids = dataset.select_columns(list(COLUMNS))
+        if ids.data.nbytes / ids.data.num_rows * len(ids) > MAX_BYTES:
             return None
-        table = dataset.with_format("arrow")[:]
+        table = ids.with_format("arrow")[:]
         columns = {name: _ragged(table[name].combine_chunks()) for name in COLUMNS}
-        return None if None in columns.values() else cls(columns, np.arange(len(dataset)))
+        return None if None in columns.values() else cls(columns, np.arange(len(dataset)), dataset)
 
     def __getitems__(self, indices: Sequence[int]) -> TokenRows:
         return TokenRows(self.columns, np.asarray(indices, dtype=np.int64))

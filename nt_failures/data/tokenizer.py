@@ -24,7 +24,7 @@ from nt_failures.data.token_dataset import COLUMNS
 from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.registry import shorten
 from nt_failures.tasks._sources import source_hash
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import END, Task
 
 AnyDataset = TypeVar("AnyDataset")
 """A Dataset, an IterableDataset or a dict of them."""
@@ -104,7 +104,8 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
 
     Returns:
         The dataset with the columns `prefix_ids` (P ids), `target_ids` (T ids) and `target_positions` (T numbers: the
-        symbol of the answer, from 1, that a token belongs to; 0 for separators). P and T may differ between rows.
+        symbol of the answer, from 1, that a token belongs to; 0 for separators and the end symbol ` .`) in place of
+        `prompt` and `completion`; a stream loses its other columns. P and T may differ between rows.
 
     Raises:
         ValueError: a slow tokenizer, text that it cannot write, or one token that covers two symbols of the answer.
@@ -127,12 +128,14 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     columns = list(dataset.column_names or next(iter(dataset), ()))
     if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
-    options = {"batched": True, "remove_columns": columns}
+    options = {"batched": True, "remove_columns": ["prompt", "completion"]}
     # The functions never read `code`: the cache of `map` sees arguments, and not changed code.
     options["fn_kwargs"] = {"tokenizer": tokenizer, "code": source_hash([__name__])}
     if isinstance(dataset, datasets.IterableDataset):
-        return dataset.map(_tokenize_batch, **options)
-    options |= {"features": _FEATURES, "num_proc": num_proc, "desc": "Tokenizing"}
+        return dataset.map(_tokenize_batch, **(options | {"remove_columns": columns}))
+    kept = {name: feature for name, feature in dataset.features.items() if name not in ("prompt", "completion")}
+    features = datasets.Features({**kept, **_FEATURES})
+    options |= {"features": features, "num_proc": num_proc, "desc": "Tokenizing"}
     if dataset.format["type"] is None and WordTable.of(tokenizer) is not None:
         return dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options).with_format(None)
     return dataset.map(_tokenize_batch, **options)
@@ -167,7 +170,10 @@ def _tokenize_table(table: pa.Table, tokenizer: PreTrainedTokenizerBase, code: s
     texts = [table[name].combine_chunks() for name in ("prompt", "completion")]
     columns = _encode_words(tokenizer, *texts) if all(text.type == pa.string() for text in texts) else None
     columns = columns or encode_rows(tokenizer, *(text.to_pylist() for text in texts))
-    return pa.table(columns, schema=_FEATURES.arrow_schema)
+    found, kept = pa.table(columns, schema=_FEATURES.arrow_schema), table.drop_columns(["prompt", "completion"])
+    for name in COLUMNS:
+        kept = kept.append_column(name, found[name])
+    return kept
 
 
 def _tokenize_batch(batch: dict[str, list], tokenizer: PreTrainedTokenizerBase, code: str) -> dict[str, list]:
@@ -191,7 +197,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
 def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators, commas and blanks, alone."""
     positions, symbol_at = [], [0] * len(text)  # of each character
-    for number, symbol in enumerate(re.finditer(r"[^,\s]+", text), start=1):
+    symbols = [symbol for symbol in re.finditer(r"[^,\s]+", text) if symbol[0] != END]
+    for number, symbol in enumerate(symbols, start=1):
         symbol_at[symbol.start() : symbol.end()] = [number] * len(symbol[0])
     for start, end in offsets:
         covered = {*symbol_at[start:end]} - {0}

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from nt_failures.diagnosis.evidence import LEARNT_AT
-from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.metrics import count_problems, wilson
 from nt_failures.evaluation.observations import Observations
 
 FEWEST = 20
-"""Instances of each place from which shares by place are told."""
+"""Different problems of each place from which shares by place are told."""
 SIGMAS = 4.0
 """Half width of the Wilson intervals by which places are told apart: the extremes of a hundred places, too."""
 
@@ -26,29 +26,32 @@ def by_place(observed: Observations) -> dict[str, Any]:
         `elsewhere`, the accuracy at these places and at the others (None without such places).
 
     Raises:
-        ValueError: the task's prompts have no such places, or a place has fewer than 20 instances.
+        ValueError: the task's prompts have no such places, or a place has fewer than 20 problems.
     """
-    chance, right_N = observed.task.chance, observed.right_decisions
-    clue = observed.task.clue(observed.columns)
-    if clue is None:
+    chance, clue = observed.chance, observed.task.clue(observed.columns)
+    if clue is None or chance is None:
         raise ValueError(
             f"{type(observed.task).__name__} names no clue that stands at different places of its prompts."
         )
-    places_N = np.asarray(clue.places)
-    if places_N.shape != right_N.shape or not set(places_N.tolist()) <= set(range(1, clue.count + 1)):
-        raise ValueError(f"{clue.name}: give a place from 1 to {clue.count} for each of {len(right_N)} instances.")
-    places_N = places_N.astype(np.int64)
-    n_K = np.bincount(places_N, minlength=clue.count + 1)[1:]
+    right_N, places_N = observed.at_decision(observed.judged), np.asarray(clue.places)
+    if places_N.shape != observed.decisions.shape or not set(places_N.tolist()) <= set(range(1, clue.count + 1)):
+        raise ValueError(
+            f"{clue.name}: give a place from 1 to {clue.count} for each of {len(observed.decisions)} instances."
+        )
+    places_N = places_N.astype(np.int64)[observed.deciding]
+    rows_K = np.bincount(places_N, minlength=clue.count + 1)[1:]
+    of_problem = observed.problems[observed.deciding]
+    n_K = np.array([count_problems(of_problem, places_N == k) for k in range(1, clue.count + 1)])
     if n_K.min() < FEWEST:
         raise ValueError(
-            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {len(right_N)} "
-            f"instances; at least {FEWEST} are needed."
+            f"{clue.name} stands at one of {clue.count} places, and one of them has {n_K.min()} of the {observed.n()} "
+            f"different problems; at least {FEWEST} are needed."
         )
     right_K = np.bincount(places_N, weights=right_N, minlength=clue.count + 1)[1:]
-    shares_K = right_K / n_K
-    low_K, high_K = np.transpose([wilson(right, n, SIGMAS) for right, n in zip(right_K, n_K, strict=True)])
+    shares_K = right_K / rows_K
+    low_K, high_K = np.transpose([wilson(share * n, n, SIGMAS) for share, n in zip(shares_K, n_K, strict=True)])
     learnt_K = shares_K >= LEARNT_AT
-    there, elsewhere = _pooled(right_K, n_K, learnt_K), _pooled(right_K, n_K, ~learnt_K)
+    there, elsewhere = _pooled(right_K, rows_K, learnt_K), _pooled(right_K, rows_K, ~learnt_K)
     told = learnt_K.any() and not learnt_K.all() and chance < 1
     told = told and elsewhere < (1 + chance) / 2 and (low_K[learnt_K] > elsewhere).all()
     return {
@@ -63,5 +66,5 @@ def by_place(observed: Observations) -> dict[str, Any]:
     }
 
 
-def _pooled(right_K: np.ndarray, n_K: np.ndarray, chosen_K: np.ndarray) -> float:
-    return float(right_K[chosen_K].sum() / max(n_K[chosen_K].sum(), 1))
+def _pooled(right_K: np.ndarray, rows_K: np.ndarray, chosen_K: np.ndarray) -> float:
+    return float(right_K[chosen_K].sum() / max(rows_K[chosen_K].sum(), 1))

@@ -1,4 +1,4 @@
-"""Claim: the Clever Hans cheat. Put on a wrong arm, the model goes on along it instead of towards the goal."""
+"""Claim: the Clever Hans cheat. Put on a wrong arm, or another detour, the model goes on along it."""
 
 from typing import Any
 
@@ -9,58 +9,73 @@ from nt_failures.evaluation.observations import Observations
 
 
 def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
-    """Reveal the first node of a WRONG arm and watch what the model does next.
+    """Reveal a WRONG decision, such as the first node of a wrong arm, and watch what the model does next.
 
-    At each later position it can follow the wrong arm, jump to the node of the right arm at that position, or break
-    (anything else). Measured `forced` (the whole wrong arm is revealed up to there) and `free` (only the first two
-    symbols are given, then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
+    At each later position it can follow the detour, jump to the right symbol of that position, or break (anything
+    else). Measured `forced` (the whole detour is revealed up to there) and `free` (only the symbols up to the row's
+    decision are given, then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
 
     Following does not prove failure: models that have solved the task do it too. Read it with the decision accuracy.
 
     Args:
-        observed: rows with at least one wrong arm, and answers of at least 4 symbols.
-        seed: which wrong arm each instance is put on.
+        observed: rows that have a decision, and a position between it and the last.
+        seed: which detour each instance is put on.
 
     Returns:
-        `n`; `forced`, `free`: {fate: {position: share}} for the positions between the decision and the last;
-        `follow_rate`, `jump_rate`, `break_rate`: shares of free continuations that do so at all of these positions
-        (`break_rate`: neither), and `follow_interval`; `last_position`: {`forced`, `free`: {`right_copy`, `wrong_arm`,
-        `other`}}.
+        `n` (different problems), `rows`; `forced`, `free`: {fate: {position: share}} for the positions between the
+        decision and the last; `follow_rate`, `jump_rate`, `break_rate`: shares of free continuations that do so at all
+        of these positions (`break_rate`: neither), and `follow_interval`; `last_position`: {`forced`, `free`:
+        {`right_copy`, `wrong_arm`, `other`}}.
 
     Raises:
-        ValueError: the task has no wrong arms, or its answers are too short.
+        ValueError: the task has no detours, or no row a position between its decision and its last.
     """
-    predictor, task, columns, answers = observed.predictor, observed.task, observed.columns, observed.answers
-    if task.answer_length < 4:
+    predictor, task, forward = observed.predictor, observed.task, observed.predictor.order == "forward"
+    lengths, decisions = task.lengths(observed.columns), observed.decisions
+    between = lengths - 1 - decisions if forward else decisions - 2  # how many positions
+    rows = np.flatnonzero((decisions > 0) & (between > 0))
+    if not len(rows):
         raise ValueError(
-            f"an answer of {task.answer_length} symbols has no position between the decision and the last; the "
-            "cheat shows from 4 on (path_length >= 4)."
+            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
+            "where the cheat shows; longer ones have."
         )
+    columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
+    answers, lengths, decisions = observed.answers[rows], lengths[rows], decisions[rows]
     wrong = task.detours(columns, np.random.default_rng(seed))
-    last = task.answer_length if predictor.order == "forward" else 1
-    if predictor.order == "reversed":  # the goal comes first and is given; the detour starts behind it
-        wrong = np.concatenate([wrong[:, :-1], answers[:, -1:]], axis=1)
-    continued = predictor.continued(columns, wrong, 2)  # first: what decodes all at once refuses it
-    given = {"forced": predictor.forced(columns, wrong), "free": continued}
-    middle = range(3, task.answer_length) if predictor.order == "forward" else range(task.answer_length - 2, 1, -1)
-    fates = {way: _fates(predicted, wrong, answers) for way, predicted in given.items()}
-    rates = {fate: fates["free"][fate][:, [k - 1 for k in middle]].all(axis=1) for fate in ("follow", "jump")}
-    followed = int(rates["follow"].sum())
+    place = np.arange(1, answers.shape[1] + 1)
+    if not forward:  # what comes before the decision is as it should be
+        wrong = np.where(place > decisions[:, None], answers, wrong)
+    given = decisions if forward else lengths - decisions + 1
+    given = int(given[0]) if (given == given[0]).all() else given
+    continued = predictor.continued(columns, wrong, given)[:, : len(place)]  # first: what decodes all at once refuses
+    ways = {"forced": predictor.forced(columns, wrong)[:, : len(place)], "free": continued}
+    last = lengths if forward else np.ones_like(lengths)
+    middle = (place > decisions[:, None]) & (place < last[:, None])
+    if not forward:
+        middle = (place < decisions[:, None]) & (place > 1)
+    fates = {way: _fates(predicted, wrong, answers) for way, predicted in ways.items()}
+    rates = {fate: (fates["free"][fate] | ~middle).all(axis=1) for fate in ("follow", "jump")}
+    follow_rate, n = float(rates["follow"].mean()), observed.n(np.isin(np.arange(len(observed.answers)), rows))
+    at = (np.arange(len(rows)), last - 1)
     return {
-        "n": len(answers),
+        "n": n,
+        "rows": len(rows),
         **{
-            way: {fate: {k: float(shares[:, k - 1].mean()) for k in middle} for fate, shares in found.items()}
+            way: {fate: _by_position(shown, middle, forward) for fate, shown in found.items()}
             for way, found in fates.items()
         },
-        "follow_rate": followed / len(answers),
-        "follow_interval": list(wilson(followed, len(answers))),
+        "follow_rate": follow_rate,
+        "follow_interval": list(wilson(follow_rate * n, n)),
         "jump_rate": float(rates["jump"].mean()),
         "break_rate": float(1 - (rates["follow"] | rates["jump"]).mean()),
-        "last_position": {
-            way: _last(predicted[:, last - 1], answers[:, last - 1], wrong[:, last - 1])
-            for way, predicted in given.items()
-        },
+        "last_position": {way: _last(predicted[at], answers[at], wrong[at]) for way, predicted in ways.items()},
     }
+
+
+def _by_position(shown: np.ndarray, middle: np.ndarray, forward: bool) -> dict[int, float]:
+    """Shares at the positions that are in the middle of some rows, in the order of generation."""
+    some = np.flatnonzero(middle.any(axis=0)).tolist()
+    return {k + 1: float(shown[middle[:, k], k].mean()) for k in (some if forward else some[::-1])}
 
 
 def _fates(predicted: np.ndarray, wrong: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:

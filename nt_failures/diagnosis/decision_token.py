@@ -14,14 +14,20 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
     at chance on both. Judged are forced predictions, or the model's own decoding if that is not token by token.
 
     Returns:
-        `position`, `chance`; `accuracy`, `n`, `interval` (95 %, Wilson) on held-out instances; with `train` also
-        `train_accuracy`, `train_n`, `train_interval`, and `memorisation_gap` = train - held out with `gap_interval`
-        (95 %, Newcombe's, from the two Wilson intervals; R. G. Newcombe, 1998, Statistics in Medicine 17).
+        `position` (None where it differs from row to row), `chance`; `accuracy`, `n` (different problems), `interval`
+        (95 %, Wilson) on held-out instances; with `train` also `train_accuracy`, `train_n`, `train_interval`, and
+        `memorisation_gap` = train - held out with `gap_interval` (95 %, Newcombe's, from the two Wilson intervals;
+        R. G. Newcombe, 1998, Statistics in Medicine 17).
+
+    Raises:
+        ValueError: no row has a decision.
     """
+    if held_out.chance is None:
+        raise ValueError(f"{type(held_out.task).__name__} has no decision in {held_out.predictor.order} order.")
     share, n, (low, high) = _share(held_out)
-    found = {"position": held_out.decision, "chance": held_out.task.chance}
+    found = {"position": held_out.decision, "chance": held_out.chance}
     found |= {"accuracy": share, "n": n, "interval": [low, high]}
-    if train is None:
+    if train is None or train.chance is None:
         return found
     train_share, train_n, (train_low, train_high) = _share(train)
     gap = train_share - share
@@ -37,6 +43,6 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
 
 
 def _share(observed: Observations) -> tuple[float, int, tuple[float, float]]:
-    """Share of right decisions, of how many, and its interval."""
-    right = observed.right_decisions
-    return float(right.mean()), len(right), wilson(int(right.sum()), len(right))
+    """Share of right decisions, of how many problems, and its interval."""
+    share, n = float(observed.at_decision(observed.judged).mean()), observed.n(observed.deciding)
+    return share, n, wilson(share * n, n)

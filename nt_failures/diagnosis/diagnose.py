@@ -8,7 +8,7 @@ from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
 from nt_failures.diagnosis.evidence import Budget, Evidence
-from nt_failures.diagnosis.forced_vs_free import forced_vs_free
+from nt_failures.diagnosis.forced_vs_free import forced_vs_free, mean_product
 from nt_failures.diagnosis.learning_order import learning_order
 from nt_failures.diagnosis.verdict import verdict
 from nt_failures.evaluation.observations import Observations
@@ -59,23 +59,31 @@ def diagnose_observed(
 
     found = {
         "forced_vs_free": forced_vs_free(held_out),
-        "decision_token": decision_token(held_out, train),
+        "decision_token": tried(decision_token, held_out, train),
         "clever_hans": tried(clever_hans, held_out),
         "by_place": tried(by_place, held_out),
         "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
     }
-    measured, cheat = found["forced_vs_free"], found["clever_hans"]
+    measured, cheat, decided = found["forced_vs_free"], found["clever_hans"], found["decision_token"] or {}
+    alike = held_out.decision is not None or held_out.chance is None
+    products = None
+    if not (alike and measured["n_positions"] == {}):
+        products = tuple(mean_product(held_out, held_out.forced if k else held_out.judged, k) for k in (True, False))
     evidence = Evidence(
         n=measured["n"],
         exact=measured["exact"],
-        chance=held_out.task.chance,
+        chance=held_out.chance,
         decision=held_out.decision,
-        forced=measured["forced"],
-        free=measured["free"],
+        forced=measured["forced" if alike else "forced_others"],
+        free=measured["free" if alike else "free_others"],
         autoregressive=predictor.autoregressive,
         order=predictor.order,
-        train_decision=found["decision_token"].get("train_accuracy"),
+        train_decision=decided.get("train_accuracy"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
         by_place=found["by_place"],
+        at_decision=decided.get("accuracy"),
+        decided=decided.get("n"),
+        products=products,
+        words=held_out.task.words,
     ).restricted_to(predictor.trained_positions)
     return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget))}

@@ -6,6 +6,8 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nt_failures.tasks.base import WORDS, Words
+
 SOLVED_AT = LEARNT_AT = 0.95
 """Exact accuracy from which a run counts as solved, and accuracy from which a single position counts as learnt."""
 
@@ -30,18 +32,21 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on; shares in 0..1 over `n` held-out instances. ValueError for what no measurement gives."""
+    """What a verdict rests on; shares in 0..1 over `n` held-out problems. ValueError for what no measurement gives."""
 
     n: int
+    """different problems, of which intervals are made"""
     exact: float
     """whole answers, decoded by the model itself; of a model that was trained on some positions, the worst of these"""
-    chance: float
-    decision: int
-    """position of the decision"""
+    chance: float | None
+    """accuracy of a guess at the decision; None without a decision"""
+    decision: int | None
+    """position of the decision; None where it differs from row to row, or there is none"""
     forced: Mapping[int, float]
-    """by position, from 1, with the true earlier symbols revealed"""
+    """by position, from 1, with the true earlier symbols revealed; of rows whose decision it is not, if `decision` is
+    None"""
     free: Mapping[int, float]
-    """by position, the model's own decoding"""
+    """by position, the model's own decoding; of the same rows"""
     autoregressive: bool = True
     """whether it decodes token by token; only then do forced accuracies describe what it does"""
     order: str = "forward"
@@ -54,17 +59,31 @@ class Evidence:
     """what the measurement of that name found"""
     trained: Sequence[int] | None = None
     """positions that alone were trained, None for all; set by `restricted_to`"""
+    at_decision: float | None = None
+    """accuracy at the decision, where its position differs from row to row"""
+    decided: int | None = None
+    """different problems with a decision; None for all"""
+    products: tuple[float, float] | None = None
+    """what errors at all positions, and at those that are no decision, would leave of the answers; None where that is
+    the product of `forced`, and of the judged shares, because all rows are alike"""
+    words: Words = WORDS
+    """what the task calls things"""
 
     def __post_init__(self) -> None:
         by_position = isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)
-        if not by_position or self.decision not in list(self.forced) or set(self.forced) != set(self.free):
+        known = by_position and (self.decision is None or self.decision in list(self.forced))
+        if not known or set(self.forced) != set(self.free) or not self.forced:
             raise ValueError(
                 f"forced and free must map the same positions to shares, the decision {self.decision} among them."
             )
-        measured = [x for x in (self.train_decision, self.follow_rate) if x is not None]
-        shares = [self.exact, self.chance, *self.forced.values(), *self.free.values(), *measured]
-        numeric = all(isinstance(x, numbers.Real) for x in (self.n, *shares))
-        if not numeric or not 1 <= self.n < math.inf or not all(0 <= x <= 1 for x in shares):
+        given = self.decision is not None or self.at_decision is not None
+        if given != (self.chance is not None):
+            raise ValueError(f"{self}: a decision needs its chance, and its position or its accuracy.")
+        optional = (self.chance, self.train_decision, self.follow_rate, self.at_decision, *(self.products or ()))
+        shares = [self.exact, *self.forced.values(), *self.free.values(), *(x for x in optional if x is not None)]
+        counts = [self.n, self.n if self.decided is None else self.decided]
+        numeric = all(isinstance(x, numbers.Real) for x in (*counts, *shares))
+        if not numeric or not all(1 <= n < math.inf for n in counts) or not all(0 <= x <= 1 for x in shares):
             raise ValueError(f"{self}: n must be at least 1, and every share a number in 0..1.")
         if self.order not in ("forward", "reversed"):
             raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
@@ -78,11 +97,12 @@ class Evidence:
             raise ValueError(f"trained={positions!r} names no position of the answer; give None for all.")
         if set(self.forced) <= set(positions):
             return self
-        kept = {*positions, self.decision}
+        kept = {*positions, *([] if self.decision is None else [self.decision])}
         return dataclasses.replace(
             self,
             exact=min(share for k, share in self.forced.items() if k in positions),
             forced={k: share for k, share in self.forced.items() if k in kept},
             free={k: share for k, share in self.free.items() if k in kept},
             trained=positions,
+            products=None,
         )

@@ -1,10 +1,11 @@
 """Claim: the failure is no snowballing. Forced and free accuracy by position, beside compounding errors."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.metrics import Scored, wilson
 from nt_failures.evaluation.observations import Observations
 
 
@@ -15,35 +16,65 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
     errors are spread over the positions. Without a plan all first errors are at the decision.
 
     Returns:
-        `n`; `forced`, `free`: share right by position (keys 1..L, the task's own order); `exact` and its 95 % interval;
+        `n` (different problems), `rows`; `forced`, `free`: share right by position (keys 1..L, the task's own order),
+        of the rows that have it, and `n_positions` of the positions that some lack; `exact` and its 95 % interval;
         `forced_exact`: share with every forced argmax right; `snowball_prediction`: product of the forced shares;
         `snowball_without_decision`: the same without the decision, what errors at the look-ups alone would leave (both
         None for a model that does not decode token by token: no error of it is the input of another);
+        `forced_others`, `free_others`: share right by position of the rows whose decision it is not;
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
-        `first_error_at_decision`: that share at the decision (both None without errors).
+        `first_error_at_decision`: that share at the row's decision (both None without errors, the latter without
+        decisions).
     """
-    accuracies, decision = observed.accuracies, observed.decision
-    n, forced, free = accuracies.n, accuracies.forced, accuracies.free
-    backwards = observed.predictor.order == "reversed"
-    wrong = observed.free.right[~observed.free.right.all(axis=1)]
-    first = np.argmin(wrong[:, ::-1] if backwards else wrong, axis=1) + 1
-    if backwards:
-        first = wrong.shape[1] + 1 - first
-    by_position = {k: float((first == k).mean()) if len(first) else None for k in free.positions}
-    shares = np.array(list(forced.positions.values()))
-    snowball = {
-        "snowball_prediction": float(shares.prod()),
-        "snowball_without_decision": float(np.delete(shares, decision - 1).prod()),
-    }
+    accuracies, n = observed.accuracies, observed.n()
+    forced, free = accuracies.forced, accuracies.free
+    first_errors = observed.free.first_errors(observed.predictor.order)
+    wrong = first_errors > 0
+    first = first_errors[wrong]
+    keys = [*free.positions, *sorted({*first.tolist()} - {*free.positions})]
+    at_decision = (first == observed.decisions[wrong])[observed.deciding[wrong]]
+    snowball = dict.fromkeys(("snowball_prediction", "snowball_without_decision"))
+    if observed.predictor.autoregressive:
+        snowball = {"snowball_prediction": mean_product(observed, observed.forced, True)}
+        snowball["snowball_without_decision"] = mean_product(observed, observed.forced, False)
     return {
         "n": n,
+        "rows": len(observed.answers),
         "forced": forced.positions,
         "free": free.positions,
+        "n_positions": free.n,
+        "forced_others": _others(observed, observed.forced),
+        "free_others": _others(observed, observed.free),
         "exact": free.exact,
-        "exact_interval": list(wilson(observed.free.exact.sum(), n)),
+        "exact_interval": list(wilson(free.exact * n, n)),
         "forced_exact": forced.exact,
-        **(snowball if observed.predictor.autoregressive else dict.fromkeys(snowball)),
+        **snowball,
         "errors": len(first),
-        "first_error": by_position,
-        "first_error_at_decision": by_position[decision],
+        "first_error": {k: float((first == k).mean()) if len(first) else None for k in keys},
+        "first_error_at_decision": float(at_decision.mean()) if len(at_decision) else None,
     }
+
+
+def _elsewhere(observed: Observations, scored: Scored) -> np.ndarray:
+    """(n, L) bool: the row has the position, and it is not its decision."""
+    places = np.arange(1, scored.has.shape[1] + 1)
+    return scored.has & (places != observed.decisions[:, None])
+
+
+def _others(observed: Observations, scored: Scored) -> dict[int, float]:
+    elsewhere = _elsewhere(observed, scored)
+    some = np.flatnonzero(elsewhere.any(axis=0)).tolist()
+    return {k + 1: float(scored.right[elsewhere[:, k], k].mean()) for k in some}
+
+
+def mean_product(observed: Observations, scored: Scored, decision: bool) -> float:
+    """Mean over the rows of the product of the shares at a row's positions, with or without that of its decision."""
+    others = _others(observed, scored)
+    elsewhere = _elsewhere(observed, scored)
+    at = float(observed.at_decision(scored).mean()) if decision and observed.deciding.any() else 1.0
+    kinds, counts = np.unique(np.column_stack([elsewhere, observed.deciding]), axis=0, return_counts=True)
+    found = [
+        math.prod([others[k + 1] for k in np.flatnonzero(kind[:-1]).tolist()]) * (at if kind[-1] else 1.0)
+        for kind in kinds
+    ]
+    return found[0] if len(found) == 1 else float(np.average(found, weights=counts))

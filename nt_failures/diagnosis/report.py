@@ -10,7 +10,7 @@ from typing import Any
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, positions_of, wilson
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import WORDS, Task, Words
 
 
 def markdown(text: object) -> str:
@@ -25,21 +25,34 @@ def percent(share: float, n: int) -> str:
     return f"{100 * share:5.1f} % [{100 * low:5.1f}, {100 * high:5.1f}]"
 
 
-def position_table(accuracies: Accuracies, decision: int, chance: float) -> str:
+def position_table(accuracies: Accuracies, decision: int | None, chance: float | None, words: Words = WORDS) -> str:
     """Table by position: forced, free and, where it was measured, parallel accuracy, with intervals and n below it."""
     shares = {name: found for name in DECODINGS if (found := getattr(accuracies, name)) and found.positions}
     n, positions = accuracies.n, next(iter(shares.values())).positions
     rows = [["position", *shares]]
     for k in positions:
         name = f"{k} <- decision" if k == decision else str(k)
-        rows.append([name, *(percent(found.positions[k], n) for found in shares.values())])
-    rows.append(["whole path", *(percent(found.exact, n) for found in shares.values())])
+        rows.append([name, *(percent(found.positions[k], found.n.get(k, n)) for found in shares.values())])
+    rows.append([f"whole {words.answer}", *(percent(found.exact, n) for found in shares.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(shares) + 1)]
     rows.insert(1, ["-" * width for width in widths])
     rows.insert(-1, ["-" * width for width in widths])
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    note = f"n = {n:,} held-out instances, 95 % intervals in brackets, chance at the decision {100 * chance:.1f} %"
+    note = f"n = {counted(accuracies.n, accuracies.rows, words)}, 95 % intervals in brackets"
+    if chance is not None:
+        note += f", chance at the decision {100 * chance:.1f} %"
     return "\n".join([*lines, note])
+
+
+def counted(n: int, rows: int | None, words: Words) -> str:
+    """How many different problems were asked, and in how many rows: `20,000 different held-out graphs`.
+
+    Without `rows`, n counts rows, and nobody has looked whether they differ.
+    """
+    if rows is None:
+        return f"{n:,} held-out {words.problem}s"
+    of_rows = "" if rows == n else f" in {rows:,} rows"
+    return f"{n:,} different held-out {words.problem}s{of_rows}"
 
 
 def paragraph(text: str, first: str = "") -> str:
@@ -50,27 +63,34 @@ def paragraph(text: str, first: str = "") -> str:
 def accuracies_of(found: Mapping[str, Any]) -> Accuracies:
     """The accuracies of a diagnosis."""
     measured = found["forced_vs_free"]
-    forced, free = Shares(measured["forced_exact"], measured["forced"]), Shares(measured["exact"], measured["free"])
-    return Accuracies(measured["n"], forced, free)
+    some = measured.get("n_positions", {})
+    forced = Shares(measured["forced_exact"], measured["forced"], some)
+    free = Shares(measured["exact"], measured["free"], some)
+    return Accuracies(measured["n"], forced, free, rows=measured.get("rows"))
 
 
 def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
     """A diagnosis for the terminal."""
-    table = position_table(accuracies_of(found), found["decision_token"]["position"], task.chance)
-    said = "\n".join(paragraph(line, "- ") for line in findings(found))
+    said = "\n".join(paragraph(line, "- ") for line in findings(found, task.words))
+    table = _table(found, task)
     return "\n\n".join([table, said, paragraph(found["verdict"]["text"])])
 
 
-def findings(found: Mapping[str, Any]) -> list[str]:
+def _table(found: Mapping[str, Any], task: Task) -> str:
+    decision = found["decision_token"] or {}
+    return position_table(accuracies_of(found), decision.get("position"), decision.get("chance"), task.words)
+
+
+def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
     """One sentence per measured claim, and the reason for each that was not. `found` may come from JSON."""
-    lines = [*_accuracy(found["forced_vs_free"], found["decision_token"])]
+    lines = [*_accuracy(found["forced_vs_free"], found["decision_token"] or {}, words)]
     if (places := found.get("by_place")) and places["differ"]:
         lines.append(_places(places))
     if cheat := found["clever_hans"]:
         lines.append(
-            f"put on a wrong arm it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to the "
-            f"right arm in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the last symbol, a "
-            f"copy from the prompt, is then right in {cheat['last_position']['free']['right_copy']:.1%}"
+            f"put on a {words.detour} it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to "
+            f"the right {words.answer} in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the "
+            f"last symbol is then right in {cheat['last_position']['free']['right_copy']:.1%}"
         )
     if order := found["learning_order"]:
         reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
@@ -80,18 +100,21 @@ def findings(found: Mapping[str, Any]) -> list[str]:
     return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
 
 
-def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any]) -> list[str]:
-    lines = [f"exact paths: {percent(measured['exact'], measured['n']).strip()}"]
+def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: Words) -> list[str]:
+    lines = [f"exact {words.answer}s: {percent(measured['exact'], measured['n']).strip()}"]
     if measured["snowball_prediction"] is not None:
         lines[0] += (
             f"; snowballing would predict {measured['snowball_prediction']:.1%} (the product of all forced "
             f"accuracies), {measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
         )
-    if measured["errors"]:
+    if (at_decision := measured["first_error_at_decision"]) is not None:
+        where = "" if decision["position"] is None else f", position {decision['position']}"
         lines.append(
-            f"of {measured['errors']:,} wrong answers, {measured['first_error_at_decision']:.1%} go wrong first at the "
-            f"decision, position {decision['position']}"
+            f"of {measured['errors']:,} wrong answers, {at_decision:.1%} go wrong first at the decision{where}"
         )
+    if decision and decision["position"] is None:
+        share = percent(decision["accuracy"], decision["n"]).strip()
+        lines.append(f"decision, at a position of its own in each row: {share}, chance {decision['chance']:.1%}")
     if "train_accuracy" in decision:
         low, high = decision["gap_interval"]
         lines.append(
@@ -108,8 +131,10 @@ def _places(found: Mapping[str, Any]) -> str:
     return f"decision by where {found['clue']} is shown: from {' to '.join(ends)} of {found['places']}"
 
 
-def diagnosis_markdown(found: Mapping[str, Any], task: Task, name: str, objective: Objective, described: bool) -> str:
-    """A diagnosis as a Markdown page, with the figures that stand beside it."""
+def diagnosis_markdown(
+    found: Mapping[str, Any], task: Task, name: str, objective: Objective, described: bool, pictured: bool
+) -> str:
+    """A diagnosis as a Markdown page, with the figures that stand beside it, `graph.png` only if `pictured`."""
     described_as = "" if described else " (assumed: the model does not say)"
     lines = [
         f"# Diagnosis of {markdown(name)}",
@@ -121,33 +146,40 @@ def diagnosis_markdown(found: Mapping[str, Any], task: Task, name: str, objectiv
         found["verdict"]["text"],
         "",
         "```",
-        position_table(accuracies_of(found), found["decision_token"]["position"], task.chance),
+        _table(found, task),
         "```",
         "",
-        *(f"- {line}" for line in findings(found)),
+        *(f"- {line}" for line in findings(found, task.words)),
         "",
         "![accuracy by position](forced_vs_free.png)",
         "",
-        "![a graph and the answer](graph.png)",
-        "",
     ]
+    if pictured:
+        lines += ["![a problem and the answer](graph.png)", ""]
     if found["learning_order"]:
         lines += ["![accuracy over training](learning.png)", ""]
     return "\n".join(lines)
 
 
 def draw(
-    folder: Path, accuracies: Accuracies, decision: int, chance: float, example: Mapping[str, Any] | None = None
-) -> None:
-    """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example` that is a graph."""
-    forced, free = accuracies.forced.positions, accuracies.free.positions
-    figures.save(figures.forced_vs_free(forced, free, accuracies.n, decision, chance), folder / "forced_vs_free.png")
-    if example is not None and "edges" in example:
-        figures.save(figures.path_star(**example), folder / "graph.png")
+    folder: Path,
+    accuracies: Accuracies,
+    decision: int | None,
+    chance: float | None,
+    task: Task,
+    example: Mapping[str, Any] | None = None,
+) -> bool:
+    """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example`; whether it has one."""
+    figure = figures.forced_vs_free(accuracies, decision, chance, task.words)
+    figures.save(figure, folder / "forced_vs_free.png")
+    picture = None if example is None else task.picture(example, example["answer"])
+    if picture is not None:
+        figures.save(figures.path_star(**vars(picture)), folder / "graph.png")
+    return picture is not None
 
 
 def draw_learning(
-    folder: Path, curve: Sequence[Mapping[str, float]], decoding: str, decision: int, chance: float
+    folder: Path, curve: Sequence[Mapping[str, float]], decoding: str, decision: int | None, chance: float | None
 ) -> bool:
     """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
     if not any(positions_of(entry, decoding) for entry in curve):

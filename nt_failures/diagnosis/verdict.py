@@ -1,4 +1,4 @@
-"""Verdict: the measured claims joined into one of five names, by the first rule of a table that fits.
+"""Verdict: the measured claims joined into one of six names, by the first rule of a table that fits.
 
 A verdict is about a model after its budget: "stuck at chance after N steps" can be measured, "cannot learn" cannot.
 """
@@ -14,7 +14,10 @@ from nt_failures.evaluation.metrics import wilson
 LOOK_UPS_AT = 0.9
 """Product of all positions but the decision from which errors there cannot explain a failure."""
 
-VERDICTS = ("solved", "clever-hans + indecipherable token", "memorised", "snowballing", "undertrained")
+VERDICTS = (
+    *("solved", "clever-hans + indecipherable token", "indecipherable token"),
+    *("memorised", "snowballing", "undertrained"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,26 +42,30 @@ class Facts:
 
     The decision is above chance if its 95 % interval lies above 1.1 times chance, below it if the interval lies below
     chance and the accuracy below 0.9 times chance, and at chance if it is neither and the interval lies within 0.5 to
-    1.5 times chance; else there are too few instances to tell. Where there is only one way to go (chance 1), the
-    decision is a position like the others.
+    1.5 times chance; else there are too few problems to tell. Where there is nothing to decide (no decision, or chance
+    1), all positions are alike.
     """
 
     def __init__(self, evidence: Evidence):
         self.evidence = evidence
         chance, shares = evidence.chance, evidence.forced if evidence.autoregressive else evidence.free
-        self.decision = shares[evidence.decision]
-        self.low, self.high = low, high = wilson(self.decision * evidence.n, evidence.n)
-        self.above_chance = low > 1.1 * chance or chance >= 1
+        chance = 1.0 if chance is None else chance
+        self.decides = chance < 1
+        self.decision = shares.get(evidence.decision, evidence.at_decision)
+        if self.decision is None:
+            self.decision = 1.0
+        self.n = evidence.n if evidence.decided is None else evidence.decided
+        self.low, self.high = low, high = wilson(self.decision * self.n, self.n)
+        self.above_chance = low > 1.1 * chance or not self.decides
         near = not self.above_chance and not (high < chance and self.decision < 0.9 * chance)
         self.at_chance = near and low >= 0.5 * chance and high <= 1.5 * chance
         self.too_few = near and not self.at_chance
-        self.others = {k: share for k, share in shares.items() if k != evidence.decision or chance >= 1}
+        self.others = {k: share for k, share in shares.items() if k != evidence.decision or not self.decides}
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
-        self.look_ups = math.prod(self.others.values())
-        """product of the other positions: what errors there alone would leave"""
-        self.has_middle = any(evidence.decision < k < max(shares) for k in shares)
-        """whether a position lies between the decision and the last, where the cheat itself can show"""
-        self.product = math.prod(evidence.forced.values())
+        of_all, of_others = evidence.products or (math.prod(evidence.forced.values()), math.prod(self.others.values()))
+        self.look_ups = of_others
+        """what errors at the other positions alone would leave"""
+        self.product = of_all
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
         self.can_cheat = self.at_chance and evidence.autoregressive and evidence.order == "forward"
 
@@ -74,7 +81,7 @@ def _snowballs(facts: Facts) -> bool:
 
 def _memorised(facts: Facts) -> bool:
     above = facts.above_chance or facts.too_few
-    return not above and (facts.evidence.train_decision or 0.0) >= LEARNT_AT
+    return facts.decides and not above and (facts.evidence.train_decision or 0.0) >= LEARNT_AT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +121,15 @@ RULES = (
     ),
     Rule(
         "clever-hans + indecipherable token",
-        "others >= 0.95, decision within 0.9 to 1.1 x chance",
-        lambda f: f.can_cheat and bool(f.others) and not f.jumps,
+        "others >= 0.95, decision within 0.9 to 1.1 x chance, a wrong decision is followed in >= 0.5",
+        lambda f: f.can_cheat and bool(f.others) and f.evidence.follow_rate is not None and not f.jumps,
         wording.clever_hans,
+    ),
+    Rule(
+        "indecipherable token",
+        "others >= 0.95, decision within 0.9 to 1.1 x chance, no cheat measured",
+        lambda f: f.can_cheat and bool(f.others) and f.evidence.follow_rate is None,
+        wording.indecipherable,
     ),
     Rule("undertrained", "exact < 0.95 and no other rule fits", lambda f: True, wording.unfinished),
 )

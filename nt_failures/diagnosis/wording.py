@@ -11,9 +11,9 @@ from nt_failures.evaluation.metrics import wilson
 
 def seen(facts: Any) -> str:
     """The decision beside chance, in brackets behind a claim."""
-    chance, n = facts.evidence.chance, facts.evidence.n
-    if chance >= 1:
-        return f"there is only one way to go, n = {n:,}"
+    chance, n = facts.evidence.chance, facts.n
+    if not facts.decides:
+        return f"there is only one way to go, n = {n:,}" if chance is not None else f"n = {n:,}"
     return f"decision {facts.decision:.1%} [{facts.low:.1%}, {facts.high:.1%}], chance {chance:.1%}, n = {n:,}"
 
 
@@ -22,7 +22,8 @@ def solved(facts: Any, after: str) -> str:
     exact, n, trained = facts.evidence.exact, facts.evidence.n, facts.evidence.trained
     if trained is None:
         low, high = wilson(exact * n, n)
-        return f"Solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out paths are exact (n = {n:,})."
+        answers = f"{facts.evidence.words.answer}s"
+        return f"Solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out {answers} are exact (n = {n:,})."
     return (
         f"Solved{after}, as far as it was trained: of position {', '.join(map(str, trained))}, the worst is right in "
         f"{exact:.1%} on held-out instances."
@@ -50,7 +51,7 @@ def undertrained(facts: Any, after: str) -> str:
     """A position other than the decision is not learnt."""
     how = "teacher forcing" if facts.evidence.autoregressive else "its own decoding"
     missing = "it, and not the decision," if facts.decision >= LEARNT_AT else "more than the decision"
-    missing = "it" if facts.evidence.chance >= 1 else missing
+    missing = missing if facts.decides else "it"
     return (
         f"Undertrained{after}: position {facts.worst} is right in {facts.lowest:.1%} under {how}, so {missing} is "
         f"still to be learnt ({seen(facts)})."
@@ -59,27 +60,35 @@ def undertrained(facts: Any, after: str) -> str:
 
 def small_errors(facts: Any, after: str) -> str:
     """The other positions err a little each."""
+    answers = f"{facts.evidence.words.answer}s"
     return (
         f"Undertrained{after}: the positions other than the decision err a little each (the worst at "
-        f"{facts.lowest:.1%}), and together leave only {facts.look_ups:.1%} of the paths, so more than the decision "
-        f"is still to be learnt ({seen(facts)})."
+        f"{facts.lowest:.1%}), and together leave only {facts.look_ups:.1%} of the {answers}, so more than the "
+        f"decision is still to be learnt ({seen(facts)})."
     )
 
 
 def clever_hans(facts: Any, after: str) -> str:
-    """Every look-up is learnt, the decision is guessed."""
-    follow = facts.evidence.follow_rate
-    others = f"(the worst at {facts.lowest:.1%})"
-    if facts.has_middle:
-        cheat = "" if follow is None else f" Put on a wrong arm, it goes on along it in {follow:.1%}."
-        learnt, cheap = f"Every other position is a look-up once the true path is revealed {others}", "look-ups"
-    else:
-        cheat = " The cheat itself cannot show, as no position lies between the decision and the last."
-        learnt, cheap = f"Every other position is a copy from the prompt {others}", "copies"
+    """Every look-up is learnt, the decision is guessed, and a wrong one is followed."""
+    words = facts.evidence.words
     return (
-        f"Clever Hans + indecipherable token{after}: stuck at chance. {learnt}; the one token that needs planning is "
-        f"guessed ({seen(facts)}).{cheat} This is no snowballing: errors at the {cheap} alone would leave "
-        f"{facts.look_ups:.1%} of the paths.{_in_part(facts)} More steps may still solve it."
+        f"Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the "
+        f"true {words.answer} is revealed (the worst at {facts.lowest:.1%}); the one token that needs planning is "
+        f"guessed ({seen(facts)}). Put on a {words.detour}, it goes on along it in {facts.evidence.follow_rate:.1%}. "
+        "This is no snowballing: errors at the look-ups alone would leave "
+        f"{facts.look_ups:.1%} of the {words.answer}s.{_in_part(facts)} More steps may still solve it."
+    )
+
+
+def indecipherable(facts: Any, after: str) -> str:
+    """Every other position is learnt, the decision is guessed; the cheat was not or cannot be measured."""
+    words = facts.evidence.words
+    return (
+        f"Indecipherable token{after}: stuck at chance. Every other position is learnt (the worst at "
+        f"{facts.lowest:.1%}); the one token that needs planning is guessed ({seen(facts)}). Whether it would follow "
+        f"a {words.detour}, the Clever Hans cheat, is not measured. This is no snowballing: errors at the other "
+        f"positions alone would leave {facts.look_ups:.1%} of the {words.answer}s.{_in_part(facts)} More steps may "
+        "still solve it."
     )
 
 
@@ -87,9 +96,13 @@ def unfinished(facts: Any, after: str) -> str:
     """Why no other rule fits."""
     start, evidence = f"Undertrained{after}:", facts.evidence
     if facts.too_few:
-        return f"{start} too few instances to tell the decision from chance ({seen(facts)}); measure more."
+        few = f"too few different {evidence.words.problem}s to tell the decision from chance"
+        return f"{start} {few} ({seen(facts)}); measure more."
     if facts.decision >= LEARNT_AT:
-        return f"{start} every position is learnt, but only {evidence.exact:.1%} of paths are exact ({seen(facts)})."
+        answers = f"{evidence.words.answer}s"
+        return (
+            f"{start} every position is learnt, but only {evidence.exact:.1%} of {answers} are exact ({seen(facts)})."
+        )
     if facts.above_chance:
         return f"{start} the decision is above chance but not learnt yet ({seen(facts)}).{_in_part(facts)}"
     alone = "" if facts.others else ", trained alone so that no earlier token helps to cheat,"
@@ -97,7 +110,7 @@ def unfinished(facts: Any, after: str) -> str:
         alone = ", in reversed order a look-up like every other,"
     cheat = ""
     if facts.jumps:
-        cheat = f" But put on a wrong arm, it goes on along it in {evidence.follow_rate:.1%} only."
+        cheat = f" But put on a {evidence.words.detour}, it goes on along it in {evidence.follow_rate:.1%} only."
     chance = "at" if facts.at_chance else "below"
     return f"{start} the decision{alone} is {chance} chance ({seen(facts)}).{cheat}{_in_part(facts)}{_by_heart(facts)}"
 

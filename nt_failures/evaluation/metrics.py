@@ -50,33 +50,71 @@ class Scored:
     """Which answers of one decoding are right."""
 
     right: np.ndarray
-    """(n, L) bool: that symbol is right; (n, 0) where positions were not measured"""
+    """(n, L) bool: that symbol is right, False where the row has none; (n, 0) where positions were not measured"""
     exact: np.ndarray
     """(n,) bool: the whole answer is right"""
+    has: np.ndarray
+    """(n, L) bool: the row's answer has such a symbol"""
 
     @classmethod
     def of_ids(cls, predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> "Scored":
-        """Score token ids (n, T); `positions` (n, T) says which symbol a target token belongs to, 0: a separator.
+        """Score token ids (n, T); `positions` (n, T) says which symbol a target token belongs to, 0: none.
 
-        A symbol is right when each of its tokens is; one that a row does not have counts as right.
+        A symbol is right when each of its tokens is.
         """
         wrong = predicted != target
-        right = np.ones((len(target), int(positions.max(initial=0))), dtype=bool)
+        right, has = np.zeros((2, len(target), int(positions.max(initial=0))), dtype=bool)
         for k in range(right.shape[1]):
-            right[:, k] = ~(wrong & (positions == k + 1)).any(axis=1)
-        return cls(right, (~wrong | (target == IGNORE)).all(axis=1))
+            of_symbol = positions == k + 1
+            has[:, k] = of_symbol.any(axis=1)
+            right[:, k] = has[:, k] & ~(wrong & of_symbol).any(axis=1)
+        return cls(right, (~wrong | (target == IGNORE)).all(axis=1), has)
 
     @classmethod
     def of_symbols(cls, predicted: np.ndarray, answers: np.ndarray) -> "Scored":
-        """Score symbols (n, L)."""
-        right = predicted == answers
-        return cls(right, right.all(axis=1))
+        """Score symbols (n, L) against the right ones, -1 where an answer has none."""
+        has = answers != -1
+        right = has & (predicted == answers)
+        return cls(right, (right | ~has).all(axis=1), has)
 
-    @property
-    def shares(self) -> "Shares":
-        """The means over the rows."""
-        means = {k: float(share) for k, share in enumerate(self.right.mean(axis=0), start=1)}
-        return Shares(float(self.exact.mean()), means)
+    @classmethod
+    def of_judge(cls, judged: Mapping[str, np.ndarray], lengths: np.ndarray) -> "Scored":
+        """What `Task.judge` says, of answers whose right ones are so many symbols long (n,)."""
+        exact = np.asarray(judged["exact"])
+        has = np.arange(judged["correct"].shape[1]) < np.asarray(lengths)[:, None]
+        return cls(has & (judged["correct"] | exact[:, None]), exact, has)
+
+    def first_errors(self, order: str) -> np.ndarray:
+        """(n,) first wrong position in the order of generation; one past the end where only the end is wrong; 0: none.
+
+        Forward, that is what `Task.judge` gives as `first_error`.
+        """
+        wrong = self.has & ~self.right
+        forward, lengths = order == "forward", self.has.sum(axis=1)
+        first = np.argmax(wrong, axis=1) + 1 if forward else wrong.shape[1] - np.argmax(wrong[:, ::-1], axis=1)
+        return np.where(self.exact, 0, np.where(wrong.any(axis=1), first, lengths + 1))
+
+    def shares(self, problems: np.ndarray | None = None) -> "Shares":
+        """The means over the rows; over those that have the position, for a position.
+
+        Args:
+            problems: (n,) which problem a row poses; each row another one if not given.
+        """
+        count = self.has.sum(axis=0)
+        means = {k + 1: float(self.right[:, k].sum() / count[k]) for k in np.flatnonzero(count).tolist()}
+        some = [k for k in means if count[k - 1] < len(self.has)]
+        n = {k: count_problems(problems, self.has[:, k - 1]) for k in some}
+        return Shares(float(self.exact.mean()), means, n)
+
+
+def count_problems(problems: np.ndarray | None, rows: np.ndarray) -> int:
+    """How many different problems the rows of a mask (n,) pose; each another one if that is not known."""
+    return int(rows.sum()) if problems is None else len(np.unique(problems[rows]))
+
+
+def mean_guess(guess: np.ndarray) -> float:
+    """Chance over some rows (n,): their mean, without its rounding where all have the same."""
+    return float(guess[0] if (guess == guess[0]).all() else guess.mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +125,8 @@ class Shares:
     """whole answers"""
     positions: Mapping[int, float]
     """by position of the answer, from 1, in the task's own order; empty where it was not measured"""
+    n: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    """different problems that have a position, of those positions that some have not"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,27 +134,35 @@ class Accuracies:
     """Accuracies of one evaluation, by decoding; None where a decoding does not apply."""
 
     n: int
-    """rows that the shares are of"""
+    """different problems among the rows: what the intervals are made of"""
     forced: Shares | None
     """the true earlier symbols are revealed"""
     free: Shares
     """the objective's own decoding"""
     parallel: Shares | None = None
     """one pass behind dummies, of an objective that also decodes otherwise"""
+    rows: int | None = None
+    """rows that the shares are of; None where n counts rows, because nobody has looked whether they differ"""
 
     @classmethod
-    def from_names(cls, metrics: Mapping[str, float], n: int) -> "Accuracies":
+    def from_names(cls, metrics: Mapping[str, float], n: int, rows: int | None = None) -> "Accuracies":
         """Of metrics without a prefix: `{"forced/exact": 0.5, "forced/position_2": 0.5, "free/exact": 0.5, ...}`."""
         exact = {decoding: metrics.get(f"{decoding}/exact") for decoding in DECODINGS}
-        return cls(n, **{d: None if x is None else Shares(x, positions_of(metrics, d)) for d, x in exact.items()})
+        some = {k: int(count) for k, count in positions_of(metrics, "n").items()}
+        found = {
+            d: None if x is None else Shares(x, shares := positions_of(metrics, d), some if shares else {})
+            for d, x in exact.items()
+        }
+        return cls(n, **found, rows=rows)
 
     def named(self) -> dict[str, float]:
-        """`{decoding}/exact` and `{decoding}/position_k` of every decoding."""
+        """`{decoding}/exact` and `{decoding}/position_k` of every decoding; `n/position_k` where some rows lack it."""
         names: dict[str, float] = {}
         for decoding in DECODINGS:
             if (shares := getattr(self, decoding)) is not None:
                 names[f"{decoding}/exact"] = shares.exact
                 names |= {f"{decoding}/position_{k}": share for k, share in shares.positions.items()}
+                names |= {f"n/position_{k}": count for k, count in shares.n.items()}
         return names
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nt_failures.evaluation.metrics import Accuracies, Scored
+from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
 from nt_failures.evaluation.predictor import Columns, Predictor
 from nt_failures.tasks.base import Task
 
@@ -35,6 +35,12 @@ class Observations:
     ):
         self.predictor, self.task, self.columns = predictor, task, columns
         self.answers = task.checked_answers(columns)
+        self.decisions = task.decisions(columns, predictor.order)
+        """(n,) position of each row's decision, 0 for none"""
+        self.guess = task.guess(columns, predictor.order)
+        """(n,) accuracy of a guess there"""
+        self.problems = task.instance_hash(columns)
+        """(n,) which problem each row poses"""
         self._forced, self._free, self._first_answers = forced, free, first_answers
 
     @functools.cached_property
@@ -44,8 +50,11 @@ class Observations:
 
     @functools.cached_property
     def free(self) -> Scored:
-        """The model's own decoding."""
-        return self._free or Scored.of_symbols(self._free_answers, self.answers)
+        """The model's own decoding, as the task judges it."""
+        if self._free is not None:
+            return self._free
+        judged = self.task.judge(self.columns, as_answers(self._free_answers))
+        return Scored.of_judge(judged, self.task.lengths(self.columns))
 
     @functools.cached_property
     def _free_answers(self) -> np.ndarray:
@@ -57,22 +66,45 @@ class Observations:
         return self.forced if self.predictor.autoregressive else self.free
 
     @property
-    def decision(self) -> int:
-        """Position of the decision, from 1."""
-        return self.task.decision_position(self.predictor.order)
+    def decision(self) -> int | None:
+        """Position of the decision, from 1, where all rows have the same; None where it differs or there is none."""
+        first = int(self.decisions[0])
+        return first if first and (self.decisions == first).all() else None
 
     @property
-    def right_decisions(self) -> np.ndarray:
-        """(n,) bool."""
-        return self.judged.right[:, self.decision - 1]
+    def deciding(self) -> np.ndarray:
+        """(n,) bool: the rows that have a decision."""
+        return self.decisions > 0
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of a guess at the decision; None where no row has one."""
+        return mean_guess(self.guess[self.deciding]) if self.deciding.any() else None
+
+    def at_decision(self, scored: Scored) -> np.ndarray:
+        """Whether the decision is right, of the rows that have one."""
+        rows = np.flatnonzero(self.deciding)
+        return scored.right[rows, self.decisions[rows] - 1]
+
+    def n(self, rows: np.ndarray | None = None) -> int:
+        """How many different problems the rows of a mask (n,) pose; all rows if not given."""
+        return count_problems(self.problems, np.ones(len(self.answers), dtype=bool) if rows is None else rows)
 
     @property
     def accuracies(self) -> Accuracies:
         """Forced and free shares."""
-        return Accuracies(len(self.answers), self.forced.shares, self.free.shares)
+        forced, free = self.forced.shares(self.problems), self.free.shares(self.problems)
+        return Accuracies(self.n(), forced, free, rows=len(self.answers))
 
     def example(self) -> dict[str, Any]:
         """One row as lists, with the model's `answer`: the first wrong one of 64, or the first if none is wrong."""
         answers = self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers
-        i = int((answers != self.answers[: len(answers)]).any(axis=1).argmax())
-        return {**{name: np.asarray(c)[i].tolist() for name, c in self.columns.items()}, "answer": answers[i].tolist()}
+        first = {name: np.asarray(column)[: len(answers)] for name, column in self.columns.items()}
+        i = int(np.argmin(self.task.judge(first, as_answers(answers))["exact"]))
+        return {**{name: column[i].tolist() for name, column in first.items()}, "answer": answers[i].tolist()}
+
+
+def as_answers(answers: np.ndarray) -> list[list[int]]:
+    """A predictor's answers (n, L) as `Task.judge` takes them: without the -1 behind a row's end."""
+    ends = answers.shape[1] - np.argmax(answers[:, ::-1] != -1, axis=1)
+    return [row[:end] for row, end in zip(answers.tolist(), ends.tolist(), strict=True)]

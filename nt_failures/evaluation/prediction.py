@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from transformers import EvalPrediction, PreTrainedModel
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE
-from nt_failures.evaluation.metrics import Accuracies, Scored
+from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
 from nt_failures.objectives.auxiliary_modules import forward_as
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
@@ -66,20 +66,70 @@ def predict(
     return predictions
 
 
-def objective_metrics(output: EvalPrediction, objective: Objective, task: Task | None) -> dict[str, float]:
-    """The metrics of `ObjectiveTrainer.evaluate` from gathered predictions."""
+def objective_metrics(
+    output: EvalPrediction,
+    objective: Objective,
+    task: Task | None,
+    columns: Mapping[str, np.ndarray] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> dict[str, float]:
+    """The metrics of `ObjectiveTrainer.evaluate` from gathered predictions.
+
+    Args:
+        columns: the rows' own, of which the first were predicted; None where the data set has lost them.
+        tokenizer: reads the answers of a task that judges them itself.
+
+    Raises:
+        ValueError: the task must see the rows to say what is right, and there are no `columns`.
+    """
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     scored = {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
     # Up to the first error, forced and free decoding see the same input.
-    scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact))
-    accuracies = Accuracies(len(target), **{name: found.shares for name, found in scored.items()})
-    metrics = accuracies.named()
+    scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact, np.empty((len(target), 0))))
+    problems = None
+    if task is not None:
+        columns = _rows(task, columns, len(target))
+        problems = None if columns is None else task.instance_hash(columns)
+        if not task.one_answer:
+            for name in scored.keys() - {"forced"}:
+                answers = read_answers(task, tokenizer, output.predictions[name])
+                scored[name] = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
+    found = {name: shares.shares(problems) for name, shares in scored.items()}
+    every = np.ones(len(target), dtype=bool)
+    metrics = Accuracies(count_problems(problems, every), **found).named()
+    if problems is not None:
+        metrics["problems"] = count_problems(problems, every)
     if task is not None:
         # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
-        judged = getattr(accuracies, objective.judged_decoding)
-        metrics["decision"] = judged.positions[task.decision_position(objective.order)]
-        metrics["chance"] = task.chance
+        judged = scored[objective.judged_decoding]
+        if columns is None:  # the same decision in every row
+            decisions = np.full(len(target), task.decision_position(objective.order))
+            guess = np.full(len(target), task.chance)
+        else:
+            decisions, guess = task.decisions(columns, objective.order), task.guess(columns, objective.order)
+        if (some := decisions > 0).any():
+            metrics["decision"] = float(judged.right[some, decisions[some] - 1].mean())
+            metrics["chance"] = mean_guess(guess[some])
     return metrics
+
+
+def _rows(task: Task, columns: Mapping[str, np.ndarray] | None, count: int) -> dict[str, np.ndarray] | None:
+    """The first rows; ValueError where the task cannot do without them."""
+    if columns is not None:
+        return {name: column[:count] for name, column in columns.items()}
+    own = [name for name in ("judge", "decisions", "guess") if getattr(type(task), name) is not getattr(Task, name)]
+    if own and not (own == ["judge"] and task.one_answer):
+        raise ValueError(
+            f"{type(task).__name__} has its own {', '.join(own)}, which needs the columns of each row; evaluate rows "
+            "of nt_failures.tokenize(dataset, tokenizer), which keeps them, with all columns of the task."
+        )
+    return None
+
+
+def read_answers(task: Task, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[list[int]]:
+    """Decoded ids (n, T), -100 behind a row's end, as the symbols that `Task.judge` takes."""
+    texts = tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
+    return [task.read_answer(text) for text in texts]
 
 
 def collate_answers(examples: Sequence[Mapping[str, Any]], objective: Objective) -> dict[str, torch.Tensor]:

@@ -11,13 +11,16 @@ from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.objectives import decoding
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import END, Task
 
 Columns = Mapping[str, np.ndarray]
 
 
 class Predictor(Protocol):
-    """Predictions as node labels, (n, L) int64 in the task's own order; -1 for anything that is no label."""
+    """Predictions as symbols of answers, (n, L) int64 in the task's own order; -1 for anything that is none.
+
+    Of a task whose answers differ in length, (n, L + 1): -1 where nothing stands, -2 for what is no symbol.
+    """
 
     autoregressive: bool
     """whether the model is meant to decode token by token"""
@@ -32,8 +35,11 @@ class Predictor(Protocol):
     def free(self, columns: Columns) -> np.ndarray:
         """The model's own decoding, from the prompts alone."""
 
-    def continued(self, columns: Columns, answers: np.ndarray, symbols: int) -> np.ndarray:
-        """Token-by-token decoding after the first `symbols` of `answers`, in the order of generation, were given."""
+    def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
+        """Token-by-token decoding after the first `symbols` of `answers`, in the order of generation, were given.
+
+        `symbols` is one number, or (n,) where it differs from row to row.
+        """
 
 
 class ModelPredictor:
@@ -71,7 +77,7 @@ class ModelPredictor:
         found = []
         for batch in self._batches(columns, answers):
             ids_BT = self._decode(batch, shown=batch["target_ids"]).cpu().numpy()
-            positions_BT = self.objective.reorder(batch["target_positions"]).cpu().numpy()
+            positions_BT = self.objective.reorder(batch["target_positions"], batch["target_ids"]).cpu().numpy()
             for ids, positions in zip(ids_BT, positions_BT, strict=True):
                 symbols = range(1, self.task.answer_length + 1)
                 found.append([self._label(tuple(ids[positions == k].tolist())) for k in symbols])
@@ -83,20 +89,18 @@ class ModelPredictor:
             texts += self._texts(self._decode(batch))
         return self._read(texts)
 
-    def continued(self, columns: Columns, answers: np.ndarray, symbols: int) -> np.ndarray:
+    def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
         if "autoregressive" not in self.objective.decodings:
             raise ValueError(
                 f"{type(self.objective).__name__} decodes all positions at once, nothing can be given first."
             )
         texts: list[str] = []
+        number = iter(np.broadcast_to(symbols, len(answers)).tolist())
         for examples in self._examples(columns, answers):
-            split = [self._reveal(example, symbols) for example in examples]
+            split = [self._reveal(example, next(number)) for example in examples]
             decoded = self._decode(self._batch([rest for _, rest in split]), decoding="autoregressive")
             rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
-            whole = [
-                row + given if self.order == "reversed" else given + row
-                for (given, _), row in zip(split, rows, strict=True)
-            ]
+            whole = [self._joined(given, row) for (given, _), row in zip(split, rows, strict=True)]
             texts += self.tokenizer.batch_decode(whole)
         return self._read(texts)
 
@@ -121,7 +125,7 @@ class ModelPredictor:
             logits_BTV = decoding.one_pass_logits(self.model, batch["prefix_ids"], batch["prefix_mask"], shown_BT)
             shares, ids = logits_BTV.float().softmax(dim=-1).topk(min(top, logits_BTV.shape[-1]))
             for row, positions in enumerate(batch["target_positions"].tolist()):
-                starts = [positions.index(k) for k in range(1, self.task.answer_length + 1)]
+                starts = [positions.index(k) for k in range(1, max(positions) + 1)]
                 pairs = [zip(ids[row, t].tolist(), shares[row, t].tolist(), strict=True) for t in starts]
                 found.append([[(self.tokenizer.decode([i]), share) for i, share in pair] for pair in pairs])
         return found
@@ -129,15 +133,25 @@ class ModelPredictor:
     def _reveal(self, example: dict, symbols: int) -> tuple[list[int], dict]:
         """Move the first `symbols` of the target into the prefix: the moved ids in the task's order, and the rest."""
         step = -1 if self.order == "reversed" else 1
-        ids, positions = example["target_ids"][::step], example["target_positions"][::step]
+        end = self._end(example["target_ids"])
+        ids, positions = (example[name][:end][::step] for name in ("target_ids", "target_positions"))
         last = [k for k in dict.fromkeys(positions) if k > 0][symbols - 1]
         cut = len(positions) - positions[::-1].index(last)
         rest = {
             "prefix_ids": example["prefix_ids"] + ids[:cut],
-            "target_ids": ids[cut:][::step],
-            "target_positions": positions[cut:][::step],
+            "target_ids": ids[cut:][::step] + example["target_ids"][end:],
+            "target_positions": positions[cut:][::step] + example["target_positions"][end:],
         }
         return ids[:cut][::step], rest
+
+    def _joined(self, given: list[int], decoded: list[int]) -> list[int]:
+        """A whole answer in the task's order, from the symbols that were given and what came after them."""
+        end = self._end(decoded)
+        return decoded[:end] + given + decoded[end:] if self.order == "reversed" else given + decoded
+
+    def _end(self, ids: list[int]) -> int:
+        """Where the end symbols of an answer begin."""
+        return ids.index(self.objective.end_token_id) if self.objective.end_token_id in ids else len(ids)
 
     def _examples(self, columns: Columns, answers: np.ndarray) -> Iterator[list[dict]]:
         was_training = self.model.training
@@ -146,7 +160,7 @@ class ModelPredictor:
             for start in range(0, len(answers), self.batch_size):
                 where = slice(start, start + self.batch_size)
                 rows = {name: column[where] for name, column in columns.items()}
-                texts = self.task.render(self.task.with_answers(rows, answers[where]))
+                texts = self.task.texts(self.task.with_answers(rows, answers[where]))
                 encoded = encode_rows(self.tokenizer, texts["prompt"].to_list(), texts["completion"].to_list())
                 yield [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
         finally:
@@ -171,11 +185,12 @@ class ModelPredictor:
 
     def _read(self, texts: list[str]) -> np.ndarray:
         """Symbols count from where generation began: in reversed order from the end of the text."""
-        answers = np.full((len(texts), self.task.answer_length), -1, dtype=np.int64)
-        step = -1 if self.order == "reversed" else 1
+        ended = END in self.task.symbols
+        answers = np.full((len(texts), self.task.answer_length + ended), -1, dtype=np.int64)
+        step = -1 if self.order == "reversed" and not ended else 1
         for row, text in zip(answers[:, ::step], texts, strict=True):
-            symbols = self.task.read_answer(text)[::step][: len(row)]
-            row[: len(symbols)] = symbols
+            symbols = np.array(self.task.read_answer(text)[::step][: len(row)], dtype=np.int64)
+            row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
         return answers
 
     def _label(self, ids: tuple[int, ...]) -> int:

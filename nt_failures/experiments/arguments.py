@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from nt_failures.hub.json_files import portable
-from nt_failures.models.families import check_scan, from_folder
+from nt_failures.models.families import check_scan
 from nt_failures.tasks.base import Task, check_integers
 
 if TYPE_CHECKING:  # imports torch
@@ -97,16 +97,8 @@ class Arguments:
     objective: ObjectiveArguments
     training: "ObjectiveTrainingArguments"
     """a RunArguments, whose module imports this one"""
-    given: dict[str, Any]
-    """what the recipe and the flags set, as flat JSON-ready values"""
-
-    def __post_init__(self) -> None:
-        adapter = self.model.lora is not None and not self.model.merge_adapter
-        if self.training.push_to_hub and adapter and from_folder(self.model.model):
-            raise ValueError(
-                f"an adapter of the folder {self.model.model!r} would be of no use on the Hub, where that is missing; "
-                "add --merge_adapter true, which pushes a whole model, or leave push_to_hub out."
-            )
+    given: list[str]
+    """names of what the recipe and the flags set"""
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's parameters, our arguments, and of TrainingArguments what is no default.

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -15,6 +15,9 @@ from nt_failures.hub.json_files import check_finite
 from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
+if TYPE_CHECKING:  # imports torch
+    from nt_failures.training.arguments import ObjectiveTrainingArguments
+
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
@@ -23,12 +26,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     its `config_overrides`, and `--task` those of its parameters that the task does not have. `--help` ends the program,
     before torch is imported.
 
-    Args:
-        argv: arguments without the program's name.
-        default_recipe: read when none is given.
-
-    Raises:
-        ValueError: an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
+    ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
     """
     argv = list(argv)
     path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
@@ -37,26 +35,21 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     recipe = {} if path is None else read_recipe(path)
     named = str(recipe.get("task", "path_star"))
     task_class = find_task(peek(argv, "task") or named)
-    if task_class is not find_task(named):
-        foreign = _parameters(find_task(named)) - _parameters(task_class)
-        recipe = {name: value for name, value in recipe.items() if name not in foreign}
+    knobs, others = ({field.name for field in dataclasses.fields(t)} for t in (task_class, find_task(named)))
+    recipe = {name: value for name, value in recipe.items() if name not in others - knobs}
     parser = _parser(task_class, argv, prog)
-    values = _values(parser, argv, recipe, f"recipe {path}")
-    given = {name: values[name] for name in sorted({*recipe, *_flags(argv)}) if name in values}
+    flags = flag_names(argv)
+    values = _values(parser, argv, flags, recipe, f"recipe {path}")
+    given = sorted({*recipe, *flags} & set(values))
     try:
-        parts = parser.parse_dict(values, allow_extra_keys=True)
+        args = Arguments(*parser.parse_dict(values, allow_extra_keys=True), given=given)
     except ValueError:
         raise
     except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
-        short = {name: repr(value)[:80] for name, value in given.items()}
+        short = {name: repr(values[name])[:80] for name in given}
         raise ValueError(f"some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
-    args = Arguments(*parts, given=given)
-    _check_idle(_flags(argv), args)
+    _check_idle(flags, args.training)
     return args
-
-
-def _parameters(task_class: type[Task]) -> set[str]:
-    return {field.name for field in dataclasses.fields(task_class)}
 
 
 def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> HfArgumentParser:
@@ -78,33 +71,46 @@ def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> Hf
     return parser
 
 
-def _values(parser: HfArgumentParser, argv: Sequence[str], recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _values(
+    parser: HfArgumentParser, argv: Sequence[str], flags: Sequence[str], recipe: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """The value of every flag: the command line's, else the recipe's, else the default."""
     # argparse has no public way to a flag that transformers has added: report_to takes one name only.
     next(action for action in parser._actions if action.dest == "report_to").nargs = "+"
-    known = [action.dest for action in parser._actions]
-    _check_names(recipe, known, where)
     # As text, so that numbers of a recipe are checked as those of flags are.
     parser.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in recipe.items()})
     namespace, rest = parser.parse_known_args(argv)
-    _check_names([word.split("=")[0].lstrip("-") for word in rest if word.startswith("--")], known, "command line")
+    known = [action.dest for action in parser._actions]
+    for source, names in ((where, recipe), ("command line", flag_names(rest))):
+        for name in names:
+            if name not in known:
+                near = suggestion(name, known)
+                raise ValueError(f"{source}: unknown name {shorten(name)}.{near} See --help_all for all names.")
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
         raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
     values = vars(namespace)
     for name in ("config_overrides", "objective_options", "lora"):
-        values[name] = None if values[name] is None else _json_object(name, values[name])
+        if (value := values[name]) is not None:
+            form = "write it as '{\"key\": value}'"
+            try:
+                values[name] = json.loads(value) if isinstance(value, str) else value
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); {form}.") from error
+            if not isinstance(values[name], dict):
+                raise ValueError(f"{name}={value!r} is not a JSON object; {form}.")
+            check_finite(name, values[name])
     for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
-        if {choice, options} & set(_flags(argv)) == {choice}:
+        if choice in flags and options not in flags:
             values[options] = {}  # the recipe's options are for the recipe's objective or model
     return values
 
 
-def _check_idle(flags: Sequence[str], args: Arguments) -> None:
+def _check_idle(flags: Sequence[str], training: "ObjectiveTrainingArguments") -> None:
     """ValueError for a flag that would change nothing. A recipe's values may idle, as flags override parts of it."""
-    training = args.training
-    idle = {
+    always = dict.fromkeys(("do_train", "do_eval", "do_predict"), (True, "a run trains, evaluates and tests", ""))
+    idle = always | {
         "muon_learning_rate": (training.optimizer != "muon", "optimizer='adamw' has no such rate", "--optimizer muon"),
         "num_train_epochs": (training.max_steps > 0, f"max_steps={training.max_steps} ends the run", "--max_steps -1"),
         "save_steps": (training.save_strategy == "no", "save_strategy='no' saves nothing", "--save_strategy steps"),
@@ -112,21 +118,18 @@ def _check_idle(flags: Sequence[str], args: Arguments) -> None:
         "hub_model_id": (not training.push_to_hub, "nothing is pushed", "--push_to_hub true"),
     }
     for name in flags:
-        if name in ("do_train", "do_eval", "do_predict"):
-            raise ValueError(f"--{name} would change nothing, as a run trains, evaluates and tests; leave it out.")
         idles, reason, repair = idle.get(name, (False, "", ""))
         if idles:
-            raise ValueError(f"--{name} would change nothing, as {reason}; add {repair}, or leave it out.")
+            way = f"add {repair}, or leave it out" if repair else "leave it out"
+            raise ValueError(f"--{name} would change nothing, as {reason}; {way}.")
 
 
 _MORE_FLAGS = (
-    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), default adamw; "
-    "--muon_learning_rate, of Muon's matrices, default 0.005; --full_decode, decode token by token at every "
-    "evaluation: adds free accuracies per position, slower. Every field of transformers.TrainingArguments is a flag, "
-    "too, such as --output_dir, --max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, "
-    "--warmup_steps, --eval_steps, --save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; "
-    "--help_all explains them all. Defaults are those of no recipe; examples/train.py without one reads "
-    "examples/recipes/quickstart.yaml."
+    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), --muon_learning_rate, "
+    "--full_decode, and every field of transformers.TrainingArguments are flags, too, such as --output_dir, "
+    "--max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, "
+    "--save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; --help_all explains them all. "
+    "Defaults are those of no recipe; examples/train.py without one reads examples/recipes/quickstart.yaml."
 )
 
 
@@ -152,31 +155,19 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_names(names: Sequence[str] | Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for name in names:
-        if name not in known:
-            near = suggestion(name, known)
-            raise ValueError(f"{where}: unknown name {shorten(name)}.{near} See --help_all for all names.")
+def plain_parser(description: str | None = None, **options: Any) -> argparse.ArgumentParser:
+    """A parser of flags beside those of a run, which it leaves to be parsed later."""
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=form, allow_abbrev=False, **options)
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
     """The value of a flag on a command line that is not parsed yet."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(f"--{flag}", nargs="?")
-    return vars(parser.parse_known_args(argv)[0])[flag]
+    parser = plain_parser(add_help=False)
+    parser.add_argument(f"--{flag}", nargs="?", dest="value")
+    return parser.parse_known_args(argv)[0].value
 
 
-def _flags(argv: Sequence[str]) -> list[str]:
-    names = [word.lstrip("-").split("=")[0] for word in argv if word.startswith("--")]
-    return [name.replace("-", "_") for name in names]  # argparse takes --max-steps, too
-
-
-def _json_object(name: str, value: dict | str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(value) if isinstance(value, str) else value
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); write it as '{{\"key\": value}}'.") from error
-    if not isinstance(parsed, dict):
-        raise ValueError(f"{name}={value!r} is not a JSON object; write it as '{{\"key\": value}}'.")
-    check_finite(name, parsed)
-    return parsed
+def flag_names(argv: Sequence[str]) -> list[str]:
+    """The names of the flags on a command line; argparse takes --max-steps, too."""
+    return [word.lstrip("-").split("=")[0].replace("-", "_") for word in argv if word.startswith("--")]

@@ -1,16 +1,19 @@
-"""The output folder of a run: who may write there, what may be replaced, and which checkpoint is resumed."""
+"""The output folder of a run: who may write there, what may be replaced, and what a resumed run must keep."""
 
 import contextlib
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import filelock
+import numpy as np
 
-from nt_failures.experiments import resuming
 from nt_failures.experiments.arguments import Arguments
+from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
 from nt_failures.tasks import TASKS
@@ -18,6 +21,20 @@ from nt_failures.training import checkpoint_files
 
 LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
+PARTS = ("task", "data", "model", "objective")
+BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
+"""Training arguments that say how much is to be trained: a resumed run may change them."""
+# A checkpoint brings these back, so a new value would not be used.
+FIXED = ["optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2"]
+FIXED += ["adam_epsilon"]
+# These choose the rows of every step.
+FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last"]
+FIXED += ["train_sampling_strategy"]
+# The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
+FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
+FIXED += ["neftune_noise_alpha"]
+"""Training arguments that a resumed run must keep."""
+PROCESSES = "processes"  # in arguments.json: how many there were
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager:
@@ -26,20 +43,15 @@ def locked(folder: Path) -> contextlib.AbstractContextManager:
     try:
         return filelock.FileLock(folder / LOCK_FILE, timeout=0).acquire()
     except filelock.Timeout:
-        raise ValueError(
-            f"another process is at work in output_dir {str(folder)!r}; wait until it ends, or give --output_dir with "
-            "another folder."
-        ) from None
+        busy = f"another process is at work in output_dir {str(folder)!r}"
+        raise ValueError(f"{busy}; wait until it ends, or give --output_dir with another folder.") from None
 
 
 def check(args: Arguments) -> None:
     """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
 
-    `--resume` begins anew where no whole checkpoint is, so one command serves a job that a cluster starts again.
-
-    Raises:
-        ValueError: another process is at work there; or the folder has content, and it is no run to be resumed as it
-            began, nor one that an earlier run wrote and `--overwrite_output_dir` may clear.
+    ValueError if another process is at work there, or the folder has content and is neither to be resumed as it began
+    nor to be cleared. `--resume` begins anew where no whole checkpoint is, so one command serves a restarted job.
     """
     _checkpoint(args)
     folder = Path(args.training.output_dir)
@@ -52,21 +64,19 @@ def check(args: Arguments) -> None:
 def claim(args: Arguments) -> Iterator[str | None]:
     """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Raises as `check`.
 
-    A twin may have begun, or ended, since the folder was checked: so it is locked, checked once more, cleared where
-    that is allowed, and the arguments are written. Of several processes the main one does so; the others look when it
-    is done.
+    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, cleared where
+    that is allowed, and the arguments are written, by the main process; others look when it is done.
     """
-    folder = Path(args.training.output_dir)
+    folder, main = Path(args.training.output_dir), args.training.process_index == 0
     with contextlib.ExitStack() as until_the_end:
         with args.training.main_process_first(local=False, desc="output folder"):
-            main = args.training.process_index == 0
             if main:
                 until_the_end.enter_context(locked(folder))
             checkpoint = _checkpoint(args)
+            if main and args.training.overwrite_output_dir:
+                _clear(folder)
             if main:
-                if args.training.overwrite_output_dir:
-                    _clear(folder)
-                resuming.write_arguments(args, folder)
+                write_json(folder / ARGUMENTS_FILE, _as_written(args))
         yield checkpoint
 
 
@@ -74,26 +84,33 @@ def _checkpoint(args: Arguments) -> str | None:
     """The checkpoint to resume, if any."""
     training = args.training
     if "output_dir" not in args.given:
-        size = Path(args.model.model).name
         own = [] if type(args.task) in TASKS.values() else [type(args.task).__name__]
-        form = (args.objective.objective, args.objective.order)
-        names = (*own, args.task.config_name, size, *form, f"seed{training.seed}")
-        training.output_dir = str(Path("outputs") / "-".join(names))
+        form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{training.seed}")
+        training.output_dir = str(Path("outputs") / "-".join([*own, args.task.config_name, *form]))
     folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training
         training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if training.resume_from_checkpoint is not None:
-        asked = Path(str(training.resume_from_checkpoint))
-        for run in {folder, asked.parent} if asked.is_dir() else {folder}:
-            resuming.check_same_run(args, run)
-        return resuming.checkpoint_of(training.resume_from_checkpoint, folder, args)
     # These two alone are left by a run that ended before anything was trained.
     left = {ARGUMENTS_FILE, LOCK_FILE}
     if not folder.exists() or all(path.name in left for path in folder.iterdir()):
         return None
-    if training.resume and (folder / ARGUMENTS_FILE).exists():
-        return _newest(args, folder)
-    _check_replaceable(args, folder)
+    newest = checkpoint_files.newest_whole(folder, warn=training.resume)
+    if not (training.overwrite_output_dir or training.resume):
+        more = "--resume to go on with it, " if newest else ""
+        raise _refusal(folder, "is not empty", f"add {more}--overwrite_output_dir to replace it, or ")
+    if not (folder / ARGUMENTS_FILE).exists():
+        raise _refusal(folder, f"holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone")
+    if training.resume:
+        _check_same_run(args, folder)
+        if newest is not None:
+            _check_unfinished(args, folder, newest)
+        elif (folder / RESULTS_FILE).exists():
+            again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
+            raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
+        return newest and str(newest)
+    for source in filter(None, (args.model.model, args.model.tokenizer)):
+        if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+            raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
     return None
 
 
@@ -117,33 +134,67 @@ def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
     return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
 
 
-def _newest(args: Arguments, folder: Path) -> str | None:
-    """The checkpoint that `--resume` goes on from; None to begin where an earlier run came to none."""
-    resuming.check_same_run(args, folder)
-    newest = checkpoint_files.newest_whole(folder)
-    if newest is not None:
-        return resuming.checkpoint_of(str(newest), folder, args)
-    if (folder / RESULTS_FILE).exists():
-        again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
-        raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
-    return None
-
-
-def _check_replaceable(args: Arguments, folder: Path) -> None:
-    """ValueError unless the folder is to be replaced, an earlier run wrote it, and the model is not read from it."""
-    if not (args.training.overwrite_output_dir or args.training.resume):
-        more = "" if checkpoint_files.newest_whole(folder, warn=False) is None else "--resume to go on with it, "
-        raise _refusal(folder, "is not empty", f"add {more}--overwrite_output_dir to replace it, or ")
-    if not (folder / ARGUMENTS_FILE).exists():
-        raise _refusal(folder, f"holds no earlier run ({ARGUMENTS_FILE} is missing), so it is left alone")
-    for source in filter(None, (args.model.model, args.model.tokenizer)):
-        if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
-            raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
-
-
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK_FILE:
             path.unlink()
+
+
+def _check_same_run(args: Arguments, folder: Path) -> None:
+    """ValueError unless the run in the folder began with these arguments.
+
+    Its budget may differ, and what only says how things are watched and saved.
+    """
+    began = _fixed(_written(folder))
+    for name, value in _fixed(_as_written(args)).items():
+        if began.get(name, value) != value:
+            other = f"the run in {str(folder)!r} began with {name}={began[name]!r}, not {value!r}"
+            way = "resume it with the arguments it began with, or give --output_dir with another folder"
+            raise ValueError(f"{other}; {way}.")
+
+
+def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run must keep of its arguments.json, by name."""
+    free = ("num_validation", "num_test")
+    fixed = {name: value for part in PARTS for name, value in written[part].items() if name not in free}
+    fixed |= {name: written["training"].get(name, "its default") for name in FIXED}
+    if PROCESSES in written:  # they share each step's rows
+        fixed["num_processes"] = written[PROCESSES]
+    if fixed.get("streaming"):  # workers divide a stream; a single one reads as the process itself does
+        fixed["dataloader_num_workers"] = written["training"].get("dataloader_num_workers") or 1
+    return fixed
+
+
+def _as_written(args: Arguments) -> dict[str, Any]:
+    """The arguments as arguments.json gives them back."""
+    return json.loads(json.dumps({**args.to_dict(), PROCESSES: args.training.world_size}, default=np.generic.item))
+
+
+def _written(folder: Path) -> dict[str, Any]:
+    """What an earlier run wrote of its arguments."""
+    try:
+        began = {"training": {}, **read_object(folder / ARGUMENTS_FILE)}
+        if not all(isinstance(began.get(part), dict) for part in (*PARTS, "training")):
+            raise ValueError(f"{ARGUMENTS_FILE} names no task, data, model and objective")
+    except ValueError as error:
+        unknown = f"output_dir {str(folder)!r}: {error}, so it cannot be told what the run began as"
+        raise ValueError(f"{unknown}; put the file back, or give --output_dir with another folder.") from error
+    return began
+
+
+def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
+    """ValueError if a final test followed the checkpoint, and no more is asked for than had been done by then.
+
+    The test of an earlier run, gone on from since, does not count.
+    """
+    results = folder / RESULTS_FILE
+    if not results.exists() or results.stat().st_mtime < checkpoint_files.written(checkpoint):
+        return
+    step = read_object(checkpoint / checkpoint_files.STATE_FILE)["global_step"]
+    before, now = _written(folder)["training"], _as_written(args)["training"]
+    if all(before.get(name) == now.get(name) for name in BUDGET) or 0 < args.training.max_steps <= step:
+        more = "a larger --max_steps or --num_train_epochs, or by another --stop_when_solved"
+        ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
+        raise ValueError(f"{ended}; give it more to do by {more}.")

@@ -1,5 +1,6 @@
 """A run in words before it starts, and its results afterwards: what was measured, how and with what."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import datasets
 from transformers import PreTrainedModel
 
 from nt_failures.data.builder import to_columns
-from nt_failures.diagnosis import Budget
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.metrics import Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
+from nt_failures.evaluation.prediction import read_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
@@ -20,6 +21,7 @@ from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
+from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -31,18 +33,16 @@ def longest_sequence(rows: datasets.Dataset) -> int:
     """Tokens of the longest row, prefix and target together, with room for rows of other splits."""
     lengths = [len(p) + len(t) for p, t in zip(rows["prefix_ids"], rows["target_ids"], strict=True)]
     # Rows of equal length stay so in every split; where a tokenizer makes them vary, other rows may be longer.
-    return max(lengths) if min(lengths) == max(lengths) else max(lengths) + max(lengths) - min(lengths)
+    return 2 * max(lengths) - min(lengths)
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines."""
-    size = f"{model.num_parameters():,} parameters"
+    size = f"{args.model.model}: {type(model).__name__}, {model.num_parameters():,} parameters"
     if args.model.lora is not None:
         size += f", {model.num_parameters(only_trainable=True):,} of them trained"
-    return (
-        f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}\n"
-        f"{args.model.model}: {type(model).__name__}, {size} -> {args.training.output_dir}"
-    )
+    what = f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}"
+    return f"{what}\n{size} -> {args.training.output_dir}"
 
 
 def results(
@@ -54,26 +54,26 @@ def results(
 ) -> RunResults:
     """Everything a later table needs: metrics, diagnosis, budget, arguments, versions, learning curve.
 
-    Args:
-        rows: the splits, as text and columns.
-        metrics: what `trainer.evaluate` has just given for all rows of `test`, with the prefix `test_` and
-            `full_decode`.
+    `rows` are the splits as text and columns; `metrics` is what `trainer.evaluate` has just given for all rows of
+    `test`, with the prefix `test_` and `full_decode`.
     """
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
-    prompts, completions = rows["test"][:1]["prompt"], rows["test"][:1]["completion"]
+    seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
+    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
+        train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
+        seen = Observations(observed.predictor, args.task, train)
     return RunResults(
         metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
-        n=observed.accuracies.n,
-        chance=args.task.chance,
+        n=observed.n(),
+        rows=len(observed.answers),
+        chance=observed.chance,
         decision_position=observed.decision,
         trained_positions=trainer.objective.trained_positions,
-        diagnosis=diagnose_observed(observed, _trained_on(observed, args, rows, budget), curve, budget),
+        diagnosis=diagnose_observed(observed, seen, curve, budget),
         example=observed.example(),
-        instance={"prompt": prompts[0], "completion": completions[0]},
-        steps=budget.steps,
-        examples=budget.examples,
-        flops=budget.flops,
+        instance={name: rows["test"][0][name] for name in ("prompt", "completion")},
+        **dataclasses.asdict(budget),
         train_seconds=round(train_seconds, 1),
         resumed_at=trainer.resumed_at,
         throughput=trainer.throughput,
@@ -88,24 +88,18 @@ def results(
 
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
     """What the evaluation has just predicted for the test rows; nothing of it is asked again."""
-    output, task = trainer.evaluation, args.task
+    output, objective, task = trainer.evaluation, trainer.objective, args.task
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
-    predictor = ModelPredictor(model, trainer.processing_class, trainer.objective, task, batch_size)
+    predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     forced, free = (Scored.of_ids(output.predictions[name], target, positions) for name in ("forced", "free"))
+    columns = to_columns(test)
+    if not task.one_answer:
+        answers = read_answers(task, trainer.processing_class, output.predictions["free"])
+        free = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
     first = predictor.symbols_of(output.predictions["free"][:SHOWN])
-    return Observations(predictor, task, to_columns(test), forced, free, first)
-
-
-def _trained_on(
-    observed: Observations, args: Arguments, rows: Mapping[str, datasets.Dataset], budget: Budget
-) -> Observations | None:
-    """The model on the first training rows; None unless it has seen each of them; a stream has no end."""
-    if args.data.streaming or not seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
-        return None
-    train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
-    return Observations(observed.predictor, args.task, train)
+    return Observations(predictor, task, columns, forced, free, first)
 
 
 def write(results: RunResults, args: Arguments) -> None:
@@ -115,9 +109,9 @@ def write(results: RunResults, args: Arguments) -> None:
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 
 
-def summary(results: RunResults, folder: str) -> str:
+def summary(results: RunResults, folder: str, task: Task) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
-    table = position_table(results.accuracies, results.decision_position, results.chance)
+    table = position_table(results.accuracies, results.decision_position, results.chance, task.words)
     before = results.resumed_at or 0
     steps = f"{results.steps - before:,} of {results.steps:,} steps" if before else f"{results.steps:,} steps"
     speed = f"{steps} in {results.train_seconds:,.0f} s"

@@ -41,13 +41,9 @@ def main(argv: Sequence[str]) -> RunResults:
 def run(args: Arguments, program: str = MODULE) -> RunResults:
     """Build, train, test, save, push. Returns what stands in results.json.
 
-    Args:
-        program: what `torchrun` is to start, for those who asked for several processes and got one.
-
-    Raises:
-        ValueError: arguments that do not fit each other, the data or the output folder; before anything is written.
-        FloatingPointError: the training diverged.
-        SystemExit: a signal stopped the training; a checkpoint is saved.
+    ValueError, before anything is written, for arguments that do not fit each other, the data or the output folder;
+    FloatingPointError where the training diverged; SystemExit where a signal stopped it, with a checkpoint saved.
+    `program` is what `torchrun` is to start, for those who asked for several processes and got one.
     """
     if note := launch_note(program, args.training.world_size):
         sys.stderr.write(f"{note}\n")
@@ -60,18 +56,15 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
         splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}
     trainer = make_trainer(args, objective, tokenizer, splits)
     show_progress(trainer, args, rows["validation"])
+    tell = say if trainer.is_world_process_zero() else lambda text: None
     with output_dir.claim(args) as checkpoint:
-        if trainer.is_world_process_zero():
-            tell(results.headline(args, trainer.model))
-            if scan := mamba_scan.running(trainer.model):
-                tell(scan)
+        tell("\n".join(filter(None, (results.headline(args, trainer.model), mamba_scan.running(trainer.model)))))
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-        if trainer.is_world_process_zero():
-            tell(f"testing on {len(splits['test']):,} held-out instances")
+        tell(f"testing on {len(splits['test']):,} held-out instances")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)
-            tell(results.summary(trainer.results, args.training.output_dir))
+        tell(results.summary(trainer.results, args.training.output_dir, args.task))
         if args.training.push_to_hub:
             trainer.push_to_hub()
         else:
@@ -97,26 +90,18 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    chosen = args.model
-    kernels = {} if chosen.attn_implementation is None else {"attn_implementation": chosen.attn_implementation}
-    longest = results.longest_sequence(splits["test"])
-    model = load_model(
-        *(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan), dtype=chosen.dtype, **kernels
-    )
+    chosen, longest = args.model, results.longest_sequence(splits["test"])
+    options = {"dtype": chosen.dtype}
+    if chosen.attn_implementation is not None:
+        options["attn_implementation"] = chosen.attn_implementation
+    model = load_model(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan, **options)
     if chosen.lora is not None:
         tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
         lora.add(model, chosen.lora, tokens, chosen.config_overrides)
     answer_tokens = max(map(len, splits["test"]["target_ids"]))
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
-    trainer = ObjectiveTrainer(
-        model,
-        args.training,
-        objective=objective,
-        task=args.task,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-    )
+    sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
+    trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer
@@ -158,16 +143,16 @@ def final_test(trainer: ObjectiveTrainer, args: Arguments, rows: Splits, test: D
 def end_stopped(trainer: ObjectiveTrainer, number: int) -> NoReturn:
     """Say where the checkpoint is, and end as a shell expects of a command that a signal ended."""
     if trainer.is_world_process_zero():
-        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
         goes_on = "the same command with --resume goes on from there"
         if trainer.args.save_only_model:
             goes_on = "it holds the model alone (--save_only_model), so training cannot go on from there"
-        where = f"stopped at step {trainer.state.global_step:,}; checkpoint saved in {checkpoint}"
-        sys.stderr.write(f"{where}\n{goes_on}\n")
+        where = checkpoint_files.newest_whole(Path(trainer.args.output_dir))
+        at = f"stopped at step {trainer.state.global_step:,}"
+        sys.stderr.write(f"{at}; checkpoint saved in {where}\n{goes_on}\n")
     sys.exit(128 + number)
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """Show the user a result, on standard output: notes and warnings go to standard error, or are logged."""
     sys.stdout.write(f"{text}\n")
 

@@ -15,21 +15,17 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        exclusive = ("overwrite_output_dir", "resume_from_checkpoint", "resume")
-        both = [name for name in exclusive if getattr(self, name)][:2]
-        blind = self.stop_when_solved and self.eval_strategy == "no"
-        for wrong, rule in (
-            (self.sample_rows > 100, f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none"),
-            (self.max_steps == 0, "max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs"),
-            (self.prediction_loss_only, "prediction_loss_only=True would leave a run without verdict; leave it out"),
-            (len(both) > 1, f"{' and '.join(both)} exclude each other; give one of them"),
-            (
-                blind,
-                f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at; add --eval_strategy steps",
-            ),
-        ):
-            if wrong:
-                raise ValueError(f"{rule}.")
+        unwatched = f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at"
+        broken = {
+            f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none": self.sample_rows > 100,
+            "max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs": self.max_steps == 0,
+            "prediction_loss_only=True would leave a run without verdict; leave it out": self.prediction_loss_only,
+            "resume_from_checkpoint is not taken; give --resume": self.resume_from_checkpoint,
+            "overwrite_output_dir and resume exclude each other": self.overwrite_output_dir and self.resume,
+            f"{unwatched}; add --eval_strategy steps": self.stop_when_solved and self.eval_strategy == "no",
+        }
+        if wrong := [rule for rule, is_broken in broken.items() if is_broken]:
+            raise ValueError(f"{wrong[0]}.")
         check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         try:
             get_reporting_integration_callbacks(self.report_to)  # the Trainer would find an unknown one after the data

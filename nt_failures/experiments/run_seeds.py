@@ -4,7 +4,6 @@
 examples/studies/train_seeds.py does.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import time
@@ -22,17 +21,15 @@ from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import command_line, output_dir, results, run, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.training.callbacks import LiveProgressCallback
-from nt_failures.training.many_seeds import train_together
-from nt_failures.training.many_seeds.checks import check_together
+from nt_failures.training.many_seeds.loop import check_together, train_together
 from nt_failures.training.trainer import ObjectiveTrainer
 
 
 def main(argv: Sequence[str], description: str | None = __doc__) -> None:
     """All seeds of one recipe: parse, build, train at once, then test and save one seed after the other.
 
-    Raises:
-        ValueError: as `run.run`, or arguments that cannot be trained together.
-        FloatingPointError: some seeds diverged; the others have finished.
+    Raises as `run.run`; ValueError, too, for arguments that cannot be trained together. Where some seeds diverged, the
+    others have finished.
     """
     all_args = parse(argv, description)
     for args in all_args:
@@ -44,7 +41,7 @@ def main(argv: Sequence[str], description: str | None = __doc__) -> None:
     with contextlib.ExitStack() as claims:
         for args in all_args:
             claims.enter_context(output_dir.claim(args))
-        run.tell(f"{results.headline(all_args[0], trainers[0].model)} and {len(trainers) - 1} more seeds")
+        run.say(f"{results.headline(all_args[0], trainers[0].model)} and {len(trainers) - 1} more seeds")
         errors = train_and_test(trainers, all_args, rows, test)
     if diverged := [f"seed {args.training.seed}: {e}" for args, e in zip(all_args, errors, strict=True) if e]:
         raise FloatingPointError("; ".join(diverged))
@@ -52,14 +49,12 @@ def main(argv: Sequence[str], description: str | None = __doc__) -> None:
 
 def parse(argv: Sequence[str], description: str | None) -> list[Arguments]:
     """The arguments of each seed's run."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line.plain_parser(description)
     parser.add_argument("recipe", help="a recipe; all flags of examples/train.py override it")
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="which seeds")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for a run folder of each seed")
     asked, extra = parser.parse_known_args(argv)
-    if len(set(asked.seeds)) < len(asked.seeds) or any(flag.split("=")[0] == "--seed" for flag in extra):
+    if len(set(asked.seeds)) < len(asked.seeds) or "seed" in command_line.flag_names(extra):
         raise ValueError("say with --seeds which seeds there are to be, each once, and leave --seed out.")
     own = [["--seed", str(seed), "--output_dir", str(asked.output_dir / f"seed{seed}")] for seed in asked.seeds]
     all_args = [command_line.parse([asked.recipe, *extra, *flags]) for flags in own]
@@ -97,7 +92,7 @@ def train_and_test(
             trainer.results = dataclasses.replace(found, trained_together=len(trainers))
             results.write(trainer.results, args)
             trainer.create_model_card()
-            run.tell(results.summary(trainer.results, args.training.output_dir))
+            run.say(results.summary(trainer.results, args.training.output_dir))
     return errors
 
 

@@ -21,7 +21,7 @@ from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import WORDS, Task
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 CURVE_ROWS = 12
@@ -77,10 +77,16 @@ def draw(folder: Path, objective: Objective, task: Task, results: RunResults) ->
     """The figures of a card; those that an earlier run left and this one does not make are removed."""
     for figure in FIGURES:
         (folder / figure).unlink(missing_ok=True)
-    decision = task.decision_position(objective.order)
+    decision, chance = results.decision_position, results.chance
     if _by_position(results):
-        report.draw(folder, results.accuracies, decision, task.chance, results.example)
-    report.draw_learning(folder, results.learning_curve or (), objective.judged_decoding, decision, task.chance)
+        report.draw(folder, results.accuracies, decision, chance, task, results.example)
+    report.draw_learning(folder, results.learning_curve or (), objective.judged_decoding, decision, chance)
+
+
+def _measured_on(results: RunResults) -> tuple[int, int | None]:
+    """Different problems and rows of the diagnosis, which may be fewer than the test rows."""
+    measured = results.diagnosis["forced_vs_free"]
+    return measured["n"], measured.get("rows")
 
 
 def _by_position(results: RunResults) -> bool:
@@ -98,8 +104,9 @@ def values(run: PublishedModel) -> dict[str, Any]:
     """What the template names. It escapes any text that is not ours by `markdown` or `fenced`."""
     objective, task, results = run.objective, run.task, run.results
     table, caption, recipe, known_arguments = None, None, None, None
-    if _by_position(results) and None not in (results.decision_position, results.chance):
-        table = report.position_table(results.accuracies, results.decision_position, results.chance)
+    words = WORDS if task is None else task.words
+    if _by_position(results):
+        table = report.position_table(results.accuracies, results.decision_position, results.chance, words)
         table, caption = table.rsplit("\n", 1)
     if results.arguments is not None:
         recipe = recipe_text(results.arguments, results.local or ()).rstrip()
@@ -114,7 +121,8 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "results": results,
         "table": table,
         "caption": caption,
-        "findings": report.findings(results.diagnosis) if results.diagnosis else [],
+        "findings": report.findings(results.diagnosis, words) if results.diagnosis else [],
+        "counted": report.counted(*_measured_on(results), words) if results.diagnosis else None,
         "versions": ", ".join(f"{name} {v}" for name, v in (results.versions or {}).items() if name != "commit"),
         "curve": curve_rows(results.learning_curve or ()),
         "recipe": recipe,
@@ -164,7 +172,7 @@ def instance(task: Task, known: Mapping[str, str] | None = None) -> tuple[str, s
     """Prompt and completion of the first held-out instance, as it is known or drawn."""
     if known is not None:
         return known["prompt"], known["completion"]
-    text = task.render(task.block(0, "test", 0, rows=1))
+    text = task.texts(task.block(0, "test", 0, rows=1))
     return text["prompt"].to_list()[0], text["completion"].to_list()[0]
 
 

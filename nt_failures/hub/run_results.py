@@ -10,7 +10,7 @@ from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.hub.json_files import not_finite, read_object
 from nt_failures.hub.run_files import RESULTS_FILE
 
-NO_SCORE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+NO_SCORE = re.compile(r"runtime|samples_per_second|steps_per_second|model_preparation_time|problems|n/position_\d+")
 """What `Trainer.evaluate` returns beside its metrics."""
 SHARE = re.compile(r"decision|(forced|free|parallel)/(exact|position_\d+)|cheat/\w+_rate")
 """Names of metrics that are shares of rows, in 0..1."""
@@ -32,7 +32,9 @@ class RunResults:
     metrics: Mapping[str, float] | None = _entry("object")
     """of the test split, without a prefix: `loss`, `free/exact`, `forced/position_2`, ..."""
     n: int | None = _entry("count")
-    """rows that the metrics are of"""
+    """different problems among the rows that the metrics are of: what intervals are made of"""
+    rows: int | None = _entry("count")
+    """rows that the metrics are of; None where n counts them, because nobody has looked whether they differ"""
     chance: float | None = _entry("share")
     """accuracy of a guess at the decision"""
     decision_position: int | None = _entry("count")
@@ -111,14 +113,14 @@ class RunResults:
     @property
     def scores(self) -> dict[str, float]:
         """The metrics without what `Trainer.evaluate` returns beside them."""
-        return {name: value for name, value in (self.metrics or {}).items() if name not in NO_SCORE}
+        return {name: value for name, value in (self.metrics or {}).items() if not NO_SCORE.fullmatch(name)}
 
     @property
     def accuracies(self) -> Accuracies | None:
         """The shares by decoding and position; None where they, or the rows that they are of, are not known."""
         if self.n is None or "free/exact" not in self.scores:
             return None
-        return Accuracies.from_names({k: v for k, v in self.scores.items() if SHARE.fullmatch(k)}, self.n)
+        return Accuracies.from_names(self.metrics, self.n, self.rows)
 
     @property
     def verdict(self) -> Mapping[str, str] | None:

@@ -26,12 +26,10 @@ MODULES_FILE = "objective_modules.safetensors"
 def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
-        raise ValueError(
-            f"this {type(model).__name__} has the modules of an objective in it already; load the model afresh."
-        )
+        kind = type(model).__name__
+        raise ValueError(f"this {kind} has the modules of an objective in it already; load the model afresh.")
     added = torch.nn.ModuleDict(modules)
-    with torch.no_grad():
-        # transformers has no public way to initialise a part of a model as the model's own layers are.
+    with torch.no_grad():  # transformers has no public way to initialise a part of a model as its own layers are
         added.apply(model._init_weights)
     model.add_module(NAME, added.to(device=model.device, dtype=model.dtype))
 

@@ -26,13 +26,14 @@ from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
 
+_END_TOKENS = ("\u0120.", "\u2581.", ".")
+"""How tokenizers write ` .`: byte-level ones, SentencePiece, word-level ones."""
+
 
 def option(default: Any, least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False) -> Any:
     """A field of an objective: a number from `least` to `most`, or None where that is the default.
 
-    Args:
-        whole: only whole numbers.
-        above: `least` itself is out of range.
+    `whole`: only whole numbers. `above`: `least` itself is out of range.
     """
     return dataclasses.field(default=default, metadata={"range": (least, most, whole, above)})
 
@@ -49,14 +50,15 @@ def _check_option(field: dataclasses.Field, value: Any) -> None:
 
 
 class Loss(NamedTuple):
-    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch."""
+    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
+
+    `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
+    the number of labels that are not -100; `parts` are sums over the same items without gradient, by name, for the log.
+    """
 
     sum: Tensor
-    """scalar with gradient: the loss summed over the counted items of this batch"""
     count: Tensor
-    """scalar: the counted items, always the number of labels that are not -100"""
     parts: dict[str, Tensor]
-    """named scalars without gradient, each a sum over the same items, for the log"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +70,14 @@ class Objective(abc.ABC):
             come back in the task's own order.
         dummy_token_id: stands in for hidden target tokens; None where the objective hides none.
         pad_token_id: fills rows up; it is masked everywhere.
+        end_token_id: of `.`, which ends answers that differ in length: in reversed order, too, it comes last. None
+            where the tokenizer knows no such token.
     """
 
     order: str = "forward"
     dummy_token_id: int | None = option(None, whole=True)
     pad_token_id: int = option(0, whole=True)
+    end_token_id: int | None = option(None, whole=True)
 
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
@@ -83,33 +88,30 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        annotated = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
-        if lost := sorted(annotated - {field.name for field in dataclasses.fields(self)}):
-            raise ValueError(
-                f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it; write "
-                "@dataclasses.dataclass(frozen=True) above the class."
-            )
+        own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
+        if lost := sorted(own - {field.name for field in dataclasses.fields(self)}):
+            wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
+            raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
         if self.order not in ORDERS:
             raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
         for field in dataclasses.fields(self):
             _check_option(field, getattr(self, field.name))
         if self.extra_tokens and self.dummy_token_id is None:
-            raise ValueError(
-                f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r} and was given no "
-                "dummy_token_id; build it with .from_tokenizer(tokenizer)."
-            )
+            hides = f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r}"
+            raise ValueError(f"{hides} and was given no dummy_token_id; build it with .from_tokenizer(tokenizer).")
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Objective":
         """Build the objective for a tokenizer, which must know `extra_tokens` (see `nt_failures.add_tokens`).
 
-        Raises:
-            ValueError: the tokenizer lacks a token, or an option is unknown or out of range.
+        ValueError where the tokenizer lacks a token, or an option is unknown or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
-        tokens = {"pad_token_id": 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id}
+        vocabulary = tokenizer.get_vocab()
+        tokens = {"pad_token_id": tokenizer.pad_token_id or 0}
+        tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
         return cls(**{**tokens, **options})
@@ -143,14 +145,10 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Make a batch; the only place where labels and -100 are made.
+        """A batch of rows of `tokenize`; the only place where labels and -100 are made.
 
-        Args:
-            examples: rows of `tokenize`: `prefix_ids`, `target_ids`, `target_positions`.
-
-        Returns:
-            `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them; and
-            `position_ids` when rows are padded.
+        Returns `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them;
+        and `position_ids` when rows are padded.
         """
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
@@ -168,7 +166,10 @@ class Objective(abc.ABC):
         decoding: str | None = None,
         shown: Tensor | None = None,
     ) -> Tensor:
-        """Predict targets greedily. An objective with a decoding of its own overrides `predict` and `predict_forced`.
+        """Predict targets greedily: (B, T) ids in the task's own order, -100 behind each row's length.
+
+        An objective with a decoding of its own overrides `predict` and `predict_forced`. ValueError for another
+        decoding, a length below 1, or more tokens than the model has positions for.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -178,12 +179,6 @@ class Objective(abc.ABC):
             decoding: one of `decodings`; the first if not given.
             shown: (B, T) targets in the objective's order, -100 behind each row's length: each token is predicted with
                 the earlier ones revealed (forced predictions). Without it nothing of a target is seen.
-
-        Returns:
-            (B, T) ids in the task's own order, -100 behind each row's length.
-
-        Raises:
-            ValueError: another decoding, a length below 1, or more tokens than the model has positions for.
         """
         decoding = decoding or self.decodings[0]
         if decoding not in self.decodings:
@@ -195,7 +190,7 @@ class Objective(abc.ABC):
         check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
         if shown is None:
             return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
-        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown))
+        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown), shown)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
@@ -207,36 +202,36 @@ class Objective(abc.ABC):
         """Each token of `shown_BT` predicted from the prefix and the earlier ones; same form as `predict`."""
         return one_pass(model, *prefix, shown_BT)
 
-    def reorder(self, ids_BT: Tensor) -> Tensor:
-        """Target ids between the task's order and the objective's; its own inverse."""
-        return reverse_rows(ids_BT) if self.order == "reversed" else ids_BT
+    def reorder(self, ids_BT: Tensor, target_BT: Tensor | None = None) -> Tensor:
+        """Target ids between the task's order and the objective's; its own inverse.
+
+        With `target_BT` (B, T) anything that belongs to these ids, such as the positions of their tokens.
+        """
+        if self.order == "forward":
+            return ids_BT
+        return reverse_rows(ids_BT, ids_BT if target_BT is None else target_BT, self.end_token_id)
 
     def layout(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """`layout` of the examples in this objective's order."""
-        return layout(examples, self.pad_token_id, reverse=self.order == "reversed")
+        return layout(examples, self.pad_token_id, self.order == "reversed", self.end_token_id)
 
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
-
-    Only T columns go through the unembedding: at GPT-2's vocabulary that is most of the cost of a short answer.
-    """
+    """Logits (B, T, V) of the labelled columns only, and their labels (B, T)."""
+    # At GPT-2's vocabulary the unembedding is most of the cost of a short answer.
     inputs, first = predicting(batch)
     labels_BT = batch["labels"][:, first:]
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
 
 
 def check_needs(objective: Objective, model: PreTrainedModel) -> None:
-    """Raise ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    """ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
     name = type(model).__name__
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
-        raise ValueError(
-            f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer; train it "
-            "with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa."
-        )
+        lacks = f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer"
+        way = "train it with an attention model (gpt2, gpt_neox, llama) and --attn_implementation sdpa"
+        raise ValueError(f"{lacks}; {way}.")
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        raise ValueError(
-            f"{name}.forward takes no logits_to_keep; take a causal LM of transformers that does "
-            "(GPT-2, GPT-NeoX, Llama, Mamba, ...)."
-        )
+        others = "take a causal LM of transformers that does (GPT-2, GPT-NeoX, Llama, Mamba, ...)"
+        raise ValueError(f"{name}.forward takes no logits_to_keep; {others}.")

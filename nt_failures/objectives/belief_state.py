@@ -107,7 +107,7 @@ class BeliefState(Objective):
     def _behind(self, model: torch.nn.Module, labels_BT: Tensor) -> Tensor:
         """States (B, max(T, 1), D) of the backward encoder after 0, 1, .. of the last target tokens."""
         modules, inner = auxiliary_modules.modules_of(model), auxiliary_modules.unwrap_model(model)
-        backwards = reverse_rows(labels_BT)[:, :-1]
+        backwards = reverse_rows(labels_BT, labels_BT)[:, :-1]
         start = modules["start"].weight[None].expand(len(labels_BT), -1, -1)
         tokens = inner.get_input_embeddings()(backwards.clamp(min=0))
         embedded = torch.cat([start, tokens.to(start.dtype)], dim=1)

@@ -3,14 +3,7 @@
     trainer = Trainer(model, TrainingArguments(..., remove_unused_columns=False),
                       train_dataset=tokenize(dataset, tokenizer), data_collator=TeacherlessCollator(tokenizer))
 
-TRL's `SFTTrainer` takes them, too, if it leaves tokenised rows as they are:
-
-    config = SFTConfig(..., dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False)
-    trainer = SFTTrainer(model, config, train_dataset=tokenize(dataset, tokenizer),
-                         data_collator=TeacherlessCollator(tokenizer), processing_class=tokenizer)
-
-For next-token training TRL needs no collator: it trains on the dataset's `completion` alone. It appends the tokenizer's
-end token, one label more than `NextTokenCollator` has.
+TRL's `SFTTrainer` takes them, too, if it leaves tokenised rows as they are (examples/README.md).
 """
 
 from collections.abc import Sequence
@@ -25,20 +18,7 @@ from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.teacherless import Teacherless
 
 
-class _ObjectiveCollator:
-    """An objective's `collate`, for a tokenizer."""
-
-    objective_class: ClassVar[type[Objective]]
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
-        self.objective = self.objective_class.from_tokenizer(tokenizer, order=order)
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
-        return self.objective.collate(examples)
-
-
-class NextTokenCollator(_ObjectiveCollator):
+class NextTokenCollator:
     """Prefix and revealed target as input, the target as labels: the tensors of `NextToken`.
 
     Args:
@@ -52,10 +32,17 @@ class NextTokenCollator(_ObjectiveCollator):
         [[-100, -100, 7, 8, 9]]
     """
 
-    objective_class = NextToken
+    objective_class: ClassVar[type[Objective]] = NextToken
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, order: str = "forward"):
+        self.objective = self.objective_class.from_tokenizer(tokenizer, order=order)
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Rows of `tokenize` to `input_ids`, `attention_mask`, `labels`, each (B, P + T)."""
+        return self.objective.collate(examples)
 
 
-class TeacherlessCollator(_ObjectiveCollator):
+class TeacherlessCollator(NextTokenCollator):
     """Prefix and dummies `$` as input, the target as labels: the tensors of `Teacherless`.
 
     `add_tokens(tokenizer, ["$"])` adds a missing dummy.

@@ -22,7 +22,7 @@ def model_inputs(ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
 
 def revealing_inputs(prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> dict[str, Tensor]:
-    """Inputs of a forward pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns."""
+    """Inputs of a pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns."""
     real_BT = shown_BT.ne(IGNORE)
     ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
     mask = torch.cat([prefix_mask, real_BT.to(prefix_mask.dtype)], dim=1)[:, :-1]

@@ -37,16 +37,17 @@ def unembed(model: torch.nn.Module, states: Tensor, frozen: bool = False) -> Ten
 
 
 class ForwardPass(NamedTuple):
-    """One forward pass over prefix | target without the last column."""
+    """One forward pass over prefix | target without the last column.
+
+    `logits_BTV` are of the labelled columns: column i predicts label i of `labels_BT`, -100 where there is none;
+    `states_BSD` are the last hidden states after the final norm, of all columns, in the type of the model's weights;
+    `first` is the labels' first column in the batch.
+    """
 
     logits_BTV: Tensor
-    """of the labelled columns: column i predicts label i"""
     labels_BT: Tensor
-    """labels of these columns, -100 where there is none"""
     states_BSD: Tensor
-    """last hidden states after the final norm, of all columns, in the type of the model's weights"""
     first: int
-    """the labels' first column in the batch"""
 
     @property
     def label_states_BTD(self) -> Tensor:

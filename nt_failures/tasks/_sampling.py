@@ -17,6 +17,8 @@ def shuffle(rng: np.random.Generator, pool: np.ndarray) -> None:
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     """(k, n) int32: in each column k distinct numbers below `high`, every ordered choice equally likely."""
     picks = _picks(rng, n, high, min(k, high - 1))
+    if 4 * k * k < high:
+        return _few(picks, n)
     found = np.empty((k, n), dtype=np.int32)
     step = max(1, _POOL_ENTRIES // high)
     for start in range(0, n, step):
@@ -24,6 +26,24 @@ def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
         pool = np.repeat(np.arange(high, dtype=np.int32)[:, None], found[:, part].shape[1], axis=1)
         _swap(pool, [row[part] for row in picks])
         found[:, part] = pool[:k]
+    return found
+
+
+def _few(picks: list[np.ndarray], n: int) -> np.ndarray:
+    """What the shuffle of a whole pool gives, without the pool: few draws move few of its entries."""
+    moved: list[tuple[np.ndarray, np.ndarray]] = []  # the entry at a place became this number, oldest first
+
+    def entry(places: np.ndarray) -> np.ndarray:
+        numbers = places.copy()
+        for place, number in moved:
+            numbers = np.where(places == place, number, numbers)
+        return numbers
+
+    found = np.empty((len(picks), n), dtype=np.int32)
+    for j, pick in enumerate(picks):
+        place = j + pick.astype(np.int32)
+        found[j] = entry(place)
+        moved.append((place, entry(np.full(n, j, dtype=np.int32))))
     return found
 
 

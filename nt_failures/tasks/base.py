@@ -5,11 +5,16 @@ A task is a frozen dataclass whose fields are its parameters.
 
 import abc
 import dataclasses
+import inspect
+import itertools
+import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nt_failures.registry import shorten
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks._text import Text
 
@@ -24,8 +29,14 @@ SPLITS = {"train": 0, "validation": 1, "test": 2}
 _SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
 """The split that each eighth of the hash space belongs to."""
 
+_FIRST_ROUND = 16
+"""Rows of a block that are drawn first: ten rows are not to cost a block. Part of the data's definition, too."""
+
 _MAX_ROUNDS = 2000
 """Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
+
+END = "."
+"""Symbol that ends an answer, in tasks whose answers differ in length."""
 
 
 def check_integer(name: str, value: object, least: int = 0) -> None:
@@ -46,6 +57,53 @@ def check_integers(fields: object, **least: int) -> None:
         check_integer(name, getattr(fields, name), smallest)
 
 
+def mix64(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
+    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def hash_rows(*columns: np.ndarray) -> np.ndarray:
+    """uint64 for each row of some columns of whole numbers, (n, ...): the entries in their order decide.
+
+    Example:
+        >>> import numpy as np
+        >>> a, b, c = hash_rows(np.array([[1, 2], [2, 1], [1, 2]]))
+        >>> bool(a == c), bool(a == b)
+        (True, False)
+    """
+    flat = [np.asarray(column).astype(np.int64).reshape(len(column), -1) for column in columns]
+    hashed = np.zeros(len(flat[0]), dtype=np.uint64)
+    for entries in np.concatenate(flat, axis=1).astype(np.uint64).T:
+        hashed = mix64(hashed ^ entries)
+    return hashed
+
+
+def padded_answers(answers: Sequence[Sequence[int]], n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers as an array (n, length), -1 where there is nothing, and the length (n,) of each, never rounded.
+
+    ValueError for more or fewer than n answers, or one that is no list of whole numbers.
+    """
+    if len(answers) != n:
+        raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
+    answered, sizes = np.full((n, length), -1, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for row, answer in enumerate(answers):
+        try:
+            symbols = np.asarray(answer)
+        except ValueError:  # lists of different lengths
+            symbols = np.array(None)
+        if symbols.ndim != 1 or (symbols.size and symbols.dtype.kind not in "iu"):
+            raise ValueError(
+                f"answer {row + 1}, {shorten(answer, 80)}, is no list of node labels or other symbols as whole numbers "
+                "(-1 for what is none)."
+            )
+        answered[row, : len(symbols)] = symbols[:length]
+        sizes[row] = len(symbols)
+    return answered, sizes
+
+
 @dataclasses.dataclass(frozen=True)
 class Clue:
     """Part of a prompt that may stand at several places."""
@@ -58,12 +116,37 @@ class Clue:
     """how many places there are"""
 
 
+class Words(NamedTuple):
+    """What reports and figures call the things of a task; the plural is with an s."""
+
+    problem: str = "problem"
+    answer: str = "answer"
+    detour: str = "wrong start"
+
+
+WORDS = Words()
+
+
+@dataclasses.dataclass(frozen=True)
+class Star:
+    """A directed graph of arms from one source, with an answer: what `figures.path_star` draws."""
+
+    edges: Sequence[Sequence[int]]
+    source: int
+    goal: int
+    path: Sequence[int]
+    answer: Sequence[int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """Base of all tasks. Positions are counted from 1 in the task's own order, in symbols of the answer.
+    """Base of all tasks: what a problem is and what counts as right.
 
-    Example: path-star graphs that list their edges by the labels they start from. A task of another kind writes each of
-    the methods below.
+    A subclass gives the sizes as its fields, and `symbols`, `answer_length`, `sample` and `render`. All else has a
+    default, for tasks with one right answer a row, which stands in the column `answer_column` as indices into
+    `symbols`. Positions are counted from 1 in the task's own order, in symbols of the answer.
+
+    Example: path-star graphs that list their edges by the labels they start from.
         >>> import dataclasses
         >>> import numpy as np
         >>> from nt_failures import PathStar
@@ -74,61 +157,180 @@ class Task(abc.ABC):
         ...         order = np.argsort(graphs["edges"][:, :, :1], axis=1, kind="stable")
         ...         return {**graphs, "edges": np.take_along_axis(graphs["edges"], order, axis=1)}
         >>> task = SortedEdges(degree=2, path_length=3, num_nodes=10)
-        >>> task.render(task.block(seed=0, split="train", index=0))["prompt"].to_list()[0]
-        '2,9|5,0|8,2|8,5/8,0='
+        >>> task.texts(task.block(seed=0, split="train", index=0))["prompt"].to_list()[0]
+        '4,9|6,2|8,4|8,6/8,2='
     """
 
     VERSION: ClassVar[str] = "1.0.0"
+    """of the data; a change of them needs a new one"""
     DUMMY: ClassVar[str] = "$"
-    """Symbol that never occurs in an instance; objectives put it where they hide an answer token."""
+    """symbol that never occurs in an instance; objectives put it where they hide an answer token"""
+    END: ClassVar[str] = END
+    """symbol that ends an answer, where answers differ in length; it belongs to no position"""
+    PROBLEM: ClassVar[str] = WORDS.problem
+    """a problem in the words of reports and figures"""
+    ANSWER: ClassVar[str] = WORDS.answer
+    """an answer in these words"""
+    DETOUR: ClassVar[str] = WORDS.detour
+    """what `detours` go wrong by, in these words"""
+    answer_column: ClassVar[str] = "answer"
+    """the column of `sample` that holds the right answers"""
 
-    @property
-    @abc.abstractmethod
-    def config_name(self) -> str:
-        """Name of this size, for example `deg2-path5-nodes50`; also its folder on the Hub."""
+    def __new__(cls, *args: object, **kwargs: object) -> "Task":
+        annotated = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
+        if annotated and "__dataclass_fields__" not in vars(cls):
+            raise ValueError(
+                f"{cls.__name__} declares {', '.join(annotated)}, which is no parameter of it; write "
+                "@dataclasses.dataclass(frozen=True) above the class."
+            )
+        return super().__new__(cls)
+
+    # ------------------------------------------------------------ what every task says
 
     @property
     @abc.abstractmethod
     def symbols(self) -> list[str]:
-        """Every symbol of prompts and answers, `DUMMY` last. Their order gives the word-level token ids."""
+        """Every symbol of prompts and answers, `DUMMY` last. Their order gives the word-level token ids.
+
+        A task whose answers differ in length has `END` among them.
+        """
 
     @property
     @abc.abstractmethod
     def answer_length(self) -> int:
-        """Symbols of one answer."""
-
-    @property
-    @abc.abstractmethod
-    def chance(self) -> float:
-        """Accuracy, in 0..1, of the best guesser who sees everything but cannot plan."""
-
-    @abc.abstractmethod
-    def decision_position(self, order: str) -> int:
-        """Position of the first answer symbol, in the order of generation, that is no copy from the prompt."""
+        """Symbols of the longest answer, without `END`."""
 
     @abc.abstractmethod
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n instances at once; every array has n rows. No rejection of rows: splits are made from this."""
 
     @abc.abstractmethod
-    def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
-        """The text columns `prompt` and `completion` of the given instances; `Text.from_list(strings)` makes one."""
+    def render(self, columns: Mapping[str, np.ndarray]) -> Mapping[str, Text | Sequence[str]]:
+        """The `prompt` of each instance, a list of strings or a `Text`, and the `completion` unless it is the default.
 
-    @abc.abstractmethod
+        By default, a completion is the symbols of the answer with commas between them. Where answers differ in length
+        it is filled up with ` .`, blank and `END`, to one more than the longest, so that nothing tells a model how long
+        its answer has to be: `1,2 . .` and `1,2,3 .`
+        """
+
+    # ------------------------------------------------------------ what most tasks leave as it is
+
+    @property
+    def config_name(self) -> str:
+        """Name of this size, for example `deg2-path5-nodes50`; also its folder on the Hub."""
+        sizes = [f"{name}{re.sub(r'[^A-Za-z0-9.]+', '_', str(value))}" for name, value in self.to_dict().items()]
+        return "-".join(sizes) or "default"
+
+    @property
+    def words(self) -> Words:
+        """`PROBLEM`, `ANSWER` and `DETOUR`."""
+        return Words(self.PROBLEM, self.ANSWER, self.DETOUR)
+
+    @property
+    def num_problems(self) -> float:
+        """How many different problems (`instance_hash`) there are in all splits; infinite where that is not known."""
+        return math.inf
+
+    @property
+    def one_answer(self) -> bool:
+        """Whether an answer is right only if it is `answers`, symbol by symbol, so that none has to be judged."""
+        return type(self).judge is Task.judge
+
+    @property
+    def chance(self) -> float:
+        """Accuracy at the decision, in 0..1, of the best guesser who sees everything but cannot plan."""
+        return 1.0
+
+    def decision_position(self, order: str) -> int:
+        """Position of the first answer symbol, in the order of generation, that is no copy or look-up; 0 for none."""
+        return 0
+
+    def decisions(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
+        """`decision_position` of each row, (n,), for tasks in which it differs."""
+        return np.full(len(self.answers(columns)), self.decision_position(order))
+
+    def guess(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
+        """`chance` of each row, (n,), for tasks in which it differs."""
+        return np.full(len(self.answers(columns)), self.chance)
+
+    def lengths(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Symbols of each right answer, (n,), without `END`."""
+        return (self.answers(columns) != -1).sum(axis=1)
+
+    def train_sample(self, rng: np.random.Generator, n: int) -> Columns:
+        """As `sample`, for the train split: a task may train on more than it asks."""
+        return self.sample(rng, n)
+
+    def texts(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
+        """The text columns `prompt` and `completion`: `render` with its default filled in. ValueError if it has others.
+
+        Example:
+            >>> from nt_failures import PathStar
+            >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
+            >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
+            ['1,0,4']
+        """
+        given = dict(self.render(columns))
+        if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
+            raise ValueError(f"render of {type(self).__name__} gives {sorted(given)}; give `prompt` and `completion`.")
+        if "completion" not in given:
+            given["completion"] = self._completions(self.answers(columns))
+        for name, text in given.items():
+            if not isinstance(text, Text) and not all(isinstance(string, str) for string in text):
+                raise ValueError(
+                    f"render of {type(self).__name__} gives {shorten(text, 80)} for {name!r}; give a list of strings, "
+                    "or a nt_failures.tasks.Text."
+                )
+        return {name: text if isinstance(text, Text) else Text.from_list(text) for name, text in given.items()}
+
+    def _completions(self, answers: np.ndarray) -> list[str]:
+        names, ended = self.symbols, END in self.symbols
+        if not ((answers >= -1) & (answers < len(names))).all():
+            raise ValueError(
+                f"the answers of {type(self).__name__} are no indices into its {len(names)} symbols; give these, and "
+                "-1 behind the end of a shorter one."
+            )
+        if not ended and (answers < 0).any():
+            raise ValueError(
+                f"the answers of {type(self).__name__} differ in length, and END, {END!r}, is not among its symbols; "
+                "list it there, before DUMMY."
+            )
+        rows = [[names[i] for i in row if i != -1] for row in answers.tolist()]
+        return [",".join(row) + (self.answer_length + 1 - len(row)) * f" {END}" * ended for row in rows]
+
     def parse(self, text: str) -> dict[str, object]:
         """Read a prompt, or a prompt and its completion in one string, back into a row. ValueError if it is neither."""
+        raise ValueError(f"{type(self).__name__} reads no text back: it has no `parse`.")
 
-    @abc.abstractmethod
     def read_answer(self, text: str) -> list[int]:
-        """Read a model's answer; never fails. A symbol that belongs to no answer reads as -1."""
+        """Read a model's answer, up to `END`; never fails. A symbol that belongs to no answer reads as -1.
 
-    @abc.abstractmethod
+        Symbols stand between commas or blanks, and read as their indices in `symbols`.
+        """
+        places = {symbol: i for i, symbol in enumerate(self.symbols) if symbol != self.DUMMY}
+        words = itertools.takewhile(lambda word: word != END, text.replace(",", " ").split())
+        return [places.get(word, -1) for word in words]
+
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
-        """Score answers. Arrays with one row per instance: `correct` (n, answer_length), `exact`, `first_error`."""
+        """Score answers, as `read_answer` gives them. By default right is what `answers` has, symbol by symbol.
 
-    @abc.abstractmethod
+        Returns:
+            `correct` (n, answer_length): right at that position; False where a row has no such position. `exact` (n,):
+            the whole answer, no more and no less. `first_error` (n,): first wrong position from 1, one past the end
+            where only something follows a right answer, 0 where exact.
+        """
+        right, lengths = self.answers(columns), self.lengths(columns)
+        answered, sizes = padded_answers(answers, len(right), self.answer_length)
+        correct = (answered == right) & (right != -1)
+        wrong = ~correct & (right != -1)
+        whole = ~wrong.any(axis=1)
+        exact = whole & (sizes == lengths)
+        first_error = np.where(whole, lengths + 1, np.argmax(wrong, axis=1) + 1)
+        return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first_error)}
+
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The right answers of the given instances, (n, answer_length)."""
+        """The right answers of the given instances, (n, answer_length), -1 behind the end of a shorter one."""
+        return np.asarray(columns[self.answer_column])
 
     def checked_answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """`answers`, (n, answer_length); ValueError if there are no instances, or they are of another task or size."""
@@ -142,29 +344,44 @@ class Task(abc.ABC):
                 )
         return self.answers(columns)
 
-    @abc.abstractmethod
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
-        """The same instances with other answers, right or wrong, in place of the right ones; `render` shows them."""
+        """The same instances with other answers, right or wrong, in place of the right ones; `texts` shows them."""
+        return {**{name: np.asarray(column) for name, column in columns.items()}, self.answer_column: answers}
 
-    @abc.abstractmethod
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """Answers (n, answer_length) that go wrong at the decision and then on consistently; ValueError if none do."""
+        raise ValueError(f"{type(self).__name__} has no {self.DETOUR} that goes on consistently: it has no `detours`.")
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue | None:
         """Where in its prompt each instance shows what tells the decision; None where prompts have no such places."""
         return None
 
-    @abc.abstractmethod
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star | None:
+        """One instance, as lists, and a model's answer to it, as a graph to draw; None for a task without pictures."""
+        return None
+
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """uint64 per row, equal for rows that pose the same problem however it is written down."""
+        """uint64 per row, equal for rows that pose the same problem however it is written down: what n counts.
+
+        By default, the same problem has the same entries in all columns but the answer's.
+        """
+        return hash_rows(*(column for name, column in sorted(columns.items()) if name != self.answer_column))
+
+    def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """uint64 per row, equal for rows of which none may be in train while another is in test.
+
+        By default `instance_hash`. Where what train has tells of other problems which answer is right, or which is not,
+        it is the hash of what these have in common. The bits may be anything: they are mixed before they decide.
+        """
+        return self.instance_hash(columns)
 
     def to_dict(self) -> dict[str, object]:
         """The parameters, JSON-ready."""
         return dataclasses.asdict(self)
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Name of the split each row belongs to. It depends on the instance alone: splits of all seeds are disjoint."""
-        return _SPLIT_OF_EIGHTH[self.instance_hash(columns) >> np.uint64(61)]
+        """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""
+        return _SPLIT_OF_EIGHTH[mix64(self.split_hash(columns)) >> np.uint64(61)]
 
     def block(self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS) -> Columns:
         """Rows `index * BLOCK_ROWS` up to `(index + 1) * BLOCK_ROWS` of a split, a function of the arguments alone.
@@ -187,20 +404,24 @@ class Task(abc.ABC):
             check_integer(name, value)
         rows = min(rows, BLOCK_ROWS)
         rng = np.random.default_rng([seed, SPLITS[split], index])
-        if overlap == "allow":
-            return {name: column[:rows] for name, column in self.sample(rng, BLOCK_ROWS).items()}
+        sample = self.train_sample if split == "train" else self.sample
+        share = 1.0 if overlap == "allow" else float((split == _SPLIT_OF_EIGHTH).mean())
         parts: list[Columns] = []
-        drawn = 0
+        accepted, round_rows = 0, _FIRST_ROUND
         for _ in range(_MAX_ROUNDS):
-            columns = self.sample(rng, BLOCK_ROWS)
-            in_split = self.split_of(columns) == split
-            parts.append({name: column[in_split] for name, column in columns.items()})
-            drawn += int(in_split.sum())
-            if drawn >= rows:
+            columns = sample(rng, round_rows)
+            if overlap == "forbid":
+                in_split = self.split_of(columns) == split
+                columns = {name: column[in_split] for name, column in columns.items()}
+            parts.append(columns)
+            accepted += len(next(iter(columns.values())))
+            if accepted >= rows:
                 return {name: np.concatenate([part[name] for part in parts])[:rows] for name in columns}
+            # Each round is larger, up to what the block still lacks: never by `rows`, on which no row may depend.
+            round_rows = min(8 * round_rows, BLOCK_ROWS, _FIRST_ROUND + int((BLOCK_ROWS - accepted) / share))
         raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'too few' if drawn else 'none'}; use "
-            "more labels or larger graphs, or overlap='allow' (train and test then share instances)."
+            f"{self} has so few different instances that split {split!r} holds {'too few' if accepted else 'none'}; "
+            "use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
         )
 
     @classmethod

@@ -5,19 +5,29 @@ Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._sampling import distinct, shuffle
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
-from nt_failures.tasks.base import BLOCK_ROWS, Clue, Columns, Task, check_integer, check_integers
+from nt_failures.tasks.base import (
+    BLOCK_ROWS,
+    Clue,
+    Columns,
+    Star,
+    Task,
+    check_integer,
+    check_integers,
+    mix64,
+    padded_answers,
+)
 
-_MAX_LABELS = 2**16
-
-_MAX_EDGES = MAX_TEXT // (BLOCK_ROWS * len("65535,65535|")) - 1
-"""Edges of which one block of rows can be written as text; the query takes the place of one more."""
+_MAX_LABELS = 2**20
+"""Labels at most: each is a token of the vocabulary and a row of the embedding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +69,11 @@ class PathStar(Task):
     path_length: int = 5
     num_nodes: int = 50
 
+    VERSION = "2.0.0"
+    PROBLEM, ANSWER, DETOUR = "graph", "path", "wrong arm"
+    answer_column = "path"
+    one_answer = True
+
     def __post_init__(self) -> None:
         check_integers(self, degree=1, path_length=2, num_nodes=2)
         size = f"degree={self.degree}, path_length={self.path_length}"
@@ -68,9 +83,14 @@ class PathStar(Task):
                 f"{self.num_nodes}; give num_nodes >= {self.nodes_used}."
             )
         if self.num_nodes > _MAX_LABELS:
-            raise ValueError(f"num_nodes={self.num_nodes} is too large; give num_nodes <= {_MAX_LABELS}.")
-        if self.num_edges > _MAX_EDGES:
-            raise ValueError(f"{size} makes {self.num_edges:,} edges, above the {_MAX_EDGES:,} that fit into text.")
+            raise ValueError(
+                f"num_nodes={self.num_nodes} is too large; give num_nodes <= {_MAX_LABELS:,}: each label is a token, "
+                "and a row of the model's embedding."
+            )
+        # Of which one block of rows can be written as text; the query takes the place of one more.
+        most = MAX_TEXT // (BLOCK_ROWS * 2 * len(f"{self.num_nodes - 1},")) - 1
+        if self.num_edges > most:
+            raise ValueError(f"{size} makes {self.num_edges:,} edges, above the {most:,} that fit into text.")
 
     @property
     def nodes_used(self) -> int:
@@ -81,6 +101,11 @@ class PathStar(Task):
     def num_edges(self) -> int:
         """Edges of one graph."""
         return self.degree * (self.path_length - 1)
+
+    @property
+    def num_problems(self) -> int:
+        """Different graphs and goals, whatever the order of the edges."""
+        return math.perm(self.num_nodes, self.nodes_used) // math.factorial(self.degree) * self.degree
 
     @property
     def config_name(self) -> str:
@@ -174,49 +199,28 @@ class PathStar(Task):
         return {"edges": edges, "source": source, "goal": goal, "path": path}
 
     def read_answer(self, text: str) -> list[int]:
+        """Labels as numbers, whatever `num_nodes`; a number with a leading zero is none."""
         return [int(word) if _is_label(word) else -1 for word in text.replace(",", " ").split()]
 
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
         """Score answers, given as node labels (-1 for anything else); ValueError for an answer that is no list of them.
 
         Returns:
-            `correct` (n, L): right at that position, as answered. `exact` (n,): the whole path, no more and no less.
-            `first_error` (n,): first wrong position from 1, 0 where exact. `decision` (n,): right at position 2.
-            `valid_path` (n,): the answer is a path from the source to a leaf, the right one or a wrong one.
+            As in `Task.judge`, and `decision` (n,): right at position 2; `valid_path` (n,): the answer is a path from
+            the source to a leaf, the right one or a wrong one.
         """
         path, edges = np.asarray(columns["path"]), np.asarray(columns["edges"])
-        n, length = len(path), self.path_length
-        if len(answers) != n:
-            raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
-        answered = np.full((n, length), -1, dtype=np.int64)
-        sizes = np.zeros(n, dtype=np.int64)
-        for row, answer in enumerate(answers):
-            labels = _labels(answer, row + 1)
-            answered[row, : len(labels)] = labels[:length]
-            sizes[row] = len(labels)
-        correct = answered == path
-        exact = correct.all(axis=1) & (sizes == length)
-        too_long = np.where(sizes > length, length + 1, 0)
+        answered, sizes = padded_answers(answers, len(path), self.path_length)
         steps = np.stack([answered[:, :-1], answered[:, 1:]], axis=-1)
         is_edge = (steps[:, :, None] == edges[:, None]).all(axis=-1).any(axis=-1).all(axis=-1)
-        return {
-            "correct": correct,
-            "exact": exact,
-            "first_error": np.where(correct.all(axis=1), too_long, np.argmin(correct, axis=1) + 1),
-            "decision": correct[:, 1],
-            "valid_path": (sizes == length) & (answered[:, 0] == np.asarray(columns["source"])) & is_edge,
-        }
-
-    def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.asarray(columns["path"])
+        whole = (sizes == self.path_length) & (answered[:, 0] == np.asarray(columns["source"])) & is_edge
+        judged = super().judge(columns, answers)
+        return {**judged, "decision": judged["correct"][:, 1], "valid_path": whole}
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue:
         """The edge that leads to the goal, where the way back begins, among the edges."""
         to_goal = np.asarray(columns["edges"])[:, :, 1] == np.asarray(columns["goal"])[:, None]
         return Clue("the edge to the goal", np.argmax(to_goal, axis=1) + 1, self.num_edges)
-
-    def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
-        return {**{name: np.asarray(columns[name]) for name in ("edges", "source", "goal")}, "path": answers}
 
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """The path from the source to the leaf of a wrong arm, each wrong arm equally likely."""
@@ -233,12 +237,27 @@ class PathStar(Task):
             steps.append(child[rows, steps[-1]])
         return np.stack(steps, axis=1)
 
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
+        return Star(row["edges"], row["source"], row["goal"], row["path"], answer)
+
+    def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Hash of the source, the set of its children and the set of the other nodes: not of the goal, nor of the arms.
+
+        All stars over the same nodes that begin alike, and all their goals, are in one split. So whatever is known of a
+        graph but the whole way back from its goal leaves all first steps equally likely in train, too: who knows train
+        by heart is at chance held out (README.md beside this file says what was tried).
+        """
+        edges, source = (np.asarray(columns[name]).astype(np.uint64) for name in ("edges", "source"))
+        first = edges[:, :, 0] == source[:, None]
+        nodes = mix64(edges[:, :, 1] | (first.astype(np.uint64) << np.uint64(32))).sum(axis=1, dtype=np.uint64)
+        return nodes ^ mix64(source)
+
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""
         edges = np.asarray(columns["edges"]).astype(np.uint64)
-        mixed = _mix64((edges[..., 0] << np.uint64(32)) | edges[..., 1]).sum(axis=1, dtype=np.uint64)
+        mixed = mix64((edges[..., 0] << np.uint64(32)) | edges[..., 1]).sum(axis=1, dtype=np.uint64)
         source, goal = (np.asarray(columns[name]).astype(np.uint64) for name in ("source", "goal"))
-        return _mix64(mixed ^ _mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
+        return mix64(mixed ^ mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
 
 
 def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:
@@ -268,29 +287,10 @@ def _arm(parent_of: Mapping[int, int], leaf: int, longest: int) -> list[int]:
 
 
 def _is_label(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) < 10
+    return word.isascii() and word.isdigit() and len(word) < 10 and word == str(int(word))
 
 
 def _label(word: str) -> int:
     if not _is_label(word):
         raise ValueError(f"{shorten(word, 80)} is not a node label")
     return int(word)
-
-
-def _labels(answer: Sequence[int], number: int) -> np.ndarray:
-    """An answer as an array, never rounded."""
-    try:
-        labels = np.asarray(answer)
-    except ValueError:  # lists of different lengths
-        labels = np.array(None)
-    if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
-        raise ValueError(f"answer {number}, {shorten(answer, 80)}, is no list of node labels (-1 for what is none).")
-    return labels
-
-
-def _mix64(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
-    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -19,6 +19,7 @@ from transformers.training_args import TrainingArguments
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
+from nt_failures.evaluation.observations import as_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.training.budget import learning_curve
 
@@ -59,7 +60,7 @@ class SampleTableCallback(TrainerCallback):
         columns: the instances to show.
     """
 
-    HEAD = ["graph", "target", "prediction", "first wrong position"]
+    HEAD = ["problem", "target", "prediction", "first wrong position"]
 
     def __init__(self, trainer: Trainer, columns: Mapping[str, np.ndarray]):
         self.trainer, self.columns = trainer, columns
@@ -78,13 +79,13 @@ class SampleTableCallback(TrainerCallback):
         """The rows of the table."""
         objective, task = self.trainer.objective, self.trainer.task
         predicted = ModelPredictor(model, self.trainer.processing_class, objective, task).free(self.columns)
-        first = task.judge(self.columns, predicted.tolist())["first_error"].tolist()
-        decision = task.decision_position(objective.order)
+        first = task.judge(self.columns, as_answers(predicted))["first_error"].tolist()
+        decisions = task.decisions(self.columns, objective.order)
         columns = (
-            task.render(self.columns)["prompt"].to_list(),
+            task.texts(self.columns)["prompt"].to_list(),
             map(_words, task.answers(self.columns)),
             map(_words, predicted),
-            [f"{error} (decision)" if error == decision else str(error or "-") for error in first],
+            [f"{k} (decision)" if k and k == at else str(k or "-") for k, at in zip(first, decisions, strict=True)],
         )
         return [list(row) for row in zip(*columns, strict=True)]
 

@@ -143,10 +143,13 @@ class PublishMixin:
         if evaluated:
             last = evaluated[-1].items()
             known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
-            known["n"] = None if self.evaluation is None else self.evaluation.num_samples
+            rows = None if self.evaluation is None else self.evaluation.num_samples
+            known["n"] = known["metrics"].get("problems", rows)
+            known["rows"] = rows if "problems" in known["metrics"] else None
+            known["chance"] = known["metrics"].get("chance")
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
-            known |= {"chance": self.task.chance, "decision_position": decision}
+            known |= {"chance": known.get("chance", self.task.chance), "decision_position": decision or None}
         if self.state.global_step:
             known |= dataclasses.asdict(budget_of(self))
         return RunResults(**known)

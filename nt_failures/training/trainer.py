@@ -9,9 +9,10 @@ import functools
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer
+from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from nt_failures.data.builder import task_columns
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.evaluation.prediction import (
     collate_answers,
@@ -44,7 +45,11 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
         `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
         `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
-            is not autoregressive), and what guessing gives (with a `task`).
+            is not autoregressive), and what guessing gives (with a `task` that has a decision).
+        `eval_problems`: how many different problems the rows pose, the n of every interval; `eval_n/position_k` of a
+            position that some of them lack (with a `task`, for rows that kept its columns).
+
+    What is exact is asked of `Task.judge` where a task has more than one right answer.
 
     `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
 
@@ -89,8 +94,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         collate = SeededCollator(objective.collate, args.seed)
         answers = functools.partial(collate_answers, objective=objective)
         self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
-        metrics = functools.partial(objective_metrics, objective=objective, task=task)
-        super().__init__(model, args, **{"compute_metrics": metrics, "data_collator": collate, **kwargs})
+        super().__init__(model, args, **{"compute_metrics": self._metrics, "data_collator": collate, **kwargs})
         self.add_callback(collate)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
             raise ValueError(
@@ -239,8 +243,10 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             if prediction_loss_only:
                 return mean, None, None
             with self.accelerator.autocast():
-                predictions = predict(plain, self.objective, inputs, full_decode=self.args.full_decode)
-        answers = {name: self.objective.reorder(inputs[name]) for name in ("target_ids", "target_positions")}
+                full = self.args.full_decode or not (self.task is None or self.task.one_answer)
+                predictions = predict(plain, self.objective, inputs, full_decode=full)
+        target = inputs["target_ids"]
+        answers = {name: self.objective.reorder(inputs[name], target) for name in ("target_ids", "target_positions")}
         return mean, predictions, answers
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -251,10 +257,16 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             self._parts, self._items = {}, 0.0
         super().log(logs, start_time)
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def _metrics(self, output: EvalPrediction) -> dict[str, float]:
+        return objective_metrics(output, self.objective, self.task, self._columns, self.processing_class)
+
+    def evaluation_loop(
+        self, dataloader: torch.utils.data.DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
         """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches."""
         self._evaluated = torch.zeros(2, device=self.args.device)
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        self._columns = None if self.task is None else task_columns(dataloader.dataset, self.task)
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()
         if labels:

@@ -86,12 +86,39 @@ def test_position_ids():
 @given(st.lists(st.lists(st.integers(0, 99), max_size=6), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
 def test_reversing_rows(rows):
-    """Catches: a flip of the whole width, an off-by-one in the row's length; twice gives the row back."""
+    """Catches: a flip of the whole width, an off-by-one in the row's length, a row that does not come back when it is
+    reversed twice."""
     width = max(len(row) for row in rows)
     filled = torch.tensor([row + [X] * (width - len(row)) for row in rows], dtype=torch.int64)
     expected = [row[::-1] + [X] * (width - len(row)) for row in rows]
-    assert reverse_rows(filled).tolist() == expected
-    assert torch.equal(reverse_rows(reverse_rows(filled)), filled)
+    once = reverse_rows(filled, filled)
+    assert once.tolist() == expected
+    assert torch.equal(reverse_rows(once, once), filled)
+
+
+def test_the_end_stays_at_the_end_of_a_reversed_row():
+    """Catches: an answer that begins with its end when it is written backwards, so that no model has to find out where
+    to stop; what belongs to the tokens turned round otherwise than the tokens."""
+    # Answers of 3, 2, 1 and 0 symbols, each filled up with the end, token 9, to one more than the longest.
+    target = torch.tensor([[1, 2, 3, 9], [4, 5, 9, 9], [6, 9, 9, 9], [9, 9, X, X]])
+    positions = torch.tensor([[1, 2, 3, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, X, X]])
+    turned = reverse_rows(target, target, 9)
+    assert turned.tolist() == [[3, 2, 1, 9], [5, 4, 9, 9], [6, 9, 9, 9], [9, 9, X, X]]
+    assert reverse_rows(positions, target, 9).tolist() == [[3, 2, 1, 0], [2, 1, 0, 0], [1, 0, 0, 0], [0, 0, X, X]]
+    assert torch.equal(reverse_rows(turned, turned, 9), target)
+    assert reverse_rows(target, target).tolist()[0] == [9, 3, 2, 1]  # a tokenizer that knows no such token
+
+
+def test_reversed_with_an_end():
+    """Catches: a layout that knows no end token, or turns positions round without it."""
+    rows = [
+        {"prefix_ids": [1], "target_ids": [7, 8, 5, 5], "target_positions": [1, 2, 0, 0]},
+        {"prefix_ids": [1], "target_ids": [7, 8, 6, 5], "target_positions": [1, 2, 3, 0]},
+    ]
+    found = layout(rows, PAD, reverse=True, end_token_id=5)
+    assert found["target_ids"].tolist() == [[8, 7, 5, 5], [6, 8, 7, 5]]
+    assert found["target_positions"].tolist() == [[2, 1, 0, 0], [3, 2, 1, 0]]
+    assert layout(rows, PAD, end_token_id=5)["target_ids"].tolist() == [[7, 8, 5, 5], [7, 8, 6, 5]]
 
 
 def test_errors_say_what_is_missing():

@@ -63,7 +63,8 @@ def test_selected_and_shuffled_rows(tokenized):
 
 
 def test_what_is_left_as_it_is(tokenized, monkeypatch):
-    """Catches: a user's transform, columns, stream or broken row passed over; memory filled with a large data set."""
+    """Catches: a user's transform, missing columns, stream or broken row passed over; memory filled with a large data
+    set."""
     whole = tokenized.to_list()
     negative, missing = (
         datasets.Dataset.from_list([{**whole[0], "target_ids": ids}]) for ids in ([-1, 2, 3], [None, 2])
@@ -71,8 +72,8 @@ def test_what_is_left_as_it_is(tokenized, monkeypatch):
     others = [
         tokenized.with_format("torch"),
         tokenized.with_transform(lambda batch: batch),
-        tokenized.add_column("more", np.arange(32)),
         tokenized.remove_columns("target_positions"),
+        tokenized.with_format(None, columns=["prefix_ids", "target_ids"]),
         tokenized.to_iterable_dataset(),
         tokenized.select([]),
         negative,
@@ -82,6 +83,20 @@ def test_what_is_left_as_it_is(tokenized, monkeypatch):
     assert [TokenDataset.of(dataset) for dataset in others] == [None] * len(others)
     monkeypatch.setattr(token_dataset, "MAX_BYTES", 100)
     assert TokenDataset.of(tokenized) is None
+
+
+def test_other_columns_are_left_where_they_are(tokenized, monkeypatch):
+    """Catches: a task's own columns that make the fast way slow, end up in a batch, are lost, or count as memory."""
+    more = tokenized.add_column("goal", np.arange(32)).add_column("path", [[i, i + 1] for i in range(32)])
+    whole = TokenDataset.of(more.select([4, 2]))
+    assert [{name: ids.tolist() for name, ids in row.items()} for row in whole.__getitems__([1, 0])] == [
+        tokenized[2],
+        tokenized[4],
+    ]
+    assert whole.source["goal"][:] == [4, 2]
+    size = TokenDataset.of(tokenized).source.data.nbytes
+    monkeypatch.setattr(token_dataset, "MAX_BYTES", size)
+    assert TokenDataset.of(more) is not None
 
 
 def test_collators_take_both(tokenized):

@@ -11,6 +11,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
+from nt_failures.data.builder import to_columns
 from nt_failures.data.tokenizer import add_tokens, token_id, tokenize, word_level_tokenizer
 from nt_failures.data.word_table import WordTable
 from nt_failures.evaluation.metrics import Scored
@@ -248,7 +249,7 @@ def test_reversed_order_with_pieces():
     predicted[0, 1] = 5  # the second token of symbol 1
     predicted[1, 2] = 5  # symbol 2
     right = Scored.of_ids(predicted.numpy(), target.numpy(), in_order.numpy()).right
-    assert right.tolist() == [[False, True, True], [True, False, True]]
+    assert right.tolist() == [[False, True, True], [True, False, False]]  # the second answer has no symbol 3
 
 
 # ---------------------------------------------------------------- the dummy
@@ -272,21 +273,51 @@ def test_add_tokens(words, tokenizer):
 
 
 def test_every_kind_of_dataset(words):
-    """Catches: text columns kept in one kind, a stream without known columns refused, a dict that comes back a list."""
+    """Catches: text columns kept in one kind, the task's own columns lost, a stream without known columns refused, a
+    dict that comes back a list."""
     dataset = texts((PROMPT, COMPLETION), ("1,2/1,2=", "1,2")).add_column("extra", [0, 1])
-    rows = [ROW, {"prefix_ids": [1, 2, 52, 1, 2, 51], "target_ids": [1, 2], "target_positions": [1, 2]}]
+    short = [ROW, {"prefix_ids": [1, 2, 52, 1, 2, 51], "target_ids": [1, 2], "target_positions": [1, 2]}]
+    rows = [{"extra": i, **row} for i, row in enumerate(short)]
     stream = datasets.IterableDataset.from_generator(lambda: iter(dataset.to_list()))
     assert stream.column_names is None
     assert tokenize(dataset, words).to_list() == rows
-    assert list(tokenize(stream, words)) == rows
-    assert list(tokenize(dataset.to_iterable_dataset(), words)) == rows
+    assert list(tokenize(stream, words)) == short
+    assert list(tokenize(dataset.to_iterable_dataset(), words)) == short
     both = tokenize(datasets.DatasetDict(train=dataset, test=dataset.select([1])), words)
     assert type(both) is datasets.DatasetDict
     assert (both["train"].to_list(), both["test"].to_list()) == (rows, rows[1:])
     assert tokenize({"a": dataset}, words)["a"].to_list() == rows
     streams = tokenize(datasets.IterableDatasetDict({"train": stream}), words)
     assert type(streams) is datasets.IterableDatasetDict
-    assert list(streams["train"]) == rows
+    assert list(streams["train"]) == short
+
+
+@pytest.mark.parametrize("kind", ["words", "pieces"])
+def test_the_columns_of_the_task_are_kept(kind, words):
+    """Catches: rows that a task cannot judge after they were tokenised, with a word-level tokenizer, which is fast, or
+    with any other; columns of another row, or of another type."""
+    task = PathStar(2, 3, 10)
+    columns = task.sample(np.random.default_rng(0), 5)
+    rows = datasets.Dataset.from_dict(
+        {**columns, **{name: text.to_list() for name, text in task.texts(columns).items()}}
+    )
+    tokenizer = words if kind == "words" else hand_bpe()
+    found = tokenize(rows, tokenizer)
+    assert found.column_names == [*columns, "prefix_ids", "target_ids", "target_positions"]
+    assert {name: found.features[name] for name in columns} == {name: rows.features[name] for name in columns}
+    assert all(found[name][:] == rows[name][:] for name in columns)
+    assert all(np.array_equal(back, columns[name]) for name, back in to_columns(found).items())
+    assert list(to_columns(found)) == list(columns)
+    alone = tokenize(rows.select_columns(["prompt", "completion"]), tokenizer)
+    assert found.select_columns(alone.column_names).to_list() == alone.to_list()
+
+
+def test_the_end_symbol_belongs_to_no_position():
+    """Catches: the end counted as a symbol of the answer, by which a model that only stops is right at a position."""
+    tokenizer = hand_bpe(alphabet=[*ALPHABET, "\u0120", "."])
+    (row,) = tokenize(texts(("1=", "32,4 . .")), tokenizer).to_list()
+    assert row["target_ids"] == [3, 2, 10, 4, 15, 16, 15, 16]
+    assert row["target_positions"] == [1, 1, 0, 2, 0, 0, 0, 0]
 
 
 def test_tokenised_rows_go_into_an_objective_from_any_format(words):

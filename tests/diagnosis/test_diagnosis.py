@@ -1,6 +1,7 @@
 """The four claims and `diagnose`: by hand on four instances, and on planted models that must be told apart."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -88,8 +89,12 @@ def test_forced_and_free_by_hand():
     )
     assert forced_vs_free(Observations(model, SMALL, FOUR)) == {
         "n": 4,
+        "rows": 4,
         "forced": {1: 1.0, 2: 0.5, 3: 1.0, 4: 0.75},
         "free": {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.75},
+        "n_positions": {},
+        "forced_others": {1: 1.0, 3: 1.0, 4: 0.75},
+        "free_others": {1: 1.0, 3: 0.25, 4: 0.75},
         "exact": 0.25,
         "exact_interval": QUARTER,
         "forced_exact": 0.5,
@@ -121,7 +126,7 @@ def test_a_parallel_model_does_not_snowball(held_out):
     found = diagnose(Parallel(TASK, [1.0] * 5), TASK, held_out)
     measured = found["forced_vs_free"]
     assert (measured["snowball_prediction"], measured["snowball_without_decision"]) == (None, None)
-    line = findings(found)[0]
+    line = findings(found, TASK.words)[0]
     assert line.startswith("exact paths: 100.0 %")
     assert "snowballing" not in line
 
@@ -234,10 +239,14 @@ class AtPlaces(Planner):
 
 
 def test_places_by_hand():
-    """Catches: places that are off by one, of another edge than the goal's, or counted with another's instances."""
-    task = PathStar(2, 3, 10)
-    shown = ["1,2|0,1|0,3|3,4", "0,3|1,2|0,1|3,4", "3,4|0,1|1,2|0,3", "0,3|3,4|0,1|1,2", "3,4|0,3|0,1|1,2"]
-    columns = columns_of(task, *[f"{edges}/0,2=0,1,2" for edges in shown] * 25)
+    """Catches: places that are off by one, of another edge than the goal's, or counted with another's instances; rows
+    of one graph counted as many."""
+    task = PathStar(2, 3, 1000)
+    shown = ["1,2|0,1|0,3|3,4", "0,3|1,2|0,1|3,4", "3,4|0,1|1,2|0,3", "0,3|3,4|0,1|1,2", "8,9|5,8|5,6|6,7"]
+    lines = [f"{edges}/0,2=0,1,2" for edges in shown[:-1]] + [f"{shown[-1]}/5,7=5,6,7"]
+    lines.append("3,4|0,3|0,1|1,2/0,2=0,1,2")  # the fourth once more, in another order
+    # 25 times with other labels: 7 becomes 107, 117, ...
+    columns = columns_of(task, *[re.sub(r"\d", rf"{i}\g<0>", line) for i in range(10, 35) for line in lines])
     assert by_place(Observations(AtPlaces(task, [1], 1.0, 0.0), task, columns)) == {
         "clue": "the edge to the goal",
         "places": 4,
@@ -258,8 +267,15 @@ def test_a_decision_learnt_at_one_place(short):
     assert places["learnt_at"] == [6]
     assert places["there"] == places["accuracy"][6] == 1.0
     assert all(0.3 < places["accuracy"][k] < 0.55 for k in range(1, 6))
-    assert sum(places["n"].values()) == 3000
-    rest = sum(places["accuracy"][k] * places["n"][k] for k in range(1, 6)) / (3000 - places["n"][6])
+    at = THREE.clue(short).places.tolist()
+    stars = [
+        (source, *sorted(map(tuple, edges))) for source, edges in zip(short["source"], short["edges"], strict=True)
+    ]
+    assert places["n"] == {
+        k: len({star for star, place in zip(stars, at, strict=True) if place == k}) for k in range(1, 7)
+    }
+    assert 2900 < sum(places["n"].values()) < 3000  # 3,000 rows of 12,600 or so different graphs
+    rest = sum(places["accuracy"][k] * at.count(k) for k in range(1, 6)) / (3000 - at.count(6))
     assert places["elsewhere"] == pytest.approx(rest)
     assert found["verdict"]["name"] == "undertrained"
     assert found["verdict"]["text"].endswith(
@@ -304,7 +320,7 @@ def test_one_place_of_many_is_told_of_a_model_at_chance():
         (Clue("it", np.full(100, 1.5), 2), "give a place from 1 to 2"),
         (Clue("it", np.zeros(100, dtype=int), 2), "give a place from 1 to 2"),
         (Clue("it", np.full(100, 3), 2), "give a place from 1 to 2"),
-        (Clue("it", np.ones(100, dtype=int), 2), "it stands at one of 2 places, and one of them has 0 of the 100 inst"),
+        (Clue("it", np.ones(100, dtype=int), 2), "it stands at one of 2 places, and one of them has 0 of the 100 diff"),
     ],
 )
 def test_clues_that_cannot_be_used(clue, message, monkeypatch):
@@ -359,6 +375,7 @@ def test_cheat_by_hand():
     )
     assert clever_hans(Observations(model, SMALL, FOUR)) == {
         "n": 4,
+        "rows": 4,
         "forced": {"follow": {3: 1.0}, "jump": {3: 0.0}, "break": {3: 0.0}},
         "free": {"follow": {3: 0.5}, "jump": {3: 0.25}, "break": {3: 0.25}},
         "follow_rate": 0.5,

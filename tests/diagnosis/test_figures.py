@@ -12,7 +12,10 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from nt_failures.diagnosis import figures
+from nt_failures.evaluation.metrics import Accuracies, Shares
 from nt_failures.experiments.study import figures as study_figures
+from nt_failures.tasks.base import Words
+from nt_failures.tasks.path_star import PathStar
 
 # The released data's first graph: arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
 GRAPH = {
@@ -22,6 +25,14 @@ GRAPH = {
     "path": [32, 34, 6, 16, 12],
 }
 FORCED, FREE = {1: 1.0, 2: 0.5, 3: 0.9}, {1: 1.0, 2: 0.5, 3: 0.6}
+WORDS = PathStar().words
+
+
+def accuracies(n, some=None, rows=None):
+    """`FORCED` and `FREE` of n problems, and of `some` at single positions."""
+    return Accuracies(n, Shares(0.5, FORCED, some or {}), Shares(0.5, FREE, some or {}), rows=rows)
+
+
 CURVE = [
     {"step": 100, "forced/position_1": 0.9, "forced/position_2": 0.4, "forced/position_3": 0.1},
     {"step": 150, "loss": 1.0},
@@ -33,7 +44,7 @@ GROUPS = [
     {"name": "three arms", "values": [0.3], "chance": 1 / 3, "decision_only": True},
 ]
 ALL = {
-    "forced_vs_free": lambda: figures.forced_vs_free(FORCED, FREE, 1000, 2, 0.5),
+    "forced_vs_free": lambda: figures.forced_vs_free(accuracies(1000), 2, 0.5, WORDS),
     "learning_curves": lambda: figures.learning_curves(CURVE, "forced", 2, 0.5),
     "side_by_side": lambda: study_figures.side_by_side(GROUPS, "a study"),
     "path_star": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12]),
@@ -89,7 +100,7 @@ def test_no_display_is_needed(tmp_path):
 
 def test_forced_vs_free_draws_shares_intervals_and_chance():
     """Catches: the two ways swapped, intervals of one n for all sizes, chance drawn at a fixed half."""
-    axes = axes_of(figures.forced_vs_free(FORCED, FREE, 100, 2, 1 / 3))
+    axes = axes_of(figures.forced_vs_free(accuracies(100), 2, 1 / 3, WORDS))
     for container, shares in zip(axes.containers, (FORCED, FREE), strict=True):
         points, _, (bars,) = container.lines
         assert points.get_ydata().tolist() == list(shares.values())
@@ -102,6 +113,28 @@ def test_forced_vs_free_draws_shares_intervals_and_chance():
     assert chance.get_ydata() == pytest.approx([1 / 3, 1 / 3])
     assert "chance" in [text.get_text() for text in axes.texts]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2\ndecision", "3"]
+    assert axes.get_xlabel() == "position in the path"
+    assert axes.get_title(loc="left") == "Forced and free accuracy, 100 held-out graphs"
+
+
+def test_a_task_without_decision_in_its_own_words():
+    """Catches: a sum told about paths and graphs, a decision or its chance drawn where there is none, rows called
+    different that nobody has compared; bars of all problems at a position that 10 of them have."""
+    words = Words("sum", "result", "slip")
+    figure = figures.forced_vs_free(accuracies(100, {2: 10}, rows=120), None, None, words)
+    axes = axes_of(figure)
+    assert axes.get_xlabel() == "position in the result"
+    assert axes.get_title(loc="left") == "Forced and free accuracy, 100 different held-out sums"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "3"]
+    assert [line for line in axes.lines if dashed(line)] == list(axes.texts) == []
+    for container in axes.containers:
+        _, _, (bars,) = container.lines
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        assert ends[1] == pytest.approx([0.2366, 0.7634], abs=1e-4)  # Wilson, 5 of 10
+        assert ends[0] == pytest.approx([0.9630, 1.0], abs=1e-4)
+    curves = axes_of(figures.learning_curves(CURVE, "forced", None, None))
+    assert [line for line in curves.lines if dashed(line)] == list(curves.texts) == []
+    assert not any("decision" in line.get_label() for line in curves.lines)
 
 
 def test_learning_curves_draw_every_position():

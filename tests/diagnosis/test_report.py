@@ -12,8 +12,11 @@ from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments.results import summary
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks.base import Words
 from nt_failures.tasks.path_star import PathStar
 
+TASK = PathStar(2, 4, 12)
+WORDS = TASK.words
 METRICS = {
     "loss": 0.3,
     "forced/exact": 0.498,
@@ -35,12 +38,37 @@ position       forced                  free
 3               99.9 % [ 99.4, 100.0]   50.1 % [ 47.0,  53.2]
 -------------  ----------------------  ----------------------
 whole path      49.8 % [ 46.7,  52.9]   49.8 % [ 46.7,  52.9]
-n = 1,000 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %"""
+n = 1,000 held-out graphs, 95 % intervals in brackets, chance at the decision 50.0 %"""
 
 
 def test_position_table():
     """Catches: ways of decoding in each other's column, the decision unmarked, shares without interval or n."""
-    assert report.position_table(Accuracies.from_names(METRICS, 1000), 2, 0.5) == TABLE
+    assert report.position_table(Accuracies.from_names(METRICS, 1000), 2, 0.5, WORDS) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("rows", "counted"),
+    [
+        (None, "n = 1,000 held-out graphs,"),
+        (1000, "n = 1,000 different held-out graphs,"),
+        (20_000, "n = 1,000 different held-out graphs in 20,000 rows,"),
+    ],
+)
+def test_problems_and_rows(rows, counted):
+    """Catches: 20,000 rows of 1,000 graphs told as 20,000 graphs, old rows that nobody has compared as different."""
+    table = report.position_table(Accuracies.from_names(METRICS, 1000, rows), 2, 0.5, WORDS)
+    assert table == TABLE.replace("n = 1,000 held-out graphs,", counted)
+
+
+def test_positions_that_some_answers_lack_have_an_n_of_their_own():
+    """Catches: an interval of all problems at a position that four of them have; a decision where there is none."""
+    metrics = METRICS | {"forced/position_3": 0.5, "free/position_3": 0.5, "n/position_3": 4}
+    table = report.position_table(Accuracies.from_names(metrics, 1000, 1000), None, None, Words("sum", "result", "x"))
+    lines = table.splitlines()
+    assert lines[3].split()[:2] == ["2", "49.8"]
+    assert lines[4].split() == ["3", *["50.0", "%", "[", "15.0,", "85.0]"] * 2]
+    assert lines[6].startswith("whole result")
+    assert lines[7] == "n = 1,000 different held-out sums, 95 % intervals in brackets"
 
 
 def test_ways_that_were_not_measured_are_left_out():
@@ -74,12 +102,11 @@ def test_summary_of_a_run():
     }
     run = RunResults.from_json(results)
     end = "2,000 steps in 83 s\nmodel, tokenizer and results.json are in outputs/run"
-    assert summary(run, "outputs/run") == f"\n{TABLE}\n\nA verdict.\n\n{end}"
-    resumed = summary(dataclasses.replace(run, resumed_at=1900), "outputs/run")
+    assert summary(run, "outputs/run", TASK) == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+    resumed = summary(dataclasses.replace(run, resumed_at=1900), "outputs/run", TASK)
     assert "\n100 of 2,000 steps in 83 s\n" in resumed  # the seconds are those of this process alone
 
 
-TASK = PathStar(2, 4, 12)
 CURVE = [{"step": 100} | {f"forced/position_{k}": share for k, share in enumerate([1.0, 0.5, 0.6, 0.9], start=1)}]
 CURVE += [{"step": 200} | {f"forced/position_{k}": share for k, share in enumerate([1.0, 0.5, 1.0, 1.0], start=1)}]
 
@@ -95,7 +122,7 @@ def test_findings_say_what_was_measured(found):
     exact = found["forced_vs_free"]["exact"]
     decision, on_train = found["decision_token"]["accuracy"], found["decision_token"]["train_accuracy"]
     assert decision == exact != on_train
-    lines = report.findings(found)
+    lines = report.findings(found, WORDS)
     assert lines[0].startswith(f"exact paths: {exact:.1%}".replace("%", " %"))
     assert lines[0].endswith(
         f"snowballing would predict {exact:.1%} (the product of all forced accuracies), 100.0% from the positions "
@@ -107,9 +134,9 @@ def test_findings_say_what_was_measured(found):
         f"{on_train - decision:+.1%} ["
     )
     assert lines[3].startswith(
-        "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right arm in 0.0%"
+        "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right path in 0.0%"
     )
-    assert lines[3].endswith("the last symbol, a copy from the prompt, is then right in 100.0%")
+    assert lines[3].endswith("the last symbol is then right in 100.0%")
     assert lines[4] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
     assert len(lines) == 5
 
@@ -117,7 +144,7 @@ def test_findings_say_what_was_measured(found):
 def test_findings_give_reasons_for_what_was_not_measured():
     """Catches: a claim that was not tested left out in silence, or a crash where there are no errors."""
     columns = TASK.sample(np.random.default_rng(1), 50)
-    lines = report.findings(diagnose(Parallel(TASK, [1.0] * 4), TASK, columns))
+    lines = report.findings(diagnose(Parallel(TASK, [1.0] * 4), TASK, columns), WORDS)
     assert len(lines) == 4
     assert lines[0].startswith("exact paths: 100.0 %")
     assert lines[1].startswith("clever_hans not measured: Parallel decodes all positions at once")
@@ -132,9 +159,9 @@ def test_terminal_text(found):
     text = report.diagnosis_text(found, TASK)
     table, findings, verdict = text.split("\n\n")
     assert table.splitlines()[3].startswith("2 <- decision")
-    assert "n = 400 held-out" in table
+    assert "n = 400 different held-out graphs," in table
     said = [" ".join(line.split()) for line in f"\n{findings}".split("\n- ")]
-    assert said == ["", *(" ".join(line.split()) for line in report.findings(found))]
+    assert said == ["", *(" ".join(line.split()) for line in report.findings(found, WORDS))]
     assert verdict.replace("\n", " ") == found["verdict"]["text"]
     assert max(map(len, text.splitlines())) <= 95  # a terminal breaks longer ones within a word
 
@@ -142,7 +169,7 @@ def test_terminal_text(found):
 def test_markdown_page(found):
     """Catches: figures named that are not drawn, an assumed objective passed off as known, a `|` that breaks a
     table."""
-    page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False)
+    page = report.diagnosis_markdown(found, TASK, "a|b", NextToken(order="reversed"), described=False, pictured=True)
     assert page.startswith(
         "# Diagnosis of a\\|b\n\n`PathStar(degree=2, path_length=4, num_nodes=12)`, objective NextToken, order "
         "reversed (assumed"
@@ -150,14 +177,15 @@ def test_markdown_page(found):
     assert f"\n**{found['verdict']['name']}** (rule: {found['verdict']['rule']})\n" in page
     assert [line for line in page.splitlines() if line.startswith("![")] == [
         "![accuracy by position](forced_vs_free.png)",
-        "![a graph and the answer](graph.png)",
+        "![a problem and the answer](graph.png)",
         "![accuracy over training](learning.png)",
     ]
     assert page.count("```") == 2
-    plain = report.diagnosis_markdown(found, TASK, "m", Teacherless(dummy_token_id=1), described=True)
+    plain = report.diagnosis_markdown(found, TASK, "m", Teacherless(dummy_token_id=1), described=True, pictured=False)
     assert "assumed" not in plain
+    assert "graph.png" not in plain
     without_curve = diagnose(Planner(TASK), TASK, TASK.sample(np.random.default_rng(1), 20))
-    assert "learning.png" not in report.diagnosis_markdown(without_curve, TASK, "m", NextToken(), described=True)
+    assert "learning.png" not in report.diagnosis_markdown(without_curve, TASK, "m", NextToken(), True, True)
 
 
 def test_findings_read_from_disk_are_the_same(found):

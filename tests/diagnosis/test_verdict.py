@@ -1,4 +1,4 @@
-"""The verdict: each of its five names by hand and on planted models, and the edges between them."""
+"""The verdict: each of its six names by hand and on planted models, and the edges between them."""
 
 import dataclasses
 
@@ -23,19 +23,30 @@ from planted import (
 
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.diagnosis.verdict import VERDICTS
+from nt_failures.tasks.base import Words
 from nt_failures.tasks.path_star import PathStar
 
-HANS = VERDICTS[1]
+HANS, GUESSED = VERDICTS[1:3]
+WORDS = PathStar().words
 BUDGET = Budget(steps=2000, examples=128_000, flops=1.234e14)
 AFTER = " after 2,000 steps (128,000 examples, 1.2e+14 FLOPs)"
 
 
 def evidence(forced, exact, free=None, trained=None, **fields):
-    """1,000 instances of a task with five positions and two arms, unless said otherwise."""
+    """1,000 graphs with five positions and two arms, unless said otherwise."""
     shares = dict(enumerate(forced, start=1))
     own = shares if free is None else dict(enumerate(free, start=1))
-    given = {"n": 1000, "exact": exact, "chance": 0.5, "decision": 2, "forced": shares, "free": own, **fields}
-    return Evidence(**given).restricted_to(trained)
+    given = {"n": 1000, "exact": exact, "chance": 0.5, "decision": 2, "forced": shares, "free": own}
+    return Evidence(**given | {"words": WORDS} | fields).restricted_to(trained)
+
+
+def moving(at_decision, exact=None, others=(1, 1, 1, 1), products=None, **fields):
+    """The same of a task whose decision stands at another position in each row: `others` are shares elsewhere."""
+    shares = dict(enumerate(others, start=1))
+    products = (at_decision, 1.0) if products is None else products
+    given = {"n": 1000, "exact": at_decision if exact is None else exact, "chance": 0.5, "decision": None}
+    given |= {"at_decision": at_decision, "products": products, "forced": shares, "free": shares, "words": WORDS}
+    return Evidence(**given | fields)
 
 
 # ---------------------------------------------------------------- golden, one for each name
@@ -52,7 +63,15 @@ GOLDEN = {
         "path is revealed (the worst at 99.9%); the one token that needs planning is guessed (decision 50.0% [46.9%, "
         "53.1%], chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: "
         "errors at the look-ups alone would leave 99.9% of the paths. More steps may still solve it.",
-        "others >= 0.95, decision within 0.9 to 1.1 x chance",
+        "others >= 0.95, decision within 0.9 to 1.1 x chance, a wrong decision is followed in >= 0.5",
+    ),
+    GUESSED: (
+        evidence([1, 0.5, 0.999, 1, 1], 0.499, train_decision=0.52),
+        "Indecipherable token{after}: stuck at chance. Every other position is learnt (the worst at 99.9%); the one "
+        "token that needs planning is guessed (decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000). Whether it "
+        "would follow a wrong arm, the Clever Hans cheat, is not measured. This is no snowballing: errors at the other "
+        "positions alone would leave 99.9% of the paths. More steps may still solve it.",
+        "others >= 0.95, decision within 0.9 to 1.1 x chance, no cheat measured",
     ),
     "memorised": (
         evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.97),
@@ -101,17 +120,22 @@ EDGES = {
     "errors that come together": (evidence([0.9] * 5, 0.88), "undertrained"),
     "too many errors to be small ones": (evidence([0.75] * 5, 0.24), "undertrained"),
     "a weak decision among small errors": (evidence([0.9, 0.52, 0.9, 0.9, 0.9], 0.35), "undertrained"),
-    "just at chance": (evidence([1, 0.58, 1, 1, 1], 0.58), HANS),
+    "just at chance": (evidence([1, 0.58, 1, 1, 1], 0.58, follow_rate=1.0), HANS),
+    "just at chance, no cheat measured": (evidence([1, 0.58, 1, 1, 1], 0.58), GUESSED),
     "just above chance": (evidence([1, 0.59, 1, 1, 1], 0.59), "undertrained"),
     "few instances prove nothing": (evidence([1, 0.7, 1, 1, 1], 0.7, n=20), "undertrained"),
     "one instance": (evidence([1, 0, 1, 1, 1], 0, n=1, chance=1 / 3), "undertrained"),
-    "twenty arms": (evidence([1, 0.05, 1, 1, 1], 0.05, n=2000, chance=0.05), HANS),
+    "twenty arms": (evidence([1, 0.05, 1, 1, 1], 0.05, n=2000, chance=0.05, follow_rate=1.0), HANS),
+    "twenty arms, no cheat measured": (evidence([1, 0.05, 1, 1, 1], 0.05, n=2000, chance=0.05), GUESSED),
     "jumps to the right arm": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.02), "undertrained"),
     "follows more often than not": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.6), HANS),
+    "follows in half": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.5), HANS),
+    "follows in less than half": (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.49), "undertrained"),
     "look-ups that err a little each": (evidence([1, 0.5, 0.96, 0.96, 0.96], 0.45), "undertrained"),
-    "a third of three arms": (evidence([1, 0.34, 1, 1, 1], 0.34, chance=1 / 3), HANS),
+    "a third of three arms": (evidence([1, 0.34, 1, 1, 1], 0.34, chance=1 / 3, follow_rate=1.0), HANS),
     "half of three arms": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1 / 3), "undertrained"),
-    "remembers the half, too": (evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.9), HANS),
+    "remembers the half, too": (evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.9, follow_rate=1.0), HANS),
+    "remembers the half, no cheat measured": (evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.9), GUESSED),
     "remembers everything, and nothing else": (evidence([1, 0.1, 0.1, 0.1, 1], 0.0, train_decision=1.0), "memorised"),
     "remembers, and plans better than chance": (evidence([1, 0.7, 1, 1, 1], 0.7, train_decision=1.0), "undertrained"),
     "parallel, the decision at chance": (
@@ -131,7 +155,27 @@ EDGES = {
     "one arm, small errors": (evidence([0.93] * 5, 0.69, chance=1.0), "snowballing"),
     "one arm, all errors at one position": (evidence([1, 0.84], 0.84, chance=1.0), "undertrained"),
     "a look-up alone errs": (evidence([1, 0.99, 0.85, 1, 1], 0.84), "undertrained"),
-    "two positions": (evidence([1, 0.5], 0.5), HANS),
+    "two positions": (evidence([1, 0.5], 0.5), GUESSED),
+    "no decision, all learnt": (evidence([1] * 5, 0.99, decision=None, chance=None), "solved"),
+    "no decision, one position at a half": (
+        evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None),
+        "undertrained",
+    ),
+    "no decision, memory of the answers": (
+        evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None, train_decision=1.0),
+        "undertrained",
+    ),
+    "no decision, small errors": (evidence([0.93] * 5, 0.69, decision=None, chance=None), "snowballing"),
+    "the decision moves": (moving(0.5, follow_rate=1.0), HANS),
+    "the decision moves, no cheat measured": (moving(0.5), GUESSED),
+    "the decision moves, and is learnt in part": (moving(0.7, follow_rate=1.0), "undertrained"),
+    "the decision moves, and is solved": (moving(0.97), "solved"),
+    "the decision moves, memorised": (moving(0.5, train_decision=1.0, follow_rate=1.0), "memorised"),
+    "the decision moves, few have one": (moving(0.6, decided=20, exact=0.9, follow_rate=1.0), "undertrained"),
+    "the decision moves, errors multiply": (
+        moving(0.95, exact=0.74, others=[0.95] * 4, products=(0.774, 0.815)),
+        "snowballing",
+    ),
     "reversed, a look-up at chance": (evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"), "undertrained"),
 }
 
@@ -163,7 +207,17 @@ def test_edges(case):
             evidence([1, 1, 1, 0.5, 1], 0.5, decision=4, order="reversed"),
             "in reversed order a look-up like every other, is at chance",
         ),
-        (evidence([1, 0.7, 1, 1, 1], 0.7, n=20), "too few instances to tell the decision from chance (decision 70.0%"),
+        (
+            evidence([1, 0.7, 1, 1, 1], 0.7, n=20),
+            "too few different graphs to tell the decision from chance (decision 70.0%",
+        ),
+        (moving(0.6, decided=20, exact=0.9), "tell the decision from chance (decision 60.0% [38.7%, 78.1%], chance"),
+        (moving(0.5, follow_rate=0.9), "guessed (decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000)"),
+        (moving(0.5, decided=400), "guessed (decision 50.0% [45.1%, 54.9%], chance 50.0%, n = 400)"),
+        (
+            evidence([1, 0.5, 1, 1, 1], 0.5, decision=None, chance=None),
+            "position 2 is right in 50.0% under teacher forcing, so it is still to be learnt (n = 1,000).",
+        ),
         (evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.02), "it goes on along it in 2.0% only"),
         (evidence([1, 0.5, 0.96, 0.96, 0.96], 0.45), "together leave only 88.5% of the paths"),
         (evidence([1, 0.5, 0.9, 0.9, 1], 0, trained=(2,)), "trained alone so that no earlier token helps to cheat"),
@@ -187,7 +241,8 @@ def test_only_what_was_trained_is_judged():
     assert solved.rule == "every trained position >= 0.95"
     assert verdict(evidence([0.1, 0.85, 0.1, 0.1, 0.1], 0.0, trained=(2,))).name == "undertrained"
     assert verdict(evidence([0.1, 0.5, 0.1, 0.1, 0.1], 0.0, trained=(2,), train_decision=1.0)).name == "memorised"
-    assert verdict(evidence([0.1, 0.5, 1, 1, 1], 0.0, trained=(2, 3, 4, 5))).name == HANS
+    assert verdict(evidence([0.1, 0.5, 1, 1, 1], 0.0, trained=(2, 3, 4, 5), follow_rate=1.0)).name == HANS
+    assert verdict(evidence([0.1, 0.5, 1, 1, 1], 0.0, trained=(2, 3, 4, 5))).name == GUESSED
     assert verdict(evidence([0.1, 1, 1, 1, 1], 0.0, trained=(2, 3, 4, 5))).name == "solved"
     without_decision = verdict(evidence([0.1, 0.1, 1, 1, 1], 0.0, trained=(3, 4, 5)))
     assert "of position 3, 4, 5" in without_decision.text
@@ -213,7 +268,7 @@ def test_memory_is_not_said_of_few_instances(n, right, name):
     """Catches: "not above chance" beside an interval that lies above it: 15 of 20 is [53 %, 89 %]."""
     found = verdict(evidence([1, right, 1, 1, 1], right, n=n, train_decision=1.0))
     assert found.name == name
-    assert ("too few instances" in found.text) == (name == "undertrained")
+    assert ("too few different graphs" in found.text) == (name == "undertrained")
 
 
 def test_below_chance_is_not_at_chance():
@@ -224,16 +279,35 @@ def test_below_chance_is_not_at_chance():
     assert "the decision is below chance (decision 37.0% [28.2%, 46.8%]" in found.text
     assert found.text.endswith("On training instances it is right in 81.6%: it is being memorised.")
     assert "memorised" not in verdict(evidence([1, 0.37, 1, 1, 1], 0.37, n=100, train_decision=0.46)).text
-    assert verdict(evidence([1, 0.46, 1, 1, 1], 0.46, n=1000)).name == HANS
+    assert verdict(evidence([1, 0.46, 1, 1, 1], 0.46, n=1000, follow_rate=1.0)).name == HANS
 
 
-def test_three_symbols_have_no_look_up():
-    """Catches: the look-ups praised where every other symbol stands in the prompt."""
-    found = verdict(evidence([1, 0.5, 1], 0.5))
-    assert found.name == HANS
-    assert "Every other position is a copy from the prompt (the worst at 100.0%)" in found.text
-    assert "errors at the copies alone" in found.text
-    assert "The cheat itself cannot show, as no position lies between the decision and the last." in found.text
+def test_no_cheat_is_claimed_that_nobody_measured():
+    """Catches: Clever Hans said of a model whose follow rate was not measured, or where no position lies between the
+    decision and the last; look-ups praised where every other symbol stands in the prompt."""
+    for found in (verdict(evidence([1, 0.5, 1], 0.5)), verdict(evidence([1, 0.5, 1, 1, 1], 0.5))):
+        assert found.name == GUESSED
+        assert "look-up" not in found.text
+        assert "Every other position is learnt (the worst at 100.0%)" in found.text
+        assert "the Clever Hans cheat, is not measured" in found.text
+
+
+def test_a_task_in_its_own_words():
+    """Catches: a sum that is told about arms, paths and graphs."""
+    words = {"words": Words("sum", "result", "slip")}
+    texts = [
+        verdict(evidence([1, 1, 1, 1, 1], 0.98, **words)).text,
+        verdict(evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.9, **words)).text,
+        verdict(evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=0.1, **words)).text,
+        verdict(evidence([1, 0.5, 1, 1, 1], 0.5, **words)).text,
+        verdict(evidence([1, 0.7, 1, 1, 1], 0.7, n=20, **words)).text,
+        verdict(evidence([1, 0.5, 0.96, 0.96, 0.96], 0.45, **words)).text,
+        verdict(evidence([0] * 5, 0.9, free=[0.97] * 5, autoregressive=False, **words)).text,
+    ]
+    said = ["held-out results are", "Put on a slip", "put on a slip", "follow a slip", "different sums to tell"]
+    said += ["of the results", "of results are exact"]
+    assert [text for text, phrase in zip(texts, said, strict=True) if phrase not in text] == []
+    assert not [text for text in texts if "arm" in text or "path" in text or "graph" in text]
 
 
 share = st.floats(0, 1)
@@ -250,22 +324,26 @@ share = st.floats(0, 1)
     st.none() | share,
     st.none() | share,
     st.none() | st.sets(st.integers(1, 2), min_size=1),
+    st.sampled_from(["fixed", "moving", "none"]),
 )
-def test_any_numbers_give_a_verdict(forced, free, exact, n, degree, autoregressive, train, follow, trained):
+def test_any_numbers_give_a_verdict(forced, free, exact, n, degree, autoregressive, train, follow, trained, decision):
     """Catches: a crash at the end of a long run; a verdict that forgets the budget, or claims what nobody can
     measure."""
     length = min(len(forced), len(free))
+    fields = {"fixed": {}, "moving": {"decision": None, "at_decision": exact, "products": (exact, exact)}}
+    fields["none"] = {"decision": None}
     found = verdict(
         evidence(
             forced[:length],
             exact,
             free[:length],
             n=n,
-            chance=1 / degree,
+            chance=None if decision == "none" else 1 / degree,
             autoregressive=autoregressive,
             train_decision=train,
             follow_rate=follow,
             trained=None if trained is None else tuple(trained),
+            **fields[decision],
         ),
         BUDGET,
     )
@@ -330,7 +408,8 @@ def test_clever_hans_at_every_size(degree, length):
     """Catches: a threshold that fits two arms only; a need for positions that short answers do not have."""
     task = PathStar(degree, length, 100)
     columns = task.sample(np.random.default_rng(degree), 1500)
-    assert diagnose(CleverHans(task), task, columns)["verdict"]["name"] == HANS
+    name = HANS if length > 3 else GUESSED  # of three nodes, none lies between the decision and the goal
+    assert diagnose(CleverHans(task), task, columns)["verdict"]["name"] == name
     assert diagnose(Planner(task), task, columns)["verdict"]["name"] == "solved"
     assert diagnose(Snowball(task, 0.08), task, columns)["verdict"]["name"] == "snowballing"
 
@@ -367,6 +446,12 @@ def test_far_below_chance_is_not_at_chance():
         ({"exact": float("nan")}, r"every share a number in 0\.\.1"),
         ({"follow_rate": -0.1}, r"every share a number in 0\.\.1"),
         ({"decision": 9}, "the decision 9 among them"),
+        ({"chance": None}, "a decision needs its chance"),
+        ({"decision": None}, "a decision needs its chance"),
+        ({"decision": None, "chance": None, "at_decision": 0.5}, "a decision needs its chance"),
+        ({"decision": None, "at_decision": 1.5}, r"every share a number in 0\.\.1"),
+        ({"decided": 0}, "n must be at least 1"),
+        ({"products": (0.5, -1)}, r"every share a number in 0\.\.1"),
         ({"order": "backwards"}, "order='backwards' is not a choice"),
         ({"trained": []}, r"trained=\[\] names no position"),
         ({"trained": [7]}, r"trained=\[7\] names no position"),

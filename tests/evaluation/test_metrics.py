@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from nt_failures.evaluation.metrics import Accuracies, Scored, format_percent, positions_of, wilson
+from nt_failures.evaluation.metrics import (
+    Accuracies,
+    Scored,
+    Shares,
+    count_problems,
+    format_percent,
+    mean_guess,
+    positions_of,
+    wilson,
+)
 
 X = -100
 
@@ -55,10 +64,11 @@ def test_right_positions_of_pieces():
     target = np.array([[1, 2, 0, 3, 0, 4, 5], [6, 0, 7, 8, X, X, X]])
     positions = np.array([[1, 1, 0, 2, 0, 3, 3], [1, 0, 2, 2, X, X, X]])
     wrong_piece = np.array([[1, 9, 0, 3, 0, 4, 9], [6, 0, 9, 8, X, X, X]])
-    assert Scored.of_ids(wrong_piece, target, positions).right.tolist() == [[False, True, False], [True, False, True]]
+    assert Scored.of_ids(wrong_piece, target, positions).right.tolist() == [[False, True, False], [True, False, False]]
     wrong_comma = np.array([[1, 2, 9, 3, 0, 4, 5], [6, 9, 7, 8, X, X, X]])
-    assert Scored.of_ids(wrong_comma, target, positions).right.all()
-    assert Scored.of_ids(wrong_comma, target, positions).exact.tolist() == [False, False]
+    found = Scored.of_ids(wrong_comma, target, positions)
+    assert found.right.tolist() == found.has.tolist() == [[True, True, True], [True, True, False]]
+    assert found.exact.tolist() == [False, False]
 
 
 def test_right_positions_in_reversed_rows():
@@ -69,12 +79,70 @@ def test_right_positions_in_reversed_rows():
     assert Scored.of_ids(predicted, target, positions).right.tolist() == [[True, True, False]]
 
 
+def test_a_position_that_a_row_lacks_is_never_right_and_not_counted():
+    """Catches: an untrained model that is right at the last positions, because few answers have them; a share of all
+    rows; an interval of more problems than have the position."""
+    # Answers of 3, 2, 2 and 1 symbols; the first two rows pose the same problem.
+    target = np.array([[1, 2, 3], [1, 2, X], [4, 5, X], [6, X, X]])
+    positions = np.array([[1, 2, 3], [1, 2, X], [1, 2, X], [1, X, X]])
+    predicted = np.array([[9, 9, 9], [1, 9, X], [4, 5, X], [6, X, X]])
+    found = Scored.of_ids(predicted, target, positions)
+    assert found.has.tolist() == [[True] * 3, [True, True, False], [True, True, False], [True, False, False]]
+    assert found.right.tolist() == [[False] * 3, [True, False, False], [True, True, False], [True, False, False]]
+    assert found.exact.tolist() == [False, False, True, True]
+    shares = {1: 3 / 4, 2: 1 / 3, 3: 0.0}
+    assert found.shares() == Shares(0.5, shares, {2: 3, 3: 1})
+    assert found.shares(np.array([7, 7, 8, 9])) == Shares(0.5, shares, {2: 2, 3: 1})
+
+
+def test_a_symbol_that_no_row_has_is_no_position():
+    """Catches: a division by zero, nan in a JSON file, where position 3 of a longer task is in none of the rows."""
+    answers = np.array([[4, 5, -1], [6, -1, -1]])
+    found = Scored.of_symbols(np.array([[4, 5, -1], [6, 7, -1]]), answers)
+    assert found.right.tolist() == [[True, True, False], [True, False, False]]
+    assert found.exact.tolist() == [True, True]  # what stands behind the end is the judge's business
+    assert found.shares() == Shares(1.0, {1: 1.0, 2: 1.0}, {2: 1})
+
+
+JUDGED = {
+    "correct": np.array([[True, True, True], [True, False, True], [False, True, True], [True, True, False]]),
+    "exact": np.array([True, False, True, False]),
+}
+
+
+def test_what_a_judge_says_is_scored():
+    """Catches: positions of an answer that is right, if not the only one, called wrong; positions behind the end of
+    the right answer counted."""
+    found = Scored.of_judge(JUDGED, np.array([3, 3, 3, 2]))
+    assert found.exact.tolist() == [True, False, True, False]
+    assert found.has.tolist() == [[True] * 3] * 3 + [[True, True, False]]
+    assert found.right.tolist() == [[True] * 3, [True, False, True], [True] * 3, [True, True, False]]
+
+
+def test_first_errors_in_both_orders():
+    """Catches: reversed answers read from the front, a position that a row lacks taken for its first error, a right
+    answer that goes on too long called free of errors."""
+    has = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=bool)
+    right = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=bool)
+    found = Scored(right, np.array([False, False, False, False, True]), has)
+    assert found.first_errors("forward").tolist() == [2, 1, 1, 3, 0]
+    assert found.first_errors("reversed").tolist() == [3, 4, 3, 3, 0]
+
+
+def test_problems_and_guesses_are_counted():
+    """Catches: rows counted for problems; the rounding of a mean in a chance that is the same in every row."""
+    rows = np.array([True, True, False, True])
+    assert (count_problems(None, rows), count_problems(np.array([5, 5, 6, 7]), rows)) == (3, 2)
+    assert mean_guess(np.full(7, 0.1)) == 0.1 != np.full(7, 0.1).mean()
+    assert mean_guess(np.array([0.5, 0.25])) == 0.375
+
+
 def test_accuracies_and_their_names():
     """Catches: shares in percent, one decoding's numbers under another's name, position 10 before 2, a name read as
     another."""
     target, positions = np.array([[1, 2], [3, 4]]), np.array([[1, 2], [1, 2]])
-    forced = Scored.of_ids(target, target, positions).shares
-    free = Scored.of_ids(np.array([[1, 2], [3, 9]]), target, positions).shares
+    forced = Scored.of_ids(target, target, positions).shares()
+    free = Scored.of_ids(np.array([[1, 2], [3, 9]]), target, positions).shares()
     found = Accuracies(2, forced, free)
     assert found.named() == {
         "forced/exact": 1.0,
@@ -86,6 +154,10 @@ def test_accuracies_and_their_names():
     }
     assert {type(value) for value in found.named().values()} == {float}
     assert Accuracies.from_names({**found.named(), "loss": 1.0, "decision": 0.5}, 2) == found
+    some = Accuracies(9, Shares(0.5, {1: 0.5, 2: 0.25}, {2: 4}), Shares(0.5, {1: 0.5, 2: 0.25}, {2: 4}), rows=12)
+    assert some.named()["n/position_2"] == 4
+    assert "n/position_1" not in some.named()
+    assert Accuracies.from_names(some.named(), 9, 12) == some
     named = {"free/position_10": 0.1, "free/position_2": 0.2, "free/position_x": 3, "x/free/position_1": 4}
     assert list(positions_of(named, "free").items()) == [(2, 0.2), (10, 0.1)]
 

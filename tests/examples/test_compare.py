@@ -8,7 +8,7 @@ from scripts import STUDIES, load
 from study_records import record, summarise
 
 from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study import results_file, worker
+from nt_failures.experiments.study import results_file, runner
 from nt_failures.experiments.study.summary import comparison_table
 
 TRAIN = """
@@ -42,7 +42,7 @@ def setting(tmp_path, monkeypatch):
     the run."""
     (tmp_path / "marks").mkdir()
     (tmp_path / "train.py").write_text(TRAIN)
-    monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
+    monkeypatch.setattr(runner, "RUN", (str(tmp_path / "train.py"),))
     for name, by_rate in {
         "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},

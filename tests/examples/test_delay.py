@@ -7,7 +7,7 @@ import pytest
 from scripts import STUDIES, load
 from study_records import record
 
-from nt_failures.experiments.study import worker
+from nt_failures.experiments.study import runner
 
 TRAIN = """
 import json, pathlib, sys
@@ -43,7 +43,7 @@ def results(curve, steps):
 def delay(tmp_path, monkeypatch):
     """`delay(*flags)`: the script on a map of eight cells; returns the runs it started."""
     (tmp_path / "train.py").write_text(TRAIN)
-    monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
+    monkeypatch.setattr(runner, "RUN", (str(tmp_path / "train.py"),))
     (tmp_path / "map.yaml").write_text(MAP)
     (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 800\n")
     (tmp_path / "hans").write_text(json.dumps(results([(400, 0.5), (800, 0.6)], 800)))

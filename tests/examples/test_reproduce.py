@@ -21,7 +21,7 @@ from study_records import record
 
 from nt_failures.data import child_processes
 from nt_failures.experiments import run
-from nt_failures.experiments.study import cli, results_file, worker
+from nt_failures.experiments.study import results_file, runner
 
 TRAIN = """
 import os, pathlib, runpy, sys, threading
@@ -51,8 +51,8 @@ print(*extra)
 """
 START = """
 import runpy
-from nt_failures.experiments.study import worker
-worker.RUN = (TRAIN,)
+from nt_failures.experiments.study import runner
+runner.RUN = (TRAIN,)
 runpy.run_path(SCRIPT, run_name="__main__")
 """
 
@@ -78,7 +78,7 @@ class Study:
         self.gate = folder / "gate"
         train, reproduce = str(folder / "train.py"), str(STUDIES / "reproduce.py")
         Path(train).write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
-        monkeypatch.setattr(worker, "RUN", (train,))
+        monkeypatch.setattr(runner, "RUN", (train,))
         self.script, self.module = folder / "start.py", load(STUDIES / "reproduce.py")
         self.script.write_text(START.replace("TRAIN", repr(train)).replace("SCRIPT", repr(reproduce)))
 
@@ -120,10 +120,6 @@ def small(tmp_path, monkeypatch):
 EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
-def anything_goes(recipes, extra):
-    """In the place of `check_flags`, as the recipes here are for another training."""
-
-
 # ---------------------------------------------------------------- with real models
 
 
@@ -140,7 +136,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
     (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce = load(STUDIES / "reproduce.py")
-    call = worker.Attempts.call
+    call = runner.Attempts.call
 
     def call_or_stay(children, command, **options):
         if "hidden.yaml" not in command[3]:
@@ -149,7 +145,7 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
         run.main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Attempts, "call", call_or_stay)
+    monkeypatch.setattr(runner.Attempts, "call", call_or_stay)
     command = ["recipes", "--seeds", "1", "--jobs", "1"]
     reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
@@ -243,9 +239,8 @@ def test_killed_anywhere_every_run_counts_once(small):
     assert [line.split("|")[8].split()[2] for line in table.splitlines()[2:4]] == ["2", "2"]  # `x of 2` seeds
 
 
-def test_a_changed_recipe_is_a_new_run(small, monkeypatch):
+def test_a_changed_recipe_is_a_new_run(small):
     """Catches: results of an old recipe, or of other flags, passed off as those of the present one."""
-    monkeypatch.setattr(cli, "check_flags", anything_goes)
     small.run()
     small.recipe("b", exact=0.7)
     small.run()
@@ -305,46 +300,15 @@ def test_a_study_that_is_killed_takes_its_trainings_along(small):
 
 def test_flags_of_train_go_to_train(small, monkeypatch):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
-    monkeypatch.setattr(cli, "check_flags", anything_goes)
-    small.run("--seeds", "1", "--keep_models", "--max_steps", "5", "--streaming")
-    logs = [path.read_text() for path in small.out.glob("*/log.txt")]
-    assert logs == ["--max_steps 5 --streaming\n"] * 2
-    kept = sorted(small.leftovers)
-    assert [name.rsplit("-", 1)[0] for name in kept] == ["a-seed0", "b-seed0"]
-    assert all((small.out / name / "run" / "results.json").exists() for name in kept)
+    call, asked = runner.Attempts.call, []
 
+    def listen(children, command, **options):
+        asked.append(command[command.index("--output_dir") + 2 :])
+        return call(children, command, **options)
 
-def test_flags_are_judged_beside_every_recipe(small, tmp_path):
-    """Catches: a flag refused without the recipe that it goes with; one that is wrong for a recipe found out in its
-    first run."""
-    muon, adamw = (tmp_path / f"{name}.yaml" for name in ("muon", "adamw"))
-    muon.write_text("num_nodes: 100\noptimizer: muon\neval_strategy: steps")
-    adamw.write_text("num_nodes: 100\nmax_steps: 5")
-    flags = ["--degree", "20", "--stop_when_solved", "2", "--eval_steps", "50", "--muon_learning_rate", "0.01"]
-    cli.check_flags([muon], flags)
-    cli.check_flags([muon, adamw], ["--degree", "20"])
-    for given, message in (
-        (flags, "adamw.yaml: stop_when_solved=2 has no evaluations"),
-        (["--muon_learning_rate", "0.01"], "adamw.yaml: --muon_learning_rate would change nothing"),
-        (["--do_train", "true"], "muon.yaml: --do_train would change nothing"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            cli.check_flags([muon, adamw], given)
-    with pytest.raises(ValueError, match=r"^a\.yaml: recipe .* unknown name 'marks'"):
-        small.run("--stop_when_solved", "-1")
-    assert small.calls == []
-
-
-def test_a_kept_model_whose_line_is_gone_is_replaced(small):
-    """Catches: a training of hours that cannot be put where an earlier one lies, its results removed at the next
-    start."""
-    small.run("--seeds", "1", "--keep_models")
-    first = small.calls
-    (small.out / "results.jsonl").unlink()
-    small.run("--seeds", "1", "--keep_models")
-    assert small.results == [("a", 0), ("b", 0)]
-    assert len(small.calls) == 2 * len(first)
-    assert len(small.leftovers) == 2
+    monkeypatch.setattr(runner.Attempts, "call", listen)
+    small.run("--seeds", "1", "--max_steps", "5", "--streaming")
+    assert asked == [["--max_steps", "5", "--streaming"]] * 2
 
 
 def test_a_seed_that_diverges_is_finished(small):
@@ -392,16 +356,16 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
 
 def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = worker.Attempts.call
+    call = runner.Attempts.call
 
     def edited(children, command, **options):
         small.recipe("a", exact=0.9)
         return call(children, command, **options)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(worker.Attempts, "call", edited)
+    monkeypatch.setattr(runner.Attempts, "call", edited)
     small.module.main(only)
-    monkeypatch.setattr(worker.Attempts, "call", call)
+    monkeypatch.setattr(runner.Attempts, "call", call)
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [run.exact for run in found] == [0.5, 0.9]
@@ -433,7 +397,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
     """Catches: hours of training thrown away because another run failed in the meantime."""
     small.recipe("a", fail="out of memory", marks=small.marks)
     small.recipe("b", gate=small.gate, gate_of_seed=0)
-    train = worker.Attempts.train
+    train = runner.Attempts.train
 
     def opens_the_gate(attempts, jobs):
         try:
@@ -443,7 +407,7 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
                 until(lambda: ("b", 0) in small.calls)
                 small.gate.touch()
 
-    monkeypatch.setattr(worker.Attempts, "train", opens_the_gate)
+    monkeypatch.setattr(runner.Attempts, "train", opens_the_gate)
     with pytest.raises(ChildProcessError, match="a, seed 0 failed"):
         small.run("--jobs", "2")
     assert ("b", 0) in small.results

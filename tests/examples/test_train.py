@@ -162,7 +162,7 @@ def test_runs_go_on_and_are_replaced(train, tmp_path):
     what = ("--objective", "teacherless", "--order", "reversed", "--streaming")
     assert train(*flags, *what) is None
     assert results()["arguments"]["objective"]["objective"] == "teacherless"
-    more = ("--resume_from_checkpoint", "last", "--max_steps", "6")
+    more = ("--resume", "--max_steps", "6")
     assert "resume it with the arguments it began with" in train(*flags, *more)
     assert train(*flags, *what, *more) is None
     assert [entry["step"] for entry in results()["learning_curve"]] == [2, 4, 6]

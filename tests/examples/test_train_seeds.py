@@ -11,7 +11,7 @@ from scripts import STUDIES, TINY, load
 from study_records import record
 
 from nt_failures.experiments import run, run_seeds
-from nt_failures.experiments.study import cli, results_file, worker
+from nt_failures.experiments.study import results_file, runner
 
 SEEDS_OF_A_FEW_LINES = """
 import json, pathlib, sys
@@ -47,7 +47,7 @@ def test_every_seed_has_the_results_of_a_run_of_its_own(tmp_path, monkeypatch):
         modules[command[2]].main(command[3:])
         return 0
 
-    monkeypatch.setattr(worker.Attempts, "call", staticmethod(stay))
+    monkeypatch.setattr(runner.Attempts, "call", staticmethod(stay))
     found = {}
     for way, flags in (("together", ["--together", "4"]), ("alone", [])):
         reproduce.main([str(recipe), "--seeds", "2", "--jobs", "1", "--output_dir", str(tmp_path / way), *flags])
@@ -88,9 +88,8 @@ def study_of(tmp_path, monkeypatch):
         (tmp_path / "r.yaml").write_text(json.dumps({"results": results, "diverge": [str(seed) for seed in diverge]}))
         (tmp_path / "train_seeds.py").write_text(SEEDS_OF_A_FEW_LINES)
         (tmp_path / "train.py").write_text("raise SystemExit('error: no single run was asked for')")
-        monkeypatch.setattr(worker, "RUN", (str(tmp_path / "train.py"),))
-        monkeypatch.setattr(worker, "RUN_SEEDS", (str(tmp_path / "train_seeds.py"),))
-        monkeypatch.setattr(cli, "check_flags", lambda recipes, extra: None)  # the recipe is for those few lines
+        monkeypatch.setattr(runner, "RUN", (str(tmp_path / "train.py"),))
+        monkeypatch.setattr(runner, "RUN_SEEDS", (str(tmp_path / "train_seeds.py"),))
         module = load(STUDIES / "reproduce.py")
         words = [str(tmp_path / "r.yaml"), "--output_dir", str(tmp_path / "out"), "--jobs", "1"]
 
@@ -99,16 +98,24 @@ def study_of(tmp_path, monkeypatch):
     return make
 
 
-def test_seeds_go_in_groups_and_only_once(study_of):
+def test_seeds_go_in_groups_and_only_once(study_of, monkeypatch):
     """Catches: a seed twice or not at all, a group larger than asked, flags that do not reach the training."""
     out, study = study_of()
-    study("--seeds", "4", "--together", "2", "--keep_models", "--max_steps", "5")
-    study("--seeds", "7", "--together", "3", "--keep_models", "--max_steps", "5")
+    call, asked = runner.Attempts.call, []
+
+    def listen(children, command, **options):
+        asked.append(command[3:])
+        return call(children, command, **options)
+
+    monkeypatch.setattr(runner.Attempts, "call", listen)
+    study("--seeds", "4", "--together", "2", "--max_steps", "5")
+    study("--seeds", "7", "--together", "3", "--max_steps", "5")
     found = results_file.read_results(out / "results.jsonl")
     assert [run.key.seed for run in found] == list(range(7))
     assert len({run.key.fingerprint for run in found}) == 1
-    kept = sorted(path.name.rsplit("-", 1)[0] for path in out.iterdir() if path.is_dir())
-    assert kept == [f"r-seed{seed}" for seed in range(7)]
+    groups = [words[1 : words.index("--output_dir")] for words in asked]
+    assert groups == [["0", "1"], ["2", "3"], ["4", "5", "6"]]
+    assert all(words[-2:] == ["--max_steps", "5"] for words in asked)
 
 
 def test_seeds_beside_one_that_diverges_are_kept(study_of):
@@ -137,10 +144,10 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
         results = json.loads(group[0].recipe.read_text())["results"]
         records = [{**job.key._asdict(), **results} for job in group]
         if group[0].seed == 0:
-            return worker.Ended(records, out / "first")
+            return runner.Ended(records, out / "first")
         working.set()
         assert stopped.wait(60)
-        return worker.Ended(records[:1], out / "second", ChildProcessError("terminated"))
+        return runner.Ended(records[:1], out / "second", ChildProcessError("terminated"))
 
     def interrupted(path, entry):
         append(path, entry)
@@ -148,8 +155,8 @@ def test_what_is_finished_when_a_study_is_stopped_is_kept(study_of, monkeypatch)
             assert working.wait(60)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker.Attempts, "train", together)
-    monkeypatch.setattr(worker.Attempts, "stop", lambda children: stopped.set())
+    monkeypatch.setattr(runner.Attempts, "train", together)
+    monkeypatch.setattr(runner.Attempts, "stop", lambda children: stopped.set())
     monkeypatch.setattr(results_file, "append_result", interrupted)
     with pytest.raises(KeyboardInterrupt):
         study("--seeds", "6", "--together", "2")

@@ -85,26 +85,12 @@ def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
     assert content(tmp_path) == {"thesis.tex": "years"}
 
 
-@pytest.mark.parametrize("asked", ["last", "True"])
-def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier, asked):
+def test_resuming_takes_the_last_checkpoint_and_keeps_all(earlier):
     """Catches: checkpoint-9 taken for later than checkpoint-10, a folder cleared before it is resumed."""
     before = content(earlier)
-    found = claim(arguments(earlier, "--resume_from_checkpoint", asked))
+    found = claim(arguments(earlier, "--resume"))
     assert found == str(earlier / "checkpoint-10")
     assert {**content(earlier), "arguments.json": ""} == {**before, "arguments.json": ""}
-
-
-def test_resuming_from_a_chosen_checkpoint(earlier):
-    """Catches: the last checkpoint taken although another was named."""
-    chosen = str(earlier / "checkpoint-9")
-    assert claim(arguments(earlier, "--resume_from_checkpoint", chosen)) == chosen
-
-
-def test_nothing_to_resume(tmp_path):
-    """Catches: a training from the start that was asked to go on; a folder claimed by a run that never began."""
-    with pytest.raises(ValueError, match=r"holds no whole checkpoint to resume; train with --save_strategy steps"):
-        claim(arguments(tmp_path / "run", "--resume_from_checkpoint", "last"))
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
@@ -131,7 +117,7 @@ def test_only_the_first_process_touches_the_folder(earlier, monkeypatch):
     monkeypatch.setattr(RunArguments, "process_index", 1)
     before = content(earlier)
     assert claim(arguments(earlier, "--overwrite_output_dir")) is None
-    assert claim(arguments(earlier, "--resume_from_checkpoint", "last")) == str(earlier / "checkpoint-10")
+    assert claim(arguments(earlier, "--resume")) == str(earlier / "checkpoint-10")
     assert content(earlier) == before
 
 
@@ -162,27 +148,27 @@ def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
     """Catches: 20 steps of one objective and 10 of another reported as 30 of the second."""
     before = content(earlier)
     with pytest.raises(ValueError, match=said):
-        claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags))
+        claim(arguments(earlier, "--resume", *flags))
     assert content(earlier) == before
 
 
 def test_resuming_may_change_the_rest(earlier):
     """Catches: a run that cannot be given more steps or another test set."""
     flags = ("--max_steps", "50", "--num_test", "7", "--logging_steps", "5")
-    assert claim(arguments(earlier, "--resume_from_checkpoint", "last", *flags)) == str(earlier / "checkpoint-10")
+    assert claim(arguments(earlier, "--resume", *flags)) == str(earlier / "checkpoint-10")
 
 
 @pytest.mark.parametrize(("name", "value"), [("learning_rate", "0.1"), ("optimizer", "muon"), ("weight_decay", "0.5")])
 def test_what_a_checkpoint_brings_back_cannot_be_changed(earlier, name, value):
     """Catches: a learning rate that is recorded in the recipe and the card, and was never used."""
     with pytest.raises(ValueError, match=f"began with {name}=.*, not .*{value}.*; resume it with"):
-        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "50", f"--{name}", value))
+        claim(arguments(earlier, "--resume", "--max_steps", "50", f"--{name}", value))
 
 
 def test_a_finished_run_is_not_resumed(earlier):
     """Catches: one more step, and new results, for a run that was complete."""
     with pytest.raises(ValueError, match="ended at step 10 and was tested; give it more to do by a larger"):
-        claim(arguments(earlier, "--resume_from_checkpoint", "last", "--max_steps", "10"))
+        claim(arguments(earlier, "--resume", "--max_steps", "10"))
 
 
 def test_a_finished_training_goes_on_to_its_test(earlier):
@@ -196,10 +182,6 @@ def test_resume_passes_over_half_written_checkpoints(earlier, caplog):
     (earlier / "checkpoint-10" / "model").write_text("weig", encoding="utf-8")
     assert claim(arguments(earlier, "--resume")) == str(earlier / "checkpoint-9")
     assert f"{earlier / 'checkpoint-10'} is half-written (model has 4 bytes, not 7)" in caplog.text
-    with pytest.raises(
-        ValueError, match=r"checkpoint-10' is no whole checkpoint .*--resume takes the newest whole one"
-    ):
-        claim(arguments(earlier, "--resume_from_checkpoint", str(earlier / "checkpoint-10")))
 
 
 def test_resume_begins_where_there_is_nothing_whole(earlier, tmp_path):
@@ -234,14 +216,6 @@ def test_an_earlier_test_is_not_that_of_what_came_later(earlier):
     assert claim(arguments(earlier, *again)).endswith("checkpoint-10")
 
 
-def test_the_checkpoint_of_another_folder_is_of_the_same_run(earlier, tmp_path):
-    """Catches: a new folder that is trained on from another objective's checkpoint, under the name of its own."""
-    asked = ["--resume_from_checkpoint", str(earlier / "checkpoint-9"), "--max_steps", "50"]
-    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
-        claim(arguments(tmp_path / "new", *asked, "--objective", "teacherless"))
-    assert claim(arguments(tmp_path / "new", *asked)) == str(earlier / "checkpoint-9")
-
-
 @pytest.mark.parametrize(
     "flags",
     [["--lr_scheduler_type", "constant"], ["--max_grad_norm", "0.5"], ["--bf16", "true"], ["--warmup_steps", "3"]],
@@ -263,10 +237,10 @@ def test_resume_leaves_other_folders_and_other_runs_alone(earlier, tmp_path):
 
 def test_overwriting_and_resuming_exclude_each_other(earlier):
     """Catches: one of the two flags ignored in silence."""
-    with pytest.raises(ValueError, match="exclude each other"):
-        arguments(earlier, "--resume_from_checkpoint", "last", "--overwrite_output_dir")
     with pytest.raises(ValueError, match="overwrite_output_dir and resume exclude each other"):
         arguments(earlier, "--resume", "--overwrite_output_dir")
+    with pytest.raises(ValueError, match="resume_from_checkpoint is not taken; give --resume"):
+        arguments(earlier, "--resume_from_checkpoint", str(earlier / "checkpoint-9"))
 
 
 @pytest.mark.parametrize(

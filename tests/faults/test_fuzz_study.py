@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from study_records import record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.study_run import steps_to_solve
+from nt_failures.experiments.study.results_file import steps_to_solve
 from nt_failures.experiments.study.summary import mean_interval, study_table, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]

@@ -13,7 +13,7 @@ from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.rewards import reward_exact_path
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.study.study_run import steps_to_solve
+from nt_failures.experiments.study.results_file import steps_to_solve
 from nt_failures.hub.load import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder

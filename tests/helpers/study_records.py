@@ -3,7 +3,7 @@
 import copy
 
 from nt_failures.experiments.study import summary
-from nt_failures.experiments.study.study_run import StudyRun, read_key
+from nt_failures.experiments.study.results_file import StudyRun, read_key
 
 
 def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((2000, 0.5),), **changes):

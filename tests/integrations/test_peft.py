@@ -229,7 +229,6 @@ def test_dropout_may_be_changed_beside_an_adapter(build, base, tmp_path):
         (["--lora", "{}", "--model", "gpt2-2x16"], "'gpt2-2x16' has none; give --model a folder or Hub id"),
         (["--merge_adapter", "true"], "merge_adapter has no adapter to merge; give --lora"),
         (["--lora", "{}", "--optimizer", "adamw", *RELU], REFUSED),
-        (["--lora", "{}", "--push_to_hub", "true"], "would be of no use on the Hub.*add --merge_adapter true"),
     ],
 )
 def test_what_cannot_be(flags, message, base, tmp_path):

@@ -349,7 +349,7 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     prefix, target = torch.tensor([r["prefix_ids"] for r in rows]), torch.tensor([r["target_ids"] for r in rows])
     wrong = list(objective.decodings)
     for step in range(1, 2401):
-        shuffled = [rows[i] for i in torch.randperm(8)]
+        shuffled = [rows[i] for i in torch.randperm(8)] * 4  # of those that hide at random, four ways each
         loss = objective.loss(model, objective.collate(shuffled))
         optimizer.zero_grad()
         (loss.sum / loss.count).backward()

@@ -135,7 +135,7 @@ def test_answers_are_read_as_they_stand(text, answer):
         ({"path_length": None}, "path_length=None", "path_length >= 2"),
         ({"num_nodes": 8}, "num_nodes=8", "num_nodes >= 9"),
         ({"num_nodes": -1}, "num_nodes=-1", "num_nodes >= 2"),
-        ({"num_nodes": 65537}, "num_nodes=65537", "num_nodes <= 65536"),
+        ({"num_nodes": 2**20 + 1}, "num_nodes=1048577", "num_nodes <= 1,048,576"),
     ],
 )
 def test_bad_parameters(parameters, given, repair):
@@ -255,9 +255,9 @@ def test_small_spaces_share_nothing_unless_allowed():
 def test_tiny_space_raises_instead_of_hanging():
     """Catches: an endless search for a split that none of the two instances belongs to."""
     with pytest.raises(ValueError, match="holds none") as error:
-        PathStar(1, 2, 2).block(0, "validation", 0)
+        PathStar(1, 2, 2).block(0, "train", 0)
     assert "overlap='allow'" in str(error.value)
-    assert len(PathStar(1, 2, 2).block(0, "validation", 0, overlap="allow")["goal"]) == 4096
+    assert len(PathStar(1, 2, 2).block(0, "train", 0, overlap="allow")["goal"]) == 4096
 
 
 @pytest.mark.parametrize(

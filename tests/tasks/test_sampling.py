@@ -32,6 +32,29 @@ def test_distinct_numbers(high, k, entries, monkeypatch):
     assert found.T.tolist() == [one_by_one(picks, high)[:k] for picks in drawn]
 
 
+@pytest.mark.parametrize(("high", "k"), [(37, 3), (101, 5), (5, 1), (2**20, 9)])
+def test_few_of_many_numbers(high, k):
+    """Catches: other numbers for few draws than the shuffle of the whole pool gives, a number that comes back because
+    an entry was moved away from its place, or was moved twice; a million labels for every row in the memory."""
+    assert 4 * k * k < high
+    for seed in range(20):
+        found = distinct(np.random.default_rng(seed), 40, high, k)
+        assert found.shape == (k, 40)
+        assert found.dtype == np.int32
+        drawn = columns_of_picks(seed, 40, high, k)
+        pools = [one_by_one(picks, high)[:k] for picks in (drawn if high < 1000 else drawn[:1])]
+        assert found.T.tolist()[: len(pools)] == pools
+        assert all(len({*column}) == k for column in found.T.tolist())
+
+
+def test_entries_that_were_moved_are_found_again(monkeypatch):
+    """Catches: a draw from a place whose entry an earlier draw has moved there, taken for the place's own number."""
+    # Of 0..36: 0 and 5 swap, so 5 stands first; place 5 now has 0. Draw 1 takes place 5: 0. Draw 2 takes place 5: 1.
+    picks = iter([5, 4, 3])
+    monkeypatch.setattr(_sampling, "_picks", lambda rng, n, high, k: [np.array([next(picks)]) for _ in range(k)])
+    assert distinct(np.random.default_rng(0), 1, 37, 3).T.tolist() == [[5, 0, 1]]
+
+
 def test_shuffle_swaps_each_column_on_its_own():
     """Catches: a swap that reads what it has just written, one order for all columns."""
     pool = np.repeat(np.arange(7)[:, None], 30, axis=1)

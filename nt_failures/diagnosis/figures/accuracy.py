@@ -7,47 +7,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, new_axes
-from nt_failures.evaluation.metrics import positions_of, wilson
+from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
+from nt_failures.tasks.base import Words
 
 
-def _accuracy_axis(axes: Axes, chance: float) -> None:
+def _accuracy_axis(axes: Axes, chance: float | None) -> None:
     axes.set_ylim(-0.03, 1.05)
     axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     axes.set_ylabel("accuracy", fontsize=11)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
 
 
-def forced_vs_free(
-    forced: Mapping[int, float], free: Mapping[int, float], n: int, decision: int, chance: float
-) -> Figure:
-    """Accuracy by position, with the true path revealed (forced) and on the model's own (free), with 95 % intervals."""
+def forced_vs_free(accuracies: Accuracies, decision: int | None, chance: float | None, words: Words) -> Figure:
+    """Accuracy by position, with the true answer revealed (forced) and on the model's own (free), 95 % intervals."""
+    forced, free, n = accuracies.forced.positions, accuracies.free.positions, accuracies.n
     if not forced or set(forced) != set(free):
         raise ValueError(f"forced and free must be of the same positions; given {[*forced]} and {[*free]}.")
     figure, axes = new_axes(6.4, 3.4)
     _accuracy_axis(axes, chance)
     for shares, colour, marker, shift, label in (
-        (forced, ORANGE, "s", -0.09, "forced: true earlier nodes revealed"),
+        (forced, ORANGE, "s", -0.09, "forced: true earlier symbols revealed"),
         (free, BLUE, "o", 0.09, "free: decoding on its own"),
     ):
         positions = np.array(sorted(shares))
         values = np.array([shares[k] for k in positions])
-        bars = np.abs(np.array([wilson(value * n, n) for value in values]).T - values)
+        counts = [accuracies.free.n.get(k, n) for k in sorted(shares)]
+        bars = np.abs(np.array([wilson(share * m, m) for share, m in zip(values, counts, strict=True)]).T - values)
         look = {"fmt": marker, "color": colour, "markersize": 8, "capsize": 3}
         axes.errorbar(positions + shift, values, yerr=bars, label=label, zorder=3, **look)
     positions = sorted(forced)
     names = [f"{k}\ndecision" if k == decision else str(k) for k in positions]
     axes.set_xticks(positions, names)
     axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
-    axes.set_xlabel("position in the path", fontsize=11)
-    axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
-    axes.set_title(f"Forced and free accuracy, {n:,} held-out graphs", fontsize=11, loc="left")
+    axes.set_xlabel(f"position in the {words.answer}", fontsize=11)
+    if chance is not None:
+        axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
+    different = "" if accuracies.rows is None else "different "
+    axes.set_title(f"Forced and free accuracy, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
 
-def learning_curves(curve: Sequence[Mapping[str, float]], decoding: str, decision: int, chance: float) -> Figure:
+def learning_curves(
+    curve: Sequence[Mapping[str, float]], decoding: str, decision: int | None, chance: float | None
+) -> Figure:
     """Accuracy of every position over training, the decision in vermilion and above the others."""
     points = [(entry.get("step"), shares) for entry in curve if (shares := positions_of(entry, decoding))]
     positions = list(points[0][1]) if points else []
@@ -68,7 +74,8 @@ def learning_curves(curve: Sequence[Mapping[str, float]], decoding: str, decisio
         axes.plot(steps, values, label=label, zorder=3 if k == decision else 2, **look)
     axes.set_xlim(0, max(steps.max() * 1.02, 1))
     axes.set_xlabel("training step", fontsize=11)
-    axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
+    if chance is not None:
+        axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
     axes.set_title(f"What is learnt when ({decoding} accuracy)", fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

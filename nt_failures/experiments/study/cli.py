@@ -1,4 +1,4 @@
-"""What the command lines of all studies share: flags, checks before the first run, the report, the script's end."""
+"""What the command lines of all studies share: flags, the report, the script's end."""
 
 import argparse
 import os
@@ -17,14 +17,11 @@ from nt_failures.objectives import find_objective
 
 def parser(description: str, seeds: int) -> argparse.ArgumentParser:
     """A parser with `--seeds`, `--jobs` and `--only_report`; `seeds` is the default number of seeds."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    made = command_line.plain_parser(description)
     at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
     made.add_argument("--seeds", type=int, default=seeds, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
-    made.add_argument(
-        "--jobs", type=int, default=at_once, help="runs at a time, one thread each on a CPU (%(default)s)"
-    )
+    jobs = "runs at a time, one thread each on a CPU (%(default)s)"
+    made.add_argument("--jobs", type=int, default=at_once, help=jobs)
     made.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
     return made
 
@@ -35,30 +32,19 @@ def parse(
     counts: Sequence[str] = ("seeds", "jobs"),
     differing: Sequence[str] = (),
 ) -> argparse.Namespace:
-    """The study's flags; all others go to every run, as `extra`.
+    """The study's flags, of which `counts` must be at least 1; all others go to every run, as `extra`.
 
-    Args:
-        counts: flags that must be at least 1.
-        differing: flags in which the runs differ, which `extra` may not set.
+    `differing` are flags in which the runs differ, which `extra` may not set.
     """
     args, args.extra = study_parser.parse_known_args(argv)
     if few := [f"--{name} {vars(args)[name]}" for name in counts if vars(args)[name] < 1]:
         raise ValueError(f"{few[0]} must be at least 1.")
-    extra = {flag.split("=")[0].lstrip("-").replace("-", "_") for flag in args.extra if flag.startswith("--")}
-    if extra & {"seed", "output_dir"}:
-        raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
-    if both := sorted(extra & set(differing)):
-        raise ValueError(f"--{both[0]} is what the runs differ in; change it in the file that lists them.")
+    for name in command_line.flag_names(args.extra):
+        if name in ("seed", "output_dir"):
+            raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
+        if name in differing:
+            raise ValueError(f"--{name} is what the runs differ in; change it in the file that lists them.")
     return args
-
-
-def check_flags(recipes: Sequence[Path], extra: Sequence[str]) -> None:
-    """ValueError for a flag that is wrong beside one of the recipes: here, not in that recipe's first run."""
-    for recipe in recipes if extra else ():
-        try:
-            command_line.parse([str(recipe), *extra])
-        except ValueError as error:
-            raise ValueError(f"{recipe.name}: {error}") from error
 
 
 def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:

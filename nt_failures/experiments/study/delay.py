@@ -2,19 +2,24 @@
 
 import dataclasses
 import math
+import operator
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
 from nt_failures.experiments.study import survival
-from nt_failures.experiments.study.study_run import StudyRun
+from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import markdown_table
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of the map."""
+    """One run of the map.
+
+    `before` are the training steps at the last evaluation at which it was not solved, 0 if there was none; `solved_at`
+    those at the evaluation from which it was solved, infinite for a run that was censored at `before`.
+    """
 
     graph: str
     objective: str
@@ -24,9 +29,7 @@ class Run:
     degree: int
     labels: int
     before: int
-    """training steps at the last evaluation at which it was not solved; 0 if there was none"""
     solved_at: float
-    """training steps at the evaluation from which it was solved; infinite for a run that was censored at `before`"""
     flops_per_step: float
 
 
@@ -52,10 +55,9 @@ def by(runs: Sequence[Run], *names: str) -> dict[tuple, list[Run]]:
 def median(runs: Sequence[Run], flops: bool = False) -> tuple[float, bool]:
     """Median time to solve in steps (or FLOPs), and whether it is one: if not, it is longer than the number given."""
     cost = [run.flops_per_step if flops else 1 for run in runs]
-    middle = statistics.median(run.solved_at * c for run, c in zip(runs, cost, strict=True))
-    if math.isfinite(middle):
-        return middle, True
-    return statistics.median(min(run.solved_at, run.before) * c for run, c in zip(runs, cost, strict=True)), False
+    times, bounds = [run.solved_at for run in runs], [min(run.solved_at, run.before) for run in runs]
+    middle, bound = (statistics.median(map(operator.mul, known, cost)) for known in (times, bounds))
+    return (middle, True) if math.isfinite(middle) else (bound, False)
 
 
 def ratio(slow: Sequence[Run], fast: Sequence[Run], flops: bool = False) -> tuple[float, str] | None:
@@ -80,6 +82,7 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
     values, which bound it from one side.
     """
+    # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
     kept, factors = sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels, run.seed)), {}
     for name, value in FACTORS.items():
         levels = {value(run) for run in runs if math.isfinite(run.solved_at)}
@@ -87,33 +90,33 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
             factors[name] = value
         else:
             kept = [run for run in kept if value(run) in levels]
-    design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
     if not factors or not kept:
         return {}
-    low_N, high_N = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
-    # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
-    found = survival.fit(design_NP, low_N, high_N)
+    design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
+    bounds = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
+    found = survival.fit(design_NP, *bounds)
     return {} if found is None else {name: found[:, 1 + i] for i, name in enumerate(factors)}
 
 
 def markdown(runs: Sequence[Run], baseline: str) -> str:
     """Both tables: the times of every cell and their growth, also as ratios of `baseline` to each other objective."""
-    return f"{cell_table(runs, baseline)}\n\n{growth_table(runs, baseline)}\n"
+    return f"{_cell_table(runs, baseline)}\n\n{_growth_table(runs, baseline)}\n"
 
 
-def cell_table(runs: Sequence[Run], baseline: str) -> str:
-    """Times to solve by graph, optimizer and objective."""
+def _cell_table(runs: Sequence[Run], baseline: str) -> str:
     head = ("graph", "labels", "optimizer", "objective", "solved", "steps to solve", "FLOPs to solve")
     rows = [(*head, f"{baseline} later by", "in FLOPs")]
     cells = by(runs, "graph", "optimizer", "objective")
     for (graph, optimizer, objective), group in cells.items():
-        slow = None if objective == baseline else cells.get((graph, optimizer, baseline))
-        later = [None if slow is None else ratio(slow, group, flops) for flops in (False, True)]
-        (steps, in_steps), (flops, in_flops) = median(group), median(group, flops=True)
-        times = (f"{'' if in_steps else '> '}{steps:,.0f}", f"{'' if in_flops else '> '}{flops:.1e}")
-        times += tuple("-" if one is None else f"{one[1].strip('=')} {one[0]:.1f} x".strip() for one in later)
         name = f"G({group[0].degree},{group[0].path_length})"
-        rows.append((name, str(group[0].labels), optimizer, objective, _solved(group), *times))
+        slow = None if objective == baseline else cells.get((graph, optimizer, baseline))
+        times, later = [], []
+        for flops, form in ((False, ",.0f"), (True, ".1e")):
+            time, solved = median(group, flops)
+            times.append(f"{'' if solved else '> '}{time:{form}}")
+            found = None if slow is None else ratio(slow, group, flops)
+            later.append("-" if found is None else f"{found[1].strip('=')} {found[0]:.1f} x".strip())
+        rows.append((name, str(group[0].labels), optimizer, objective, _solved(group), *times, *later))
     note = (
         "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; "
         ">: the median run was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and "
@@ -122,14 +125,13 @@ def cell_table(runs: Sequence[Run], baseline: str) -> str:
     return f"{markdown_table(rows)}\n\n{note}"
 
 
-def growth_table(runs: Sequence[Run], baseline: str) -> str:
-    """By what the time to solve, and the ratio of two, is multiplied for each more of a factor."""
+def _growth_table(runs: Sequence[Run], baseline: str) -> str:
     groups = by(runs, "optimizer", "objective")
     effects = {key: growth(group) for key, group in groups.items()}
     rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in FACTORS))]
     for (optimizer, objective), group in groups.items():
-        factors = (_factor(effects[optimizer, objective].get(name)) for name in FACTORS)
-        rows.append((objective, optimizer, _solved(group), *factors))
+        found = effects[optimizer, objective]
+        rows.append((objective, optimizer, _solved(group), *(_factor(found.get(name)) for name in FACTORS)))
     for (optimizer, objective), fast in effects.items():
         slow = effects.get((optimizer, baseline), {})
         if objective != baseline:

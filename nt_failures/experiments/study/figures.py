@@ -19,9 +19,7 @@ from nt_failures.experiments.study.summary import best_first
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
-    Args:
-        groups: of `summary.summarise`, in the order to draw; shown are `name`, `values`, `chance` and, where there are
-            any, `exact_interval` and `decision_only`.
+    `groups` are of `summary.summarise`, in the order to draw; `exact_interval` and `decision_only` may be missing.
     """
     names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
     figure, axes, rows = _rows(names, title)
@@ -38,19 +36,13 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
-    axes.set_xlabel(
-        f"{measured}\ndots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)",
-        fontsize=10,
-    )
+    legend = "dots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)"
+    axes.set_xlabel(f"{measured}\n{legend}", fontsize=10)
     return figure
 
 
 def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """When each seed of several recipes solves the task: a dot at its step, or an open triangle at its end.
-
-    Args:
-        groups: of `summary.summarise`; shown are `name`, `times` (step or None for each seed), `solved` and `seeds`.
-    """
+    """When each seed of the groups of `summary.summarise` solves the task: a dot at its step, or an open triangle."""
     order = best_first(groups)
     figure, axes, rows = _rows([group["name"] for group in order], title)
     budget = max(group["steps"] for group in order)
@@ -62,9 +54,8 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
         axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.set_xlabel(
-        "training steps until exact >= 95 % on validation graphs\ndots: seeds, triangles: never", fontsize=10
-    )
+    measured = "training steps until exact >= 95 % on validation graphs"
+    axes.set_xlabel(f"{measured}\ndots: seeds, triangles: never", fontsize=10)
     return figure
 
 
@@ -90,8 +81,6 @@ def _spread(count: int, width: float) -> np.ndarray:
 
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
 MARKERS = "os^Dv*"
-
-
 Looks = Mapping[str, tuple[str, str, float]]
 """Of an objective: its colour, its marker, and where it stands beside the middle of a graph's column."""
 
@@ -121,9 +110,9 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     names = [f"G({first[g].degree},{first[g].path_length})\n{first[g].labels} labels" for g in graphs]
     panels[-1].set_xticks(range(len(graphs)), names, fontsize=9.5)
     panels[-1].set_xlim(-0.5, len(graphs) - 0.5)
-    bounds = {"title": "open markers with an arrow: stopped unsolved, a bound", "title_fontsize": 9.5}
-    look = {"frameon": False, "fontsize": 9.5, "loc": "outside lower center", "ncols": 4}
-    figure.legend(*panels[0].get_legend_handles_labels(), **look, **bounds)
+    look = {"frameon": False, "fontsize": 9.5, "title_fontsize": 9.5, "loc": "outside lower center", "ncols": 4}
+    title = "open markers with an arrow: stopped unsolved, a bound"
+    figure.legend(*panels[0].get_legend_handles_labels(), title=title, **look)
     return figure
 
 
@@ -146,9 +135,8 @@ def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: 
         for (graph,), group in delay.by([run for run in runs if run.objective == objective], "graph").items():
             places = graphs.index(graph) + shift + np.linspace(-0.05, 0.05, len(group))
             for x, run in zip(places, group, strict=True):
-                solved = math.isfinite(run.solved_at)
-                y, sign = (run.solved_at, "=") if solved else (run.before, ">")
-                _point(axes, x, y, sign, colour, marker)
+                at = (run.solved_at, "=") if math.isfinite(run.solved_at) else (run.before, ">")
+                _point(axes, x, *at, colour, marker)
 
 
 def _ratios(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Looks, baseline: str) -> None:

@@ -19,8 +19,7 @@ import yaml
 
 from nt_failures.experiments.command_line import read_recipe
 
-Axes = dict[str, dict[str, dict[str, Any]]]
-"""Axis -> choice -> the values of a recipe that the choice sets."""
+Axes = dict[str, dict[str, dict[str, Any]]]  # axis -> choice -> the values of a recipe that the choice sets
 
 OBJECTIVE_KEYS = ("objective", "order", "objective_options")
 """All that the recipes of a comparison may differ in."""
@@ -29,8 +28,7 @@ OBJECTIVE_KEYS = ("objective", "order", "objective_options")
 def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     """Read a grid file; ValueError for one that does not keep to the form.
 
-    Args:
-        allowed: the axes that the file must have, in any order, each with the names that its choices may set.
+    `allowed` are the axes that the file must have, in any order, each with the names that its choices may set.
     """
     axes = read_recipe(path)
     if set(axes) != set(allowed):
@@ -42,8 +40,8 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
             if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ValueError(f"{path}: {axis}: {name!r} cannot name a file; use letters, digits, '_', '-' and '.'.")
             if not isinstance(values, dict) or not values or not set(values) <= set(allowed[axis]):
-                names = ", ".join(allowed[axis])
-                raise ValueError(f"{path}: {axis}: {name} may set {names}, and must set one of them.")
+                may = ", ".join(allowed[axis])
+                raise ValueError(f"{path}: {axis}: {name} may set {may}, and must set one of them.")
     names = [name for choices in axes.values() for name in choices]
     stems = ["-".join(chosen) for chosen in itertools.product(*axes.values())]
     for kind, given in (("choices", names), ("combinations", stems)):

@@ -1,35 +1,129 @@
 """results.jsonl of a study, a line for each finished run, and diverged.jsonl beside it; readable after any kill."""
 
+import dataclasses
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nt_failures.evaluation.metrics import judged_by
-from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
+from nt_failures.diagnosis.evidence import SOLVED_AT
+from nt_failures.evaluation.metrics import judged, judged_by
+from nt_failures.hub.run_results import RunResults
+from nt_failures.objectives import find_objective
 
 logger = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """What a study tells its runs apart by; `fingerprint` is of the recipe's values and the extra flags."""
+
+    recipe: str
+    seed: int
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """A finished run. Its shares are in 0..1, its times in training steps.
+
+    `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
+    `others` the worst position but the decision, None where only some were trained; `train_decision` is on training
+    rows, None where not all of them were seen; `curve` is step and validation accuracy, judged as `exact`.
+    """
+
+    key: Key
+    n: int
+    chance: float
+    trained_positions: Sequence[int] | None
+    exact: float
+    decision: float
+    others: float | None
+    follow_rate: float | None
+    train_decision: float | None
+    curve: Sequence[tuple[int, float]]
+    steps: int
+    flops: float | None
+    verdict: str
+    task: Mapping[str, Any]
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "StudyRun":
+        """The run of a line; ValueError unless it holds all that a study reads, each of its kind."""
+        key = read_key(line)
+        run = RunResults.from_json(line, "the line")
+        try:
+            objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
+            decoding = "forced" if objective.decodings[0] == "autoregressive" else "free"
+            shares = getattr(run.accuracies, decoding).positions
+            cheat, trained = run.diagnosis["clever_hans"], run.trained_positions
+            found = cls(
+                key=key,
+                n=run.n,
+                chance=run.chance + 0,
+                trained_positions=trained,
+                exact=judged(run.metrics, trained),
+                decision=run.metrics["decision"] + 0,
+                others=None if trained else min(v for k, v in shares.items() if k != run.decision_position),
+                follow_rate=None if cheat is None else cheat["follow_rate"],
+                train_decision=run.diagnosis["decision_token"].get("train_accuracy"),
+                curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],
+                steps=run.steps,
+                flops=run.flops,
+                verdict=run.verdict["name"],
+                task=run.arguments.get("task", {}),
+            )
+            measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
+            if not (all(0 <= x <= 1 for x in measured) and found.steps > 0 and isinstance(found.verdict, str)):
+                raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"no run: {error!r}") from error
+        return found
+
+    @property
+    def solved(self) -> bool:
+        """Whether the test says so."""
+        return self.exact >= SOLVED_AT
+
+    @property
+    def solved_at(self) -> int | None:
+        """Training steps until validation says so for good."""
+        return steps_to_solve(self.curve)
+
+
+def read_key(line: Mapping[str, Any]) -> Key:
+    """Recipe, seed and fingerprint of a line; ValueError if they are not of their kinds."""
+    key = [line.get(name) for name in Key._fields] if isinstance(line, Mapping) else [line]
+    if [type(name) for name in key] != [str, int, str]:
+        raise ValueError(f"no run: {key} must be recipe, seed and fingerprint: text, a whole number, text")
+    return Key(*key)
+
+
+def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
+    """Step of the first evaluation from which the accuracy stays at `SOLVED_AT` or above; None if it never does."""
+    found = None
+    for step, share in curve:
+        found = (step if found is None else found) if share >= SOLVED_AT else None  # nan solves nothing
+    return found
 
 
 def read_results(path: Path) -> list[StudyRun]:
     """The finished runs of a study. A torn last line, from a killed writer, is left out with a warning.
 
-    Raises:
-        ValueError: a damaged line elsewhere, named by its number.
+    ValueError for a damaged line elsewhere, named by its number.
     """
     return _read_lines(path, StudyRun.from_json)
 
 
 def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
-    """The line of a finished run: its key and its results.json, with a shorter learning curve.
+    """The line of a finished run: its key and its results.json, of whose learning curve only what times are read from.
 
-    Of each evaluation stays what the time to solve is read from; all else would be most of the file.
+    The rest of the curve would be most of the file.
     """
     trained = results["trained_positions"]
     curve = [
-        {name: entry[name] for name in ("step", *judged_by(entry, trained))} for entry in results["learning_curve"]
+        {name: point[name] for name in ("step", *judged_by(point, trained))} for point in results["learning_curve"]
     ]
     return {**key._asdict(), **results, "learning_curve": curve}
 
@@ -45,12 +139,9 @@ def read_diverged(results: Path) -> list[Key]:
 
 
 def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[Key]]:
-    """The finished and the diverged runs of recipes as they are now: a changed recipe, or another flag, is another one.
+    """The finished and the diverged runs of recipes as their fingerprints, `forms`, are now.
 
     A seed counts once: the first line of it, and a seed that was finished has not diverged.
-
-    Args:
-        forms: fingerprint of each recipe.
     """
     finished: dict[Key, StudyRun] = {}
     for run in read_results(results):
@@ -61,18 +152,14 @@ def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun],
 
 
 def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
     runs = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if number == len(lines) and _torn(line):
+        if number == len(lines) and line.strip() and _torn(line):
             logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
             break
         try:
-            runs.append(read(json.loads(line)))
+            runs += [read(json.loads(line))] if line.strip() else []
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     return runs

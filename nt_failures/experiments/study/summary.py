@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
-from nt_failures.experiments.study.study_run import Key, StudyRun
+from nt_failures.experiments.study.results_file import Key, StudyRun
 
 
 def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
@@ -17,11 +17,9 @@ def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[di
         diverged: those of a group count as seeds that did not solve the task; the means are of the others. A recipe of
             which every seed diverged is left out.
     """
-    by_name: dict[str, list[StudyRun]] = {}
-    for run in runs:
-        by_name.setdefault(run.key.recipe, []).append(run)
     lost = [key.recipe for key in diverged]
-    return [_summarise(name, by_name[name], lost.count(name)) for name in sorted(by_name)]
+    names = sorted({run.key.recipe for run in runs})
+    return [_summarise(name, [run for run in runs if run.key.recipe == name], lost.count(name)) for name in names]
 
 
 def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, Any]:
@@ -80,18 +78,17 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """The study as a Markdown table, with what its columns mean."""
-    rows = [cells(group) for group in groups]
-    table = markdown_table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
     note = (
-        f"n = {_counts(groups)} held-out graphs a run. Mean and its 95 % interval (Student's t) over seeds. `exact` of "
-        "training on some positions alone is the worst of these, such as the decision. `decision`: forced accuracy at "
-        "the decision (a model that decodes in parallel: its own). `others`: the worst other position of any seed. `on "
-        "train`: the decision on training graphs, where each was seen at least once. `follows wrong arm`: share that "
-        "goes on along a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, "
-        "with the Wilson interval of the solve probability. `steps to solve`: median over the solved seeds that stayed "
-        "there on validation graphs; > N: none within N steps."
+        "Mean and its 95 % interval (Student's t) over seeds. `exact` of training on some positions alone is the worst "
+        "of these, such as the decision. `decision`: forced accuracy at the decision (a model that decodes in "
+        "parallel: its own). `others`: the worst other position of any seed. `on train`: the decision on training "
+        "graphs, where each was seen at least once. `follows wrong arm`: share that goes on along a wrong arm once put "
+        "on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the "
+        "solve probability. `steps to solve`: median over the solved seeds that stayed there on validation graphs; > "
+        "N: none within N steps."
     )
-    return f"{table}\n\n{note}\n{diverged_note(groups)}"
+    rows = [cells(group) for group in groups]
+    return _table(groups, [tuple(rows[0]), *(tuple(row.values()) for row in rows)], f". {note}")
 
 
 def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
@@ -106,27 +103,23 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         cell = cells(group)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
-        last = (cell[name] for name in ("exact, mean [95 %]", "follows wrong arm", "verdict"))
-        rows.append((cell["recipe"], *costs, *last))
+        rows.append((cell["recipe"], *costs, *(cell[name] for name in (head[-1], "follows wrong arm", "verdict"))))
     note = (
-        f"n = {_counts(groups)} held-out graphs a run, greedy decoding in the objective's own way. `solved`: seeds "
-        "with exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over solved "
-        "seeds of the first evaluation from which validation accuracy stays >= 95 %, to the run's end; > N: none "
-        "within N steps. FLOPs: forward and backward of the objective's own step, counted "
-        "(nt_failures/training/flops.py), without the optimizer's own. `rate`: times the recipe's learning rates, "
-        f"chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
+        "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
+        "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
+        "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
+        "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
+        f"the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
     )
-    return f"{markdown_table(rows)}\n\n{note}\n{diverged_note(groups)}"
+    return _table(groups, rows, f", {note}")
 
 
-def _counts(groups: Sequence[Mapping[str, Any]]) -> str:
-    return " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
-
-
-def diverged_note(groups: Sequence[Mapping[str, Any]]) -> str:
-    """A paragraph on the seeds that diverged, if any did."""
+def _table(groups: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], note: str) -> str:
+    """Rows, the first of them the head, and below them the note and the seeds that diverged."""
+    counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
-    return _note("Seeds that diverged, counted as not solved and left out of the means", lost)
+    diverged = _note("Seeds that diverged, counted as not solved and left out of the means", lost)
+    return f"{markdown_table(rows)}\n\nn = {counts} held-out graphs a run{note}\n{diverged}"
 
 
 def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) -> str:
@@ -142,28 +135,25 @@ def _note(said: str, names: Iterable[str]) -> str:
 
 def cells(group: Mapping[str, Any]) -> dict[str, str]:
     """A group as text, by the columns of the study's table."""
-    interval = group["exact_interval"]
-    low, high = group["solve_interval"]
-    spread = "" if interval is None else f" [{format_percent(interval[0])}, {format_percent(interval[1])}]"
+    (low, high), exact = group["solve_interval"], format_percent(group["exact"])
+    if group["exact_interval"] is not None:
+        exact += " [{}, {}]".format(*map(format_percent, group["exact_interval"]))
+    if group["steps_to_solve"] is not None:
+        time = f"{group['steps_to_solve']:,.0f}"
+    else:  # longer than the budget where no seed solved it; not known where nobody watched
+        time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
     return {
         "recipe": _cell(group["name"]),
         "chance": f"{group['chance']:.0%}",
-        "exact, mean [95 %]": f"{format_percent(group['exact'])}{spread}",
-        "decision": format_percent(group["decision"]),
-        "others": "-" if group["others"] is None else format_percent(group["others"]),
-        "on train": "-" if group["train_decision"] is None else format_percent(group["train_decision"]),
+        "exact, mean [95 %]": exact,
+        "decision": _percent(group["decision"]),
+        "others": _percent(group["others"]),
+        "on train": _percent(group["train_decision"]),
         "follows wrong arm": _range(group["follow_rates"]),
         "solved": f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
-        "steps to solve": _time(group),
+        "steps to solve": time,
         "verdict": _cell(", ".join(group["verdicts"])),
     }
-
-
-def _time(group: Mapping[str, Any]) -> str:
-    """Median time to solve; longer than the budget where no seed did; nothing where nobody watched."""
-    if group["steps_to_solve"] is not None:
-        return f"{group['steps_to_solve']:,.0f}"
-    return f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
 
 
 def _cell(text: str) -> str:
@@ -171,11 +161,12 @@ def _cell(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False).replace("|", r"\|")
 
 
+def _percent(value: float | None) -> str:
+    return "-" if value is None else format_percent(value)
+
+
 def _range(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    if min(values) == max(values):
-        return format_percent(values[0])
-    return (
-        f"{format_percent(statistics.fmean(values))} ({format_percent(min(values))} to {format_percent(max(values))})"
-    )
+    """The mean with the lowest and the highest, where they differ."""
+    if not values or min(values) == max(values):
+        return _percent(values[0] if values else None)
+    return f"{_percent(statistics.fmean(values))} ({_percent(min(values))} to {_percent(max(values))})"

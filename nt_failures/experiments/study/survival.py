@@ -15,10 +15,8 @@ import torch
 from nt_failures.evaluation.metrics import Z975, t975
 
 MOST_STEPS = 2000
-TOLERANCE = 1e-4
-"""EM ends when no coefficient moves further in a step; log times are of the order of 1."""
-LIMIT = 30.0
-"""Standardised bounds beyond it are cut: the normal density there is 0 in floating point."""
+TOLERANCE = 1e-4  # EM ends when no coefficient moves further in a step; log times are of the order of 1
+LIMIT = 30.0  # standardised bounds beyond it are cut: the normal density there is 0 in floating point
 
 
 def _identified(design_NP: np.ndarray, solved_N: np.ndarray) -> bool:
@@ -35,14 +33,11 @@ def fit(
 ) -> np.ndarray | None:
     """Coefficients of log time (1 + R, P): the estimate, then its bootstrap replicates; None if not identified.
 
-    A replicate whose runs do not identify the coefficients is NaN.
+    A replicate whose runs do not identify the coefficients is NaN. Runs are drawn with replacement among those of the
+    same row of the design. ValueError for bounds that are no intervals.
 
     Args:
         low_N, high_N: bounds of each time, low < T <= high; low may be 0, and high infinite for a censored run.
-        replicates: bootstrap samples. Runs are drawn with replacement among those of the same row of the design.
-
-    Raises:
-        ValueError: bounds that are no intervals.
     """
     if not (np.all(low_N >= 0) and np.all(low_N < high_N)):
         raise ValueError("every time needs bounds 0 <= low < high.")
@@ -51,8 +46,10 @@ def fit(
     solved_N = np.isfinite(high_N)
     if not _identified(design_NP, solved_N):
         return None
+    rng, weights_RN = np.random.default_rng(seed), np.ones((1 + replicates, len(design_NP)))  # how often a run counts
     _, cell_N, runs_C = np.unique(design_NP, axis=0, return_inverse=True, return_counts=True)
-    weights_RN = _resample(cell_N.ravel(), replicates, np.random.default_rng(seed))
+    for cell, runs in enumerate(runs_C):
+        weights_RN[1:, cell_N.ravel() == cell] = rng.multinomial(runs, np.full(runs, 1 / runs), replicates)
     usable_R = np.array([_identified(design_NP[w > 0], solved_N[w > 0]) for w in weights_RN])
     usable_R[1:] &= runs_C.min() > 1  # a cell of one run has nothing to resample, and would seem to be known exactly
     coefficients_RP = _maximise(design_NP, low_N, high_N, weights_RN[usable_R])
@@ -64,37 +61,26 @@ def fit(
     return all_RP
 
 
-def _resample(cell_N: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each run counts (1 + R, N): once each, then in bootstrap samples within its cell."""
-    weights_RN = np.ones((1 + replicates, len(cell_N)))
-    for cell in np.unique(cell_N):
-        here = np.flatnonzero(cell_N == cell)
-        weights_RN[1:, here] = rng.multinomial(len(here), np.full(len(here), 1 / len(here)), replicates)
-    return weights_RN
-
-
 def _maximise(design_NP: np.ndarray, low_N: np.ndarray, high_N: np.ndarray, weights_RN: np.ndarray) -> np.ndarray:
     """Coefficients (R, P) of each weighting of the runs."""
     with np.errstate(divide="ignore"):
         low_N, high_N = np.log(low_N), np.log(high_N)
-    solved_N = np.isfinite(high_N)
-    start_N = np.where(solved_N, high_N, low_N)
+    start_N = np.where(np.isfinite(high_N), high_N, low_N)
     gram_RPP = np.einsum("rn,np,nq->rpq", weights_RN, design_NP, design_NP)
-    total_R = weights_RN.sum(axis=1)
 
     def regress(times_RN: np.ndarray) -> np.ndarray:
         moment_RP = np.einsum("rn,np,rn->rp", weights_RN, design_NP, times_RN)
         return np.linalg.solve(gram_RPP, moment_RP[..., None])[..., 0]
 
     coefficients_RP = regress(np.broadcast_to(start_N, weights_RN.shape))
-    scales_R = np.full(len(weights_RN), 1.0)
+    scales_R = np.ones(len(weights_RN))
     for _ in range(MOST_STEPS):
         mean_RN = coefficients_RP @ design_NP.T
         time_RN, variance_RN = _expected(mean_RN, scales_R[:, None], low_N, high_N)
         new_RP = regress(time_RN)
         square_RN = variance_RN + (time_RN - new_RP @ design_NP.T) ** 2
         # Runs that fall into one interval would let the scale go to 0, where the likelihood is flat.
-        scales_R = np.sqrt(np.maximum((weights_RN * square_RN).sum(axis=1) / total_R, 1e-4))
+        scales_R = np.sqrt(np.maximum((weights_RN * square_RN).sum(axis=1) / weights_RN.sum(axis=1), 1e-4))
         moved, coefficients_RP = np.abs(new_RP - coefficients_RP).max(), new_RP
         if moved < TOLERANCE:
             break

@@ -13,22 +13,28 @@ import torch
 
 from nt_failures.objectives.base import Loss
 from nt_failures.training import divergence
-from nt_failures.training.many_seeds.checks import check_together
+from nt_failures.training.budget import changed_arguments
 from nt_failures.training.many_seeds.stack import Batch, Stack
 from nt_failures.training.trainer import ObjectiveTrainer
+
+NOT_MADE = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch", "logging_strategy": "epoch"}
+"""Values of known arguments that do not work."""
+
+KNOWN = {"optimizer", "learning_rate", "muon_learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"}
+KNOWN |= {"max_steps", "num_train_epochs", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "max_grad_norm"}
+KNOWN |= {"seed", "per_device_train_batch_size", "per_device_eval_batch_size", "tf32", "use_cpu", "save_strategy"}
+KNOWN |= {"do_eval", "eval_strategy", "eval_steps", "full_decode", "sample_rows", "stop_when_solved"}
+KNOWN |= {"disable_tqdm", "logging_strategy", "logging_steps", "logging_first_step", "overwrite_output_dir"}
+"""Training arguments that may differ from their defaults; others change the Trainer's loop, which is not used here."""
 
 
 def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointError | None]:
     """Train each Trainer's model as its own `train()` would; returns of each the error with which it diverged, or None.
 
     A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums in
-    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on.
-
-    Args:
-        trainers: alike but for `args.seed` and where they write to, and not trained yet.
-
-    Raises:
-        ValueError: an argument or a model that is not made for this; the message says which.
+    another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on. The
+    trainers are alike but for `args.seed` and where they write to, and not trained yet; ValueError for an argument or a
+    model that is not made for this.
     """
     check_together(trainers)
     run = _Run(trainers)
@@ -36,36 +42,25 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
     return run.errors
 
 
-class _RunningLoss:
-    """Losses since the last log, all (K,), on the device: reading each step would stall a GPU."""
-
-    steps: int = 0
-    losses: torch.Tensor | int = 0
-    items: torch.Tensor | int = 0
-    norms: torch.Tensor | None = None
-    learning_rate: float = 0.0
-
-    def __init__(self) -> None:
-        self.parts: dict[str, torch.Tensor] = {}
-
-    @torch.no_grad()
-    def add(self, means: torch.Tensor, loss: Loss, norms: torch.Tensor | None, learning_rate: float) -> None:
-        """Note a step: its mean losses, its sums and the norms of the gradients."""
-        self.steps += 1
-        self.losses = self.losses + means
-        self.items = self.items + loss.count
-        self.norms, self.learning_rate = norms, learning_rate
-        for name, part in loss.parts.items():
-            self.parts[name] = self.parts.get(name, 0) + part
-
-    def log(self, trainer: ObjectiveTrainer, index: int) -> None:
-        """Log one seed's means through its own Trainer."""
-        logs = {"loss": float(self.losses[index]) / self.steps}
-        if self.norms is not None:
-            logs["grad_norm"] = float(self.norms[index])
-        parts = {name: part[index] for name, part in self.parts.items()}
-        trainer.add_to_log(Loss(self.losses[index], self.items[index], parts))
-        trainer.log(logs | {"learning_rate": self.learning_rate})
+def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
+    """ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
+    if not trainers:
+        raise ValueError("no trainers were given; give one for each seed.")
+    first, *others = ({**changed_arguments(trainer.args), "objective": trainer.objective} for trainer in trainers)
+    for given in others:
+        if differing := sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name)):
+            raise ValueError(f"many seeds at once differ in their seed alone; these differ in {differing[0]}.")
+    # Some that are None by default are False once TrainingArguments has looked at them.
+    unknown = sorted(name for name, value in first.items() if name not in {*KNOWN, "objective"} and value is not False)
+    if bad := [name for name, value in NOT_MADE.items() if first.get(name) == value] + unknown:
+        made = f"{bad[0]}={first[bad[0]]!r} is not made for many seeds at once"
+        raise ValueError(f"{made}; leave it out, or train these seeds as processes.")
+    args = trainers[0].args
+    if args.save_strategy != "no":
+        kept = f"save_strategy={args.save_strategy.value!r}: seeds that are trained at once keep no checkpoints"
+        raise ValueError(f"{kept}; give --save_strategy no, or train these seeds as processes.")
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise ValueError("many seeds at once take one process and one device; start them without a launcher.")
 
 
 class _Run:
@@ -85,7 +80,8 @@ class _Run:
         self.running = list(range(len(trainers)))
         self.steps = 0  # taken; a seed that has left stays where it is
         self.watch = divergence.LossWatch()
-        self.sums = _RunningLoss()
+        self.norms, self.rate = None, 0.0  # of the last step
+        self.sums, self.logged_at = Loss(0, 0, {}), 0  # of the means, since the last log: (K,), on the device
 
     def train(self) -> None:
         for trainer in self.trainers:
@@ -128,11 +124,12 @@ class _Run:
         loss = self.stack.losses(batches)
         means = loss.sum / torch.tensor(items).to(loss.sum.device, non_blocking=True)
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
-        norms = self._clip() if self.args.max_grad_norm > 0 else None
+        self.norms = self._clip() if self.args.max_grad_norm > 0 else None
         self.steps += 1
-        rate = self.scheduler.get_last_lr()[0]
-        self.watch.see(means, self.steps, rate)
-        self.sums.add(means, loss, norms, rate)
+        self.rate = self.scheduler.get_last_lr()[0]
+        self.watch.see(means, self.steps, self.rate)
+        parts = {name: self.sums.parts.get(name, 0) + part for name, part in loss.parts.items()}
+        self.sums = Loss(self.sums.sum + means.detach(), self.sums.count + loss.count, self.sums.parts | parts)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -170,30 +167,34 @@ class _Run:
         for i in list(self.running):
             trainer = self.trainers[i]
             if trainer.control.should_log:
-                self.sums.log(trainer, i)
+                self._log(i)
             if trainer.control.should_evaluate:
                 trainer.evaluate()
             if trainer.control.should_training_stop:
                 self._end(i)
         if logged:
-            self.sums = _RunningLoss()
+            self.sums, self.logged_at = Loss(0, 0, {}), self.steps
+
+    def _log(self, index: int) -> None:
+        """Log one seed's means since the last log through its own Trainer, with the norm of its last gradient."""
+        trainer, (means, items, parts) = self.trainers[index], self.sums
+        trainer.add_to_log(Loss(means[index], items[index], {name: part[index] for name, part in parts.items()}))
+        norm = {} if self.norms is None else {"grad_norm": float(self.norms[index])}
+        mean = float(means[index]) / (self.steps - self.logged_at)
+        trainer.log({"loss": mean, **norm, "learning_rate": self.rate})
 
     def _take_out_diverged(self) -> None:
         for i, (step, rate) in self.watch.first_bad(gather=lambda steps: steps).items():
             if i in self.running:
-                self._leave(i)
+                self._end(i)
                 self.errors[i] = divergence.diverged("the loss", step, rate, self.args, None)
 
     def _end(self, index: int) -> None:
         """A seed's training is over; one with a weight that is NaN or infinite has diverged."""
-        self._leave(index)
-        if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
-            rate = self.scheduler.get_last_lr()[0]
-            self.errors[index] = divergence.diverged("a weight", self.steps, rate, self.args, None)
-
-    def _leave(self, index: int) -> None:
         self.stack.release(index)
         self.running.remove(index)
+        if not divergence.finite(self.trainers[index].model, self.trainers[index].accelerator):
+            self.errors[index] = divergence.diverged("a weight", self.steps, self.rate, self.args, None)
 
 
 def _tell(trainer: ObjectiveTrainer, event: str) -> None:

@@ -23,11 +23,8 @@ class Stack:
     Every operation runs on each one's own slice, so a NaN in one reaches no other.
 
     Args:
-        models: on their device, with what the objective attaches.
+        models: of one shape (else ValueError), on their device, with what the objective attaches.
         objective: whose loss is trained.
-
-    Raises:
-        ValueError: models of different shapes.
     """
 
     def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
@@ -60,13 +57,9 @@ class Stack:
         return optimizer
 
     def losses(self, batches: Sequence[Batch]) -> Loss:
-        """Losses of the K models, each on its own batch: `Loss` whose entries are (K,) instead of scalars.
+        """Losses of the K models, each on its own batch, on the CPU: `Loss` whose entries are (K,) instead of scalars.
 
-        Args:
-            batches: one for each model, as collated, on the CPU.
-
-        Raises:
-            ValueError: the objective or the model does something that cannot be done for many models at once.
+        ValueError where the objective or the model does something that cannot be done for many models at once.
         """
         groups = defaultdict(list)
         for i, batch in enumerate(batches):  # where the width of a batch is drawn, as by `registers`
@@ -75,8 +68,7 @@ class Stack:
             return self._together(self.weights, batches)
         found = []
         for members in groups.values():
-            index = torch.tensor(members, device=next(iter(self.weights.values())).device)
-            part = {name: weights[index] for name, weights in self.weights.items()}
+            part = {name: weights[members] for name, weights in self.weights.items()}
             found.append(self._together(part, [batches[i] for i in members]))
         order = torch.tensor([i for members in groups.values() for i in members]).argsort().to(found[0].sum.device)
         parts = {name: torch.cat([loss.parts[name] for loss in found])[order] for name in found[0].parts}
@@ -102,10 +94,9 @@ class Stack:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise ValueError(
-                f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__} cannot be trained for many "
-                f"seeds at once ({str(error).splitlines()[0]}); train these seeds as processes instead."
-            ) from error
+            pair = f"{type(self._call.objective).__name__} and {type(self.models[0]).__name__}"
+            why = f"cannot be trained for many seeds at once ({str(error).splitlines()[0]})"
+            raise ValueError(f"{pair} {why}; train these seeds as processes instead.") from error
 
 
 class _LossOf(torch.nn.Module):

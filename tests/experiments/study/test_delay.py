@@ -8,7 +8,7 @@ from study_records import record
 
 from nt_failures.experiments.study import delay
 from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study.study_run import StudyRun
+from nt_failures.experiments.study.results_file import StudyRun
 
 
 def run(objective="next_token", solved_at=500, graph=(2, 3, 7), optimizer="muon", seed=0, budget=4000, flops=2.0):

@@ -6,7 +6,7 @@ import pytest
 from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.study_run import Key, StudyRun, read_key
+from nt_failures.experiments.study.results_file import Key, StudyRun, read_key
 
 
 def seeds(path):

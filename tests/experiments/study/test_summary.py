@@ -3,7 +3,7 @@
 import pytest
 from study_records import lost, record, summarise
 
-from nt_failures.experiments.study.study_run import steps_to_solve
+from nt_failures.experiments.study.results_file import steps_to_solve
 from nt_failures.experiments.study.summary import mean_interval, missing_note, study_table
 
 GOOD = [0.5, 0.52, 0.54]
