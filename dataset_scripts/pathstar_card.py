@@ -194,6 +194,10 @@ data = load_dataset("{PathStarBuilder.REPO_ID}", "{config.name}"{own})
 more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_train=1000, num_test=100)
 ```
 
+Without that import `load_dataset` looks on the Hub for `{PathStarBuilder.REPO_ID}` alone, and the last line fails with
+`doesn't have a 'degree' key`, `doesn't exist on the Hub or cannot be accessed`, or `Couldn't reach`:
+put `import nt_failures` above it.
+
 The library also brings the training objectives that solve the task, and a diagnosis that says why a model does not."""
 
 

@@ -5,9 +5,32 @@ transformers are imported when a name that needs them is first used.
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from nt_failures.data.registration import register
+
+class _ByName(ModuleType):
+    """This package and its modules, pickled by name.
+
+    Else dill, by which `datasets` hashes a function, pickles a module that the function names with all that it holds,
+    unless it lies in site-packages.
+    """
+
+    def __reduce__(self) -> tuple:
+        return importlib.import_module, (self.__name__,)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, ModuleType):  # imported just now, and with it perhaps modules below it
+            for module_name, module in list(sys.modules.items()):
+                if module_name.partition(".")[0] == __name__ and isinstance(module, ModuleType):
+                    module.__class__ = _ByName
+
+
+sys.modules[__name__].__class__ = _ByName
+
+from nt_failures.data.registration import register  # noqa: E402, its modules are to be of that class
 
 if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
     from nt_failures.data.builder import PathStarBuilder

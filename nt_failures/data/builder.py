@@ -15,15 +15,19 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.builder import Key
+from datasets.fingerprint import Hasher
 
 from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
-from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, sources
+from nt_failures.tasks._sources import source_hash
+from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap
 from nt_failures.tasks.path_star import PathStar
 
 _MAX_SHARDS = 6720
 """Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
+_FIRST_ROWS = (64, 512)
+"""Where the first block is cut, so that ten rows of a stream do not cost a block; `take` reads one table more."""
 _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
 
@@ -80,6 +84,14 @@ class TaskConfig(datasets.BuilderConfig):
 _DEFAULTS = {name: getattr(TaskConfig, name) for name in (*(f"num_{split}" for split in SPLITS), "seed", "overlap")}
 """The parameters that choose rows, with their defaults."""
 
+_TAKEN = {*_DEFAULTS, *inspect.signature(datasets.load_dataset).parameters}
+_TAKEN |= {*inspect.signature(datasets.DatasetBuilder).parameters}
+"""Names that a builder's keywords have already, so that no field of its task can have them."""
+
+
+def _fields(task_class: type[Task]) -> list[str]:
+    return [field.name for field in dataclasses.fields(task_class)]
+
 
 class TaskBuilder(ArrowBuilder):
     """Base of the builders: one subclass per task, which sets `task_class`, `REPO_ID` and, if wanted, named configs.
@@ -98,6 +110,14 @@ class TaskBuilder(ArrowBuilder):
     BUILDER_CONFIG_CLASS = TaskConfig
     REPO_ID: ClassVar[str]
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if isinstance(cls.task_class, type) and (taken := [name for name in _fields(cls.task_class) if name in _TAKEN]):
+            raise ValueError(
+                f"{cls.task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "
+                "builder; give the field another name."
+            )
+
     @property
     @abc.abstractmethod
     def task_class(self) -> type[Task]:
@@ -107,8 +127,7 @@ class TaskBuilder(ArrowBuilder):
     def source_hash(cls) -> str:
         """Hash of the code that makes the rows: the task's, and this one's. Part of the cache folder's path."""
         own = [base.__module__ for base in cls.__mro__ if issubclass(base, TaskBuilder)]
-        text = "\n".join([cls.task_class.source_hash(), *sources(own)])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256((cls.task_class.source_hash() + source_hash(own)).encode()).hexdigest()[:16]
 
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
@@ -121,7 +140,7 @@ class TaskBuilder(ArrowBuilder):
             config = self.builder_configs[config_name]
         else:
             raise ValueError(self._unknown("config", config_name, self.builder_configs))
-        of_task = [field.name for field in dataclasses.fields(self.task_class)]
+        of_task = _fields(self.task_class)
         chosen = {name: parameters.pop(name) for name in of_task if name in parameters}
         if unknown := [name for name in parameters if name not in _DEFAULTS]:
             raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *_DEFAULTS]))
@@ -132,8 +151,8 @@ class TaskBuilder(ArrowBuilder):
         return f"{registry.shorten(name)} is not a {kind} of {self.REPO_ID}.{near} Known: {', '.join(known)}."
 
     def _info(self) -> datasets.DatasetInfo:
-        empty = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 0))
-        features = datasets.Features.from_arrow_schema(empty.schema)
+        row = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 1))
+        features = datasets.Features.from_arrow_schema(row.schema)
         return datasets.DatasetInfo(description=inspect.getdoc(self.task_class), features=features)
 
     def _split_generators(
@@ -178,6 +197,37 @@ class PathStarBuilder(TaskBuilder):
         *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
         *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
     ]
+
+
+class OwnTaskBuilder(TaskBuilder):
+    """The builder of a task that has no builder of its own. It takes the task whole, so fields may have any name.
+
+    Args:
+        task: any task, also one of a notebook or a script.
+        cache_dir: as in `TaskBuilder`.
+        rows: fields of `TaskConfig`.
+
+    Raises:
+        ValueError: a task whose class is part of a script or notebook, and cannot be pickled.
+    """
+
+    task_class = Task
+    REPO_ID = "own"
+
+    def __init__(self, task: Task, cache_dir: str | None = None, **rows: object) -> None:
+        cls = type(task)
+        self.task, self.task_class, self.REPO_ID = task, cls, f"{cls.__module__}/{cls.__name__}"
+        try:  # a class of `__main__` is hashed with its code
+            code = Hasher.hash([self.source_hash(), cls.source_hash(), task])
+        except Exception as error:  # whatever pickle meets
+            raise ValueError(
+                f"{cls.__name__} cannot be pickled ({registry.first_line(error)}), and so its rows not be cached; "
+                "define it in a file of its own, and import it from there."
+            ) from error
+        super().__init__(cache_dir, hash=code, **rows)
+
+    def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
+        return TaskConfig(task=self.task, **parameters)
 
 
 def generate_rows(
@@ -241,10 +291,14 @@ def _to_array(values: pa.Array) -> np.ndarray:
 
 
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
-    """One table per block; the block that holds row `num_rows` is cut there."""
+    """One table per block, of the first block several; the block that holds row `num_rows` is cut there."""
     for index in blocks:
         rows = BLOCK_ROWS if num_rows is None else min(BLOCK_ROWS, num_rows - index * BLOCK_ROWS)
-        yield to_table(task, task.block(seed, split, index, overlap, rows))
+        start = 0
+        for end in [*(end for end in _FIRST_ROWS if index == 0 and end < rows), rows]:
+            columns = task.block(seed, split, index, overlap, rows=end)
+            yield to_table(task, {name: column[start:] for name, column in columns.items()})
+            start = end
 
 
 def _shards(num_rows: int | None) -> list[range]:

@@ -10,10 +10,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 """
 
 import contextlib
-import hashlib
-import inspect
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -23,10 +20,10 @@ import tokenizers
 from tokenizers import models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from nt_failures.data import word_table
 from nt_failures.data.token_dataset import COLUMNS
 from nt_failures.data.word_table import WordTable, word_splitter
 from nt_failures.registry import shorten
+from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks.base import END, Task
 
 AnyDataset = TypeVar("AnyDataset")
@@ -45,15 +42,25 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     symbol outside the task raises instead of becoming an unknown token. Save it with `save_pretrained`; it loads with
     `AutoTokenizer`, without this package.
 
+    Raises:
+        ValueError: a symbol that is empty, holds a comma or a blank, stands there twice, or is `[PAD]`.
+
     Example:
         >>> from nt_failures import PathStar, word_level_tokenizer
         >>> tokenizer = word_level_tokenizer(PathStar(degree=2, path_length=3, num_nodes=10))
         >>> tokenizer("8,3|8,5|3,1|5,4/8,4=").input_ids
         [8, 3, 10, 8, 5, 10, 3, 1, 10, 5, 4, 12, 8, 4, 11]
     """
-    vocabulary = {symbol: i for i, symbol in enumerate([*task.symbols, PAD])}
+    vocabulary: dict[str, int] = {}
+    for symbol in [*task.symbols, PAD]:
+        if not isinstance(symbol, str) or symbol.replace(",", " ").split() != [symbol] or symbol in vocabulary:
+            raise ValueError(
+                f"{symbol!r} cannot be a symbol of {type(task).__name__}; list each symbol once, as a string without "
+                f"commas and blanks, and leave {PAD!r} out."
+            )
+        vocabulary[symbol] = len(vocabulary)
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
-    tokenizer.pre_tokenizer = word_splitter("".join(symbol for symbol in task.symbols if not symbol.isalnum()))
+    tokenizer.pre_tokenizer = word_splitter(task.symbols)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -122,7 +129,8 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
     options = {"batched": True, "remove_columns": ["prompt", "completion"]}
-    options["fn_kwargs"] = {"tokenizer": tokenizer, "code": _source_hash()}
+    # The functions never read `code`: the cache of `map` sees arguments, and not changed code.
+    options["fn_kwargs"] = {"tokenizer": tokenizer, "code": source_hash([__name__])}
     if isinstance(dataset, datasets.IterableDataset):
         return dataset.map(_tokenize_batch, **(options | {"remove_columns": columns}))
     kept = {name: feature for name, feature in dataset.features.items() if name not in ("prompt", "completion")}
@@ -131,12 +139,6 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if dataset.format["type"] is None and WordTable.of(tokenizer) is not None:
         return dataset.with_format("arrow").map(_tokenize_table, batch_size=_BATCH_ROWS, **options).with_format(None)
     return dataset.map(_tokenize_batch, **options)
-
-
-def _source_hash() -> str:
-    """What the mapped functions take as `code` and never read: the cache of `map` sees arguments, not changed code."""
-    source = "".join(inspect.getsource(module) for module in (sys.modules[__name__], word_table))
-    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def encode_rows(

@@ -7,6 +7,8 @@ is None: then the tokenizer itself has to encode, or to say what is wrong.
 import dataclasses
 import functools
 import json
+import re
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +20,22 @@ _SEPARATORS = ", \t\n\v\f\r"
 _PLAIN = [{"Sequence": {"id": "A", "type_id": 0}}]
 
 
-def word_splitter(marks: str) -> pre_tokenizers.PreTokenizer:
-    """Splits at commas and blanks, which vanish, and makes each of `marks` a word of its own."""
-    isolated = Regex("[" + "".join(f"\\{mark}" for mark in marks) + "]")
-    comma, mark = pre_tokenizers.Split(",", "removed"), pre_tokenizers.Split(isolated, "isolated")
-    return pre_tokenizers.Sequence([comma, mark, pre_tokenizers.WhitespaceSplit()])
+def word_splitter(symbols: Iterable[str]) -> pre_tokenizers.PreTokenizer:
+    """Splits at commas and blanks, which vanish, and before and behind each symbol that is not only letters and digits.
+
+    The longest symbol that fits is taken. One that begins or ends with a letter or digit is no part of a longer word:
+    `x_1` is not found in `x_12`.
+    """
+    marks = [symbol for symbol in symbols if not symbol.isalnum()]
+    longer = sorted((mark for mark in marks if len(mark) > 1), key=len, reverse=True)
+    choices = [
+        r"(?<!\w)" * bool(re.match(r"\w", mark)) + re.escape(mark) + r"(?!\w)" * bool(re.match(r"\w", mark[-1]))
+        for mark in longer
+    ]
+    if single := "".join(f"\\{mark}" for mark in marks if len(mark) == 1):
+        choices.append(f"[{single}]")
+    isolated = [pre_tokenizers.Split(Regex("|".join(choices)), "isolated")] if choices else []
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(",", "removed"), *isolated, pre_tokenizers.WhitespaceSplit()])
 
 
 @dataclasses.dataclass(frozen=True)

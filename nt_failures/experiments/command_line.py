@@ -55,11 +55,17 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
 def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> HfArgumentParser:
     """A parser of all flags; answers --help without those of TrainingArguments, and --help_all with them."""
     ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
-    if {"-h", "--help"} & set(argv):
-        _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
-    from nt_failures.experiments.run_arguments import RunArguments  # imports torch, for which --help need not wait
+    try:
+        if {"-h", "--help"} & set(argv):
+            _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
+        from nt_failures.experiments.run_arguments import RunArguments  # imports torch, for which --help need not wait
 
-    parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
+        parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
+    except argparse.ArgumentError as error:
+        flag = error.argument_name.split("/")[0].lstrip("-")
+        raise ValueError(
+            f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name."
+        ) from error
     if "--help_all" in argv:
         parser.parse_args(["--help"])
     return parser

@@ -8,27 +8,30 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_TEXT = 2**31 - 1
-"""Characters that a column of text can hold: Arrow counts them in int32, which would wrap around."""
+"""Bytes that a column of text can hold: Arrow counts them in int32, which would wrap around."""
 
 
 class Text(NamedTuple):
-    """A column of ASCII strings: string i is `data[offsets[i] : offsets[i + 1]]`."""
+    """A column of strings: string i is `data[offsets[i] : offsets[i + 1]]`."""
 
     data: np.ndarray
-    """uint8, all strings one after the other"""
+    """uint8, all strings one after the other in UTF-8"""
     offsets: np.ndarray
     """int32, length n + 1"""
 
     @classmethod
     def from_list(cls, strings: Sequence[str]) -> "Text":
-        """The column of some ASCII strings: slower than `join_numbers`, and enough for a task of your own."""
-        offsets = np.cumsum([0, *map(len, strings)], dtype=np.int32)
-        return cls(np.frombuffer("".join(strings).encode("ascii"), dtype=np.uint8), offsets)
+        """The column of some strings: slower than `join_numbers`, and enough for a task of your own."""
+        encoded = [string.encode() for string in strings]
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        if (size := offsets[-1]) > MAX_TEXT:
+            raise ValueError(f"{len(encoded)} strings are {size:,} bytes, above {MAX_TEXT:,}; render fewer rows.")
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets.astype(np.int32))
 
     def to_list(self) -> list[str]:
         """The column as Python strings."""
-        joined = self.data.tobytes().decode("ascii")
-        return [joined[start:end] for start, end in itertools.pairwise(self.offsets.tolist())]
+        joined = self.data.tobytes()
+        return [joined[start:end].decode() for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
 def join_numbers(nodes: np.ndarray, separators: str) -> Text:

@@ -5,18 +5,17 @@ A task is a frozen dataclass whose fields are its parameters.
 
 import abc
 import dataclasses
-import hashlib
 import inspect
 import itertools
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks._text import Text
 
 Columns = dict[str, np.ndarray]
@@ -427,16 +426,10 @@ class Task(abc.ABC):
 
     @classmethod
     def source_hash(cls) -> str:
-        """Hash of the code that defines the data, the base classes' included. Changed code never meets old caches."""
+        """Hash of the code that defines the data: the class's, its bases' and what they import of the user's own.
+
+        Changed code never meets old caches. Files that the code reads are not seen: a change of them needs a new
+        `VERSION`.
+        """
         modules = [base.__module__ for base in cls.__mro__ if issubclass(base, Task)]
-        return hashlib.sha256("\n".join(sources(modules)).encode()).hexdigest()
-
-
-def sources(modules: Sequence[str]) -> list[str]:
-    """Source code of the modules, and of those beside them from which they take functions or classes."""
-    names = dict.fromkeys(modules)
-    for name in modules:
-        parts = [v for v in vars(sys.modules[name]).values() if inspect.isfunction(v) or inspect.isclass(v)]
-        beside = name.rpartition(".")[0] + "."
-        names |= dict.fromkeys(part.__module__ for part in parts if part.__module__.startswith(beside))
-    return [inspect.getsource(sys.modules[name]) for name in names]
+        return source_hash([*modules, "nt_failures.tasks"])

@@ -4,7 +4,11 @@ import dataclasses
 import functools
 import importlib
 import itertools
+import os
+import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -271,16 +275,14 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder")
+CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder", "data.compat")
 
 
 @pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])
 def test_changed_code_has_another_folder(folder, monkeypatch, module):
     """Catches: rows of old code served from the cache."""
-    import inspect
-
-    before, read = folder(), inspect.getsource
-    monkeypatch.setattr(inspect, "getsource", lambda source: read(source) + "#" * (source.__name__ == module))
+    before, read, changed = folder(), Path.read_bytes, Path(sys.modules[module].__file__)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path == changed))
     assert folder() != before
 
 
@@ -371,6 +373,21 @@ def test_parquet_for_the_hub(tmp_path):
     assert table.num_rows == 50
 
 
+def test_the_page_says_what_a_forgotten_import_looks_like(tmp_path):
+    """Catches: an error that the page does not name, after a new version of `datasets`."""
+    page = (Path(nt_failures.__file__).parent / "data" / "README.md").read_text(encoding="utf-8")
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    env.pop("HF_DATASETS_CACHE", None)
+    call = "from datasets import load_dataset; load_dataset('nt_failures/pathstar', num_train=2, num_test=0)"
+    said = []
+    for imported in ("", "import nt_failures;", ""):
+        done = subprocess.run([sys.executable, "-c", imported + call], env=env, capture_output=True, text=True)
+        said += [line for line in done.stderr.splitlines() if re.match(r"\w+Error: ", line)]
+    assert len(said) == 2
+    assert f"`{said[0].split(' (')[0]}`" in page
+    assert f"`{said[1].split(' for config')[0]}`" in page
+
+
 def test_other_names_pass_through():
     """Catches: a wrapper that changes, drops or names anew an argument of other data sets."""
     calls = []
@@ -434,6 +451,14 @@ class SumBuilder(TaskBuilder):
     REPO_ID = "someone/sum"
 
 
+@pytest.mark.parametrize("name", ["seed", "overlap", "num_train", "name", "split", "cache_dir", "config_name"])
+def test_a_field_with_the_name_of_a_keyword(name):
+    """Catches: a field that takes the value meant for the data set, or is never reached."""
+    cls = dataclasses.make_dataclass("Clashing", [(name, int, 1)], bases=(_Sum,), frozen=True)
+    with pytest.raises(ValueError, match=rf"^Clashing has a field '{name}', which is a keyword of load_dataset[^\n]*$"):
+        type("Builder", (TaskBuilder,), {"task_class": cls, "REPO_ID": "someone/clashing"})
+
+
 def test_builder_of_another_task(tmp_path, monkeypatch):
     """Catches: path-star columns or parameters in the general builder; a mapping that is more than one line long."""
     monkeypatch.setitem(registration.BUILDERS, "someone/sum", SumBuilder)
@@ -445,8 +470,8 @@ def test_builder_of_another_task(tmp_path, monkeypatch):
     assert row["completion"] == str(sum(row["digits"]))
     with pytest.raises(ValueError, match="Did you mean 'count'"):
         load_dataset("someone/sum", cache_dir=str(tmp_path), counts=2)
-    monkeypatch.setattr(_Sum, "render", lambda self, columns: {"prompt": ["1+2="], "completion": ["3"]})
-    with pytest.raises(ValueError, match=r"render of _Sum gives list for 'prompt'; .*Text\.from_list"):
+    monkeypatch.setattr(_Sum, "render", lambda self, columns: {"prompt": ["1+2="], "completion": [3]})
+    with pytest.raises(ValueError, match=r"render of _Sum gives \[3\] for 'completion'; give a list of strings"):
         load_dataset("someone/sum", cache_dir=str(tmp_path), count=3)
     with pytest.raises(TypeError, match="abstract"):
         TaskBuilder(cache_dir=str(tmp_path))

@@ -2,11 +2,16 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 
 import datasets
+import numpy as np
 import pytest
 
-from nt_failures.data.splits import load_splits
+from nt_failures.data.builder import generate_rows
+from nt_failures.data.splits import builder_of, load_splits
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 3, 10)
@@ -59,6 +64,126 @@ def test_streaming_without_a_builder():
     stream = load_splits(Unregistered(2, 3, 10), num_validation=2, num_test=2, streaming=True)["train"]
     expected = load_splits(TASK, num_train=3, num_validation=2, num_test=2)["train"]
     assert list(itertools.islice(stream, 3)) == expected.to_list()
+
+
+def test_a_stream_of_an_own_task_is_cut_and_resumed_like_ours():
+    """Catches: one shard for all nodes and workers, a resumed run that repeats rows or draws them all again."""
+    own, ours = (load_splits(t, num_validation=2, num_test=2, streaming=True)["train"] for t in (Unregistered(), TASK))
+    assert own.num_shards == ours.num_shards > 64
+    shard = own.shard(num_shards=own.num_shards, index=1)
+    rows = list(itertools.islice(shard, 4200))
+    iterator = iter(shard)
+    for _ in range(4150):
+        next(iterator)
+    other = load_splits(Unregistered(), num_validation=2, num_test=2, streaming=True)["train"]
+    resumed = other.shard(num_shards=own.num_shards, index=1)
+    resumed.load_state_dict(shard.state_dict())
+    assert list(itertools.islice(resumed, 50)) == rows[4150:]
+    assert rows[0] not in list(itertools.islice(own, 4200))
+
+
+def test_processes_build_the_rows_of_an_own_task(tmp_path):
+    """Catches: num_proc without effect, or other rows with it."""
+    task, counts = Unregistered(2, 3, 10), {"num_train": 9000, "num_validation": 2, "num_test": 2}
+    train = load_splits(task, **counts, num_proc=2)["train"]
+    assert len(train.cache_files) == 2
+    assert train.to_list() == list(generate_rows(task, num_rows=9000))
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(PathStar):
+    """Fields with names that builders have; a config_name that does not tell them apart."""
+
+    seed: int = 0
+    name: str = "x"
+    split: str = "train"
+    num_train: int = 0
+
+    config_name = "mine"
+
+    def render(self, columns):
+        prompts = [f"{self.name}→{self.seed}: {prompt}" for prompt in super().render(columns)["prompt"].to_list()]
+        return {"prompt": prompts, "completion": ["é"] * len(prompts)}
+
+
+def test_fields_of_any_name():
+    """Catches: a field that is taken for a parameter of the data set; two sizes that share one cache folder."""
+    counts = {"num_train": 3, "num_validation": 1, "num_test": 1}
+    for task in (Named(seed=7, name="a"), Named(seed=8, name="b")):
+        rows = load_splits(task, **counts)
+        assert {len(rows["train"]), len(rows["test"])} == {3, 1}
+        assert rows["train"][2]["prompt"].startswith(f"{task.name}→{task.seed}: ")
+        assert rows["train"]["completion"][:] == ["é"] * 3
+
+
+def test_ten_rows_cost_ten_rows(monkeypatch):
+    """Catches: a block of 4,096 that is drawn or written as text for ten rows, of a split or of a stream."""
+    block, render, drawn, rendered = Unregistered.block, Unregistered.render, [], []
+    monkeypatch.setattr(Unregistered, "block", lambda *given, rows: drawn.append(rows) or block(*given, rows))
+    monkeypatch.setattr(Unregistered, "render", lambda *given: rendered.append(len(given[1]["path"])) or render(*given))
+    counts = {"num_train": 10, "num_validation": 1, "num_test": 1}
+    load_splits(Unregistered(), **counts)
+    assert max(drawn) == max(rendered) == 10
+    stream = load_splits(Unregistered(), **counts, streaming=True)["train"]
+    assert len(list(stream.take(10))) == 10
+    assert max(drawn) == 512
+    assert max(rendered) == 512 - 64
+
+
+def test_a_task_that_cannot_be_pickled():
+    """Catches: a traceback of pickle's for a class of a script that names what no pickle can hold."""
+    numbers = (number for number in range(9))
+
+    @dataclasses.dataclass(frozen=True)
+    class Odd(PathStar):
+        def sample(self, rng, n):
+            return super().sample(np.random.default_rng(next(numbers)), n)
+
+    with pytest.raises(ValueError, match=r"^Odd cannot be pickled \(.*generator.*\).*; define it in a file of its own"):
+        load_splits(Odd(), num_train=2, num_validation=1, num_test=1)
+
+
+SCRIPT = """
+import dataclasses, datasets, numpy as np
+import nt_failures as ntf
+from nt_failures.data.splits import load_splits
+import my_edges
+from my_edges import first
+
+LIMIT = 1
+
+def shown(edges):
+    return edges[:, ::my_edges.STEP] + 0 * first(LIMIT)
+
+@dataclasses.dataclass(frozen=True)
+class Mine(ntf.PathStar):
+    def sample(self, rng, n):
+        graphs = super().sample(rng, n)
+        return {**graphs, "edges": shown(graphs["edges"])}
+
+rows = load_splits(Mine(), num_train=5000, num_validation=1, num_test=1, num_proc=2)["train"]
+print(rows[4999]["edges"][0], rows.cache_files[0]["filename"])
+"""
+
+
+@pytest.mark.slow
+def test_a_task_of_a_piped_script(tmp_path):
+    """Catches: an error where a class has no file; rows of the code of before, or a cache that is never found."""
+
+    def run(script, step):
+        (tmp_path / "my_edges.py").write_text(f"STEP = {step}\n\ndef first(x):\n    return x\n")
+        env = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-"]
+        done = subprocess.run(command, input=script, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first, again = run(SCRIPT, 1), run(SCRIPT, 1)
+    others = [run(SCRIPT, -1), run(SCRIPT.replace("LIMIT = 1", "LIMIT = 2"), 1), run(SCRIPT + "# the same\n", 1)]
+    assert first == again == others.pop()
+    assert first.split("]")[0] != others[0].split("]")[0]
+    assert len({first, *others}) == 3
+    assert str(builder_of(Unregistered()).cache_dir).startswith(str(tmp_path))
 
 
 def test_overlap_and_seed_reach_the_rows():

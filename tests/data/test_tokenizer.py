@@ -1,7 +1,10 @@
 """Text to ids: the word-level tokenizer, and `tokenize` with tokenizers that spend tokens as they like."""
 
+import dataclasses
+
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 import tokenizers
 import torch
@@ -10,6 +13,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from nt_failures.data.builder import to_columns
 from nt_failures.data.tokenizer import add_tokens, token_id, tokenize, word_level_tokenizer
+from nt_failures.data.word_table import WordTable
 from nt_failures.evaluation.metrics import Scored
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
@@ -88,6 +92,77 @@ def test_unknown_label(text, words):
     """Catches: a label outside the task read as unknown, as its digits, or dropped."""
     with pytest.raises(ValueError, match=r"cannot write .*word_level_tokenizer\(task\)"):
         tokenize(texts((text, "3")), words)
+
+
+SYMBOLS = [
+    "1",
+    "2",
+    "12",
+    "ab",
+    "->",
+    "<-",
+    "=>",
+    "[SEP]",
+    "<end>",
+    "-1",
+    "x_1",
+    "x_",
+    "a-b",
+    "é",
+    "→",
+    "😀",
+    "$$",
+    "$",
+]
+SYMBOLS += [*"-=|<>[]^_#&~{}?*+().:;!@%'\"`/\\"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(PathStar):
+    """A task with the given symbols."""
+
+    listed: tuple = tuple(SYMBOLS)
+    symbols = property(lambda self: self.listed)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_symbols_of_any_kind(saved, tmp_path):
+    """Catches: a symbol of several characters cut into them, or its characters cut out of numbers; a shorter symbol
+    found in a longer one; behaviour that is lost in the saved file."""
+    tokenizer = word_level_tokenizer(Odd())
+    if saved:
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == len(SYMBOLS) + 1
+    for symbol in SYMBOLS:
+        before = "," if symbol[0].isalnum() or symbol[0] == "_" else ""
+        behind = " " if symbol[-1].isalnum() or symbol[-1] == "_" else ""
+        for text in (symbol, f"12{before}{symbol}{behind}12", f"12 {symbol},2"):
+            tokens = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+            assert symbol in tokens
+            assert {*tokens} <= {symbol, "12", "2"}
+            assert tokenizer.decode(tokenizer(text).input_ids) == " ".join(tokens)
+            assert tokenizer(" ".join(tokens)).input_ids == tokenizer(text).input_ids
+            if (table := WordTable.of(tokenizer)) and (ids := table.encode(pa.array([text]))):
+                assert ids.to_pylist() == [tokenizer(text).input_ids]
+    for text in ("x_12", "x_13", "1ab", "ab1"):
+        with pytest.raises(Exception, match="UNK"):
+            tokenizer(text)
+
+
+def test_symbols_beside_the_end(words):
+    """Catches: numbers cut into digits, once a symbol holds letters."""
+    tokenizer = word_level_tokenizer(Odd(listed=("1", "2", "12", "<end>", "e", "$")))
+    assert tokenizer("12<end>1 e<end>").input_ids == [2, 3, 0, 4, 3]
+    assert word_level_tokenizer(Odd(listed=("a", "b"))).decode([1, 0]) == "b a"  # no marks at all
+
+
+@pytest.mark.parametrize("symbol", ["", "a b", "a,b", "\t", "1", "[PAD]", 3])
+def test_symbols_that_cannot_be(symbol):
+    """Catches: ids with holes for a symbol listed twice, one that no text can hold, a number in place of its text."""
+    with pytest.raises(ValueError, match=r"cannot be a symbol of Odd; list each symbol once") as error:
+        word_level_tokenizer(Odd(listed=("1", symbol, "$")))
+    assert "\n" not in str(error.value)
 
 
 # ---------------------------------------------------------------- any tokenizer

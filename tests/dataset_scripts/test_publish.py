@@ -75,13 +75,19 @@ import datasets
 for name in datasets.get_dataset_config_names("nt_failures/pathstar"):
     datasets.load_dataset("nt_failures/pathstar", name).save_to_disk(Path(sys.argv[1]) / name)
 datasets.load_dataset("nt_failures/pathstar").save_to_disk(Path(sys.argv[1]) / "default")
+for name, given in {"nt_failures/pathstar": {"degree": 3}, "nt_failures/none": {}}.items():
+    try:
+        datasets.load_dataset(name, **given)
+    except Exception as error:
+        print("said:", error)
 assert "nt_failures" not in sys.modules
 """
 
 
 def test_every_config_is_the_builders_without_the_package(hub, tmp_path):
     """Catches: a config left out; rows, order, types or splits that differ from the builder's; shards in another order
-    (10 and more of them); another default config; a token written to a file."""
+    (10 and more of them); another default config; a token written to a file; a card that does not know what a forgotten
+    import looks like."""
     rows = {"num_train": 300, "num_validation": 7, "num_test": 30}
     options = [word for name, count in rows.items() for word in (f"--{name}", count)]
     out, read = tmp_path / "out", tmp_path / "read"
@@ -96,6 +102,12 @@ def test_every_config_is_the_builders_without_the_package(hub, tmp_path):
 
     loaded = run_python(["-c", LOAD_ALL, read], hub, tmp_path / "reader")
     assert loaded.returncode == 0, loaded.stderr
+    said = [line for line in loaded.stdout.splitlines() if line.startswith("said: ")]
+    card = (out / "README.md").read_text(encoding="utf-8")
+    texts = ("doesn't have a 'degree' key", "doesn't exist on the Hub or cannot be accessed")
+    for line, text in zip(said, texts, strict=True):
+        assert text in line
+        assert text in card
     names = [*PathStarBuilder.builder_configs, "default"]
     assert sorted(path.name for path in read.iterdir()) == sorted(names)
     for name in names:

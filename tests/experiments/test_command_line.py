@@ -85,6 +85,20 @@ def test_a_task_of_your_own_drops_what_it_does_not_have(recipe):
         parse([recipe("extra: 4")])
 
 
+@pytest.mark.parametrize("argv", [[], ["--help"]])
+@pytest.mark.parametrize("name", ["order", "num_train", "overlap", "help", "seed"])
+def test_a_field_with_the_name_of_a_flag(name, argv, monkeypatch):
+    """Catches: a traceback of argparse's, or a flag that sets two things."""
+    fields = [(name, int, dataclasses.field(default=1))]
+    cls = dataclasses.make_dataclass("Clashing", fields, bases=(PathStar,), frozen=True)
+    monkeypatch.setattr(command_line, "find_task", lambda name: cls)
+    if not argv or name != "seed":  # --help leaves the flags of transformers out
+        with pytest.raises(
+            ValueError, match=rf"^Clashing has a field '{name}', which is a flag of every run; .*name\.$"
+        ):
+            parse(argv)
+
+
 @pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", "'0.0005'"])
 def test_numbers_as_people_write_them(recipe, number):
     """Catches: YAML's `5e-4`, which is text."""

@@ -217,15 +217,15 @@ def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
     tokenizer = word_level_tokenizer(PathStar())
     first = prepared(tmp_path, 100)
     old = tokenize(first, tokenizer)
-    sample, read, changed = PathStar.sample, inspect.getsource, [PathStar.__module__]
+    sample, read, changed = PathStar.sample, Path.read_bytes, [Path(inspect.getfile(PathStar))]
     monkeypatch.setattr(
         PathStar, "sample", lambda self, rng, n: sample(self, np.random.default_rng(rng.integers(999)), n)
     )
-    monkeypatch.setattr(inspect, "getsource", lambda module: read(module) + "#" * (module.__name__ in changed))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path in changed))
     second = prepared(tmp_path, 100)
     assert not set(first["prompt"]) & set(second["prompt"])
     assert second.to_list() == list(generate_rows(PathStar(), num_rows=100))
-    changed.append(tokenizer_module.__name__)
+    changed.append(Path(tokenizer_module.__file__))
     sevens = pa.array([[7]] * 100, pa.list_(pa.int32()))
     columns = ("prefix_ids", "target_ids", "target_positions")
     monkeypatch.setattr(tokenizer_module, "_encode_words", lambda *texts: dict.fromkeys(columns, sevens))
