@@ -97,7 +97,7 @@ def train_and_test(
             trainer.results = dataclasses.replace(found, trained_together=len(trainers))
             results.write(trainer.results, args)
             trainer.create_model_card()
-            run.tell(results.summary(trainer.results, args.training.output_dir))
+            run.tell(results.summary(trainer.results, args.training.output_dir, args.task))
     return errors
 
 
