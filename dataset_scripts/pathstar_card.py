@@ -180,7 +180,8 @@ def _configs(configs: list[Config]) -> str:
 {table}
 
 The nodes of an arm include the source. `graphs` is how many different ones there are, with their goals, whatever the
-order of their edges: train draws from six eighths of them, validation and test from one each. `chance` is the accuracy of a guess at the first step, and so that of a model
+order of their edges: train draws from six eighths of them, validation and test from one each.
+`chance` is the accuracy of a guess at the first step, and so that of a model
 that knows everything else.{copied}"""
 
 

@@ -87,8 +87,8 @@ class TaskConfig(datasets.BuilderConfig):
         """A sentence for each split that repeats its problems because the task has too few."""
         words, problems = self.task.words, self.num_problems
         return [
-            f"{split}: {rows:,} rows of only about {problems[split]:,.0f} different {words.problem}s, so each comes about "
-            f"{rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
+            f"{split}: {rows:,} rows of only about {problems[split]:,.0f} different {words.problem}s, so each comes "
+            f"about {rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
             for split, rows in self.num_rows.items()
             if rows is not None and rows > 1.5 * problems[split]
         ]
