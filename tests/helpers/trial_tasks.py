@@ -10,8 +10,8 @@ from nt_failures.tasks import Task
 
 @dataclasses.dataclass(frozen=True)
 class OffCentre(Task):
-    """A stem of one to `longest` nodes leads to a centre with two branches: the decision stands at a place of its own in
-    each row, and answers differ in length. `3>1|1>4|4>0|0>7|1>5|5>2|2>8/3,7=` is answered by `3,1,4,0,7 . .`."""
+    """A stem of one to `longest` nodes leads to a centre with two branches: the decision stands at a place of its own
+    in each row, and answers differ in length. `3>1|1>4|4>0|0>7|1>5|5>2|2>8/3,7=` is answered by `3,1,4,0,7 . .`."""
 
     longest: int = 3
     behind: int = 3
