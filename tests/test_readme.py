@@ -230,10 +230,11 @@ def committed_rows(*names):
 
 
 def test_result_tables_are_the_committed_ones():
-    """Catches: a figure of a page that no committed study says, after a change of either."""
+    """Catches: a figure of a page that no committed study says, or a study that the page leaves out, after a change of
+    either."""
     rows = [line for line in RESULTS_PAGE.splitlines() if line.startswith("| ")]
-    assert len(rows) >= 17
-    assert [row for row in rows if row.split("|", 2)[2] not in committed_rows("table.md")] == []
+    assert len(rows) >= 4
+    assert {row.split("|", 2)[2] for row in rows} == committed_rows("table.md")
 
 
 def table(text):
@@ -246,7 +247,7 @@ def table(text):
 def test_the_result_table_of_the_readme_is_part_of_the_whole():
     """Catches: a figure that no committed study says, or says of another recipe or in another column."""
     shown, whole = table(README.split("\n## Results on two CPU cores\n")[1].split("\n## ")[0]), table(RESULTS_PAGE)
-    assert len(shown) >= 7
+    assert len(shown) >= 2
     assert [row for row in shown if not any(row.items() <= known.items() for known in whole)] == []
 
 
