@@ -22,8 +22,14 @@ from nt_failures.tasks.path_star import PathStar
 
 
 def pytest_addoption(parser):
-    """The contract of an objective (test_objectives.py), for one of your own."""
-    parser.addoption("--objective", help="dotted path of an objective to test in place of the package's own")
+    """The contracts of an objective (test_objectives.py) and of a task (test_tasks.py), for those of your own."""
+    for kind in ("objective", "task"):
+        parser.addoption(f"--{kind}", help=f"dotted path of a {kind} to test in place of the package's own")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two processes share the tests of folders; files run in this one, as another takes seconds to start."""
+    return 2 if all(Path(word.split("::")[0]).is_dir() for word in config.args) else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,7 +37,7 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     if not len(rows):
         raise ValueError(
             f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
-            "where the cheat shows; longer ones have."
+            "where the cheat shows; longer ones have one (path-star graphs with path_length >= 4)."
         )
     columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
     answers, lengths, decisions = observed.answers[rows], lengths[rows], decisions[rows]

@@ -1,13 +1,88 @@
-"""Whether a run's folder is whole: nothing missing, and files that can be read."""
+"""Whether a run's folder is whole; nt_failures.json: objective, task and SHA-256 sums of the files beside it.
 
+The sums notice a flipped bit, which no reader of weights sees, and files that were mixed up. They are no signature: who
+may write the files may write the sums.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, WEIGHTS
+from nt_failures import registry
+from nt_failures.hub.json_files import read_object, write_json
+from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, SUMMED, WEIGHTS
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
+from nt_failures.objectives.base import Objective
+from nt_failures.tasks.base import Task
+
+SUMS = "sha256"
+"""The entry of nt_failures.json that holds the sums."""
+_DESCRIPTION = "description"
+"""The name under which the sum of that file's other entries stands."""
+
+
+def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
+    """Write objective and task beside the weights, with the sums of what stands there: the last file to be written.
+
+    Args:
+        hashes: whether to write sums, for which all weights are read again.
+    """
+    described = {"objective": objective.to_dict()}
+    if task is not None:
+        described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
+    if hashes:
+        files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
+        sums = {path.name: _sum_of_file(path) for path in files}
+        described = {**described, SUMS: {**sums, _DESCRIPTION: _sum_of_entries(described)}}
+    write_json(folder / RUN_FILE, described)
+
+
+def read_run(file: Path, name_or_path: str) -> dict[str, Any]:
+    """The entries `objective` and `task` of a file of the folder or repository `name_or_path`.
+
+    ValueError for a damaged file, and in a folder for other files than those it was saved with.
+    """
+    described = read_object(file)
+    if unknown := sorted(set(described) - {"objective", "task", SUMS}):
+        raise ValueError(f"it has an unknown entry {unknown[0][:80]!r}")
+    folder = Path(name_or_path)
+    if SUMS in described and folder.is_dir() and (changed := _changed(described, folder)):
+        raise ValueError(
+            f"{name_or_path}: {', '.join(changed)}: not as saved with {RUN_FILE}, so damaged or another model's; copy "
+            f"the files again, or, if you changed them on purpose, remove {SUMS!r} from {RUN_FILE}."
+        )
+    return described
+
+
+def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
+    """Names of the files that are other than their sums say."""
+    sums = described[SUMS]
+    if not isinstance(sums, dict) or _DESCRIPTION not in sums:
+        raise ValueError(f"its {SUMS} are no sums of files")
+    entries = {name: value for name, value in described.items() if name != SUMS}
+    bad = [RUN_FILE] if sums[_DESCRIPTION] != _sum_of_entries(entries) else []
+    for path, wanted in ((folder / name, wanted) for name, wanted in sums.items() if name != _DESCRIPTION):
+        if path.parent != folder:
+            continue
+        if path.is_file() and _sum_of_file(path) != wanted:
+            bad.append(path.name)
+        elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
+            bad.append(f"{path.name} (missing)")
+    return bad
+
+
+def _sum_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sum_of_entries(entries: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def check_whole(folder: Path) -> None:
@@ -16,19 +91,16 @@ def check_whole(folder: Path) -> None:
         raise ValueError(f"{str(folder)!r} is no folder; give the output folder of a run.")
     model = _model_files(folder)
     missing = [f"{name} missing" for name in (*NEEDED, *model) if not (folder / name).exists()]
-    if found := [*missing, *_faults(folder, [*model, *CHECKED])]:
+    if found := [*missing, *_faults(folder, (*model, *CHECKED))]:
         raise ValueError(
-            f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train "
-            "it again, or give the folder of another run."
+            f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train again."
         )
 
 
 def check_readable(folder: Path) -> None:
     """Raise ValueError if a file that loading a model reads is there and damaged."""
-    if found := _faults(folder, [*READ, *_model_files(folder)]):
-        raise ValueError(
-            f"{folder}: {', '.join(found)}; copy the file from where it is whole, or save the model again."
-        )
+    if found := _faults(folder, (*READ, *_model_files(folder))):
+        raise ValueError(f"{folder}: {', '.join(found)}; save the model again.")
 
 
 def count_tensors(folder: Path) -> int:
@@ -47,7 +119,7 @@ def _weights(folder: Path) -> list[str]:
     return [] if _fault(folder / INDEX) else sorted(set(read_object(folder / INDEX)["weight_map"].values()))
 
 
-def _faults(folder: Path, names: list[str]) -> list[str]:
+def _faults(folder: Path, names: Iterable[str]) -> list[str]:
     found = [_fault(folder / name) for name in dict.fromkeys(names) if (folder / name).exists()]
     return [fault for fault in found if fault]
 

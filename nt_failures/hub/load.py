@@ -15,8 +15,7 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures.hub.description import read_run
-from nt_failures.hub.integrity import check_readable, count_tensors
+from nt_failures.hub.integrity import check_readable, count_tensors, read_run
 from nt_failures.hub.json_files import read_object
 from nt_failures.hub.run_files import CONFIG, RUN_FILE
 from nt_failures.models import lora, mamba_scan
@@ -67,20 +66,18 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         >>> run.objective.order, run.task  # doctest: +SKIP
         ('forward', PathStar(degree=2, path_length=5, num_nodes=50))
     """
-    if refused := [name for name in ("trust_remote_code", "use_safetensors", "output_loading_info") if name in kwargs]:
-        raise ValueError(
-            f"load(..., {refused[0]}={kwargs[refused[0]]!r}) is refused: no code of a model's author runs, and weights "
-            "come from safetensors alone; leave it out, or load with transformers and give the model to ModelPredictor."
-        )
+    if refused := sorted({"trust_remote_code", "use_safetensors", "output_loading_info"} & {*kwargs}):
+        raise ValueError(f"load(..., {refused[0]}=...) is refused: no code of a model runs, and no pickle is read.")
     check_name(name_or_path)
     if Path(name_or_path).is_dir():
         _check_folder(name_or_path)
     fetching = {"revision": revision, **{name: kwargs[name] for name in FETCHING if name in kwargs}}
     file_of = functools.partial(find_file, name_or_path, **fetching)
     file = file_of(RUN_FILE)
-    described = {} if file is None else read_run(file, name_or_path)
-    tokenizer = _tokenizer(name_or_path, fetching)
+    with _damage_named(name_or_path, "the tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **fetching)
     with _damage_named(name_or_path, RUN_FILE):
+        described = {} if file is None else read_run(file, name_or_path)
         assumed = "objective" not in described
         objective = NextToken.from_tokenizer(tokenizer) if assumed else read_objective(described["objective"])
         task = read_task(described["task"]) if "task" in described else None
@@ -120,19 +117,15 @@ def find_file(name_or_path: str, file: str, revision: str | None = None, **optio
 def _check_folder(name: str) -> None:
     """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights."""
     folder = Path(name)
-    if not is_adapter(folder) and not (folder / CONFIG).exists():
+    adapter = is_adapter(folder)  # whose base model is looked at when it is loaded
+    if not adapter and not (folder / CONFIG).exists():
         raise ValueError(f"folder {name} holds no model: config.json is missing; give the folder of a run.")
     check_readable(folder)
-    if is_adapter(folder):  # its base model is looked at when it is loaded
-        return
     with _damage_named(name, CONFIG):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = None if adapter else AutoConfig.from_pretrained(folder, trust_remote_code=False)
         layers, tensors = getattr(config, "num_hidden_layers", 0), count_tensors(folder)
         if layers > tensors > 0:  # so many would be built before anybody misses their weights
-            raise ValueError(
-                f"{name} is damaged: config.json asks for {layers:,} layers, and the weights hold {tensors} tensors; "
-                "save the model again."
-            )
+            raise ValueError(f"it asks for {layers:,} layers, and the weights hold {tensors} tensors")
 
 
 @contextlib.contextmanager
@@ -149,18 +142,6 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error
 
 
-def _tokenizer(name_or_path: str, fetching: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **fetching)
-    except OSError:
-        raise
-    except Exception as error:  # KeyError, TypeError, bare Exception: whatever the readers of tokenizers stumble over
-        folder = Path(name_or_path)
-        gone = folder.is_dir() and not (folder / "tokenizer.json").exists()
-        what = "tokenizer.json is missing" if gone else f"the tokenizer is damaged ({first_line(error)[:300]})"
-        raise ValueError(f"{name_or_path}: {what}; write it again with tokenizer.save_pretrained(folder).") from error
-
-
 def _model_or_adapter(
     name: str, file_of: Callable[[str], Path | None], tokens: int, options: Mapping[str, Any]
 ) -> PreTrainedModel:
@@ -171,14 +152,14 @@ def _model_or_adapter(
         return _model(name, options)
     saved, weights = read_object(config), file_of(ADAPTER_WEIGHTS)
     if weights is None:
-        raise ValueError(f"{name} holds {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; save or push the run again.")
+        raise ValueError(f"{ADAPTER_WEIGHTS} is missing")
     base = str(saved.get("base_model_name_or_path"))
     try:  # with the dtype of the training, not that of the base on disk
         model = _model(base, {"dtype": torch.float32, **options, "revision": None})
     except OSError as error:
         raise ValueError(
-            f"{name} holds an adapter, and its base model {base!r} is no folder here and no Hub id within reach "
-            f"({first_line(error)}); bring it back, or train with --merge_adapter true to get a whole model."
+            f"{name} holds an adapter, and its base model {base!r} is no folder and no Hub id within reach "
+            f"({first_line(error)}); bring it back, or train with --merge_adapter true."
         ) from error
     lora.restore(model, tokens, saved, weights)
     return model
@@ -194,15 +175,11 @@ def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
         if "safetensors" not in str(error):
             raise
         raise ValueError(
-            f"{name} has no safetensors weights, and pickled ones are not read; load them where you trust them "
-            "and save them again with model.save_pretrained(folder)."
+            f"{name} has no safetensors weights, and pickled ones are not read; save it again with save_pretrained."
         ) from error
-    fault, tensors = "its weights lack {} tensors that config.json asks for", sorted(found["missing_keys"])
-    if not tensors:  # transformers draws missing ones at random, and leaves out those of a layer that has no place
-        fault = "config.json has no place for {} tensors of its weights"
-        tensors = sorted(tensor for tensor in found["unexpected_keys"] if re.search(r"\.\d+\.", tensor))
-    if tensors:
-        raise ValueError(
-            f"{name} is damaged: {fault.format(len(tensors))}, such as {tensors[0]}; save the model again."
-        )
+    # transformers draws missing ones at random, and leaves out those of a layer that has no place.
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{len(missing)} tensors that config.json asks for are missing, such as {missing[0]}")
+    if extra := sorted(tensor for tensor in found["unexpected_keys"] if re.search(r"\.\d+\.", tensor)):
+        raise ValueError(f"config.json has no place for {len(extra)} tensors of the weights, such as {extra[0]}")
     return model

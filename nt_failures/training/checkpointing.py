@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from nt_failures.hub.description import save_run
+from nt_failures.hub.integrity import save_run
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules

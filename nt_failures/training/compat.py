@@ -19,9 +19,6 @@ from transformers import PreTrainedModel, Trainer
 
 __all__ = ["TorchDispatchMode"]  # torch's only way to see every operation
 
-CHECKPOINTING = ("_gradient_checkpointing_func", "checkpoint_fn")
-"""Attributes with which transformers' layers, and torch's wrapper that FSDP puts on them, checkpoint activations."""
-
 
 def run_folder(trainer: Trainer, trial: Any) -> Path:
     """Where checkpoints go: `output_dir`, or a folder below it for each trial of a hyperparameter search."""

@@ -5,16 +5,15 @@ positions whose logits are never computed. Left out here is the optimizer: on th
 Muon takes 12 to 21 % as much again. `registers` draws how far it looks ahead, so its first step is not quite the mean.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from nt_failures.training.compat import CHECKPOINTING, TorchDispatchMode
+from nt_failures.training.compat import TorchDispatchMode
 
 aten = torch.ops.aten
 
@@ -58,58 +57,26 @@ class _Counter(TorchDispatchMode):
             self.total += count(*args, **kwargs, out_val=out)
         return out
 
-    def once(self, checkpoint: Callable) -> Callable:
-        """`torch.utils.checkpoint.checkpoint` or its like; what it calls again in the backward pass is not counted."""
-
-        def checkpointed(function: Callable, *args: Any, **kwargs: Any) -> Any:
-            calls = itertools.count()
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                before, repeated = self.total, next(calls) > 0
-                try:
-                    return function(*args, **kwargs)
-                finally:  # an exception, too, ends the second call: once all that the backward pass needs is there
-                    if repeated:
-                        self.total = before
-
-            return checkpoint(call, *args, **kwargs)
-
-        return checkpointed
-
-
-@contextmanager
-def _counted_once(model: torch.nn.Module | None, counter: _Counter) -> Iterator[None]:
-    """What the layers of the model compute again in the backward pass is computed, and not counted."""
-    layers = [] if model is None else [vars(module) for module in model.modules()]
-    held = [(layer, name, layer[name]) for layer in layers for name in CHECKPOINTING if name in layer]
-    for layer, name, checkpoint in held:
-        layer[name] = counter.once(checkpoint)
-    try:
-        yield
-    finally:
-        for layer, name, checkpoint in held:
-            layer[name] = checkpoint
-
 
 class StepFlops:
     """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
 
     Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as
-    two. Padding counts. Element-wise work does not, which for a Mamba's scan is a part that matters for time, nor what
-    activation (gradient) checkpointing computes again: the share of the peak is MFU, not HFU.
+    two. Padding counts, and so does what activation (gradient) checkpointing computes again, a forward pass at most.
+    Element-wise work does not, which for a Mamba's scan is a part that matters for time.
     """
 
     def __init__(self) -> None:
         self.per_row: float | None = None
 
     @contextmanager
-    def counting(self, rows: int, model: torch.nn.Module | None = None) -> Iterator[None]:
-        """Count what runs within, `rows` rows, on the first call; what `model` checkpoints counts once."""
+    def counting(self, rows: int) -> Iterator[None]:
+        """Count what runs within, `rows` rows, on the first call."""
         if self.per_row is not None:
             yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
-        with eager, _Counter() as counter, _counted_once(model, counter):
+        with eager, _Counter() as counter:
             yield
         self.per_row = counter.total / rows
 

@@ -134,7 +134,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
-        with self.step_flops.counting(len(inputs["input_ids"]), model):
+        with self.step_flops.counting(len(inputs["input_ids"])):
             loss = super().training_step(model, inputs, *args, **kwargs)
             self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))

@@ -58,8 +58,8 @@ runpy.run_path(SCRIPT, run_name="__main__")
 
 
 def until(condition, process=None):
-    """Wait for a condition, at most a minute."""
-    for _ in range(3000):
+    """Wait for a condition, at most two minutes."""
+    for _ in range(6000):
         if condition():
             return
         assert process is None or process.poll() is None, process.communicate()

@@ -18,7 +18,6 @@ class OffCentre(Task):
     num_nodes: int = 20
 
     DETOUR = "wrong branch"
-    answer_column = "path"
     symbols = property(lambda self: [*map(str, range(self.num_nodes)), ">", "|", "/", "=", self.END, self.DUMMY])
     answer_length = property(lambda self: self.longest + self.arm)
     chance = 0.5
@@ -31,6 +30,7 @@ class OffCentre(Task):
         wrong = np.where(place < stem[:, None], right, labels[:, self.answer_length :][:, : self.answer_length])
         return {
             "path": np.where(place < last, right, -1).astype(np.int32),
+            "answer": np.where(place < last, right, -1).astype(np.int32),
             "other": np.where(place < last, wrong, -1).astype(np.int32),
             "shown": rng.random((n, 2 * self.answer_length)).argsort(axis=1).astype(np.int32),
         }

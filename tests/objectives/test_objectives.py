@@ -344,7 +344,7 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     objective = find_objective(name).from_tokenizer(tokenizer, order=order)
     model = tiny_model("gpt2", size="2x32")
     objective.attach(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     rows = examples[:8]
     prefix, target = torch.tensor([r["prefix_ids"] for r in rows]), torch.tensor([r["target_ids"] for r in rows])
     wrong = list(objective.decodings)

@@ -175,7 +175,8 @@ def test_defaults_of_a_task_without_decision():
     assert TASK.clue(ROWS) is None
     assert TASK.picture({"start": 1}, [1]) is None
     assert TASK.num_problems == float("inf")
-    assert PathStar(2, 3, 7).num_problems == 7 * 6 * 5 * 4 * 3 / 2  # its arms may be swapped
+    # The arms may be swapped, and each of the two ends may be the goal.
+    assert PathStar(2, 3, 7).num_problems == 7 * 6 * 5 * 4 * 3 / 2 * 2
 
 
 def test_decisions_and_chance_of_every_row_by_default():
