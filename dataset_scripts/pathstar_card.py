@@ -155,21 +155,33 @@ def megabytes(size: int) -> str:
 
 def _configs(configs: list[Config]) -> str:
     splits = list(configs[0].rows)
-    head = ["config", "arms", "nodes of an arm", "labels", *(f"{split} rows" for split in splits), "Parquet", "chance"]
+    head = [
+        "config",
+        "arms",
+        "nodes of an arm",
+        "labels",
+        *(f"{split} rows" for split in splits),
+        "graphs",
+        "Parquet",
+        "chance",
+    ]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     for config in configs:
         task = config.builder.config.task
         sizes = [f"{task.degree}", f"{task.path_length}", f"{task.num_nodes}"]
         rows = [f"{config.rows[split]:,}" for split in splits]
         name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
-        lines.append([name, *sizes, *rows, megabytes(config.size), f"{task.chance:.0%}" if _plans(config) else "-"])
+        chance = f"{task.chance:.0%}" if _plans(config) else "-"
+        lines.append([name, *sizes, *rows, f"{task.num_problems:.2g}", megabytes(config.size), chance])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     copied = "" if all(map(_plans, configs)) else " `-`: nothing to guess, the answer is a copy from the prompt."
     return f"""## Configs
 
 {table}
 
-The nodes of an arm include the source. `chance` is the accuracy of a guess at the first step, and so that of a model
+The nodes of an arm include the source. `graphs` is how many different ones there are, with their goals, whatever the
+order of their edges: train draws from six eighths of them, validation and test from one each.
+`chance` is the accuracy of a guess at the first step, and so that of a model
 that knows everything else.{copied}"""
 
 

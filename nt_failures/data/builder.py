@@ -7,6 +7,7 @@ import abc
 import dataclasses
 import hashlib
 import inspect
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -21,8 +22,10 @@ from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
 from nt_failures.tasks._sources import source_hash
-from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap
+from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, split_share
 from nt_failures.tasks.path_star import PathStar
+
+logger = logging.getLogger(__name__)
 
 _MAX_SHARDS = 6720
 """Shards of a large or endless split: a multiple of 1..8, 10, 12, 16, 20, 24, 28, 32 and 64 processes or nodes."""
@@ -73,6 +76,22 @@ class TaskConfig(datasets.BuilderConfig):
         """Rows of each split that has any, in the order train, validation, test."""
         rows = {split: getattr(self, f"num_{split}") for split in SPLITS}
         return {split: count for split, count in rows.items() if count != 0}
+
+    @property
+    def num_problems(self) -> dict[str, float]:
+        """About how many different problems each split with rows has to draw from; infinite where it is not known."""
+        share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
+        return {split: share[split] * self.task.num_problems for split in self.num_rows}
+
+    def too_small(self) -> list[str]:
+        """A sentence for each split that repeats its problems because the task has too few."""
+        words, problems = self.task.words, self.num_problems
+        return [
+            f"{split}: {rows:,} rows of only about {problems[split]:,.0f} different {words.problem}s, so each comes "
+            f"about {rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
+            for split, rows in self.num_rows.items()
+            if rows is not None and rows > 1.5 * problems[split]
+        ]
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name of the cache folder: `name`, and the parameters that differ from their defaults, however given."""
@@ -132,6 +151,8 @@ class TaskBuilder(ArrowBuilder):
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
         super().__init__(cache_dir, **(defaults | options))
+        for sentence in self.config.too_small():
+            logger.warning("%s", sentence)
 
     def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
         if config_name is None:

@@ -23,7 +23,7 @@ class DataArguments:
     """Which graphs to train and test on. The task's own parameters (`--degree`, ...) are flags beside these."""
 
     task: str = option("Task: a file of nt_failures/tasks, or a dotted path to your own class.", "path_star")
-    num_train: int = option("Different training rows.", 200_000)
+    num_train: int = option("Training rows; of a small graph they repeat.", 200_000)
     streaming: bool = option("Draw fresh training rows without end instead of `num_train` fixed ones.", False)
     num_validation: int = option("Held-out rows for the evaluations during training.", 1_000)
     num_test: int = option("Held-out rows for the final table.", 20_000)

@@ -92,7 +92,7 @@ def train_and_test(
             trainer.results = dataclasses.replace(found, trained_together=len(trainers))
             results.write(trainer.results, args)
             trainer.create_model_card()
-            run.say(results.summary(trainer.results, args.training.output_dir))
+            run.say(results.summary(trainer.results, args.training.output_dir, args.task))
     return errors
 
 

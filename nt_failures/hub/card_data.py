@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from nt_failures import registry
 from nt_failures.data.registration import BUILDERS
-from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.metrics import DECODINGS, positions_of, wilson
 from nt_failures.hub.run_results import SHARE, RunResults
 from nt_failures.models.families import from_scratch
 from nt_failures.objectives.base import Objective
@@ -114,9 +114,11 @@ def eval_results(run: PublishedModel, dataset: str | None) -> list[EvalResult]:
         "dataset_split": "test" if data else None,
         "dataset_args": {**run.task.to_dict(), **drawn},
     }
-    found = [_result(name, value, results.n, where) for name, value in results.scores.items()]
+    counts = {name: int(count) for name, count in positions_of(results.metrics or {}, "n").items()}
+    by_name = {f"{way}/position_{k}": count for way in DECODINGS for k, count in counts.items()}
+    found = [_result(name, value, by_name.get(name, results.n), where) for name, value in results.scores.items()]
     if results.diagnosis:
-        cheat, decision = results.diagnosis["clever_hans"] or {}, results.diagnosis["decision_token"]
+        cheat, decision = results.diagnosis["clever_hans"] or {}, results.diagnosis["decision_token"] or {}
         rates = {f"cheat/{name}": value for name, value in cheat.items() if name.endswith("_rate")}
         found += [_result(name, value, cheat["n"], where) for name, value in rates.items()]
         if "train_accuracy" in decision:

@@ -57,6 +57,11 @@ def check_integers(fields: object, **least: int) -> None:
         check_integer(name, getattr(fields, name), smallest)
 
 
+def split_share(split: str) -> float:
+    """The share of all problems that belongs to a split."""
+    return float((split == _SPLIT_OF_EIGHTH).mean())
+
+
 def mix64(x: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
     x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -405,7 +410,7 @@ class Task(abc.ABC):
         rows = min(rows, BLOCK_ROWS)
         rng = np.random.default_rng([seed, SPLITS[split], index])
         sample = self.train_sample if split == "train" else self.sample
-        share = 1.0 if overlap == "allow" else float((split == _SPLIT_OF_EIGHTH).mean())
+        share = 1.0 if overlap == "allow" else split_share(split)
         parts: list[Columns] = []
         accepted, round_rows = 0, _FIRST_ROUND
         for _ in range(_MAX_ROUNDS):

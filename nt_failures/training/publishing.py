@@ -12,8 +12,8 @@ from transformers.utils import PushInProgress
 
 from nt_failures.hub.card import write_card
 from nt_failures.hub.card_data import base_model
-from nt_failures.hub.description import save_run
 from nt_failures.hub.environment import hardware, versions
+from nt_failures.hub.integrity import save_run
 from nt_failures.hub.load import load
 from nt_failures.hub.push import explained, logger, make_repo, reason, upload
 from nt_failures.hub.run_files import PUSHED

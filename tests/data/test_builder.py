@@ -84,12 +84,12 @@ def test_default_is_the_papers_data_set(load):
         "completion": datasets.Value("string"),
     }
     assert rows["train"][0] == {
-        "edges": [[41, 40], [37, 22], [24, 41], [42, 24], [32, 5], [40, 44], [5, 37], [42, 32]],
-        "source": 42,
-        "goal": 44,
-        "path": [42, 24, 41, 40, 44],
-        "prompt": "41,40|37,22|24,41|42,24|32,5|40,44|5,37|42,32/42,44=",
-        "completion": "42,24,41,40,44",
+        "edges": [[0, 10], [9, 26], [43, 0], [31, 27], [30, 9], [26, 20], [27, 43], [31, 30]],
+        "source": 31,
+        "goal": 10,
+        "path": [31, 27, 43, 0, 10],
+        "prompt": "0,10|9,26|43,0|31,27|30,9|26,20|27,43|31,30/31,10=",
+        "completion": "31,27,43,0,10",
     }
     assert not _instances(rows["train"]) & _instances(rows["test"])
 
@@ -179,7 +179,7 @@ def test_huge_finite_stream_is_cheap(load):
     """Catches: one shard per block, of which a trillion rows have 244 million."""
     stream = load(split="train", num_train=10**12, streaming=True)
     assert stream.num_shards <= 6720
-    assert next(iter(stream))["source"] == 42
+    assert next(iter(stream))["source"] == 31  # as in the set of 200,000
 
 
 def test_generator_form_gives_the_same_rows(tmp_path, serial):
@@ -242,7 +242,7 @@ def test_named_configs():
 def test_one_data_set_has_one_folder(folder):
     """Catches: a second copy on disk for parameters that say the same in other words."""
     default = folder()
-    assert "/nt_failures___pathstar/deg2-path5-nodes50/1.0.0/" in default
+    assert "/nt_failures___pathstar/deg2-path5-nodes50/2.0.0/" in default
     assert folder("deg2-path5-nodes50") == default
     assert folder(degree=2, path_length=5, num_nodes=50) == default
     assert folder(num_train=200_000, num_test=20_000, num_validation=0, seed=0, overlap="forbid") == default
@@ -470,8 +470,13 @@ def test_builder_of_another_task(tmp_path, monkeypatch):
     assert row["completion"] == str(sum(row["digits"]))
     with pytest.raises(ValueError, match="Did you mean 'count'"):
         load_dataset("someone/sum", cache_dir=str(tmp_path), counts=2)
-    monkeypatch.setattr(_Sum, "render", lambda self, columns: {"prompt": ["1+2="], "completion": [3]})
-    with pytest.raises(ValueError, match=r"render of _Sum gives \[3\] for 'completion'; give a list of strings"):
+    render = _Sum.render
+    lists = {name: lambda self, c, name=name: render(self, c)[name].to_list() for name in ("prompt", "completion")}
+    monkeypatch.setattr(_Sum, "render", lambda self, columns: {n: of(self, columns) for n, of in lists.items()})
+    again = load_dataset("someone/sum", cache_dir=str(tmp_path / "again"), count=2, num_train=30, num_test=5)
+    assert again["train"].to_list() == rows["train"].to_list()
+    monkeypatch.setattr(_Sum, "render", lambda self, columns: {"prompt": [12], "completion": ["3"]})
+    with pytest.raises(ValueError, match=r"render of _Sum gives \[12\] for 'prompt'; .*nt_failures\.tasks\.Text"):
         load_dataset("someone/sum", cache_dir=str(tmp_path), count=3)
     with pytest.raises(TypeError, match="abstract"):
         TaskBuilder(cache_dir=str(tmp_path))

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from own_tasks import Fork
 from planted import (
     CleverHans,
     DecisionOnly,
@@ -29,8 +30,10 @@ from nt_failures.diagnosis import (
     diagnose,
     forced_vs_free,
     learning_order,
+    report,
 )
 from nt_failures.diagnosis.report import findings
+from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
 from nt_failures.tasks.base import Clue
 from nt_failures.tasks.path_star import PathStar
@@ -456,6 +459,133 @@ def test_where_the_cheat_cannot_show(task, reason):
     columns = task.sample(np.random.default_rng(0), 10)
     with pytest.raises(ValueError, match=reason):
         clever_hans(Observations(CleverHans(task), task, columns))
+
+
+# ---------------------------------------------------------------- decisions that move from row to row
+
+
+class Written(Table):
+    """As `Table`, for tasks with an `answer`."""
+
+    def forced(self, columns, answers):
+        self.asked.append(("forced", np.asarray(answers).tolist()))
+        return np.array(self.tables["forced"])
+
+    def continued(self, columns, answers, symbols):
+        self.asked.append(("continued", np.asarray(answers).tolist(), np.asarray(symbols).tolist()))
+        return np.array(self.tables["continued"])
+
+
+def forks(answers, fork, **columns):
+    """Rows of `Fork`, each another problem, two ways at each fork."""
+    n = len(fork)
+    given = {"answer": np.array(answers), "fork": np.array(fork), "ways": np.full(n, 2), "key": np.arange(n)}
+    return given | columns
+
+
+def test_forced_and_free_where_the_decision_moves():
+    """Catches: decisions counted among the look-ups of a position, by which guesses look like small errors; one
+    product for rows that decide at different positions; a first error compared with another row's decision."""
+    columns = forks([[1, 2, 3], [4, 5, 6], [7, 8, 9]], [1, 2, 2])
+    model = Written(forced=[[0, 0, 3], [4, 5, 0], [7, 0, 9]], free=[[1, 0, 3], [4, 0, 6], [7, 8, 9]])
+    found = forced_vs_free(Observations(model, Fork(), columns))
+    assert found["forced"] == pytest.approx({1: 2 / 3, 2: 1 / 3, 3: 2 / 3})
+    assert found["forced_others"] == pytest.approx({1: 1.0, 2: 0.0, 3: 2 / 3})
+    assert found["free_others"] == pytest.approx({1: 1.0, 2: 0.0, 3: 1.0})
+    # At the decisions 1 of 3 is right. The first row: 0 * 2/3 * 1/3; the two others: 1 * 2/3 * 1/3.
+    assert found["snowball_prediction"] == pytest.approx((0 + 2 / 9 + 2 / 9) / 3)
+    assert found["snowball_without_decision"] == pytest.approx((0 + 2 / 3 + 2 / 3) / 3)
+    assert found["first_error"] == {1: 0.0, 2: 1.0, 3: 0.0}
+    assert found["first_error_at_decision"] == 0.5
+
+
+def test_the_decision_of_rows_that_have_one():
+    """Catches: rows without a decision counted; the position of the first row given for all."""
+    columns = forks([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]], [1, 3, 0, 2], ways=np.array([2, 4, 9, 4]))
+    model = Written(forced=[[1, 0, 0], [4, 5, 0], [0, 0, 0], [0, 1, 1]], free=columns["answer"])
+    found = decision_token(Observations(model, Fork(), columns))
+    assert (found["position"], found["n"], found["accuracy"]) == (None, 3, pytest.approx(2 / 3))
+    assert found["chance"] == pytest.approx((1 / 2 + 1 / 4 + 1 / 4) / 3)
+    none = Observations(model, Fork(), {**columns, "fork": np.zeros(4, dtype=int)})
+    with pytest.raises(ValueError, match="Fork has no decision in forward order"):
+        decision_token(none)
+
+
+def test_a_cheat_whose_decision_moves_by_hand():
+    """Catches: two symbols given to every row, so that a row is asked before or after its own decision; rows without
+    decision, or without a position behind it, counted as not following; rows counted for problems."""
+    answers = [[1, 2, 3, 4], [5, 6, 7, 8], [3, 3, 3, 3], [4, 4, 4, 4], [0, 0, 0, 0]]
+    columns = forks(answers, [1, 2, 0, 3, 1], key=np.array([6, 7, 8, 9, 6]))
+    detours = [[2, 3, 4, 5], [5, 7, 8, 9], [1, 1, 1, 1]]  # of the first, the second and the last row
+    found = [[2, 3, 4, 4], [5, 7, 7, 8], [1, 1, 9, 0]]  # it follows, jumps, and follows for one step
+    model = Written(forced=found, continued=found)
+    measured = clever_hans(Observations(model, Fork(4), columns))
+    assert model.asked == [("continued", detours, [1, 2, 1]), ("forced", detours)]
+    third = pytest.approx(1 / 3)
+    assert (measured["n"], measured["rows"]) == (2, 3)
+    assert measured["free"] == {"follow": {2: 1.0, 3: third}, "jump": {2: 0.0, 3: third}, "break": {2: 0.0, 3: third}}
+    assert (measured["follow_rate"], measured["jump_rate"], measured["break_rate"]) == (third, third, third)
+    assert measured["follow_interval"] == pytest.approx(wilson(2 / 3, 2))
+    assert measured["last_position"]["free"] == {"right_copy": 1.0, "wrong_arm": 0.0, "other": 0.0}
+
+
+class Turner:
+    """Guesses at each row's own fork, and goes on consistently from there."""
+
+    autoregressive, order, trained_positions = True, "forward", None
+
+    def __init__(self, task):
+        self.task = task
+
+    def _shown(self, columns, from_there_on):
+        place, fork = np.arange(1, self.task.length + 1), columns["fork"][:, None]
+        wrong = np.random.default_rng(3).random(len(fork)) >= 1 / columns["ways"]
+        turned = (place >= fork if from_there_on else place == fork) & (fork > 0) & wrong[:, None]
+        return np.where(turned, (columns["answer"] + 1) % 10, columns["answer"])
+
+    def forced(self, columns, answers):
+        return self._shown(columns, False) if np.array_equal(answers, columns["answer"]) else answers
+
+    def free(self, columns):
+        return self._shown(columns, True)
+
+    def continued(self, columns, answers, symbols):
+        return answers
+
+
+def test_a_planted_cheat_whose_decision_moves_is_named():
+    """Catches: a model that guesses at each row's own decision and looks up all else, called undertrained because no
+    single position shows it."""
+    task = Fork(5)
+    columns = task.sample(np.random.default_rng(0), 3000)
+    columns = {name: column[columns["fork"] < 4] for name, column in columns.items()}
+    found = diagnose(Turner(task), task, columns)
+    assert (found["clever_hans"]["follow_rate"], found["decision_token"]["position"]) == (1.0, None)
+    assert found["verdict"]["name"] == "clever-hans + indecipherable token"
+    assert "Put on a wrong turn, it goes on along it in 100.0%" in found["verdict"]["text"]
+    assert (
+        json.loads(json.dumps(found, allow_nan=False))["decision_token"]["chance"] == found["decision_token"]["chance"]
+    )
+    said = findings(json.loads(json.dumps(found)), task.words)
+    assert said[1].endswith("100.0% go wrong first at the decision")
+    assert said[2].startswith("decision, at a position of its own in each row: ")
+
+
+def test_no_cheat_without_a_decision():
+    """Catches: Clever Hans, or an indecipherable token, found in a task that has no decision, such as addition."""
+    task = Fork(4)
+    columns = task.sample(np.random.default_rng(0), 500)
+    columns["fork"][:] = 0
+    half = columns["answer"].copy()
+    half[::2, 1] = -1
+    found = diagnose(Written(forced=half, free=half), task, columns)
+    assert found["verdict"]["name"] == "undertrained"
+    assert "position 2 is right in 50.0% under teacher forcing" in found["verdict"]["text"]
+    assert "Fork has no decision in forward order" in found["not_measured"]["decision_token"]
+    assert "no answer of 4 symbols has a position between a decision" in found["not_measured"]["clever_hans"]
+    assert found["decision_token"] is found["clever_hans"] is None
+    assert findings(found, task.words)[0].startswith("exact answers: 50.0 %")
+    assert "decision" not in report.position_table(report.accuracies_of(found), None, None, task.words)
 
 
 # ---------------------------------------------------------------- learning_order

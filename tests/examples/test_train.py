@@ -64,7 +64,7 @@ def test_a_run_prints_its_table_and_its_verdict(first):
     assert out.startswith("PathStar(degree=2, path_length=4, num_nodes=10): next_token, forward order, seed 0\n")
     for line in ("1 ", "2 <- decision", "3 ", "4 ", "whole path"):
         assert f"\n{line}" in out
-    assert "n = 40 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %" in out
+    assert "n = 40 different held-out graphs, 95 % intervals in brackets, chance at the decision 50.0 %" in out
     assert results["diagnosis"]["verdict"]["text"] in " ".join(out.split())
     assert out.splitlines()[-2].startswith("4 steps in ")
     assert "step 2\n" in out  # the samples of the first evaluation

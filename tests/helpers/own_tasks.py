@@ -70,7 +70,9 @@ def _rows(mask, like):
 
 @dataclasses.dataclass(frozen=True)
 class Fork(Task):
-    """Three symbols, of which the one at place `fork` is guessed among `ways`, and none where `fork` is 0."""
+    """Some symbols, of which the one at place `fork` is guessed among `ways`, and none where `fork` is 0."""
+
+    length: int = 3
 
     DETOUR = "wrong turn"
 
@@ -80,14 +82,14 @@ class Fork(Task):
 
     @property
     def answer_length(self):
-        return 3
+        return self.length
 
     def sample(self, rng, n):
-        answer = rng.integers(0, 10, (n, 3))
-        return {"answer": answer, "fork": rng.integers(0, 4, n), "ways": rng.integers(2, 5, n)}
+        columns = {"answer": rng.integers(0, 10, (n, self.length)), "fork": rng.integers(0, self.length + 1, n)}
+        return {**columns, "ways": rng.integers(2, 5, n), "key": rng.integers(0, 10**6, n)}
 
     def render(self, columns):
-        return {"prompt": [f"{a},{b}=" for a, b in zip(columns["fork"], columns["ways"], strict=True)]}
+        return {"prompt": [f"{a},{b}=" for a, b in zip(columns["key"], columns["ways"], strict=True)]}
 
     def decisions(self, columns, order):
         return np.asarray(columns["fork"])
@@ -96,5 +98,5 @@ class Fork(Task):
         return 1 / np.asarray(columns["ways"])
 
     def detours(self, columns, rng):
-        at = np.arange(1, 4) >= np.asarray(columns["fork"])[:, None]
+        at = np.arange(1, self.length + 1) >= np.asarray(columns["fork"])[:, None]
         return np.where(at, (np.asarray(columns["answer"]) + 1) % 10, columns["answer"])

@@ -69,7 +69,7 @@ def test_every_metric_comes_back_from_the_card(read, kind):
     """Catches: a metric left out, rounded or renamed; a model-index that huggingface_hub reads as something else."""
     _, page, results = read(*kind)
     found = {(r.dataset_split, r.metric_name): r for r in page.data.eval_results}
-    left_out = {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
+    left_out = {"runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "problems"}
     assert {name for split, name in found if split == "test" and not name.startswith("cheat/")} == (
         set(results["metrics"]) - left_out
     )
@@ -97,6 +97,22 @@ def test_a_figure_of_ones_own_is_no_share():
     assert found["free/exact"].metric_args["n"] == 50
 
 
+def test_a_position_that_some_answers_lack_has_an_n_of_its_own():
+    """Catches: an interval of all problems for a position that four of them have; a task without decision, of which
+    no card can be written."""
+    metrics = {"free/exact": 0.5, "free/position_1": 0.5, "free/position_2": 0.5, "n/position_2": 4, "problems": 50}
+    diagnosis = {"verdict": {"name": "undertrained", "text": "t", "rule": "r"}}
+    diagnosis |= {"clever_hans": None, "decision_token": None}
+    run = model_of(n=50, rows=60, metrics=metrics, diagnosis=diagnosis)
+    found = {result.metric_name: result.metric_args for result in metadata(run).eval_results}
+    assert {name: args["n"] for name, args in found.items()} == {
+        "free/exact": 50,
+        "free/position_1": 50,
+        "free/position_2": 4,
+    }
+    assert found["free/position_2"]["interval_95"] == pytest.approx([0.1500, 0.8500], abs=1e-4)
+
+
 def test_the_head_says_what_the_model_is(read):
     """Catches: a pipeline promised that does not decode the model; tags or data that are missing."""
     _, stock, _ = read("next_token", "forward")
@@ -118,10 +134,13 @@ def test_the_page_shows_what_was_found(read):
     shown = "".join(re.findall(r">([^<]+)<", MarkdownIt("commonmark").enable("table").render(page.text)))
     verdict = results["diagnosis"]["verdict"]
     assert f"Verdict: {verdict['name']}" in shown
-    table, caption = report.position_table(Accuracies.from_names(results["metrics"], 40), 2, 0.5).rsplit("\n", 1)
+    accuracies = Accuracies.from_names(results["metrics"], 40, results["rows"])
+    table, caption = report.position_table(accuracies, 2, 0.5, TASK.words).rsplit("\n", 1)
     assert blocks(page.text, "")[0].rstrip() == table
     assert caption in shown
-    assert caption.startswith("n = 40 held-out instances, 95 % intervals in brackets, chance at the decision 50.0 %")
+    assert caption.startswith(
+        "n = 40 different held-out graphs, 95 % intervals in brackets, chance at the decision 50.0 %"
+    )
     assert "4 steps, 32 examples" in shown
     assert f"torch {torch.__version__}" in shown
     for name in ("forced_vs_free.png", "graph.png", "learning.png"):

@@ -254,7 +254,7 @@ def test_the_example_trains_on_two_processes(two):
     assert (results["n"], results["steps"], results["examples"]) == (33, 2, 32)
     counts = [share * 33 for name, share in results["metrics"].items() if "/position_" in name]
     assert counts == pytest.approx([round(count) for count in counts])
-    assert out.count("n = 33 held-out instances") == 1
+    assert out.count("n = 33 different held-out graphs,") == 1
     assert out.count("PathStar(degree=2, path_length=3, num_nodes=10): next_token") == 1
     assert (folder / "run" / "model.safetensors").exists()
 

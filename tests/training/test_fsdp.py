@@ -72,6 +72,6 @@ def test_the_example_runs_sharded(sharded):
     folder, _, out = sharded
     results = json.loads((folder / "example" / "results.json").read_text(encoding="utf-8"))
     assert (results["n"], results["examples"]) == (9, 16)
-    assert out.count("n = 9 held-out instances") == 1
+    assert out.count("n = 9 different held-out graphs,") == 1
     assert (folder / "example" / "README.md").exists()
     assert nt_failures.load(str(folder / "example")).objective.order == "forward"

@@ -113,9 +113,13 @@ def by_hand(model, objective, rows):
             {k: all(a == t for a, t, p in zip(f[way], r["target_ids"], r["target_positions"], strict=True) if p == k)}
             for f, r in zip(found, rows, strict=True)
             for k in range(1, 5)
+            if k in r["target_positions"]
         ]
         for k in range(1, 5):
-            metrics[f"{way}/position_{k}"] = np.mean([hit[k] for hit in hits if k in hit])
+            having = [hit[k] for hit in hits if k in hit]
+            metrics[f"{way}/position_{k}"] = np.mean(having)
+            if len(having) < len(rows):
+                metrics[f"n/position_{k}"] = len(having)
         metrics[f"{way}/exact"] = np.mean([f[way] == r["target_ids"] for f, r in zip(found, rows, strict=True)])
     return metrics
 

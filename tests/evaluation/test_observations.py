@@ -1,0 +1,75 @@
+"""Observations: what a task says of each row joined with what a model answers, by hand."""
+
+import numpy as np
+import pytest
+from own_tasks import Countdown, Fork, Pair, counted
+from planted import Table
+
+from nt_failures.evaluation.observations import Observations, as_answers
+from nt_failures.tasks.path_star import PathStar
+
+
+class Written(Table):
+    """Answers written out by hand."""
+
+    def __init__(self, answers, **tables):
+        super().__init__(free=answers, **tables)
+
+    def forced(self, columns, answers):
+        return np.array(self.tables["forced"])
+
+
+def test_answers_end_where_nothing_follows():
+    """Catches: the filling behind an answer judged as a symbol; an answer cut at the first thing that is no symbol."""
+    table = np.array([[3, 2, 1, -1, -1], [3, -2, 1, 4, -1], [-1, 2, 3, -1, -1], [1, 2, 3, 4, 5]])
+    assert as_answers(table) == [[3, 2, 1], [3, -2, 1, 4], [-1, 2, 3], [1, 2, 3, 4, 5]]
+
+
+def test_shorter_answers_are_judged_by_the_task():
+    """Catches: an answer that goes on behind its end called exact; a position that a row lacks called right."""
+    columns = counted(3, 1, 2)
+    model = Written([[3, 2, 1, -1, -1], [1, 1, -1, -1, -1], [2, -2, -1, -1, -1]])
+    observed = Observations(model, Countdown(), columns)
+    assert observed.free.exact.tolist() == [True, False, False]
+    assert observed.free.right.tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] + [False] * 3]
+    assert observed.free.has.sum(axis=1).tolist() == [3, 1, 2]
+    assert observed.free.first_errors("forward").tolist() == [0, 2, 2]
+    assert (observed.decision, observed.chance, observed.deciding.tolist()) == (None, None, [False] * 3)
+
+
+def test_several_right_answers():
+    """Catches: a perfect model of a task with two right answers called undertrained, or shown with a right answer as
+    its error."""
+    columns = {"answer": np.array([[2, 5], [3, 4]]), "shown": np.array([[2, 5], [3, 4]])}
+    observed = Observations(Written([[5, 2], [3, 9]]), Pair(), columns)
+    assert observed.free.exact.tolist() == [True, False]
+    assert observed.example() == {"answer": [3, 9], "shown": [3, 4]}
+
+
+FORKS = {
+    "answer": np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 2, 3]]),
+    "fork": np.array([1, 2, 0, 1]),
+    "ways": np.array([2, 4, 3, 2]),
+    "key": np.array([7, 8, 9, 7]),
+}
+
+
+def test_the_decision_of_each_row():
+    """Catches: position 0 - the last one - taken for the decision of a row that has none; one decision for all."""
+    forced = [[1, 0, 0], [0, 5, 0], [7, 8, 9], [0, 2, 3]]
+    observed = Observations(Written(FORKS["answer"], forced=forced), Fork(), FORKS)
+    assert observed.decision is None
+    assert observed.deciding.tolist() == [True, True, False, True]
+    assert observed.at_decision(observed.forced).tolist() == [True, True, False]
+    assert observed.chance == pytest.approx((1 / 2 + 1 / 4 + 1 / 2) / 3)
+    assert (observed.n(), observed.n(observed.deciding), observed.accuracies.rows) == (3, 2, 4)
+
+
+def test_one_decision_for_all_rows():
+    """Catches: None where all rows decide at the same position; a chance with the rounding of a mean."""
+    task = PathStar(3, 4, 30)
+    columns = task.block(0, "test", 0, rows=7)
+    observed = Observations(Written(columns["path"]), task, columns)
+    assert (observed.decision, observed.chance) == (2, 1 / 3)
+    some = {**FORKS, "fork": np.array([2, 2, 0, 2])}
+    assert Observations(Written(FORKS["answer"]), Fork(), some).decision is None

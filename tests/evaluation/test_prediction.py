@@ -1,0 +1,128 @@
+"""The metrics of an evaluation, by hand, for tasks that say themselves what is right and where the decision is."""
+
+import numpy as np
+import pytest
+from own_tasks import Countdown, Fork, Pair, counted
+from transformers import EvalPrediction
+
+from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.evaluation.prediction import objective_metrics, read_answers
+from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks.path_star import PathStar
+
+X = -100
+
+
+def output(target, positions=None, **predictions):
+    target = np.array(target)
+    positions = np.where(target == X, X, np.arange(1, target.shape[1] + 1)) if positions is None else positions
+    labels = {"target_ids": target, "target_positions": np.array(positions)}
+    return EvalPrediction({name: np.array(ids) for name, ids in predictions.items()}, labels)
+
+
+PAIRS = [[2, 5], [3, 4], [2, 5], [1, 7]]
+PAIR_COLUMNS = {"answer": np.array(PAIRS), "shown": np.array(PAIRS)}
+
+
+def test_the_task_judges():
+    """Catches: a right answer called wrong because it is not the one that the row shows; forced predictions judged as
+    if they were answers; rows counted for problems."""
+    task = Pair()
+    free, forced = [[5, 2], [3, 4], [2, 5], [1, 8]], [[2, 5], [9, 4], [2, 5], [1, 7]]
+    tokenizer = word_level_tokenizer(task)
+    found = objective_metrics(output(PAIRS, free=free, forced=forced), NextToken(), task, PAIR_COLUMNS, tokenizer)
+    assert found == {
+        "forced/exact": 0.75,
+        "forced/position_1": 0.75,
+        "forced/position_2": 1.0,
+        "free/exact": 0.75,
+        "free/position_1": 1.0,
+        "free/position_2": 0.75,
+        "problems": 3,
+    }
+
+
+def test_columns_of_more_rows_than_were_predicted():
+    """Catches: problems of rows that were not asked, or a comparison with other rows."""
+    free = [[5, 2], [4, 3]]
+    found = objective_metrics(
+        output(PAIRS[:2], free=free, forced=PAIRS[:2]), NextToken(), Pair(), PAIR_COLUMNS, word_level_tokenizer(Pair())
+    )
+    assert (found["free/exact"], found["problems"]) == (1.0, 2)
+
+
+FORKS = {
+    "answer": np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]]),
+    "fork": np.array([1, 2, 0, 3]),
+    "ways": np.array([2, 4, 3, 2]),
+    "key": np.arange(4),
+}
+
+
+def test_the_decision_of_each_row():
+    """Catches: one position for all rows; a row without decision counted as one, or its chance."""
+    target = FORKS["answer"].tolist()
+    forced = [[1, 0, 0], [4, 0, 6], [0, 0, 0], [0, 0, 1]]  # right at the forks 1 and 3, wrong at 2
+    found = objective_metrics(output(target, forced=forced, free=target), NextToken(), Fork(), FORKS)
+    assert found["decision"] == pytest.approx(2 / 3)
+    assert found["chance"] == pytest.approx((1 / 2 + 1 / 4 + 1 / 2) / 3)
+    assert found["problems"] == 4
+    parallel = Teacherless(dummy_token_id=11)
+    found = objective_metrics(output(target, forced=forced, free=target), parallel, Fork(), FORKS)
+    assert found["decision"] == 1.0  # its own decoding is what is judged
+    none = {**FORKS, "fork": np.zeros(4, dtype=int)}
+    assert not {"decision", "chance"} & set(objective_metrics(output(target, forced=forced), NextToken(), Fork(), none))
+
+
+@pytest.mark.parametrize(("task", "own"), [(Pair(), "judge"), (Fork(), "decisions, guess")])
+def test_rows_that_the_task_must_see(task, own):
+    """Catches: answers judged, or decisions looked for, by the defaults that the task has replaced, because the data
+    set has lost its columns."""
+    length = task.answer_length
+    rows = [[1] * length] * 2
+    with pytest.raises(ValueError, match=rf"{type(task).__name__} has its own {own}, which needs the columns of each"):
+        objective_metrics(output(rows, forced=rows, free=rows), NextToken(), task, None, word_level_tokenizer(task))
+
+
+def test_rows_that_the_task_need_not_see():
+    """Catches: PathStar refused on rows without its columns, though its one answer is in their ids; problems counted
+    that nobody can tell apart."""
+    rows = [[3, 1, 2], [4, 5, 6]]
+    found = objective_metrics(output(rows, forced=[[3, 1, 2], [4, 0, 6]]), NextToken(), PathStar(2, 3, 10))
+    assert found == {
+        "forced/exact": 0.5,
+        "forced/position_1": 1.0,
+        "forced/position_2": 0.5,
+        "forced/position_3": 1.0,
+        "free/exact": 0.5,
+        "decision": 0.5,
+        "chance": 0.5,
+    }
+    reversed_ = objective_metrics(
+        output(rows, forced=[[3, 1, 2], [4, 0, 6]]), NextToken(order="reversed"), PathStar(2, 4, 10)
+    )
+    assert reversed_["decision"] == 1.0  # position 3
+    assert not {"decision", "problems"} & set(objective_metrics(output(rows, forced=rows), NextToken(), Countdown(3)))
+
+
+def test_answers_that_differ_in_length():
+    """Catches: a position counted for rows that lack it, or of more problems than have it; the end that is missing or
+    comes too early passed over."""
+    task = Countdown()
+    columns = counted(3, 1, 2, 2)
+    end = task.symbols.index(task.END)
+    target = [[3, 2, 1, end], [1, end, end, end], [2, 1, end, end], [2, 1, end, end]]
+    positions = [[1, 2, 3, 0], [1, 0, 0, 0], [1, 2, 0, 0], [1, 2, 0, 0]]
+    free = [[3, 2, end, end], [1, 1, end, end], [2, 1, end, end], [2, 1, 1, end]]
+    found = objective_metrics(output(target, positions, forced=free, free=free), NextToken(), task, columns)
+    assert found["free/exact"] == 0.25
+    assert [found[f"free/position_{k}"] for k in (1, 2, 3)] == [1.0, 1.0, 0.0]
+    assert [found.get(f"n/position_{k}") for k in (1, 2, 3)] == [None, 2, 1]
+    assert found["problems"] == 3
+
+
+def test_ids_are_read_as_answers():
+    """Catches: the filling behind a row read as a token, text behind the end judged."""
+    task = Countdown()
+    ids = np.array([[3, 2, 6, 1], [4, X, X, X], [5, 7, 6, X]])
+    assert read_answers(task, word_level_tokenizer(task), ids) == [[3, 2], [4], [5, -1]]
