@@ -10,22 +10,22 @@ from nt_failures.tasks import Task
 
 @dataclasses.dataclass(frozen=True)
 class OffCentre(Task):
-    """A stem of one to `longest` nodes leads to a centre with two arms: the decision stands at a place of its own in
-    each row, and answers differ in length. `3>1|1>4|4>0|0>7|1>5|5>2|2>8/3,7=` is answered by `3,1,4,0,7 . .`."""
+    """A stem of one to `longest` nodes leads to a centre with two branches: the decision stands at a place of its own
+    in each row, and answers differ in length. `3>1|1>4|4>0|0>7|1>5|5>2|2>8/3,7=` is answered by `3,1,4,0,7 . .`."""
 
     longest: int = 3
-    arm: int = 3
+    behind: int = 3
     num_nodes: int = 20
 
     DETOUR = "wrong branch"
     symbols = property(lambda self: [*map(str, range(self.num_nodes)), ">", "|", "/", "=", self.END, self.DUMMY])
-    answer_length = property(lambda self: self.longest + self.arm)
+    answer_length = property(lambda self: self.longest + self.behind)
     chance = 0.5
 
     def sample(self, rng, n):
         labels = np.argsort(rng.random((n, self.num_nodes)), axis=1)
         stem = rng.integers(1, self.longest + 1, n)
-        place, last = np.arange(self.answer_length), stem[:, None] + self.arm
+        place, last = np.arange(self.answer_length), stem[:, None] + self.behind
         right = labels[:, : self.answer_length]
         wrong = np.where(place < stem[:, None], right, labels[:, self.answer_length :][:, : self.answer_length])
         return {
@@ -94,3 +94,22 @@ class Few(Task):
 
     def render(self, columns):
         return {"prompt": [f"{a}+{b}=" for a, b in zip(columns["a"].tolist(), columns["b"].tolist(), strict=True)]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy(Task):
+    """Copy one to three digits, and stop."""
+
+    symbols = property(lambda self: [*"0123456789", "=", self.END, self.DUMMY])
+    answer_length = 3
+
+    def sample(self, rng, n):
+        place = np.arange(self.answer_length)
+        digits = rng.integers(0, 10, (n, self.answer_length), dtype=np.int32)
+        return {"answer": np.where(place < rng.integers(1, 4, n)[:, None], digits, -1)}
+
+    def render(self, columns):
+        return {"prompt": [",".join(str(d) for d in row if d != -1) + "=" for row in columns["answer"].tolist()]}
+
+    def instance_hash(self, columns):
+        return super().instance_hash({"shown": columns["answer"]})

@@ -20,7 +20,7 @@ from nt_failures.tasks import TASKS, find_task
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Task
 from nt_failures.tasks.path_star import PathStar
 
-TRIALS = [f"trial_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few")]
+TRIALS = [f"trial_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy")]
 """Tasks unlike ours: a decision that moves and answers that end, several right answers, few problems."""
 
 GOLDEN = {"path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda"}

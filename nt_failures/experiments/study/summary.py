@@ -79,13 +79,13 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """The study as a Markdown table, with what its columns mean."""
     note = (
-        "Mean and its 95 % interval (Student's t) over seeds. `exact` of training on some positions alone is the worst "
-        "of these, such as the decision. `decision`: forced accuracy at the decision (a model that decodes in "
-        "parallel: its own). `others`: the worst other position of any seed. `on train`: the decision on training "
-        "graphs, where each was seen at least once. `follows wrong arm`: share that goes on along a wrong arm once put "
-        "on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the Wilson interval of the "
-        "solve probability. `steps to solve`: median over the solved seeds that stayed there on validation graphs; > "
-        "N: none within N steps."
+        "Mean and its 95 % interval (Student's t) over seeds, which share their test rows. `exact` of training on some "
+        "positions alone is the worst of these, such as the decision. `decision`: forced accuracy at the decision (a "
+        "model that decodes in parallel: its own). `others`: the worst other position of any seed. `on train`: the "
+        "decision on training graphs, where each was seen at least once. `follows wrong arm`: share that goes on along "
+        "a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the "
+        "Wilson interval of the solve probability. `steps to solve`: median over the solved seeds that stayed there on "
+        "validation graphs; > N: none within N steps."
     )
     rows = [cells(group) for group in groups]
     return _table(groups, [tuple(rows[0]), *(tuple(row.values()) for row in rows)], f". {note}")

@@ -1,0 +1,57 @@
+"""Runs on tasks unlike ours, from the command line to the card: nothing of path-star graphs is assumed on the way."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nt_failures.experiments import command_line, run
+from nt_failures.tasks.base import END
+
+TINY = "--model gpt2-1x32 --use_cpu true --num_validation 40 --num_test 60 --disable_tqdm true"
+
+
+def finished(folder, task, *flags):
+    args = command_line.parse(["--task", f"trial_tasks.{task}", *TINY.split(), "--output_dir", str(folder), *flags])
+    return run.run(args), folder
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+@pytest.mark.parametrize("objective", ["next_token", "teacherless", "masked_diffusion"])
+def test_a_decision_that_moves_and_answers_that_end(objective, order, tmp_path, capsys):
+    """Catches: a run that ends without results, card or figure where the decision has no place of its own, or is none;
+    an end symbol that comes first in reversed order."""
+    flags = ("--objective", objective, "--order", order, "--max_steps", "4", "--num_train", "200")
+    results, folder = finished(tmp_path / "run", "OffCentre", *flags)
+    assert results.decision_position is None
+    assert results.chance == (0.5 if order == "forward" else None)
+    assert results.rows == 60
+    assert set(results.accuracies.free.n) == {5, 6}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "different held-out problems" in card
+    assert " arm" not in card
+    assert (folder / "forced_vs_free.png").exists()
+    assert not (folder / "graph.png").exists()
+    assert "chance at the decision" in capsys.readouterr().out or order == "reversed"
+    read = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert (read["n"], read["rows"]) == (results.n, 60)
+
+
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+def test_stopping_is_learnt_in_either_order(order, tmp_path):
+    """Catches: targets whose end a model is told, or cannot learn: after training it stops where each answer ends."""
+    flags = ("--max_steps", "400", "--num_train", "2000", "--learning_rate", "0.003", "--order", order)
+    results, _ = finished(tmp_path / "run", "Copy", *flags)
+    assert results.accuracies.free.exact > 0.9
+    assert END in results.instance["completion"]
+    assert results.verdict["name"] in ("solved", "undertrained", "snowballing")
+
+
+def test_every_right_answer_counts(tmp_path):
+    """Catches: `evaluate` that compares with the one answer of the data, or cannot where `judge` is the task's own."""
+    flags = ("--max_steps", "300", "--num_train", "2000", "--learning_rate", "0.003", "--eval_steps", "300")
+    results, _ = finished(tmp_path / "run", "AnyOrder", *flags, "--eval_strategy", "steps")
+    free, forced = results.accuracies.free, results.accuracies.forced
+    assert free.exact >= forced.exact
+    assert np.isfinite(free.exact)
+    assert results.learning_curve[-1]["free/exact"] >= results.learning_curve[-1]["forced/exact"]
