@@ -79,6 +79,8 @@ class Evidence:
         given = self.decision is not None or self.at_decision is not None
         if given != (self.chance is not None):
             raise ValueError(f"{self}: a decision needs its chance, and its position or its accuracy.")
+        if self.products is not None and not (isinstance(self.products, Sequence) and len(self.products) == 2):
+            raise ValueError(f"products={self.products!r} is not a choice; give two shares, or None.")
         optional = (self.chance, self.train_decision, self.follow_rate, self.at_decision, *(self.products or ()))
         shares = [self.exact, *self.forced.values(), *self.free.values(), *(x for x in optional if x is not None)]
         counts = [self.n, self.n if self.decided is None else self.decided]

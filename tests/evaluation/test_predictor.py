@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+from own_tasks import Countdown, counted
 from planted import byte_bpe
 from small_models import SMALL
 
@@ -325,3 +326,85 @@ def test_longest_instance(kind, make, columns):
     lengths = [sum(len(predictor.tokenizer(text).input_ids) for text in pair) for pair in pairs]
     assert predictor.longest(columns) == max(lengths)
     assert (min(lengths) < max(lengths)) == (kind == "bpe")
+
+
+# ---------------------------------------------------------------- answers that differ in length
+
+COUNT, STARTS = Countdown(), [3, 1, 4, 2, 4, 1]
+END_ID, COUNT_SYMBOLS = 6, 8
+"""Word-level ids of `Countdown(4)`: 0 to 4 are themselves, `=` is 5, `.` is 6, `$` is 7, `[PAD]` is 8."""
+
+
+@pytest.fixture(scope="module")
+def counting():
+    """`counting(order, seed)`: an untrained predictor of a `Countdown`, another one for each seed."""
+
+    @functools.cache
+    def predictor(order, seed=0):
+        torch.manual_seed(seed)
+        tokenizer = word_level_tokenizer(COUNT)
+        model = load_model("gpt2-1x16", tokenizer, 16, SMALL["gpt2"])
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.7)
+        objective = NextToken.from_tokenizer(tokenizer, order=order)
+        assert objective.end_token_id == END_ID
+        return ModelPredictor(model.eval(), tokenizer, objective, COUNT, batch_size=4)
+
+    return predictor
+
+
+def ended(ids, order):
+    """Symbols in the task's order up to the end, -2 for what is none, and -1 behind them, five in all."""
+    shown = ids[: ids.index(END_ID)] if END_ID in ids else ids
+    symbols = [i if i in range(7) else -2 for i in turned(shown, order)]
+    return symbols + [-1] * (5 - len(symbols))
+
+
+@every_way
+@torch.no_grad()
+def test_free_answers_end_by_themselves(order, counting):
+    """Catches: the length of the right answer told to the model, what it writes behind its end read, an end that comes
+    first in reversed order, nothing and no symbol mixed up."""
+    lengths = set()
+    for seed in range(6):
+        predictor = counting(order, seed)
+        found = predictor.free(counted(*STARTS)).tolist()
+        assert found == [ended(greedy(predictor.model, [start, 5], 5), order) for start in STARTS]
+        lengths |= {sum(symbol != -1 for symbol in row) for row in found}
+    assert len(lengths) > 2
+
+
+@every_way
+@torch.no_grad()
+def test_forced_answers_that_differ_in_length(order, counting):
+    """Catches: ends counted as symbols; positions of a shorter answer in reversed order counted from the longest's."""
+    predictor = counting(order)
+    found = predictor.forced(counted(*STARTS), counted(*STARTS)["answer"]).tolist()
+    for row, start in zip(found, STARTS, strict=True):
+        written = turned([*range(start, 0, -1)], order)
+        logits = predictor.model(torch.tensor([[start, 5, *written]])).logits[0, 1:-1]
+        best = turned(logits.argmax(dim=-1).tolist(), order)
+        assert row == [label(predictor.tokenizer.decode([i])) if i < 5 else row[k] for k, i in enumerate(best)] + [
+            -1
+        ] * (4 - start)
+
+
+@every_way
+@torch.no_grad()
+def test_answers_are_continued_from_a_place_of_each_row(order, counting):
+    """Catches: one number of given symbols for all rows, those of a neighbour, given symbols that stand behind the
+    end."""
+    predictor = counting(order, 3)
+    columns, given = counted(*STARTS), np.array([2, 1, 3, 1, 4, 1])
+    found = predictor.continued(columns, columns["answer"], given).tolist()
+    for row, start, number in zip(found, STARTS, given.tolist(), strict=True):
+        written = turned([*range(start, 0, -1)], order)[:number]
+        assert row == ended(written + greedy(predictor.model, [start, 5, *written], 5 - number), order)
+
+
+@torch.no_grad()
+def test_candidates_of_shorter_answers(counting):
+    """Catches: a crash, or candidates of an end, at a position that the answer does not have."""
+    found = counting("forward").candidates(counted(*STARTS), counted(*STARTS)["answer"], top=2)
+    assert [len(row) for row in found] == STARTS

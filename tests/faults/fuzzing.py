@@ -78,7 +78,9 @@ def accepted(call: Callable[[], object], *named: object, errors: type | tuple = 
 
 
 ODD_INTEGERS = st.one_of(
-    st.integers(-3, 12), st.sampled_from([50, 2**16, 2**16 + 1, 10**6, 10**9, 2**63, -(2**63), 10**30]), st.integers()
+    st.integers(-3, 12),
+    st.sampled_from([50, 2**16, 2**16 + 1, 2**20, 2**20 + 1, 10**6, 10**9, 2**63, -(2**63), 10**30]),
+    st.integers(),
 )
 ODD = st.one_of(
     st.none(),

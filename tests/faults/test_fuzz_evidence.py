@@ -36,15 +36,31 @@ GOOD = {
     "train_decision": st.one_of(st.none(), SHARES),
     "follow_rate": st.one_of(st.none(), SHARES),
     "trained": st.one_of(st.none(), st.lists(st.integers(1, 5), max_size=3)),
+    "at_decision": st.one_of(st.none(), SHARES),
+    "decided": st.one_of(st.none(), st.integers(1, 10**6)),
+    "products": st.one_of(st.none(), st.tuples(SHARES, SHARES)),
 }
+KINDS = st.sampled_from(["fixed", "moving", "none"])
 BUDGETS = st.one_of(st.none(), st.builds(Budget, st.integers(0, 10**9), st.integers(0, 10**12), st.none()))
 
 
-@fuzz(800, facts=st.fixed_dictionaries(GOOD), shares=st.lists(SHARES, min_size=10, max_size=10), budget=BUDGETS)
-def test_verdict(facts, shares, budget):
+@fuzz(
+    800,
+    facts=st.fixed_dictionaries(GOOD),
+    shares=st.lists(SHARES, min_size=10, max_size=10),
+    budget=BUDGETS,
+    kind=KINDS,
+)
+def test_verdict(facts, shares, budget, kind):
     """Catches: sound evidence without a verdict, a verdict without its budget, "solved" where too few paths are
-    exact."""
+    exact, a cheat where nothing is decided or no follow rate was measured."""
     trained = facts.pop("trained")
+    if kind != "fixed":
+        facts["decision"] = None
+    if kind == "none":
+        facts |= {"chance": None, "at_decision": None}
+    elif kind == "moving":
+        facts["at_decision"] = facts["at_decision"] or 0.5
     facts["forced"] = dict(enumerate(shares[:5], start=1))
     facts["free"] = dict(enumerate(shares[5:], start=1))
     evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), "trained=")
@@ -54,13 +70,16 @@ def test_verdict(facts, shares, budget):
         assert (found.name == "solved") == (evidence.exact >= 0.95)
         assert budget is None or str(budget) in found.text
         assert "nan" not in found.text
+        if kind == "none" or evidence.follow_rate is None:
+            assert found.name != "clever-hans + indecipherable token"
 
 
 @fuzz(1200, facts=st.fixed_dictionaries({k: v if k == "forced" else st.one_of(v, v, ODD) for k, v in GOOD.items()}))
 def test_odd_evidence(facts):
     """Catches: nan, None, text or another number of positions taken for a measurement."""
     trained = facts.pop("trained")
-    evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), "forced", "n must", "order=", "trained=")
+    words = ("forced", "n must", "order=", "trained=", "a decision needs", "products=")
+    evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), *words)
     if evidence is not None:
         assert verdict(evidence).name in VERDICTS
         assert set(evidence.forced) == set(evidence.free)
@@ -151,6 +170,9 @@ def test_instances_of_another_task(asked, given_, n, drop):
     table = Table(labels, labels, labels, labels)
     for measure in (forced_vs_free, decision_token, clever_hans):
         found = accepted(
-            lambda measure=measure: measure(Observations(table, asked, columns)), "shape", "answer of", "degree=1"
+            lambda measure=measure: measure(Observations(table, asked, columns)),
+            "shape",
+            "path_length >= 4",
+            "degree=1",
         )
         assert found is None or (found["n"] == n and asked.num_edges == given_.num_edges)

@@ -35,7 +35,7 @@ def damaged(draw, lines):
 def naive(line):
     """The graph and the path to its goal, read with no thought for speed; None where the line is none of G(2, 4)."""
     found = re.fullmatch(r"(\d+,\d+(?:\|\d+,\d+)*)/(\d+),(\d+)=((?:\d+(?:,\d+)*)?)", line.strip(), re.ASCII)
-    if not found or any(len(word) > 9 for word in re.findall(r"\d+", line)):
+    if not found or any(len(word) > 9 or word != str(int(word)) for word in re.findall(r"\d+", line)):
         return None
     edges = [tuple(map(int, edge.split(","))) for edge in found[1].split("|")]
     source, goal = int(found[2]), int(found[3])
@@ -68,12 +68,12 @@ def test_parse(line):
 
 @fuzz(2500, text=st.one_of(damaged(PATHS), MARKS, st.text()))
 def test_read_answer(text):
-    """Catches: a reading that fails, that drops a word, or that finds a number where none stands."""
+    """Catches: a reading that fails, that drops a word, or that finds a number where none stands, such as 8 in 08."""
     words = text.replace(",", " ").split()
     read = TASK.read_answer(text)
     assert len(read) == len(words)
     assert all(
-        label == (int(w) if re.fullmatch(r"[0-9]{1,9}", w) else -1) for label, w in zip(read, words, strict=True)
+        label == (int(w) if re.fullmatch(r"0|[1-9][0-9]{0,8}", w) else -1) for label, w in zip(read, words, strict=True)
     )
 
 

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from own_tasks import Pair
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
 from transformers.integrations import integration_utils
 
@@ -569,3 +570,67 @@ def test_the_private_methods_that_are_replaced_exist():
     own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
     private = {name for cls in own for name in vars(cls) if name.startswith("_") and not name.startswith("__")}
     assert {name for name in private if hasattr(Trainer, name)} == set(re.findall(r"`(_\w+)`", compat.__doc__))
+
+
+# ---------------------------------------------------------------- tasks that judge themselves
+
+
+def pairs(count=12):
+    """Tokenised rows of `Pair` with all of their columns, and the model's own words for them."""
+    task = Pair()
+    columns = task.sample(np.random.default_rng(1), count)
+    columns = {name: np.concatenate([column, column[:3]]) for name, column in columns.items()}  # three rows twice
+    texts = {name: text.to_list() for name, text in task.texts(columns).items()}
+    tokenizer = word_level_tokenizer(task)
+    return task, tokenizer, tokenize(datasets.Dataset.from_dict({**columns, **texts}), tokenizer)
+
+
+def test_an_evaluation_asks_the_task_what_is_right(tmp_path):
+    """Catches: answers in the other order called wrong; a decoding that was left out because forced predictions tell
+    as much; problems of rows that are the same counted twice."""
+    task, tokenizer, rows = pairs()
+    torch.manual_seed(0)
+    model = load_model("gpt2-1x16", tokenizer, max_length=16)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.5)
+    trainer = ObjectiveTrainer(
+        model, arguments(tmp_path), objective=NextToken.from_tokenizer(tokenizer), task=task, processing_class=tokenizer
+    )
+    answers = [token_by_token(model.eval(), row["prefix_ids"], 2) for row in rows]
+    # Every second row asks for what the model writes, in the other order.
+    asked = [answer[::-1] if i % 2 else row["shown"] for i, (answer, row) in enumerate(zip(answers, rows, strict=True))]
+    own = datasets.Dataset.from_list(
+        [{**row, "shown": pair, "answer": pair} for row, pair in zip(rows, asked, strict=True)]
+    )
+    found = trainer.evaluate(own)
+    written = [max(answer) < 11 for answer in answers]  # else it is no symbol of an answer, but `$` or padding
+    right = [sorted(answer) == sorted(pair) and ok for answer, pair, ok in zip(answers, asked, written, strict=True)]
+    assert found["eval_free/exact"] == pytest.approx(np.mean(right))
+    assert 0.2 < np.mean(right) < 0.8
+    assert not {"eval_decision", "eval_chance"} & set(found)
+    assert trainer.evaluate(rows)["eval_problems"] == 12
+    with pytest.raises(ValueError, match="Pair has its own judge, which needs the columns of each row"):
+        trainer.evaluate(rows.remove_columns(["answer"]))
+
+
+def test_problems_of_an_evaluation_are_counted(tiny_model, tmp_path, task, tokenizer):
+    """Catches: rows counted for graphs where the rows keep their columns; graphs told apart by their goals."""
+    columns = task.block(0, "test", 0, rows=20)
+    leaf = [
+        next(b for _, b in row if b != goal and all(a != b for a, _ in row))
+        for row, goal in zip(columns["edges"].tolist(), columns["goal"].tolist(), strict=True)
+    ]
+    other = {**columns, "goal": np.array(leaf, dtype=np.int32)}
+    both = {name: np.concatenate([columns[name], other[name]]) for name in columns}
+    texts = {name: text.to_list() for name, text in task.texts(both).items()}
+    rows = tokenize(datasets.Dataset.from_dict({**both, **texts}), tokenizer)
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(**TOKENS), task=task)
+    stars = {
+        (source, *sorted(map(tuple, edges)))
+        for source, edges in zip(columns["source"].tolist(), columns["edges"].tolist(), strict=True)
+    }
+    assert trainer.evaluate(rows)["eval_problems"] == len(stars)
+    assert "eval_problems" not in trainer.evaluate(rows.remove_columns(["goal"]))
+    assert "eval_problems" not in trainer.evaluate(rows.to_iterable_dataset())
