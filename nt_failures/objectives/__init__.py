@@ -42,6 +42,16 @@ def find_objective(name: str, from_file: bool = False) -> type[Objective]:
 
 
 def read_objective(values: Mapping[str, Any]) -> Objective:
-    """Rebuild what `Objective.to_dict` wrote; a class of your own must be imported already."""
+    """Rebuild what `Objective.to_dict` wrote; a class of your own must be imported already.
+
+    ValueError for one that was defined otherwise when it was written.
+    """
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return find_objective(options.pop("objective"), from_file=True)(**options)
+    name, version = options.pop("objective"), options.pop("version", 1)
+    objective = find_objective(name, from_file=True)
+    if version != objective.VERSION:
+        raise ValueError(
+            f"it was trained under version {version} of {name}, and {name} is version {objective.VERSION} now, another "
+            "definition; train it again, or load it with the nt_failures that trained it."
+        )
+    return objective(**options)

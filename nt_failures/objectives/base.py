@@ -79,6 +79,8 @@ class Objective(abc.ABC):
     pad_token_id: int = option(0, whole=True)
     end_token_id: int | None = option(None, whole=True)
 
+    VERSION: ClassVar[int] = 1
+    """of the definition; models trained under another one are refused"""
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -117,8 +119,9 @@ class Objective(abc.ABC):
         return cls(**{**tokens, **options})
 
     def to_dict(self) -> dict[str, Any]:
-        """Name and options, JSON-ready; `objectives.read_objective` is the inverse."""
-        return {"objective": registry.name_of(type(self)), **dataclasses.asdict(self)}
+        """Name, version behind the first, and options, JSON-ready; `objectives.read_objective` is the inverse."""
+        version = {} if self.VERSION == 1 else {"version": self.VERSION}
+        return {"objective": registry.name_of(type(self)), **version, **dataclasses.asdict(self)}
 
     @property
     def trained_positions(self) -> tuple[int, ...] | None:
