@@ -33,5 +33,5 @@ def test_versions_of_an_own_objective(monkeypatch):
     Mine.__module__, Mine.__qualname__ = "mine", "Mine"
     monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(Mine=Mine))
     assert read_objective(Mine().to_dict()) == Mine()
-    with pytest.raises(ValueError, match="version 2 of mine.Mine"):
+    with pytest.raises(ValueError, match=r"version 2 of mine\.Mine"):
         read_objective({**Mine().to_dict(), "version": 2})
