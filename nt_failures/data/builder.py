@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import inspect
 import logging
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -81,7 +82,9 @@ class TaskConfig(datasets.BuilderConfig):
     def num_problems(self) -> dict[str, float]:
         """About how many different problems each split with rows has to draw from; infinite where it is not known."""
         share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
-        return {split: share[split] * self.task.num_problems for split in self.num_rows}
+        problems = self.task.num_problems
+        problems = problems if problems < 1e300 else math.inf  # a larger whole number is no float
+        return {split: share[split] * problems for split in self.num_rows}
 
     def too_small(self) -> list[str]:
         """A sentence for each split that repeats its problems because the task has too few."""

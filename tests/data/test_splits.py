@@ -130,6 +130,11 @@ def test_ten_rows_cost_ten_rows(monkeypatch):
     assert max(rendered) == 512 - 64
 
 
+def test_large_graphs():
+    """Catches: an OverflowError for graphs of which there are more than a float can count."""
+    assert sizes(load_splits(PathStar(60, 5, 500), num_train=2, num_validation=1, num_test=1))["train"] == 2
+
+
 def test_a_task_that_cannot_be_pickled():
     """Catches: a traceback of pickle's for a class of a script that names what no pickle can hold."""
     numbers = (number for number in range(9))
