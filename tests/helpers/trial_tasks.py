@@ -106,10 +106,8 @@ class Copy(Task):
     def sample(self, rng, n):
         place = np.arange(self.answer_length)
         digits = rng.integers(0, 10, (n, self.answer_length), dtype=np.int32)
-        return {"answer": np.where(place < rng.integers(1, 4, n)[:, None], digits, -1)}
+        shown = np.where(place < rng.integers(1, 4, n)[:, None], digits, -1)
+        return {"shown": shown, "answer": shown.copy()}
 
     def render(self, columns):
-        return {"prompt": [",".join(str(d) for d in row if d != -1) + "=" for row in columns["answer"].tolist()]}
-
-    def instance_hash(self, columns):
-        return super().instance_hash({"shown": columns["answer"]})
+        return {"prompt": [",".join(str(d) for d in row if d != -1) + "=" for row in columns["shown"].tolist()]}
