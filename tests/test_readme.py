@@ -91,6 +91,15 @@ def test_training_commands_parse(command):
 TINY = "--model gpt2-1x16 --max_steps 2 --eval_steps 2 --num_train 32 --num_validation 16 --num_test 40 --use_cpu true"
 
 
+def holds(contract, folder):
+    """Whether a page's pytest command passes, with the modules of a folder."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    command = [sys.executable, "-m", "pytest", *contract[1:], "-q", "-p", "no:cacheprovider", "-n", "0"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+
+
 def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
     """Catches: a tutorial that grows long, or whose file does not train, load again or pass the contract as shown."""
     assert len(TUTORIAL.splitlines()) < 60
@@ -114,18 +123,14 @@ def test_the_tutorial_of_an_own_objective(tmp_path, monkeypatch):
     runpy.run_path(str(ROOT / diagnose[1]), run_name="__main__")
     assert list(tmp_path.glob("outputs/diagnosis/*/diagnosis.md"))
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    command = [sys.executable, *contract[1:], "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+    holds(contract, tmp_path)
 
 
 def test_the_tutorial_of_an_own_task(tmp_path, monkeypatch):
     """Catches: a task that is no path-star graph and cannot be trained, named or diagnosed; sizes of the quickstart in
     it."""
     (code,), (shell,) = blocks("python", TASK_TUTORIAL), blocks("bash", TASK_TUTORIAL)
-    _, train, diagnose = map(shlex.split, shell.splitlines())
+    _, train, diagnose, contract = map(shlex.split, shell.splitlines())
     (tmp_path / "my_backwards.py").write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -144,6 +149,8 @@ def test_the_tutorial_of_an_own_task(tmp_path, monkeypatch):
     runpy.run_path(str(ROOT / diagnose[1]), run_name="__main__")
     (report,) = tmp_path.glob("outputs/diagnosis/*/diagnosis.json")
     assert set(json.loads(report.read_text(encoding="utf-8"))["not_measured"]) >= {"clever_hans", "by_place"}
+
+    holds(contract, tmp_path)
 
 
 def test_the_two_commands_are_there():

@@ -273,7 +273,7 @@ class Task(abc.ABC):
             >>> from nt_failures import PathStar
             >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
             >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
-            ['1,0,4']
+            ['8,4,7']
         """
         given = dict(self.render(columns))
         if not {"prompt"} <= set(given) <= {"prompt", "completion"}:

@@ -84,12 +84,12 @@ def test_default_is_the_papers_data_set(load):
         "completion": datasets.Value("string"),
     }
     assert rows["train"][0] == {
-        "edges": [[0, 10], [9, 26], [43, 0], [31, 27], [30, 9], [26, 20], [27, 43], [31, 30]],
-        "source": 31,
-        "goal": 10,
-        "path": [31, 27, 43, 0, 10],
-        "prompt": "0,10|9,26|43,0|31,27|30,9|26,20|27,43|31,30/31,10=",
-        "completion": "31,27,43,0,10",
+        "edges": [[15, 44], [8, 43], [42, 31], [42, 35], [43, 45], [6, 15], [35, 8], [31, 6]],
+        "source": 42,
+        "goal": 44,
+        "path": [42, 31, 6, 15, 44],
+        "prompt": "15,44|8,43|42,31|42,35|43,45|6,15|35,8|31,6/42,44=",
+        "completion": "42,31,6,15,44",
     }
     assert not _instances(rows["train"]) & _instances(rows["test"])
 
@@ -179,7 +179,7 @@ def test_huge_finite_stream_is_cheap(load):
     """Catches: one shard per block, of which a trillion rows have 244 million."""
     stream = load(split="train", num_train=10**12, streaming=True)
     assert stream.num_shards <= 6720
-    assert next(iter(stream))["source"] == 31  # as in the set of 200,000
+    assert next(iter(stream))["source"] == 42  # as in the set of 200,000
 
 
 def test_generator_form_gives_the_same_rows(tmp_path, serial):

@@ -264,7 +264,13 @@ def test_a_damaged_description(monkeypatch, tmp_path):
     assert "nt_failures.json is not JSON" in message([name], monkeypatch, tmp_path)
 
 
-def test_unknown_flags(monkeypatch, tmp_path, capsys):
-    """Catches: a misspelt flag that is ignored."""
-    assert message(["model", "--numtest", "3"], monkeypatch, tmp_path) == 2
-    assert "unrecognized arguments: --numtest 3" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--numtest", "3"], "error: '--numtest' is no flag of this program, nor a parameter of PathStar"),
+        (["--degree", "two"], "invalid int value: 'two'"),
+    ],
+)
+def test_unknown_flags(flags, reason, run, monkeypatch, tmp_path):
+    """Catches: a misspelt flag that is ignored, or a value of another type that ends in a traceback."""
+    assert reason in message([str(run[0]), *flags], monkeypatch, tmp_path)

@@ -70,7 +70,9 @@ def test_results_say_what_was_measured(trained):
     verdict on other figures than those of the table; values that JSON cannot hold."""
     trainer, args, rows, metrics = trained
     results = runs.results(trainer, args, rows, metrics, train_seconds=1.26)
-    assert (results.n, results.chance, results.decision_position) == (40, 0.5, 2)
+    problems = {(*sorted(map(tuple, row["edges"])), row["source"], row["goal"]) for row in rows["test"]}
+    assert (results.n, results.rows) == (len(problems), 40)
+    assert (results.chance, results.decision_position) == (0.5, 2)
     assert (results.steps, results.examples, results.train_seconds) == (2, 12, 1.3)
     assert results.flops > 0
     assert results.parameters == sum(p.numel() for p in trainer.model.parameters())
@@ -81,7 +83,7 @@ def test_results_say_what_was_measured(trained):
     assert results.learning_curve[1]["free/exact"] == last["eval_free/exact"]
     assert results.diagnosis["verdict"]["name"] == "undertrained"
     measured = results.diagnosis["forced_vs_free"]
-    assert (measured["n"], measured["exact"]) == (40, results.metrics["free/exact"])
+    assert (measured["n"], measured["exact"]) == (results.n, results.metrics["free/exact"])
     assert {f"free/position_{k}": share for k, share in measured["free"].items()}.items() <= results.metrics.items()
     assert results.diagnosis["decision_token"]["accuracy"] == results.metrics["decision"]
     assert set(results.example) == {"edges", "source", "goal", "path", "answer"}

@@ -31,7 +31,8 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         if interval := group.get("exact_interval"):
             axes.plot(interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
         chance = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 1.3, "zorder": 5}
-        axes.plot([group["chance"]] * 2, [row - 0.42, row + 0.42], **chance)
+        if group["chance"] is not None:
+            axes.plot([group["chance"]] * 2, [row - 0.42, row + 0.42], **chance)
         axes.text(1.05, row, format_percent(values.mean()), va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])

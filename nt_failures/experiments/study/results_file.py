@@ -29,16 +29,17 @@ class StudyRun:
     """A finished run. Its shares are in 0..1, its times in training steps.
 
     `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
-    `others` the worst position but the decision, None where only some were trained; `train_decision` is on training
-    rows, None where not all of them were seen; `curve` is step and validation accuracy, judged as `exact`.
+    `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
+    for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
+    is step and validation accuracy, judged as `exact`.
     """
 
     key: Key
     n: int
-    chance: float
+    chance: float | None
     trained_positions: Sequence[int] | None
     exact: float
-    decision: float
+    decision: float | None
     others: float | None
     follow_rate: float | None
     train_decision: float | None
@@ -61,13 +62,13 @@ class StudyRun:
             found = cls(
                 key=key,
                 n=run.n,
-                chance=run.chance + 0,
+                chance=run.chance,
                 trained_positions=trained,
                 exact=judged(run.metrics, trained),
-                decision=run.metrics["decision"] + 0,
+                decision=run.metrics.get("decision"),
                 others=None if trained else min(v for k, v in shares.items() if k != run.decision_position),
                 follow_rate=None if cheat is None else cheat["follow_rate"],
-                train_decision=run.diagnosis["decision_token"].get("train_accuracy"),
+                train_decision=(run.diagnosis["decision_token"] or {}).get("train_accuracy"),
                 curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],
                 steps=run.steps,
                 flops=run.flops,

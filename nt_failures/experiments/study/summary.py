@@ -28,7 +28,6 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
     solved, seeds = sum(run.solved for run in runs), len(runs) + diverged
     timed = [(run, time) for run, time in zip(runs, times, strict=True) if time is not None]
     flops = [run.flops * time / run.steps for run, time in timed if run.flops is not None]
-    on_train = [run.train_decision for run in runs]
     return {
         "name": name,
         "decision_only": first.trained_positions is not None,
@@ -39,10 +38,10 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "values": values,
         "exact": statistics.fmean(values),
         "exact_interval": mean_interval(values),
-        "decision": statistics.fmean(run.decision for run in runs),
+        "decision": _mean([run.decision for run in runs]),
         "others": None if first.others is None else min(run.others for run in runs),
         "follow_rates": [run.follow_rate for run in runs if run.follow_rate is not None],
-        "train_decision": None if None in on_train else statistics.fmean(on_train),
+        "train_decision": _mean([run.train_decision for run in runs]),
         "solved": solved,
         "solve_interval": wilson(solved, seeds),
         "watched": all(run.curve for run in runs),
@@ -109,7 +108,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
         "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
         "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
-        f"the recipe's learning rates, chosen on validation graphs. Chance {groups[0]['chance']:.0%}."
+        f"the recipe's learning rates, chosen on validation graphs. Chance {cells(groups[0])['chance']}."
     )
     return _table(groups, rows, f", {note}")
 
@@ -144,7 +143,7 @@ def cells(group: Mapping[str, Any]) -> dict[str, str]:
         time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
     return {
         "recipe": _cell(group["name"]),
-        "chance": f"{group['chance']:.0%}",
+        "chance": "-" if group["chance"] is None else f"{group['chance']:.0%}",
         "exact, mean [95 %]": exact,
         "decision": _percent(group["decision"]),
         "others": _percent(group["others"]),
@@ -159,6 +158,11 @@ def cells(group: Mapping[str, Any]) -> dict[str, str]:
 def _cell(text: str) -> str:
     """Text that closes neither its cell nor its row, and opens no HTML."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", r"\|")
+
+
+def _mean(shares: Sequence[float | None]) -> float | None:
+    """The mean; None unless all are known."""
+    return None if None in shares else statistics.fmean(shares)
 
 
 def _percent(value: float | None) -> str:
