@@ -79,6 +79,8 @@ class Objective(abc.ABC):
     pad_token_id: int = option(0, whole=True)
     end_token_id: int | None = option(None, whole=True)
 
+    VERSION: ClassVar[int] = 1
+    """of the definition; models trained under another one are refused"""
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
     needs: ClassVar[frozenset[str]] = frozenset()
