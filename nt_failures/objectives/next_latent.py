@@ -45,7 +45,7 @@ class NextLatent(ExtraLoss):
 
     For the prefix `.. 12 =` and the target `32 34 6 16 12`, h_c the state in column c, e_c its token's embedding:
 
-        column          ..   26   27   28   29   30   31   32
+        column          ..   25   26   27   28   29   30   31
         input_ids       ..   12    =   32   34    6   16   12
         predicts                  32   34    6   16   12           softmax(U h_c)
         rolled once     ..    x    x    x    x    x    x    x      g^1_c = p(h_(c-1), e_c)
@@ -116,7 +116,7 @@ class NextLatent(ExtraLoss):
             labels, true = labels_BT[:, first - start :], true_BTV[:, first - start :]
             found = _log_probs(model, rolled[:, first - i : -1])
             counted = counted[:, first - i : -1] & labels.ne(IGNORE)
-            kl.append((F.kl_div(found, true, log_target=True, reduction="none").sum(dim=-1), counted))
+            kl.append(((true.exp() * (true - found)).sum(dim=-1), counted))  # F.kl_div cannot be stacked by vmap
             ce.append((-found.gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0], counted))
         labels_B = labels_BT.ne(IGNORE).sum(dim=1)
         terms = {"smooth": (self.smooth_weight, smooth), "kl": (self.kl_weight, kl), "ce": (self.ce_weight, ce)}

@@ -90,8 +90,9 @@ class Registers(Objective):
         batch = join(parts, target_BT, target_BT, self.pad_token_id)
         real_BT = target_BT.ne(IGNORE)
         length_B1 = real_BT.sum(dim=1, keepdim=True)
-        choices_B1 = (length_B1.clamp(max=self.max_distance) - self.min_distance + 1).clamp(min=0)
-        distance_B1 = self.min_distance + (torch.rand(len(target_BT), 1) * choices_B1).long()
+        least, most = (min(d, target_BT.shape[1] + 1) for d in (self.min_distance, self.max_distance))
+        choices_B1 = (length_B1.clamp(max=most) - least + 1).clamp(min=0)  # none where the target is shorter than least
+        distance_B1 = least + (torch.rand(len(target_BT), 1) * choices_B1).long()
         wanted_BT = torch.arange(target_BT.shape[1]) + distance_B1 - 1  # the label's place in the target, from 0
         labelled_BT = wanted_BT < length_B1
         labels_BT = target_BT.gather(1, wanted_BT.where(labelled_BT, 0)).where(labelled_BT, IGNORE)

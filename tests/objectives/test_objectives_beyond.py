@@ -303,7 +303,7 @@ def test_registers_decode_with_the_prompt_they_were_trained_with(order, tiny_mod
 def test_registers_refuse_a_model_that_sees_no_later_tokens(tiny_model, monkeypatch):
     """Catches: a prompt said to be bidirectional that the model's own mask keeps causal."""
     monkeypatch.setattr("nt_failures.objectives.registers.capabilities", lambda model: frozenset({"4d_mask"}))
-    with pytest.raises(ValueError, match="GPT2LMHeadModel does not let a token see later ones.*give 'causal'"):
+    with pytest.raises(ValueError, match=r"GPT2LMHeadModel does not let a token see later ones.*give 'causal'"):
         Registers(prompt_attention="bidirectional").attach(tiny_model("gpt2"))
     Registers().attach(tiny_model("gpt2"))
 
