@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class ExtraLoss(Objective):
     """Teacher forcing, as in `next_token`, with further terms of the loss; decoding drops the modules behind them."""
 
     needs = frozenset({"hidden_states"})
+    whole_row: ClassVar[bool] = False
+    """whether the target's last token is read, too, so that it has a state"""
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -28,7 +31,7 @@ class ExtraLoss(Objective):
         """The terms beside the next token's cross-entropy."""
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        output = forward_pass(model, batch)
+        output = forward_pass(model, batch, self.whole_row)
         next_token = cross_entropy(output.logits_BTV, output.labels_BT)
         terms = {"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}
         total = torch.stack([weight * term for weight, term in terms.values()]).sum()

@@ -37,7 +37,7 @@ def unembed(model: torch.nn.Module, states: Tensor, frozen: bool = False) -> Ten
 
 
 class ForwardPass(NamedTuple):
-    """One forward pass over prefix | target without the last column.
+    """One forward pass over prefix | target, without the last column unless it read the whole row.
 
     `logits_BTV` are of the labelled columns: column i predicts label i of `labels_BT`, -100 where there is none;
     `states_BSD` are the last hidden states after the final norm, of all columns, in the type of the model's weights;
@@ -52,15 +52,18 @@ class ForwardPass(NamedTuple):
     @property
     def label_states_BTD(self) -> Tensor:
         """The states that predict the labels: state i predicts label i."""
-        return self.states_BSD[:, self.first - 1 :]
+        start = self.first - 1
+        return self.states_BSD[:, start : start + self.labels_BT.shape[1]]
 
 
-def forward_pass(model: torch.nn.Module, batch: Batch) -> ForwardPass:
-    """Logits and hidden states of a collated batch."""
-    labels = batch["labels"]
+def forward_pass(model: torch.nn.Module, batch: Batch, whole_row: bool = False) -> ForwardPass:
+    """Logits and hidden states of a collated batch; `whole_row` reads the last column, too, which predicts nothing."""
     inputs, first = predicting(batch)
-    output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=labels.shape[1] - first)
-    return ForwardPass(output.logits, labels[:, first:], last_states(model, output), first)
+    inputs = {name: batch[name] for name in inputs} if whole_row else inputs
+    labels_BT = batch["labels"][:, first:]
+    columns = labels_BT.shape[1]
+    output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=columns + whole_row)
+    return ForwardPass(output.logits[:, :columns], labels_BT, last_states(model, output), first)
 
 
 def last_states(model: torch.nn.Module, output: ModelOutput) -> Tensor:
@@ -69,9 +72,13 @@ def last_states(model: torch.nn.Module, output: ModelOutput) -> Tensor:
 
 
 def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, columns: int) -> Tensor:
-    """Logits (B, columns, V) of the last columns, where column i attends to column j if `seen_BSS[:, i, j]`."""
+    """Logits (B, columns, V) of the last columns, where column i attends to column j if `seen_BSS[:, i, j]`.
+
+    The batch holds `position_ids`, and `inputs_embeds` or else `input_ids`.
+    """
+    read = "inputs_embeds" if "inputs_embeds" in batch else "input_ids"
     return model(
-        input_ids=batch["input_ids"],
+        **{read: batch[read]},
         attention_mask=additive(seen_BSS, unwrap_model(model).dtype),
         position_ids=batch["position_ids"],
         use_cache=False,
@@ -79,14 +86,21 @@ def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, column
     ).logits
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32; float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the labels that are not -100."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+    logits = at_least_float32(logits).flatten(0, -2)
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
-    return F.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, ignore_index=IGNORE, reduction="none")
+    logits_BVT = at_least_float32(logits_BTV).transpose(1, 2)
+    return F.cross_entropy(logits_BVT, labels_BT, ignore_index=IGNORE, reduction="none")
 
 
 def label_count(labels: Tensor) -> Tensor:

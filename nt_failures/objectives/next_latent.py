@@ -1,9 +1,11 @@
 """Next latent: beside the next token, predict the next hidden state from this one and the next token."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
@@ -11,27 +13,63 @@ from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, unembed
+from nt_failures.objectives.losses import Batch, ForwardPass, at_least_float32, unembed
+
+
+class LatentStep(nn.Module):
+    """p(h, e): the state behind a token, from the state before it and its embedding, each (..., width).
+
+    h + down(gelu(mid(gelu(up RMSNorm([e ; h]))))), without biases; `hidden` is the width inside.
+    """
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.norm = nn.RMSNorm(2 * width, eps=1e-5)
+        self.up = nn.Linear(2 * width, hidden, bias=False)
+        self.mid = nn.Linear(hidden, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
+        read = self.norm(torch.cat([embedded, states], dim=-1))
+        return states + self.down(F.gelu(self.mid(F.gelu(self.up(read)))))
+
+    def reset(self) -> None:
+        """Draw the weights as the source does, whatever the model's own way is."""
+        for layer in (self.up, self.mid, self.down):
+            nn.init.normal_(layer.weight, std=0.02)
 
 
 @dataclasses.dataclass(frozen=True)
 class NextLatent(ExtraLoss):
     """Predict the next token, and roll the hidden state forward through the true tokens.
 
-    For the prefix `.. 12 =` and the target `32 34 6 16 12`, horizon 2:
+    For the prefix `.. 12 =` and the target `32 34 6 16 12`, h_c the state in column c, e_c its token's embedding:
 
-        states       ...  h12  h=   h32   h34   h6   h16
-        rolled once       g=   g32  g34   g6    g16            from each state and the next token
-        rolled twice      g32  g34  g6    g16                  from the rolled state and the token behind it
+        column          ..   25   26   27   28   29   30   31
+        input_ids       ..   12    =   32   34    6   16   12
+        predicts                  32   34    6   16   12           softmax(U h_c)
+        rolled once     ..    x    x    x    x    x    x    x      g^1_c = p(h_(c-1), e_c)
+        rolled twice    ..    x    x    x    x    x    x    x      g^2_c = p(g^1_(c-1), e_c)
+        compared by     ..    S    S    S    S    S    S    S      smooth L1 of g^i_c and h_c
+                                   K    K    K    K    K           KL of the two predictions: from `=` to the last label
 
-    g_t+1 = h_t + MLP([LayerNorm h_t ; e(s_t+1)]). loss = CE_next + smooth_weight * SmoothL1(stopgrad h_t+i, g_t+i) +
-    kl_weight * KL(softmax(U stopgrad h_t+i) || softmax(U g_t+i)), each a mean over i = 1 .. horizon and all real
-    columns, prefix included; U is frozen in the KL term (arXiv 2511.05963, section 3).
-    Relations: inputs and decoding of `next_token`; `joint_multi_token` rolls to tokens. Needs: hidden states.
+    g^0_c = h_c; g^i_c = p(g^(i-1)_(c-1), e_c), p as in `LatentStep`, W wide inside, its weights drawn from N(0, 0.02).
+    loss = CE_next + smooth_weight * S + kl_weight * K + ce_weight * C, where S, K and C are means over the steps i = 1
+    .. horizon of each step's mean over its columns (arXiv 2511.05963, section 3): S of SmoothL1(g^i_c, stopgrad h_c)
+    over the whole row, prompt included; K of KL(softmax(U stopgrad h_c) || softmax(stopgrad(U) g^i_c)), and C of the
+    cross-entropy of stopgrad(U) g^i_c, over the columns of the KL. U learns from CE_next alone.
+
+    Equal to the authors' code (golden), for rows of one length, all it knows. Rows of several lengths: each has the
+    means of its own columns, weighed by its number of labels, so accumulated batches add up as one batch would.
+    Ours: W is 128 at least (the source's rule gives 0 for narrow models); rows here end without EOS, so no state of the
+    last target token predicts it, and K has one column less (`eos_token_id` for data that has it).
+    Relations: inputs and decoding of `next_token`; `joint_multi_token` looks at tokens. Needs: hidden states.
 
     Args:
         horizon: steps rolled forward, from 1; None for the target's length - 2, the source's choice for path-star.
-        smooth_weight, kl_weight: of the two latent losses.
+        smooth_weight, kl_weight, ce_weight: of the three; the source has 1, 1 and 0.
+        projection_factor: f of W = 128 * round(2 * f * hidden size / 128); the source has 0.5 on path-star, else 1.
+        eos_token_id: of a token that ends the targets, if any does: it is predicted, but its state is not compared.
 
     Example:
         >>> from nt_failures import NextLatent
@@ -43,35 +81,64 @@ class NextLatent(ExtraLoss):
     horizon: int | None = option(None, least=1, whole=True)
     smooth_weight: float = option(1.0)
     kl_weight: float = option(1.0)
+    ce_weight: float = option(0.0)
+    projection_factor: float = option(0.5, above=True, most=64)
+    eos_token_id: int | None = option(None, whole=True)
 
+    VERSION: ClassVar[int] = 2
+    whole_row = True
     citation = "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        hidden = [layer for _ in range(2) for layer in (nn.Linear(2 * width, 2 * width), nn.GELU())]
-        step = nn.Sequential(*hidden, nn.Linear(2 * width, width))
-        auxiliary_modules.attach(model, norm=nn.LayerNorm(width), step=step)
+        inside = 128 * max(round(2 * self.projection_factor * width / 128), 1)
+        auxiliary_modules.attach(model, step=LatentStep(width, inside))
+        auxiliary_modules.modules_of(model)["step"].reset()
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
-        # The last token of a row is never read: it has a state only where a longer row stands beside it.
-        real_BS = batch["attention_mask"][:, :-1].bool() & batch["attention_mask"][:, 1:].bool()
-        smooth, kl, counted = [], [], []
-        modules = auxiliary_modules.modules_of(model)
-        embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
-        rolled = output.states_BSD
-        steps = min(self.horizon or max(output.labels_BT.shape[1] - 2, 1), max(rolled.shape[1] - 1, 1))
+        step = auxiliary_modules.modules_of(model)["step"]
+        embedded_BSD = auxiliary_modules.unwrap_model(model).get_input_embeddings()(batch["input_ids"])
+        real_BS, compared_BS = batch["attention_mask"].bool(), self._is_not_eos(batch["input_ids"])
+        labels_BT, start, rolled = output.labels_BT, output.first - 1, output.states_BSD
+        states_BSD = output.states_BSD.detach()
+        true_BTV = _log_probs(model, output.label_states_BTD.detach())
         # Without a horizon it is that of each row's own target, whatever stands beside it in the batch.
-        horizon_B1 = (output.labels_BT.ne(IGNORE).sum(dim=1, keepdim=True) - 2).clamp(min=self.horizon or 1)
-        for i in range(1, steps + 1):
-            before, token = rolled[:, :-1], embed(batch["input_ids"][:, i:-1])
-            rolled = before + modules["step"](torch.cat([modules["norm"](before), token], dim=-1))
-            true = output.states_BSD[:, i:].detach()
-            smooth.append(F.smooth_l1_loss(rolled, true, reduction="none").mean(dim=-1))
-            logits, wanted = (unembed(model, x, frozen=True).float().log_softmax(dim=-1) for x in (rolled, true))
-            kl.append(F.kl_div(logits, wanted, log_target=True, reduction="none").sum(dim=-1))
-            counted.append(real_BS[:, :-i] & real_BS[:, i:] & (horizon_B1 >= i))
-        counted = torch.cat(counted, dim=1)
+        tokens_B1 = (labels_BT.ne(IGNORE) & self._is_not_eos(labels_BT)).sum(dim=1, keepdim=True)
+        horizon_B1 = (tokens_B1 - 2).clamp(min=1) if self.horizon is None else torch.full_like(tokens_B1, self.horizon)
+        steps = self.horizon or max(labels_BT.shape[1] - 2, 1)
+        smooth, kl, ce = [], [], []
+        for i in range(1, min(steps, states_BSD.shape[1] - 1) + 1):
+            rolled = step(rolled[:, :-1], embedded_BSD[:, i:])  # columns i .. S-1
+            counted = real_BS[:, :-i] & real_BS[:, i:] & (horizon_B1 >= i)
+            distance = F.smooth_l1_loss(rolled, states_BSD[:, i:], reduction="none").mean(dim=-1)
+            smooth.append((distance, counted & compared_BS[:, i:]))
+            first = max(start, i)
+            labels, true = labels_BT[:, first - start :], true_BTV[:, first - start :]
+            found = _log_probs(model, rolled[:, first - i : -1])
+            counted = counted[:, first - i : -1] & labels.ne(IGNORE)
+            kl.append(((true.exp() * (true - found)).sum(dim=-1), counted))  # F.kl_div cannot be stacked by vmap
+            ce.append((-found.gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0], counted))
+        labels_B = labels_BT.ne(IGNORE).sum(dim=1)
+        terms = {"smooth": (self.smooth_weight, smooth), "kl": (self.kl_weight, kl), "ce": (self.ce_weight, ce)}
         return {
-            "smooth": (self.smooth_weight, row_mean_sum(torch.cat(smooth, dim=1), counted, output.labels_BT)),
-            "kl": (self.kl_weight, row_mean_sum(torch.cat(kl, dim=1), counted, output.labels_BT)),
+            name: (weight, (_mean_of_means(columns) * labels_B).sum())
+            for name, (weight, columns) in terms.items()
+            if name != "ce" or weight
         }
+
+    def _is_not_eos(self, ids: Tensor) -> Tensor:
+        return ids.ne(-1 if self.eos_token_id is None else self.eos_token_id)
+
+
+def _log_probs(model: torch.nn.Module, states: Tensor) -> Tensor:
+    return at_least_float32(unembed(model, states, frozen=True)).log_softmax(dim=-1)
+
+
+def _mean_of_means(steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """For each row (B,) the mean over steps of the mean of their counted values; steps without any are left out.
+
+    A step is its values and whether each counts, both (B, N), N of its own.
+    """
+    numbers = torch.stack([counted.sum(dim=1) for _, counted in steps])
+    sums = torch.stack([values.where(counted, 0).sum(dim=1) for values, counted in steps])
+    return (sums / numbers.clamp(min=1)).sum(dim=0) / numbers.ne(0).sum(dim=0).clamp(min=1)

@@ -2,7 +2,7 @@
 
 transformers estimates 6 x tokens x parameters, without an objective's own modules and second passes, attention, and
 positions whose logits are never computed. Left out here is the optimizer: on the small graphs of examples/recipes/delay
-Muon takes 12 to 21 % as much again. `registers` draws how far it looks ahead, so its first step is not quite the mean.
+Muon takes 12 to 21 % as much again.
 """
 
 import math

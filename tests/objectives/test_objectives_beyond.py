@@ -161,30 +161,32 @@ def test_joint_multi_token(order, family, tiny_model):
 
 @by_order
 @by_family
-@pytest.mark.parametrize("horizon", [1, 2])
+@pytest.mark.parametrize("horizon", [1, 2, 5])
 def test_next_latent(order, family, horizon, tiny_model):
-    """Catches: rolled through predicted or shifted tokens, only target states counted, a mean over padding; the last
-    token's state, which only short rows have."""
-    objective = NextLatent(order=order, horizon=horizon, smooth_weight=0.5, kl_weight=2.0, **TOKENS)
+    """Catches: rolled through predicted or shifted tokens, a KL over the prompt, smooth L1 over the target alone, a
+    mean over padding, steps that a row is too short for, all steps' columns in one mean."""
+    objective = NextLatent(order=order, horizon=horizon, smooth_weight=0.5, kl_weight=2.0, ce_weight=0.3, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    modules = auxiliary_modules.modules_of(model)
+    step = auxiliary_modules.modules_of(model)["step"]
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
-        sequence = (prefix + target)[:-1]  # the last token is never read, so it has no state
-        smooth, kl = [], []
-        for t in range(len(sequence)):
-            rolled = states[t]
-            for i in range(1, horizon + 1):
-                if t + i >= len(sequence):
-                    break
-                embedded = model.get_input_embeddings().weight[sequence[t + i]]
-                rolled = rolled + modules["step"](torch.cat([modules["norm"](rolled), embedded]))
-                smooth.append(F.smooth_l1_loss(rolled, states[t + i]))
-                p, q = (model.get_output_embeddings()(x).softmax(dim=-1) for x in (states[t + i], rolled))
-                kl.append((p * (p.log() - q.log())).sum())
-        latent = 0.5 * sum(smooth) / len(smooth) + 2.0 * sum(kl) / len(kl)
-        expected = expected + nats + len(target) * latent
+        sequence = prefix + target
+        rolled, means = list(states), {"smooth": [], "kl": [], "ce": []}
+        for i in range(1, min(horizon, len(sequence) - 1) + 1):
+            columns = {"smooth": [], "kl": [], "ce": []}
+            embedded = model.get_input_embeddings().weight[sequence]
+            rolled = [None, *(x if x is None else step(x, e) for x, e in zip(rolled[:-1], embedded[1:], strict=True))]
+            for c in range(i, len(sequence)):
+                columns["smooth"].append(F.smooth_l1_loss(rolled[c], states[c]))
+                if len(prefix) - 1 <= c < len(sequence) - 1:
+                    p, q = (model.get_output_embeddings()(x).softmax(dim=-1) for x in (states[c], rolled[c]))
+                    columns["kl"].append((p * (p.log() - q.log())).sum())
+                    columns["ce"].append(-q[sequence[c + 1]].log())
+            for name, values in columns.items():
+                means[name] += [sum(values) / len(values)] if values else []
+        smooth, kl, ce = (sum(steps) / len(steps) for steps in means.values())
+        expected = expected + nats + len(target) * (0.5 * smooth + 2.0 * kl + 0.3 * ce)
     check(objective, model, expected, 7)
 
 
@@ -221,50 +223,89 @@ def objective_next_token(model, objective):
 
 
 @by_order
+@pytest.mark.parametrize("prompt", ["causal", "bidirectional"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_registers(order, seed, tiny_model):
-    """Catches: a register that sees later tokens or other registers, a wrong place, a label one off. Each register is
-    read from a stock causal pass over its own prefix, which needs no mask at all."""
-    objective = Registers(order=order, max_distance=3, share=0.3, **TOKENS)
+def test_registers(order, prompt, seed, tiny_model):
+    """Catches: a register that sees later tokens or other registers, a wrong place, a label one off, a model that drops
+    the embedding. Each register is read from a pass over its own prefix alone."""
+    objective = Registers(order=order, max_distance=3, share=0.3, prompt_attention=prompt, **TOKENS)
     model = prepared(objective, tiny_model, "gpt2")
     torch.manual_seed(seed)
-    distance = 4 - objective.collate(EXAMPLES)["register_labels"].shape[1]
+    distances = [int(row.ne(IGNORE).sum()) for row in objective.collate(EXAMPLES)["register_labels"]]
+    register = model.objective_modules["register"].weight
     expected = 0
-    for prefix, target in rows_of(order):
-        _, nats = states_and_nats(model, prefix, target)
-        further = []
-        for i in range(1, len(target) - distance + 1):
-            ids = [*prefix, *target[:i], 13]
-            places = [*range(len(prefix) + i), len(prefix) + i + distance - 2]
-            logits = model(torch.tensor([ids]), position_ids=torch.tensor([places])).logits[0, -1]
-            further.append(-logits.log_softmax(dim=-1)[target[i + distance - 1]])
-        registers = len(target) * sum(further) / len(further) if further else 0
-        expected = expected + 0.7 * nats + 0.3 * registers
+    for (prefix, target), labelled in zip(rows_of(order), distances, strict=True):
+        start, distance, further = len(prefix), len(target) - labelled + 1, []
+        sees = torch.ones(start + len(target) + 1, start + len(target) + 1).tril()
+        sees[:start, :start] = sees[:start, :start].tril() if prompt == "causal" else 1
+        for i in range(labelled):
+            ids = [*prefix, *target[:i]]
+            places = [*range(start + i), start + i + distance - 2]
+            embedded = torch.cat([model.get_input_embeddings()(torch.tensor(ids)), register])[None]
+            mask = (sees[: start + i + 1, : start + i + 1] - 1)[None, None] * 1e9
+            found = model(inputs_embeds=embedded, position_ids=torch.tensor([places]), attention_mask=mask)
+            further.append(-found.logits[0, -1].log_softmax(dim=-1)[target[i + distance - 1]])
+        mask = (sees[:-1, :-1] - 1)[None, None] * 1e9
+        log_p = model(torch.tensor([prefix + target]), attention_mask=mask).logits[0].log_softmax(dim=-1)
+        nats = [-log_p[start - 1 + i, token] for i, token in enumerate(target)]
+        expected = expected + 0.7 * sum(nats) + 0.3 * len(target) * sum(further) / labelled
     torch.manual_seed(seed)
     check(objective, model, expected, 7)
 
 
-def test_registers_draw_every_distance():
-    """Catches: distance 1, which could be looked up; a distance that is never drawn."""
+def test_registers_draw_every_distance_for_each_row():
+    """Catches: distance 1, which could be looked up; a distance that is never drawn, or beyond a row's own target; one
+    distance for the whole batch."""
     torch.manual_seed(0)
-    objective = Registers(max_distance=3, **TOKENS)
-    widths = {objective.collate(EXAMPLES)["register_labels"].shape[1] for _ in range(40)}
-    assert widths == {1, 2}  # distance 3 and 2 of a target of four
+    drawn = [Registers(max_distance=9).collate(EXAMPLES)["register_labels"].ne(IGNORE).sum(dim=1) for _ in range(60)]
+    assert {tuple(labelled.tolist()) for labelled in drawn} == {(a, b) for a in (1, 2, 3) for b in (1, 2)}
+    ones = [Registers(max_distance=1, min_distance=1).collate(EXAMPLES)["register_labels"] for _ in range(2)]
+    assert [labels.tolist() for labels in ones] == [[[7, 8, 9, 5], [10, 11, 12, IGNORE]]] * 2
 
 
 def test_registers_batch_by_hand():
-    """Catches: a place that is the label's own, registers of a short row that stand for nothing but count."""
-    torch.manual_seed(0)
-    objective = Registers(max_distance=2, **TOKENS)
-    batch = objective.collate(EXAMPLES)
+    """Catches: no register behind `=`, a place that is the label's own, the batch's length for a short row's."""
+    batch = Registers(max_distance=2, **TOKENS).collate(EXAMPLES)
     x = IGNORE
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
-        "input_ids": [[1, 2, 3, 4, 7, 8, 9, 5, 13, 13], [14, 14, 6, 0, 10, 11, 12, 14, 13, 14]],
-        "attention_mask": [[1] * 10, [0, 0, 1, 1, 1, 1, 1, 0, 1, 0]],
-        "position_ids": [[0, 1, 2, 3, 4, 5, 6, 7, 5, 6], [0, 0, 0, 1, 2, 3, 4, 4, 3, 4]],
-        "labels": [[x, x, x, x, 7, 8, 9, 5, x, x], [x, x, x, x, 10, 11, 12, x, x, x]],
-        "register_labels": [[9, 5], [12, x]],
+        "input_ids": [[1, 2, 3, 4, 7, 8, 9, 5, 14, 14, 14, 14], [14, 14, 6, 0, 10, 11, 12, 14, 14, 14, 14, 14]],
+        "attention_mask": [[1] * 12, [0, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0]],
+        "position_ids": [[0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7], [0, 0, 0, 1, 2, 3, 4, 4, 2, 3, 4, 4]],
+        "labels": [[x, x, x, x, 7, 8, 9, 5, x, x, x, x], [x, x, x, x, 10, 11, 12, x, x, x, x, x]],
+        "register_labels": [[8, 9, 5, x], [11, 12, x, x]],
     }
+
+
+def test_a_target_shorter_than_every_distance_has_no_register(tiny_model):
+    """Catches: a mean over nothing, an offset drawn beyond the target."""
+    objective, model = Registers(share=0.3), tiny_model("gpt2", spread=0.4)
+    objective.attach(model)
+    loss = objective.loss(model, objective.collate([{"prefix_ids": [1, 2], "target_ids": [7]}]))
+    assert loss.parts["registers"] == 0
+    torch.testing.assert_close(loss.sum.detach(), 0.7 * loss.parts["next_token"])
+
+
+@by_order
+def test_registers_decode_with_the_prompt_they_were_trained_with(order, tiny_model):
+    """Catches: a model trained on a bidirectional prompt that decodes behind a causal one; forced and free predictions
+    that differ where all forced tokens are what is predicted; padding seen."""
+    both = Registers(order=order, prompt_attention="bidirectional", **TOKENS)
+    model = tiny_model("gpt2", size="2x16", spread=1.0)
+    both.attach(model)
+    prefix, mask = torch.tensor([[14, 1, 2, 3, 4], [9, 8, 7, 6, 5]]), torch.tensor([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
+    free = both.decode(model, prefix, 4, mask)
+    assert torch.equal(both.decode(model, prefix[:1, 1:], 4), free[:1])
+    assert torch.equal(both.decode(model, prefix, 4, mask, shown=both.reorder(free)), free)
+    assert not torch.equal(free, Registers(order=order, **TOKENS).decode(model, prefix, 4, mask))
+    assert not both.stock
+
+
+def test_registers_refuse_a_model_that_sees_no_later_tokens(tiny_model, monkeypatch):
+    """Catches: a prompt said to be bidirectional that the model's own mask keeps causal."""
+    monkeypatch.setattr("nt_failures.objectives.registers.capabilities", lambda model: frozenset({"4d_mask"}))
+    with pytest.raises(ValueError, match=r"GPT2LMHeadModel does not let a token see later ones.*give 'causal'"):
+        Registers(prompt_attention="bidirectional").attach(tiny_model("gpt2"))
+    Registers().attach(tiny_model("gpt2"))
 
 
 @by_order
@@ -417,7 +458,13 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: JointMultiToken(window=1), "window=1 must be a whole number from 2"),
         (lambda: NextLatent(horizon=0), "horizon=0 must be a whole number from 1"),
         (lambda: NextLatent(kl_weight=-0.1), "kl_weight=-0.1 must be a number from 0; the default is 1.0"),
-        (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 must be a whole number from 2"),
+        (lambda: Registers(max_distance=0, **TOKENS), "max_distance=0 must be a whole number from 1"),
+        (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 is below min_distance=2; raise it"),
+        (
+            lambda: Registers(prompt_attention="both"),
+            "prompt_attention='both' is not a choice; give 'causal' or 'bidir",
+        ),
+        (lambda: NextLatent(projection_factor=0), "projection_factor=0 must be a number above 0 to 64"),
         (lambda: Registers(share=2, **TOKENS), "share=2 must be a number from 0 to 1"),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 must be a number above 0 to 1"),
         (lambda: MaskedDiffusion(steps=0, **TOKENS), "steps=0 must be a whole number from 1"),

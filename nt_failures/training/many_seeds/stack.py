@@ -62,7 +62,7 @@ class Stack:
         ValueError where the objective or the model does something that cannot be done for many models at once.
         """
         groups = defaultdict(list)
-        for i, batch in enumerate(batches):  # where the width of a batch is drawn, as by `registers`
+        for i, batch in enumerate(batches):  # whose answers may differ in length
             groups[tuple((name, t.shape) for name, t in batch.items())].append(i)
         if len(groups) == 1:
             return self._together(self.weights, batches)
