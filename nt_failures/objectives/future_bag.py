@@ -11,20 +11,21 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
-from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_choice, option
-from nt_failures.objectives.extra_loss import ExtraLoss, Terms
+from nt_failures.objectives import auxiliary_modules, last_block
+from nt_failures.objectives.base import Loss, check_choice, option, target_logits
+from nt_failures.objectives.extra_loss import ExtraLoss, Terms, weighed
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
     VocabularyHead,
     at_least_float32,
+    cross_entropy,
     row_mean_sum,
     unembed,
     upcoming,
 )
 
-CHOICES = {"states": ("all", "with_bag", "first"), "head": ("own", "shared")}
+CHOICES = {"states": ("all", "with_bag", "first"), "head": ("linear", "shared", "block")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,9 @@ class FutureBag(ExtraLoss):
     By the paper's formula (golden). Whether the last state, with its empty bag, counts there is not known to us, nor
     its head on path-star graphs (a linear one is ours), nor the values of its w, tf-idf.
     `FutureBag(states="first", next_token_in_bag=True, head="shared")` is the bag of words of the public code
-    shoaibahmed/Next-Token-Failures, equal to it (golden): one bag of the whole target from the state of `=`. The one of
-    ARIES-LM/Semformer is the same from the mean of its plan tokens' states, which this objective's rows do not have.
+    shoaibahmed/Next-Token-Failures, equal to it (golden): one bag of the whole target from the state of `=`; with
+    `head="block"` its separate one. That of ARIES-LM/Semformer is the same from the mean of its plan tokens' states,
+    which this objective's rows do not have.
 
     Where rows differ in length, a row weighs by its length, so that a batch may be cut anywhere; for rows of one length
     that is the mean over the batch's states.
@@ -56,7 +58,8 @@ class FutureBag(ExtraLoss):
         token_weights: w, a number from 0 for each id of the vocabulary; None for ones.
         states: which ones predict their bag: `"all"` of the target, those `"with_bag"`, or the `"first"`, that of `=`.
         next_token_in_bag: whether the token that a state predicts is in its bag.
-        head: `"own"`, a linear layer, or `"shared"`, the model's unembedding.
+        head: behind the state, `"linear"`, a layer of its own; `"shared"`, the model's unembedding; `"block"`, the
+            same, on the state of a last block of its own beside the model's, behind the model's final norm.
 
     Example:
         >>> from nt_failures import FutureBag
@@ -72,7 +75,7 @@ class FutureBag(ExtraLoss):
     token_weights: tuple[float, ...] | None = None
     states: str = "all"
     next_token_in_bag: bool = False
-    head: str = "own"
+    head: str = "linear"
 
     VERSION: ClassVar[int] = 2
     citation = "Mahajan et al., Beyond Multi-Token Prediction: Pretraining LLMs with Future Summaries, arXiv 2510.14751"
@@ -91,14 +94,27 @@ class FutureBag(ExtraLoss):
         given, tokens = self.token_weights, model.config.vocab_size
         if given is not None and len(given) != tokens:
             raise ValueError(f"token_weights has {len(given)} numbers; the model's vocabulary has {tokens} ids.")
-        if self.head == "own":
+        if self.head == "linear":
             auxiliary_modules.attach(model, bag=VocabularyHead(model.config.hidden_size, tokens))
+        elif self.head == "block":
+            auxiliary_modules.attach(model, block=last_block.new_block(model))
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        if self.head != "block":
+            return super().loss(model, batch)
+        with last_block.calls_of_last_block(model) as calls:
+            logits_BTV, labels_BT = target_logits(model, batch)
+        _, norm = last_block.parts(model)
+        states_BSD = norm(last_block.states_of(auxiliary_modules.modules_of(model)["block"], *calls))
+        output = ForwardPass(logits_BTV, labels_BT, states_BSD, batch["labels"].shape[1] - labels_BT.shape[1])
+        next_token = cross_entropy(logits_BTV, labels_BT)
+        return weighed({"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}, labels_BT)
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         states_BTD, labels_BT = output.label_states_BTD, output.labels_BT
         if self.states == "first":
             states_BTD = states_BTD[:, :1]
-        if self.head == "own":
+        if self.head == "linear":
             logits = auxiliary_modules.modules_of(model)["bag"](states_BTD)
         else:
             logits = unembed(model, states_BTD)

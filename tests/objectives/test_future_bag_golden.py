@@ -7,6 +7,7 @@ import pytest
 import torch
 from stored_trunk import StoredTrunk
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.objectives.future_bag import FutureBag
 
@@ -81,6 +82,53 @@ def test_the_public_codes_bag_of_words():
     total.backward()
     torch.testing.assert_close(model.states.grad, read(f"{group}/grad_states")[0], rtol=0, atol=1e-9)
     torch.testing.assert_close(model.unembedding.weight.grad, read(f"{group}/grad_U"), rtol=0, atol=1e-9)
+
+
+class Given(nn.Module):
+    """In place of a block: these states, whatever comes in."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.states = nn.Parameter(states)
+
+    def forward(self, *args, **kwargs):
+        return self.states
+
+
+class NormOfOnes(nn.Module):
+    """In place of the final norm, which the file's states are behind."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, dtype=torch.float64))
+
+    def forward(self, states):
+        return self.weight * states
+
+
+def test_the_public_codes_bag_from_a_block_of_its_own():
+    """Catches: a block behind the model's last one, the bag read from the next token's state, or without the norm."""
+    group = "multihead/separate_bow"
+    states, unembedding = read(f"{group}/states"), read(f"{group}/U")
+    vocabulary, width = unembedding.shape
+    sizes = {"n_layer": 1, "n_head": 1, "n_positions": 16, "bos_token_id": None, "eos_token_id": None}
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=vocabulary, n_embd=width, tie_word_embeddings=False, **sizes)
+    ).double()
+    objective = FutureBag(
+        states="first", next_token_in_bag=True, head="block", weight=float(GOLDEN[f"{group}/bow_weight"])
+    )
+    objective.attach(model)
+    model.lm_head.weight = nn.Parameter(unembedding)
+    model.transformer.ln_f = NormOfOnes(width)
+    blocks = model.transformer.h[0], model.objective_modules["block"] = Given(states[0]), Given(states[1])
+    loss = objective.loss(model, objective.collate(ROWS))
+    total = loss.sum / loss.count
+    found = {"next_token": loss.parts["next_token"] / loss.count, "bow": loss.parts["bag"] / loss.count, "total": total}
+    total.backward()
+    found |= {"grad_states": torch.stack([block.states.grad for block in blocks]), "grad_U": model.lm_head.weight.grad}
+    for name, value in found.items():
+        torch.testing.assert_close(value, read(f"{group}/{name}"), rtol=0, atol=1e-9)
 
 
 def test_the_bag_of_plan_tokens():

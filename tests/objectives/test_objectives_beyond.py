@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import GPT2Config
 
 from nt_failures.data.batches import IGNORE
-from nt_failures.objectives import auxiliary_modules, read_objective
+from nt_failures.objectives import auxiliary_modules, last_block, read_objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
@@ -117,25 +117,37 @@ def test_token_order_of_a_token_that_comes_twice():
     ]
 
 
+def with_last_block(model, name):
+    """Another model like it, whose last block has the weights of the objective's."""
+    beside = copy.deepcopy(model)
+    blocks, _ = last_block.parts(beside)
+    blocks[-1].load_state_dict(auxiliary_modules.modules_of(model)[name].state_dict())
+    return beside
+
+
 BAGS = [
     {},
     {"window": 2, "states": "with_bag", "token_weights": tuple(i / 10 for i in range(VOCABULARY))},
     {"states": "first", "next_token_in_bag": True, "head": "shared"},
+    {"window": 3, "head": "block"},
 ]
 
 
 @by_order
 @by_family
-@pytest.mark.parametrize("options", BAGS, ids=["paper", "tau2-tf-idf", "public-code"])
+@pytest.mark.parametrize("options", BAGS, ids=["paper", "tau2-tf-idf", "public-code", "block"])
 def test_future_bag(order, family, options, tiny_model):
     """Catches: the next token in the bag (a look-up), a mean over the vocabulary, rows weighed by their padding."""
     objective = FutureBag(order=order, weight=2.0, **options, **TOKENS)
     model = prepared(objective, tiny_model, family)
-    head = model.get_output_embeddings() if objective.head == "shared" else auxiliary_modules.modules_of(model)["bag"]
+    linear = objective.head == "linear"
+    head = auxiliary_modules.modules_of(model)["bag"] if linear else model.get_output_embeddings()
     w = options.get("token_weights", (1.0,) * VOCABULARY)
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
+        if objective.head == "block":
+            states, _ = states_and_nats(with_last_block(model, "block"), prefix, target)
         bags = []
         for i in range(1 if objective.states == "first" else len(target)):
             bag = set(target[i + (not objective.next_token_in_bag) : i + (objective.window or 4)])
@@ -482,7 +494,7 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 must be a whole number from 2"),
         (lambda: Registers(share=2, **TOKENS), "share=2 must be a number from 0 to 1"),
         (lambda: FutureBag(states="last"), "states='last' is not a choice; give one of 'all', 'with_bag', 'first'"),
-        (lambda: FutureBag(head=None), "head=None is not a choice; give one of 'own', 'shared'"),
+        (lambda: FutureBag(head=None), "head=None is not a choice; give one of 'linear', 'shared', 'block'"),
         (lambda: FutureBag(next_token_in_bag=1), "next_token_in_bag=1 must be True or False"),
         (lambda: FutureBag(token_weights=(1, -1)), "token_weights must be a sequence of numbers from 0"),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 must be a number above 0 to 1"),
