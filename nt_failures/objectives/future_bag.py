@@ -30,7 +30,7 @@ CHOICES = {"states": ("all", "with_bag", "first"), "head": ("linear", "shared", 
 
 @dataclasses.dataclass(frozen=True)
 class FutureBag(ExtraLoss):
-    """Predict the next token, and with one linear head the set of the target tokens behind it.
+    """Predict the next token, and beside it the set of the target tokens behind it.
 
     For the target `32 34 6 16 12` (inputs and labels are those of `next_token`):
 
