@@ -49,6 +49,12 @@ def _check_option(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{field.name}={value!r} must be {kind}{to}; the default is {field.default}.")
 
 
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise ValueError unless the option's value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not a choice; give one of {', '.join(map(repr, choices))}.")
+
+
 class Loss(NamedTuple):
     """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
 
@@ -88,14 +94,15 @@ class Objective(abc.ABC):
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
     citation: ClassVar[str] = ""
+    VERSION: ClassVar[int] = 1
+    """of the definition; models trained under another one are refused"""
 
     def __post_init__(self) -> None:
         own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
         if lost := sorted(own - {field.name for field in dataclasses.fields(self)}):
             wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
             raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
-        if self.order not in ORDERS:
-            raise ValueError(f"order={self.order!r} is not a choice; give one of {', '.join(map(repr, ORDERS))}.")
+        check_choice("order", self.order, ORDERS)
         for field in dataclasses.fields(self):
             _check_option(field, getattr(self, field.name))
         if self.extra_tokens and self.dummy_token_id is None:

@@ -1,32 +1,65 @@
 """Future bag: beside the next token, predict which tokens come later, as a set."""
 
 import dataclasses
+import math
+import numbers
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
-from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, row_mean_sum, upcoming
+from nt_failures.data.batches import IGNORE
+from nt_failures.objectives import auxiliary_modules, last_block
+from nt_failures.objectives.base import Loss, check_choice, option, target_logits
+from nt_failures.objectives.extra_loss import ExtraLoss, Terms, weighed
+from nt_failures.objectives.losses import (
+    Batch,
+    ForwardPass,
+    VocabularyHead,
+    at_least_float32,
+    cross_entropy,
+    row_mean_sum,
+    unembed,
+    upcoming,
+)
+
+CHOICES = {"states": ("all", "with_bag", "first"), "head": ("linear", "shared", "block")}
 
 
 @dataclasses.dataclass(frozen=True)
 class FutureBag(ExtraLoss):
-    """Predict the next token, and with one linear head the set of the target tokens behind it.
+    """Predict the next token, and beside it the set of the target tokens behind it.
 
-    For the target `32 34 6 16 12`: the bag of the state behind `=` is {34, 6, 16, 12}, behind `32` {6, 16, 12}, behind
-    `6` {12}; behind `16` there is none, and the state does not count.
+    For the target `32 34 6 16 12` (inputs and labels are those of `next_token`):
 
-    loss = CE_next + weight * mean over the states with a bag of (mean over the bag of - log sigmoid(b_v) + mean over
-    all other tokens of - log sigmoid(- b_v)) / 2, b = linear(h_t) (arXiv 2510.14751; that bag and rest weigh alike is
-    ours). The next token is left out: it could be looked up, and the head would learn the cheat.
+        input_ids   ...   12          =       32      34    6   16   12
+        labels      ... -100       -100       32      34    6   16   12
+        bag                  34 6 16 12  6 16 12   16 12   12   {}
+
+    loss = CE_next + weight * mean over the states of sum_v w(v) * BCE(b_v, v in bag), b = A h_t + a, a sum over the
+    whole vocabulary (FSP-BoW, arXiv 2510.14751). The next token is left out: it could be looked up, and the head would
+    learn the cheat.
+    By the paper's formula (golden). Whether the last state, with its empty bag, counts there is not known to us, nor
+    its head on path-star graphs (a linear one is ours), nor the values of its w, tf-idf.
+    `FutureBag(states="first", next_token_in_bag=True, head="shared")` is the bag of words of the public code
+    shoaibahmed/Next-Token-Failures, equal to it (golden): one bag of the whole target from the state of `=`; with
+    `head="block"` its separate one. That of ARIES-LM/Semformer is the same from the mean of its plan tokens' states,
+    which this objective's rows do not have.
+
+    Where rows differ in length, a row weighs by its length, so that a batch may be cut anywhere; for rows of one length
+    that is the mean over the batch's states.
     Relations: inputs and decoding of `next_token`; `token_order` keeps the order. Needs: hidden states.
 
     Args:
-        window: how many tokens ahead the bag reaches, from 2; None for the whole target.
-        weight: of the bag's loss.
+        window: the paper's tau, how many tokens ahead the bag reaches, from 2; None for the whole target.
+        weight: of the bag's loss; 1 in the paper.
+        token_weights: w, a number from 0 for each id of the vocabulary; None for ones.
+        states: which ones predict their bag: `"all"` of the target, those `"with_bag"`, or the `"first"`, that of `=`.
+        next_token_in_bag: whether the token that a state predicts is in its bag.
+        head: behind the state, `"linear"`, a layer of its own; `"shared"`, the model's unembedding; `"block"`, the
+            same, on the state of a last block of its own beside the model's, behind the model's final norm.
 
     Example:
         >>> from nt_failures import FutureBag
@@ -39,16 +72,64 @@ class FutureBag(ExtraLoss):
 
     window: int | None = option(None, least=2, whole=True)
     weight: float = option(1.0)
+    token_weights: tuple[float, ...] | None = None
+    states: str = "all"
+    next_token_in_bag: bool = False
+    head: str = "linear"
 
+    VERSION: ClassVar[int] = 2
     citation = "Mahajan et al., Beyond Multi-Token Prediction: Pretraining LLMs with Future Summaries, arXiv 2510.14751"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+        if not isinstance(self.next_token_in_bag, bool):
+            raise ValueError(f"next_token_in_bag={self.next_token_in_bag!r} must be True or False.")
+        weights = () if self.token_weights is None else self.token_weights
+        if not (isinstance(weights, tuple | list) and all(map(_is_weight, weights))):
+            raise ValueError("token_weights must be a sequence of numbers from 0, one for each id of the vocabulary.")
+
     def attach(self, model: PreTrainedModel) -> None:
-        auxiliary_modules.attach(model, bag=VocabularyHead(model.config.hidden_size, model.config.vocab_size))
+        given, tokens = self.token_weights, model.config.vocab_size
+        if given is not None and len(given) != tokens:
+            raise ValueError(f"token_weights has {len(given)} numbers; the model's vocabulary has {tokens} ids.")
+        if self.head == "linear":
+            auxiliary_modules.attach(model, bag=VocabularyHead(model.config.hidden_size, tokens))
+        elif self.head == "block":
+            auxiliary_modules.attach(model, block=last_block.new_block(model))
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        if self.head != "block":
+            return super().loss(model, batch)
+        with last_block.calls_of_last_block(model) as calls:
+            logits_BTV, labels_BT = target_logits(model, batch)
+        _, norm = last_block.parts(model)
+        states_BSD = norm(last_block.states_of(auxiliary_modules.modules_of(model)["block"], *calls))
+        output = ForwardPass(logits_BTV, labels_BT, states_BSD, batch["labels"].shape[1] - labels_BT.shape[1])
+        next_token = cross_entropy(logits_BTV, labels_BT)
+        return weighed({"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}, labels_BT)
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
-        logits_BTV = auxiliary_modules.modules_of(model)["bag"](output.label_states_BTD).float()
-        in_bag_BTV = upcoming(output.labels_BT, logits_BTV.shape[-1], self.window, nearest=2).isfinite()
-        sizes_BT = in_bag_BTV.sum(dim=-1)
-        inside_BT = (F.softplus(-logits_BTV) * in_bag_BTV).sum(dim=-1) / sizes_BT.clamp(min=1)
-        outside_BT = (F.softplus(logits_BTV) * ~in_bag_BTV).sum(dim=-1) / (logits_BTV.shape[-1] - sizes_BT).clamp(min=1)
-        return {"bag": (self.weight, row_mean_sum((inside_BT + outside_BT) / 2, sizes_BT.gt(0), output.labels_BT))}
+        states_BTD, labels_BT = output.label_states_BTD, output.labels_BT
+        if self.states == "first":
+            states_BTD = states_BTD[:, :1]
+        if self.head == "linear":
+            logits = auxiliary_modules.modules_of(model)["bag"](states_BTD)
+        else:
+            logits = unembed(model, states_BTD)
+        nearest = 1 if self.next_token_in_bag else 2
+        in_bag = upcoming(labels_BT, logits.shape[-1], self.window, nearest).isfinite()[:, : states_BTD.shape[1]]
+        counted = in_bag.any(dim=-1) if self.states == "with_bag" else labels_BT[:, : states_BTD.shape[1]].ne(IGNORE)
+        return {"bag": (self.weight, row_mean_sum(self.bag_nats(logits, in_bag), counted, labels_BT))}
+
+    def bag_nats(self, logits: Tensor, in_bag: Tensor) -> Tensor:
+        """Binary cross-entropies of logits (..., V) against bags (..., V), summed over the vocabulary, in nats."""
+        logits = at_least_float32(logits)
+        weights = None if self.token_weights is None else logits.new_tensor(self.token_weights)
+        nats = F.binary_cross_entropy_with_logits(logits, in_bag.to(logits.dtype), weights, reduction="none")
+        return nats.sum(dim=-1)
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import GPT2Config
 
 from nt_failures.data.batches import IGNORE
-from nt_failures.objectives import auxiliary_modules, read_objective
+from nt_failures.objectives import auxiliary_modules, last_block, read_objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
@@ -117,24 +117,43 @@ def test_token_order_of_a_token_that_comes_twice():
     ]
 
 
+def with_last_block(model, name):
+    """Another model like it, whose last block has the weights of the objective's."""
+    beside = copy.deepcopy(model)
+    blocks, _ = last_block.parts(beside)
+    blocks[-1].load_state_dict(auxiliary_modules.modules_of(model)[name].state_dict())
+    return beside
+
+
+BAGS = [
+    {},
+    {"window": 2, "states": "with_bag", "token_weights": tuple(i / 10 for i in range(VOCABULARY))},
+    {"states": "first", "next_token_in_bag": True, "head": "shared"},
+    {"window": 3, "head": "block"},
+]
+
+
 @by_order
 @by_family
-@pytest.mark.parametrize("window", [None, 2])
-def test_future_bag(order, family, window, tiny_model):
-    """Catches: the next token in the bag (a look-up), an empty bag that counts, rows weighed by their padding."""
-    objective = FutureBag(order=order, window=window, weight=2.0, **TOKENS)
+@pytest.mark.parametrize("options", BAGS, ids=["paper", "tau2-tf-idf", "public-code", "block"])
+def test_future_bag(order, family, options, tiny_model):
+    """Catches: the next token in the bag (a look-up), a mean over the vocabulary, rows weighed by their padding."""
+    objective = FutureBag(order=order, weight=2.0, **options, **TOKENS)
     model = prepared(objective, tiny_model, family)
+    linear = objective.head == "linear"
+    head = auxiliary_modules.modules_of(model)["bag"] if linear else model.get_output_embeddings()
+    w = options.get("token_weights", (1.0,) * VOCABULARY)
     expected = 0
     for prefix, target in rows_of(order):
         states, nats = states_and_nats(model, prefix, target)
+        if objective.head == "block":
+            states, _ = states_and_nats(with_last_block(model, "block"), prefix, target)
         bags = []
-        for i in range(len(target) - 1):
-            bag = set(target[i + 1 : i + (window or 4)])
-            logits = auxiliary_modules.modules_of(model)["bag"](states[len(prefix) - 1 + i])
-            inside = sum(-F.logsigmoid(logits[v]) for v in bag) / len(bag)
-            others = set(range(VOCABULARY)) - bag
-            outside = sum(-F.logsigmoid(-logits[v]) for v in others) / len(others)
-            bags.append((inside + outside) / 2)
+        for i in range(1 if objective.states == "first" else len(target)):
+            bag = set(target[i + (not objective.next_token_in_bag) : i + (objective.window or 4)])
+            if bag or objective.states == "all":
+                logits = head(states[len(prefix) - 1 + i])
+                bags.append(sum(-w[v] * F.logsigmoid(z if v in bag else -z) for v, z in enumerate(logits)))
         expected = expected + nats + 2.0 * len(target) * sum(bags) / len(bags)
     check(objective, model, expected, 7)
 
@@ -308,33 +327,88 @@ def test_registers_refuse_a_model_that_sees_no_later_tokens(tiny_model, monkeypa
     Registers().attach(tiny_model("gpt2"))
 
 
-@by_order
-@pytest.mark.parametrize("fraction", [1.0, 0.5])
-@by_family
-def test_belief_state(order, fraction, family, tiny_model):
-    """Catches: a backward encoder that has read the token it predicts, the suffix forwards, other rows' gaps."""
-    objective = BeliefState(order=order, pair_fraction=fraction, **TOKENS)
-    model = prepared(objective, tiny_model, family)
+def joint(model, before, suffix):
+    """Logits of the joint head, with the end symbol's last, from the forward state and the tokens behind the gap."""
     modules = auxiliary_modules.modules_of(model)
-    torch.manual_seed(3)
-    gaps = objective.collate(EXAMPLES)["gaps"]
-    expected = 0
-    for row, (prefix, target) in enumerate(rows_of(order)):
-        states, _ = states_and_nats(model, prefix, target)
-        losses = []
-        for i in range(len(target)):
-            for m in range(i, len(target)):
-                if not gaps[row, i, m]:
-                    continue
-                suffix = torch.tensor(target[m + 1 :][::-1], dtype=torch.long)
-                embedded = torch.cat([modules["start"].weight, model.get_input_embeddings()(suffix)])
-                behind = modules["backward"](inputs_embeds=embedded[None]).last_hidden_state[0, -1]
-                first, last = modules["pair"](torch.cat([states[len(prefix) - 1 + i], behind])).chunk(2)
-                losses.append((nats_of(model, first, target[i]) + nats_of(model, last, target[m])) / 2)
-        expected = expected + len(target) * sum(losses) / len(losses)
-    assert int(gaps.sum()) == 16 if fraction == 1 else 0 < int(gaps.sum()) < 16
-    torch.manual_seed(3)
+    tokens = model.get_input_embeddings()(torch.tensor(suffix[::-1], dtype=torch.long))
+    read = modules["backward"](inputs_embeds=torch.cat([modules["end"].weight, tokens])[None]).last_hidden_state[0, -1]
+    pair, x = modules["pair"], torch.cat([before, read])
+    gate, up = (pair.gate_up.weight @ x).chunk(2)
+    x = x + pair.down.weight @ (gate * gate.sigmoid() * up)
+    x = pair.norm.weight * x / (x.square().mean() + 1e-5).sqrt()
+    return [(pair.unembedding.weight @ half).log_softmax(dim=-1) for half in x.chunk(2)]
+
+
+@by_order
+@pytest.mark.parametrize(("gap", "adjacent"), [(2, "end"), (1, "end"), (1, "tokens"), (3, "end")])
+@by_family
+def test_belief_state(order, gap, adjacent, family, tiny_model):
+    """Catches: a backward encoder that has read the token it predicts, the suffix forwards, other rows' pairs."""
+    objective = BeliefState(order=order, minimum_gap=gap, adjacent=adjacent, **TOKENS)
+    model = prepared(objective, tiny_model, family)
+    expected, pairs = 0, 0
+    for prefix, target in rows_of(order):
+        row, start, losses = [*prefix, *target, VOCABULARY], len(prefix) - 1, []
+        states = model(torch.tensor([row[:-1]]), output_hidden_states=True).hidden_states[-1][0]
+        for a in range(start, len(row)):
+            for z in range(a + gap, len(row)):
+                ends = (VOCABULARY,) * 2 if (z - a, adjacent) == (1, "end") else (row[a + 1], row[z - 1])
+                log_p = joint(model, states[a], row[z:-1])
+                losses.append(-(log_p[0][ends[0]] + log_p[1][ends[1]]) / 2)
+        expected, pairs = expected + len(target) * sum(losses) / len(losses), pairs + len(losses)
+    assert pairs == {1: 25, 2: 16, 3: 9}[gap]
     check(objective, model, expected, 7)
+
+
+def test_belief_state_draws_its_share_of_the_pairs_of_each_row():
+    """Catches: pairs of a short row drawn from the long one's, pairs drawn twice, the first ones at every draw."""
+    drawn = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        batch = BeliefState(pair_fraction=0.5, **TOKENS).collate(EXAMPLES)
+        assert batch["pairs"].shape == (2, 5, 2)
+        for row, length, count in zip(batch["pairs"].tolist(), (4, 3), (5, 3), strict=True):
+            pairs = {(i, k) for i, k in row if i >= 0}
+            assert len(pairs) == count
+            assert all(i + k < length for i, k in pairs)
+            drawn |= {(length, *pair) for pair in pairs}
+    assert len(drawn) == 10 + 6
+
+
+def test_belief_state_labels_by_hand():
+    """Catches: labels of a short row that come from its padding; a gap of 1 labelled with tokens, or END elsewhere."""
+    rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8]}, {"prefix_ids": [3], "target_ids": [9]}]
+    x = IGNORE
+    batch = BeliefState(minimum_gap=1, adjacent="tokens").collate(rows)
+    assert batch["pairs"].tolist() == [
+        [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 0]],
+        [[0, 0], [0, 1], [x, x], [1, 0], [x, x], [x, x]],
+    ]
+    assert batch["pair_labels"].tolist() == [
+        [[7, 8], [7, 7], [7, 2], [8, 8], [8, 7], [-1, 8]],
+        [[9, 9], [9, 3], [x, x], [-1, 9], [x, x], [x, x]],
+    ]
+    ended = BeliefState(minimum_gap=1).collate(rows)["pair_labels"].tolist()
+    assert ended[0] == [[7, 8], [7, 7], [-1, -1], [8, 8], [-1, -1], [-1, -1]]
+    assert ended[1] == [[9, 9], [-1, -1], [x, x], [-1, -1], [x, x], [x, x]]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_belief_state_starts_its_head_as_the_source_does(family, tiny_model):
+    """Catches: a start that depends on the model's own, an unembedding tied to the embedding, a parameter that gets no
+    gradient and that data parallelism waits for."""
+    model, objective = tiny_model(family, size="1x96"), BeliefState(**TOKENS)
+    torch.manual_seed(0)
+    objective.attach(model)
+    head = auxiliary_modules.modules_of(model)["pair"]
+    for weight, shape in ((head.gate_up.weight, (1024, 192)), (head.down.weight, (192, 512))):
+        assert weight.shape == shape
+        assert float(weight.detach().std()) == pytest.approx(0.02, rel=0.02)
+    assert head.unembedding.weight.shape == (VOCABULARY + 1, 96)
+    assert float(head.unembedding.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert torch.equal(head.norm.weight, torch.ones(192))
+    objective.loss(model, objective.collate(EXAMPLES)).sum.backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_masked_diffusion_weighs_by_the_rate(tiny_model):
@@ -466,7 +540,14 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         ),
         (lambda: NextLatent(projection_factor=0), "projection_factor=0 must be a number above 0 to 64"),
         (lambda: Registers(share=2, **TOKENS), "share=2 must be a number from 0 to 1"),
+        (lambda: FutureBag(states="last"), "states='last' is not a choice; give one of 'all', 'with_bag', 'first'"),
+        (lambda: FutureBag(head=None), "head=None is not a choice; give one of 'linear', 'shared', 'block'"),
+        (lambda: FutureBag(next_token_in_bag=1), "next_token_in_bag=1 must be True or False"),
+        (lambda: FutureBag(token_weights=(1, -1)), "token_weights must be a sequence of numbers from 0"),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 must be a number above 0 to 1"),
+        (lambda: BeliefState(minimum_gap=0), "minimum_gap=0 must be a whole number from 1"),
+        (lambda: BeliefState(adjacent=""), "adjacent='' is not a choice; give one of 'end', 'tokens'"),
+        (lambda: BeliefState(minimum_gap=6).collate(EXAMPLES), "minimum_gap=6 is wider than every target.*4 tokens"),
         (lambda: MaskedDiffusion(steps=0, **TOKENS), "steps=0 must be a whole number from 1"),
         (lambda: MaskedDiffusion(alpha=0, **TOKENS), "alpha=0 must be a number above 0"),
     ],
@@ -481,3 +562,11 @@ def test_options_survive_json():
     """Catches: options lost between a run and its reload."""
     objective = NextLatent(order="reversed", horizon=3, smooth_weight=0.5, kl_weight=0.25, pad_token_id=14)
     assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
+    objective = FutureBag(token_weights=(0.5, 2), states="first", next_token_in_bag=True, head="shared")
+    assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
+
+
+def test_a_bag_weighs_each_id_of_the_vocabulary(tiny_model):
+    """Catches: weights of another tokenizer, cut or repeated in silence."""
+    with pytest.raises(ValueError, match="token_weights has 2 numbers; the model's vocabulary has 15 ids"):
+        FutureBag(token_weights=(1, 1)).attach(tiny_model("gpt2"))
