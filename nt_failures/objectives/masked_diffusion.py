@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE, Example, first_label
+from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives.base import Loss, option
 from nt_failures.objectives.decoding import Prefix, answer_columns
-from nt_failures.objectives.losses import Batch, label_count, token_nats
+from nt_failures.objectives.losses import Batch, label_count
 from nt_failures.objectives.two_sided import TwoSided
 
 TIME_WEIGHTS = ("linear", "original", "none")
@@ -98,8 +98,7 @@ class MaskedDiffusion(TwoSided):
         return self.hidden_batch(parts, hidden_BT, target_BT.where(hidden_BT, IGNORE)) | {"times": times_B}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        labels_BT = batch["labels"][:, first_label(batch) :]
-        nats_BT = token_nats(self.column_logits(model, batch, labels_BT.shape[1]), labels_BT)
+        nats_BT, labels_BT = self.target_nats(model, batch)
         # Below the smallest number the power's gradient is infinite for gamma < 1, where the loss and its own are 0.
         wrong_BT = -torch.expm1(-nats_BT).clamp(max=-torch.finfo(nats_BT.dtype).tiny)
         weights_B = self._weights(batch["times"].to(nats_BT.dtype))

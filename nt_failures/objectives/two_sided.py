@@ -13,7 +13,7 @@ from nt_failures.data.batches import IGNORE, join, position_ids
 from nt_failures.models.attention_masks import full
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.decoding import Prefix
-from nt_failures.objectives.losses import Batch, masked_logits
+from nt_failures.objectives.losses import Batch, masked_logits, token_nats
 
 
 class TwoSided(Objective):
@@ -25,10 +25,16 @@ class TwoSided(Objective):
     needs = frozenset({"4d_mask", "bidirectional"})
 
     def hidden_batch(self, parts: dict[str, Tensor], hidden_BT: Tensor, labels_BT: Tensor) -> dict[str, Tensor]:
-        """The batch of a `layout` whose target tokens are dummies where `hidden_BT`."""
+        """The batch of a `layout` whose target tokens are dummies where `hidden_BT`, and `hidden` itself."""
         shown_BT = parts["target_ids"].masked_fill(hidden_BT, self.dummy_token_id)
         batch = join(parts, shown_BT, labels_BT, self.pad_token_id)
-        return batch | {"position_ids": position_ids(batch["attention_mask"])}
+        return batch | {"position_ids": position_ids(batch["attention_mask"]), "hidden": hidden_BT}
+
+    def target_nats(self, model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropies (B, T) of the labels, 0 where there is none, and the labels."""
+        columns = batch["hidden"].shape[1]  # all of them: torch.compile makes a graph for each number
+        labels_BT = batch["labels"][:, -columns:]
+        return token_nats(self.column_logits(model, batch, columns), labels_BT), labels_BT
 
     def column_logits(self, model: torch.nn.Module, batch: Batch, columns: int) -> Tensor:
         """Logits (B, columns, V) that predict the last columns of the batch."""

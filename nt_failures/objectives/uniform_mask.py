@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives.base import Loss
 from nt_failures.objectives.decoding import Prefix, answer_columns
-from nt_failures.objectives.losses import Batch, label_count, token_nats
+from nt_failures.objectives.losses import Batch, label_count
 from nt_failures.objectives.two_sided import TwoSided
 
 
@@ -56,13 +56,11 @@ class UniformMask(TwoSided):
         hidden_B1 = 1 + (torch.rand(len(target_BT), 1) * real_BT.sum(dim=1, keepdim=True)).long()  # k
         place_BT = torch.rand(target_BT.shape).masked_fill(~real_BT, 2.0).argsort(dim=1).argsort(dim=1)
         hidden_BT = place_BT < hidden_B1
-        return self.hidden_batch(parts, hidden_BT, target_BT) | {"hidden": hidden_BT}
+        return self.hidden_batch(parts, hidden_BT, target_BT)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         hidden_BT = batch["hidden"]
-        labels_BT = batch["labels"][:, -hidden_BT.shape[1] :]
-        logits_BTV = self.column_logits(model, batch, labels_BT.shape[1])
-        nats_BT = token_nats(logits_BTV, labels_BT)
+        nats_BT, labels_BT = self.target_nats(model, batch)
         weight_B = labels_BT.ne(IGNORE).sum(dim=1).to(nats_BT.dtype) / hidden_BT.sum(dim=1)
         return Loss((weight_B * nats_BT.where(hidden_BT, 0).sum(dim=1)).sum(), label_count(labels_BT), {})
 

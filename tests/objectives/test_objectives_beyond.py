@@ -331,7 +331,7 @@ def test_hidden_tokens_see_both_ways(kind, tiny_model):
     hidden = torch.tensor([[True, False, False, False]])
     parts = objective.layout(EXAMPLES[:1])
     batch = objective.hidden_batch(parts, hidden, parts["target_ids"].where(hidden, IGNORE))
-    batch |= {"times": torch.tensor([3]), "hidden": hidden}
+    batch |= {"times": torch.tensor([3])}
     before = objective.loss(model, batch).sum
     batch["input_ids"][0, -1] = 0
     assert (objective.loss(model, batch).sum - before).abs().item() > 1e-3

@@ -29,7 +29,7 @@ def golden_batch():
     ids, hidden = torch.from_numpy(GOLDEN["mlmu/ids"]).long(), torch.from_numpy(GOLDEN["mlmu/masked"]).bool()
     objective = UniformMask(dummy_token_id=MASK)
     parts = objective.layout([{"prefix_ids": row[:PROMPT], "target_ids": row[PROMPT:]} for row in ids.tolist()])
-    batch = objective.hidden_batch(parts, hidden, parts["target_ids"]) | {"hidden": hidden}
+    batch = objective.hidden_batch(parts, hidden, parts["target_ids"])
     return objective, batch, ids
 
 
