@@ -79,6 +79,8 @@ class Objective(abc.ABC):
     pad_token_id: int = option(0, whole=True)
     end_token_id: int | None = option(None, whole=True)
 
+    VERSION: ClassVar[int] = 1
+    """of the definition; models trained under another one are refused"""
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -86,8 +88,6 @@ class Objective(abc.ABC):
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
     citation: ClassVar[str] = ""
-    VERSION: ClassVar[int] = 1
-    """of the definition; models trained under another one are refused"""
 
     def __post_init__(self) -> None:
         own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
