@@ -80,13 +80,13 @@ def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, column
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """The same in float32, or in float64 where they are."""
-    return values if values.dtype == torch.float64 else values.float()
+    """Half precision as float32; float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the labels that are not -100."""
-    logits = at_least_float32(logits.flatten(0, -2))
+    logits = at_least_float32(logits).flatten(0, -2)
     return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
