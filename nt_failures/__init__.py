@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
         Registers,
         Teacherless,
         TokenOrder,
+        UniformMask,
     )
     from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
     from nt_failures.tasks import PathStar, Task
@@ -84,6 +85,7 @@ __all__ = [
     "Teacherless",
     "TeacherlessCollator",
     "TokenOrder",
+    "UniformMask",
     "add_tokens",
     "diagnose",
     "load",

@@ -18,6 +18,7 @@ from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
 from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
+from nt_failures.objectives.uniform_mask import UniformMask
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "belief_state": BeliefState,
@@ -32,6 +33,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "registers": Registers,
     "teacherless": Teacherless,
     "token_order": TokenOrder,
+    "uniform_mask": UniformMask,
 }
 """Objectives by their command-line names, each the name of its file."""
 

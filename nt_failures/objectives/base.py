@@ -121,6 +121,8 @@ class Objective(abc.ABC):
         vocabulary = tokenizer.get_vocab()
         tokens = {"pad_token_id": tokenizer.pad_token_id or 0}
         tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
+        if "vocabulary" in known:  # of objectives that draw tokens, or leave out what the tokenizer does not know
+            tokens["vocabulary"] = len(tokenizer)
         if cls.extra_tokens:
             tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
         return cls(**{**tokens, **options})

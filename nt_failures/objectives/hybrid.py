@@ -19,13 +19,16 @@ class Hybrid(Objective):
         input_ids   ... 12    =    $    $    $    $    $      labels   ... -100   32   34    6   16   12
                     ... 12    =   32   34    6   16   12               ... -100   32   34    6   16   12
 
-    loss = the sum of both losses (arXiv 2504.15266, where the form is drawn per example; here the split of a batch is
-    exact, and only the fraction of a row that is left over is drawn, from torch's generator). Both decodings work.
-    The split goes by place in the batch, so the examples must come shuffled or fresh.
+    loss = the sum of both losses. Both decodings work. How the forms are mixed is ours, a variant of arXiv 2504.15266:
+    the authors' public code trains on fixed copies of each row, one next-token to three teacherless on two of its tasks
+    (circle and line construction; share 0.75 here), adds a teacherless copy with chance 0.5 on another (triangle
+    discovery), and rows with a single label on a third (sibling discovery). Here each row of a batch has one form, the
+    split of a batch is exact, and only the fraction of a row that is left over is drawn, from torch's generator. The
+    split goes by place in the batch, so the examples must come shuffled or fresh.
     Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 
     Args:
-        share: part of the batch that is teacherless, 0..1.
+        share: part of the batch that is teacherless, 0..1; the default 0.5 is ours.
 
     Example:
         >>> from nt_failures import Hybrid
@@ -38,7 +41,7 @@ class Hybrid(Objective):
 
     extra_tokens = ("$",)
     decodings = ("autoregressive", "parallel")
-    citation = "Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
+    citation = "ours, after Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

@@ -198,6 +198,41 @@ def test_masked_teacher_draws_one_rate_for_each_row():
     assert batch["labels"].tolist() == LABELS["equal", "forward"]
 
 
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_masked_teacher_hides_one_run(rate):
+    """Catches: runs that miss the rate, reach into the padding, stand at one place, or are many."""
+    torch.manual_seed(0)
+    rows = [row([1], [2, 3, 4, 5, 6]), row([1], [7, 8, 9])] * 2000
+    batch = MaskedTeacher(rate=rate, spans=True, **TOKENS).collate(rows)
+    hidden = batch["input_ids"][:, 1:].eq(13).int()
+    assert int(hidden.diff(dim=1, prepend=torch.zeros(4000, 1)).eq(1).sum(dim=1).max()) == 1
+    assert hidden[1::2, 3:].sum() == 0
+    for some, width in ((hidden[::2], 5), (hidden[1::2, :3], 3)):
+        assert float(some.float().mean()) == pytest.approx(0.5, abs=0.02)
+        assert set(some.sum(dim=1).tolist()) == ({width // 2, width // 2 + 1} if rate else {*range(width + 1)})
+        shares = some.float().mean(dim=0)
+        assert float(shares.min()) > 0.2
+        torch.testing.assert_close(shares, shares.flip(0), rtol=0, atol=0.05)
+    assert batch["labels"][:2].tolist() == [[X, 2, 3, 4, 5, 6], [X, 7, 8, 9, X, X]]
+
+
+def test_masked_teacher_puts_random_tokens_for_dummies(tokenizer):
+    """Catches: tokens replaced that are not hidden, a share of all tokens, random labels, one token for the batch."""
+    torch.manual_seed(0)
+    rows = [row([1], [5, 5, 5])] * 2000
+    objective = MaskedTeacher.from_tokenizer(tokenizer, rate=0.5, replaced=0.4)
+    assert objective.vocabulary == 15
+    batch = objective.collate(rows)
+    shares = torch.bincount(batch["input_ids"][:, 1:].flatten(), minlength=15) / 6000
+    expected = torch.full((15,), 0.5 * 0.4 / 15)
+    expected[5] += 0.5
+    expected[13] += 0.5 * 0.6
+    torch.testing.assert_close(shares, expected, rtol=0, atol=0.02)
+    assert batch["labels"].unique().tolist() == [X, 5]
+    with pytest.raises(ValueError, match=r"replaced=0.4 draws random tokens.*from_tokenizer"):
+        MaskedTeacher(replaced=0.4, **TOKENS)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -206,6 +241,7 @@ def test_masked_teacher_draws_one_rate_for_each_row():
         (lambda: NextToken(positions=(9,)).collate(ROWS["equal"]), r"no target token stands at positions \(9,\)"),
         (lambda: Hybrid(share=1.5, **TOKENS), "share=1.5"),
         (lambda: MaskedTeacher(rate=-0.1, **TOKENS), "rate=-0.1"),
+        (lambda: MaskedTeacher(spans=1, **TOKENS), "spans=1 must be True or False"),
         (lambda: Teacherless(), "Teacherless.*no dummy_token_id.*from_tokenizer"),
     ],
 )
@@ -388,7 +424,7 @@ def test_how_an_objective_decodes_and_is_judged():
         objective = cls(dummy_token_id=13)
         assert objective.autoregressive is (name not in parallel)
         assert objective.judged_decoding == ("free" if name in parallel else "forced")
-        assert objective.stock is (name not in {*parallel, "belief_state"})
+        assert objective.stock is (name not in {*parallel, "belief_state", "uniform_mask"})
 
 
 def test_needs_are_checked(tiny_model, tokenizer):

@@ -16,11 +16,12 @@ from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
-from nt_failures.objectives.masked_diffusion import MaskedDiffusion
+from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.registers import Registers
 from nt_failures.objectives.token_order import TokenOrder
+from nt_failures.objectives.uniform_mask import UniformMask
 
 TOKENS = {"dummy_token_id": 13, "pad_token_id": 14}
 VOCABULARY = 15
@@ -411,42 +412,68 @@ def test_belief_state_starts_its_head_as_the_source_does(family, tiny_model):
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_masked_diffusion_weighs_by_the_rate(tiny_model):
-    """Catches: unmasked tokens in the loss, the weight 1 / rate left out, the mean over masked tokens alone."""
-    objective = MaskedDiffusion(alpha=0.5, gamma=2.0, **TOKENS)
+@pytest.mark.parametrize("kind", [MaskedDiffusion, UniformMask])
+def test_hidden_tokens_by_hand(kind, tiny_model):
+    """Catches: shown tokens in the loss, logits one column off, a weight of another time or number, padding seen."""
+    objective = kind(**TOKENS)
     model = prepared(objective, tiny_model, "gpt2")
     torch.manual_seed(5)
     batch = objective.collate(EXAMPLES)
-    torch.manual_seed(5)
-    rates = torch.rand(2, 1)
-    masked = torch.rand(2, 4) < rates
-    masked[1, 3] = False  # padding
-    assert 0 < int(masked.sum()) < 7
-    expected = 0
+    expected = hidden = 0
     for row, (prefix, target) in enumerate(ROWS):
-        shown = [13 if hidden else token for hidden, token in zip(masked[row].tolist(), target, strict=False)]
-        assert [i for i in batch["input_ids"][row].tolist() if i != 14] == prefix + shown
-        length = len(prefix) + len(target)
-        mask = torch.zeros(1, 1, length, length)  # everyone sees everyone
-        log_p = model(torch.tensor([prefix + shown]), attention_mask=mask).logits[0].log_softmax(dim=-1)
-        for i, token in enumerate(target):
-            if masked[row, i]:
-                nats = -log_p[len(prefix) + i, token]
-                expected = expected + 0.5 * (1 - (-nats).exp()) ** 2 * nats / rates[row, 0]
+        inputs = [i for i in batch["input_ids"][row].tolist() if i != 14]
+        places = [i for i in range(len(target)) if inputs[len(prefix) + i] == 13]
+        hidden += len(places)
+        assert inputs == prefix + [13 if i in places else token for i, token in enumerate(target)]
+        mask = torch.zeros(1, 1, len(inputs), len(inputs))  # everyone sees everyone
+        log_p = model(torch.tensor([inputs]), attention_mask=mask).logits[0].log_softmax(dim=-1)
+        for i in places:
+            if kind is UniformMask:
+                expected = expected - len(target) / len(places) * log_p[len(prefix) + i, target[i]]
+            else:
+                right = log_p[len(prefix) + i - 1, target[i]]
+                expected = expected - (20 - batch["times"][row]) * 0.25 * (1 - right.exp()) * right
+    assert 2 <= hidden < 7
     torch.manual_seed(5)
-    check(objective, model, expected, 7)
+    check(objective, model, expected, 7 if kind is UniformMask else hidden)
 
 
-def test_masked_diffusion_sees_both_ways(tiny_model):
+@pytest.mark.parametrize("kind", [MaskedDiffusion, UniformMask])
+def test_hidden_tokens_see_both_ways(kind, tiny_model):
     """Catches: a mask that the model drops, so that later tokens are never seen."""
-    objective = MaskedDiffusion(**TOKENS)
+    objective = kind(**TOKENS)
     model = prepared(objective, tiny_model, "gpt2")
-    torch.manual_seed(5)
-    batch = objective.collate(EXAMPLES[:1])
-    batch["weights"] = torch.tensor([[1.0, 0, 0, 0]])
+    hidden = torch.tensor([[True, False, False, False]])
+    parts = objective.layout(EXAMPLES[:1])
+    batch = objective.hidden_batch(parts, hidden, parts["target_ids"].where(hidden, IGNORE))
+    batch |= {"times": torch.tensor([3])}
     before = objective.loss(model, batch).sum
     batch["input_ids"][0, -1] = 0
     assert (objective.loss(model, batch).sum - before).abs().item() > 1e-3
+
+
+def test_masked_diffusion_draws_a_batch_again_in_which_nothing_is_hidden():
+    """Catches: a loss divided by no labels at all, the end of a training on small batches."""
+    torch.manual_seed(0)
+    objective = MaskedDiffusion(**TOKENS)
+    row = [{"prefix_ids": [1], "target_ids": [7]}]
+    assert all(objective.collate(row)["labels"].tolist() == [[IGNORE, 7]] for _ in range(50))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_masked_diffusion_of_a_token_that_is_certain(gamma, tiny_model):
+    """Catches: the infinite gradient of (1 - p)^gamma at p = 1, which times zero is NaN."""
+    objective = MaskedDiffusion(gamma=gamma, steps=1, **TOKENS)
+    model = tiny_model("gpt2")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()[7] = 1e3 * torch.ones(16)
+    rows = [{"prefix_ids": [1], "target_ids": [7, 7]}]
+    model.transformer.ln_f.weight.data.zero_()
+    model.transformer.ln_f.bias.data.fill_(1.0)
+    loss = objective.loss(model, objective.collate(rows))
+    loss.sum.backward()
+    assert loss.sum.item() == 0
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
 
 
 class Surest(torch.nn.Module):
@@ -459,9 +486,9 @@ class Surest(torch.nn.Module):
         self.config = GPT2Config(n_positions=8)
 
     def forward(self, input_ids, logits_to_keep, **kwargs):
-        assert logits_to_keep == 3
+        assert logits_to_keep == 4  # the state before the answer predicts its first token
         self.shown.append(input_ids[0, -3:].tolist())
-        logits = torch.zeros(len(input_ids), 3, VOCABULARY)
+        logits = torch.zeros(len(input_ids), 4, VOCABULARY)
         for column, token in enumerate((7, 8, 9)):
             logits[:, column, token] = 1.0 + column
         return type("Output", (), {"logits": logits})
@@ -470,23 +497,33 @@ class Surest(torch.nn.Module):
 @pytest.mark.parametrize(
     ("options", "way", "shown"),
     [
-        ({}, "unmasking", [[13, 13, 13], [13, 13, 9], [13, 8, 9]]),
+        ({"steps": 3}, "unmasking", [[13, 13, 13], [13, 13, 9], [13, 8, 9]]),
         ({"steps": 2}, "unmasking", [[13, 13, 13], [13, 8, 9]]),
         ({"steps": 1}, "unmasking", [[13, 13, 13]]),
-        ({"steps": 5}, "unmasking", [[13, 13, 13], [13, 13, 9], [13, 8, 9]]),
-        ({}, "parallel", [[13, 13, 13]]),
+        ({"steps": 5}, "unmasking", [[13, 13, 13], [13, 13, 9], [13, 8, 9], [13, 8, 9], [7, 8, 9]]),
+        ({"steps": 3}, "parallel", [[13, 13, 13]]),
     ],
 )
-def test_unmasking_keeps_the_surest_first(options, way, shown):
-    """Catches: left to right, the least sure first, more passes than asked for, a kept token predicted again."""
+def test_unmasking_hides_the_least_sure_again(options, way, shown):
+    """Catches: left to right, the surest hidden, another number of passes than asked for."""
     model = Surest()
-    found = MaskedDiffusion(**options, **TOKENS).decode(model, torch.tensor([[1, 2]]), 3, decoding=way)
-    assert found.tolist() == [[7, 8, 9]]
+    objective = MaskedDiffusion(noise=0, **options, **TOKENS)
+    assert objective.decode(model, torch.tensor([[1, 2]]), 3, decoding=way).tolist() == [[7, 8, 9]]
     assert model.shown == shown
 
 
+def test_noise_of_decoding_belongs_to_the_prompt():
+    """Catches: answers that change from call to call or with the other rows, one noise for all rows."""
+    ids, mask = torch.tensor([[14, 1, 2], [3, 4, 5]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
+    both = uniform_numbers((ids, mask), 20, 4)
+    alone = uniform_numbers((ids[:1, 1:], mask[:1, 1:]), 20, 2)
+    assert torch.equal(both[:, :1, :2], alone)
+    assert not torch.equal(both[:, 0], both[:, 1])
+    assert 0.4 < both.mean() < 0.6
+
+
 @by_order
-@pytest.mark.parametrize("kind", [MaskedDiffusion, BeliefState])
+@pytest.mark.parametrize("kind", [MaskedDiffusion, UniformMask, BeliefState])
 def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model):
     """Catches: forced predictions that see the token asked for or later ones, or that ignore the earlier ones."""
     objective = kind(order=order, **TOKENS)
@@ -500,7 +537,9 @@ def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model)
             changed[0, column] = other
             again = objective.reorder(objective.decode(model, prefix, 4, shown=changed))
             assert torch.equal(again[:, : column + 1], forced[:, : column + 1])
-    if kind is BeliefState:  # greedy decoding and forced predictions meet where every forced token is what it predicts
+    if (
+        kind is not MaskedDiffusion
+    ):  # greedy decoding and forced predictions meet where every forced token is what it predicts
         free = objective.decode(model, prefix, 4)
         assert torch.equal(objective.decode(model, prefix, 4, shown=objective.reorder(free)), free)
 
@@ -550,6 +589,11 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: BeliefState(minimum_gap=6).collate(EXAMPLES), "minimum_gap=6 is wider than every target.*4 tokens"),
         (lambda: MaskedDiffusion(steps=0, **TOKENS), "steps=0 must be a whole number from 1"),
         (lambda: MaskedDiffusion(alpha=0, **TOKENS), "alpha=0 must be a number above 0"),
+        (
+            lambda: MaskedDiffusion(time_weight="1/t", **TOKENS),
+            "time_weight='1/t' is not a choice; give one of 'linear'",
+        ),
+        (lambda: MaskedDiffusion(unmasking=2, **TOKENS), "unmasking=2 is not a choice; give one of 'linear', 'cosine'"),
     ],
 )
 def test_options_out_of_range(make, message):

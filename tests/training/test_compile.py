@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nt_failures.objectives import MultiTokenHeads
+from nt_failures.objectives import MaskedDiffusion, MultiTokenHeads, UniformMask
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -36,9 +36,18 @@ def train(tiny_model, tokenized, tmp_path):
     torch._dynamo.reset()
 
 
-def test_two_graphs_without_a_break(train):
-    """Catches: a compilation for every batch size, a model that falls apart into graphs, losses unlike eager mode's."""
-    objective = MultiTokenHeads(heads=2, pad_token_id=14)
+@pytest.mark.parametrize(
+    "objective",
+    [
+        MultiTokenHeads(heads=2, pad_token_id=14),
+        MaskedDiffusion(dummy_token_id=13, pad_token_id=14),
+        UniformMask(dummy_token_id=13, pad_token_id=14),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_two_graphs_without_a_break(objective, train):
+    """Catches: a compilation for every batch size or for the columns that are hidden, a model that falls apart into
+    graphs, losses unlike eager mode's."""
     expected = train(objective)
     losses = train(objective, torch_compile=True, torch_compile_backend="eager")
     counters = torch._dynamo.utils.counters
