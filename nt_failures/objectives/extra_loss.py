@@ -31,5 +31,10 @@ class ExtraLoss(Objective):
         output = forward_pass(model, batch)
         next_token = cross_entropy(output.logits_BTV, output.labels_BT)
         terms = {"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}
-        total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        return Loss(total, label_count(output.labels_BT), {name: term.detach() for name, (_, term) in terms.items()})
+        return weighed(terms, output.labels_BT)
+
+
+def weighed(terms: Terms, labels_BT: Tensor) -> Loss:
+    """The terms times their weights, added up; the log gets each without its weight."""
+    total = torch.stack([weight * term for weight, term in terms.values()]).sum()
+    return Loss(total, label_count(labels_BT), {name: term.detach() for name, (_, term) in terms.items()})

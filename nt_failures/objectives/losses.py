@@ -79,14 +79,21 @@ def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, column
     ).logits
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32; float64 stays."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats, summed over the labels that are not -100."""
-    return F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+    logits = at_least_float32(logits).flatten(0, -2)
+    return F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
-    return F.cross_entropy(logits_BTV.float().transpose(1, 2), labels_BT, ignore_index=IGNORE, reduction="none")
+    logits_BVT = at_least_float32(logits_BTV).transpose(1, 2)
+    return F.cross_entropy(logits_BVT, labels_BT, ignore_index=IGNORE, reduction="none")
 
 
 def label_count(labels: Tensor) -> Tensor:
