@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nt_failures.objectives import MultiTokenHeads
+from nt_failures.objectives import JointMultiToken, MultiTokenHeads
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -36,9 +36,10 @@ def train(tiny_model, tokenized, tmp_path):
     torch._dynamo.reset()
 
 
-def test_two_graphs_without_a_break(train):
+@pytest.mark.parametrize("kind", [MultiTokenHeads, JointMultiToken])
+def test_two_graphs_without_a_break(kind, train):
     """Catches: a compilation for every batch size, a model that falls apart into graphs, losses unlike eager mode's."""
-    objective = MultiTokenHeads(heads=2, pad_token_id=14)
+    objective = kind(pad_token_id=14)
     expected = train(objective)
     losses = train(objective, torch_compile=True, torch_compile_backend="eager")
     counters = torch._dynamo.utils.counters
