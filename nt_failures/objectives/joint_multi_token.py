@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -66,7 +66,7 @@ class JointMultiToken(Objective):
         heads = attention_heads(width, min(4, getattr(model.config, "num_attention_heads", 4)))  # a Mamba has none
         auxiliary_modules.attach(model, fetch=Fetch(width, heads, slots=self.window))
 
-    def collate(self, examples: list[Example]) -> dict[str, Tensor]:
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
@@ -89,7 +89,7 @@ class JointMultiToken(Objective):
         """What to unembed (B, C, K, D), for each state from column `start` on and each of its slots."""
         states_BCD = states_BSD[:, start:]
         columns = states_BCD.shape[1]
-        slots = min(self.window, columns)  # what lies further on is empty
+        slots = max(min(self.window, columns), 2)  # what lies further on is empty
         # -100, in the prompt and behind the end, is token 0.
         teacher_BS = F.pad(labels[:, start + 1 :].clamp(min=0), (0, slots - 1))
         tokens_BCK = torch.cat([ids[:, start:-1, None], teacher_BS.unfold(1, slots - 1, 1)[:, :columns]], dim=2)

@@ -186,6 +186,22 @@ def test_joint_multi_token(order, family, tiny_model):
     check(objective, model, expected, 7)
 
 
+@pytest.mark.parametrize("objective", [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS)])
+@pytest.mark.parametrize("prompt", [1, 4])
+def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
+    """Catches: a crash or NaN where windows reach beyond the row; a head whose state would stand before the row."""
+    model = prepared(objective, tiny_model, "gpt2")
+    loss = objective.loss(model, objective.collate([{"prefix_ids": [1] * prompt, "target_ids": [7]}]))
+    loss.sum.backward()
+    assert float(loss.sum.detach()) > 0
+    assert int(loss.count) == 1
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+    if isinstance(objective, JointMultiToken):
+        assert float(loss.parts["window"]) == 0
+    else:
+        assert [j for j in range(2, 9) if float(loss.parts[f"head_{j}"])] == list(range(2, prompt + 1))
+
+
 def test_fetch_by_hand():
     """Catches: a state added to slot 0 or left out of the others, scores that are not scaled, a bias of other slots."""
     fetch = Fetch(2, heads=1, slots=2).double()
