@@ -1,65 +1,137 @@
-"""Joint multi-token prediction: the next tokens are decoded jointly from one hidden state, the bottleneck."""
+"""Joint multi-token prediction: the next tokens are decoded jointly from one state, which has to hold them all."""
 
+import contextlib
+import copy
 import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE
+from nt_failures.data.batches import IGNORE, Example, join, predicting
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
-from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.base import Loss, Objective, option
+from nt_failures.objectives.decoding import Prefix
+from nt_failures.objectives.extra_loss import Terms, weighed
+from nt_failures.objectives.fetch import Fetch, attention_heads
+from nt_failures.objectives.losses import Batch, cross_entropy, last_states, row_mean_sum, token_nats, unembed
 
 
 @dataclasses.dataclass(frozen=True)
-class JointMultiToken(ExtraLoss):
-    """Predict the next token; and from its hidden state alone, the window of tokens behind it, one after the other.
+class JointMultiToken(Objective):
+    """Predict a window of tokens from each state, one after the other by a light module that sees nothing else.
 
-    For the target `32 34 6 16 12` and window 3, from the state h behind `=`:
+    Inputs and labels are those of `next_token`. For the target `32 34 6 16 12` and window 4, from the state h of `=`:
 
-        read         h   32   34         (the window is teacher-forced, but it sees nothing of the prefix beside h)
-        predict     32   34    6
+        slot             0    1    2    3
+        mixed with h     =   32   34    6        (true tokens; a slot sees itself and the earlier ones)
+        predicts        32   34    6   16
 
-    loss = CE_next + weight * mean over windows and their steps i = 1 .. window - 1 of
-    - log p(s_t+1+i | h_t, s_t+1 .. s_t+i), the factorised joint of arXiv 2503.21801. The light module is a GRU that
-    starts at h_t (ours; the source attends), then the shared unembedding. Relations: inputs and decoding of
-    `next_token`; `multi_token_heads` predicts the window's tokens independently. Needs: hidden states.
+    loss = CE of slot 0 + weight * mean over k = 1 .. window - 1 of the mean CE of slot k (arXiv 2503.21801). Slots are
+    read by `Fetch`, one causal attention; slot 0's output, without a residual, replaces the model's own logits, in
+    training and in decoding, so the stock checkpoint alone does not decode. Slot k of the state in column c predicts
+    column c+k+1, where x_c+k is a target token: r_1 is no slot's label but 0's, and states before `=` count from k = 2
+    on; their slots that hold a prompt token read token 0 instead. No gradient is stopped.
+    A row's mean over the labels of a slot counts as its number of labels: equal to the mean over the batch where rows
+    have equal lengths; else rows weigh by length, and accumulated batches add up to the whole one.
+    Relations: `multi_token_heads` predicts the window's tokens independently. Needs: hidden states. Equal to the
+    authors' code (golden): that of NextLat (2511.05963), for the paper's own is not public; it has the end of a row
+    as a last label, which rows have here only if their target ends in such a token.
 
     Args:
-        window: tokens predicted from each state, the next one included, from 2.
-        weight: of the window's loss.
+        window: tokens predicted from each state, the next one included, 2 to 256: the source's horizon and one.
+        weight: of the mean over the slots. The source's default is 1; swept from .1 to 1 in arXiv 2511.05963.
 
     Example:
-        >>> import torch
         >>> from nt_failures import JointMultiToken
-        >>> JointMultiToken(window=3).windows(torch.tensor([[7, 8, 9]])).tolist()
-        [[[7, 8, 9], [8, 9, -100], [9, -100, -100]]]
+        >>> batch = JointMultiToken(window=3).collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])
+        >>> batch["labels"].tolist()
+        [[-100, -100, 7, 8, 9]]
     """
 
-    window: int = option(4, least=2, whole=True)
+    window: int = option(4, least=2, most=256, whole=True)
     weight: float = option(1.0)
 
+    needs = frozenset({"hidden_states"})
+    stock = False
     citation = "Ahn et al., Efficient Joint Prediction of Multiple Future Tokens, arXiv 2503.21801"
+    VERSION: ClassVar[int] = 2
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        auxiliary_modules.attach(model, window=torch.nn.GRU(width, width, batch_first=True))
+        heads = attention_heads(width, min(4, getattr(model.config, "num_attention_heads", 4)))  # a Mamba has none
+        auxiliary_modules.attach(model, fetch=Fetch(width, heads, slots=self.window))
 
-    def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
-        tokens_BTW = self.windows(output.labels_BT)
-        embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
-        read = embed(tokens_BTW[:, :, :-1].clamp(min=0)).flatten(0, 1)
-        start = output.label_states_BTD.flatten(0, 1)[None].contiguous()
-        states, _ = auxiliary_modules.modules_of(model)["window"](read, start)
-        wanted = tokens_BTW[:, :, 1:].flatten(0, 1)
-        nats = token_nats(unembed(model, states), wanted)
-        rows = (len(output.labels_BT), -1)
-        return {"window": (self.weight, row_mean_sum(nats.view(rows), wanted.ne(IGNORE).view(rows), output.labels_BT))}
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
-    def windows(self, labels_BT: Tensor) -> Tensor:
-        """The labels (B, T, window) that follow each state, -100 behind the target's end."""
-        window = min(self.window, labels_BT.shape[1] + 1)  # what lies further on is empty
-        return F.pad(labels_BT, (0, window - 1), value=IGNORE).unfold(1, window, 1)
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        inputs, first = predicting(batch)
+        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+        states_BSD, labels = last_states(model, output), batch["labels"]
+        labels_BT = labels[:, first:]
+        # The state in column c meets the label of slot k in column c + k + 1, so from column first - k on.
+        start = max(first - self.window + 1, 0)
+        slots_BCKD = self._slots(model, states_BSD, batch["input_ids"], labels, start)
+        terms: Terms = {}
+        next_token = unembed(model, slots_BCKD[:, first - 1 - start :, 0])
+        terms["next_token"] = (1.0, cross_entropy(next_token, labels_BT))
+        steps = [self._slot_loss(model, k, slots_BCKD[:, :, k], batch, first) for k in range(1, slots_BCKD.shape[2])]
+        terms["window"] = (self.weight, torch.stack(steps).sum() / (self.window - 1))
+        return weighed(terms, labels_BT)
+
+    def _slots(self, model: torch.nn.Module, states_BSD: Tensor, ids: Tensor, labels: Tensor, start: int) -> Tensor:
+        """What to unembed (B, C, K, D), for each state from column `start` on and each of its slots."""
+        states_BCD = states_BSD[:, start:]
+        columns = states_BCD.shape[1]
+        slots = max(min(self.window, columns), 2)  # what lies further on is empty
+        # -100, in the prompt and behind the end, is token 0.
+        teacher_BS = F.pad(labels[:, start + 1 :].clamp(min=0), (0, slots - 1))
+        tokens_BCK = torch.cat([ids[:, start:-1, None], teacher_BS.unfold(1, slots - 1, 1)[:, :columns]], dim=2)
+        read = auxiliary_modules.unwrap_model(model).get_input_embeddings()(tokens_BCK).to(states_BCD.dtype)
+        fetch = auxiliary_modules.modules_of(model)["fetch"]
+        return fetch(states_BCD.flatten(0, 1), read.flatten(0, 1)).unflatten(0, states_BCD.shape[:2])
+
+    @staticmethod
+    def _slot_loss(model: torch.nn.Module, k: int, slot_BCD: Tensor, batch: Batch, first: int) -> Tensor:
+        """The mean loss of slot k, times the number of labels. `slot_BCD` is of the last columns of states."""
+        labels, columns = batch["labels"], slot_BCD.shape[1]
+        begin = max(first - k, labels.shape[1] - 1 - columns)  # the first column whose state has a label for slot k
+        wanted, given = labels[:, begin + k + 1 :], labels[:, begin + k : -1]
+        states = slot_BCD[:, begin - (labels.shape[1] - 1 - columns) :][:, : wanted.shape[1]]
+        real = batch["attention_mask"][:, begin:][:, : wanted.shape[1]].bool()  # no state in a padded column
+        counted = wanted.ne(IGNORE) & given.ne(IGNORE) & real
+        return row_mean_sum(token_nats(unembed(model, states), wanted), counted, labels)
+
+    def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
+        with self._logits_of_slot_0(model):
+            return super().predict(model, prefix, lengths_B, decoding)
+
+    def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
+        with self._logits_of_slot_0(model):
+            return super().predict_forced(model, prefix, shown_BT)
+
+    @contextlib.contextmanager
+    def _logits_of_slot_0(self, model: PreTrainedModel) -> Iterator[None]:
+        """While it lasts, the model's logits are those of slot 0, also inside of `generate`."""
+        original = model.forward
+
+        @functools.wraps(original)  # `generate` reads from the signature what the model takes
+        def forward(**kwargs: Any) -> Any:
+            keep = kwargs.get("logits_to_keep", 0)  # 0 are all
+            output = original(**kwargs | {"output_hidden_states": True, "logits_to_keep": 1})
+            states_BSD = last_states(model, output)[:, -keep:]
+            read = model.get_input_embeddings()(kwargs["input_ids"][:, -keep:]).to(states_BSD.dtype)
+            fetch = auxiliary_modules.modules_of(model)["fetch"]
+            slot_BSD = fetch(states_BSD.flatten(0, 1), read.flatten(0, 1)[:, None]).view_as(states_BSD)
+            output = copy.copy(output)  # a pass may be remembered, whose logits must stay
+            output.logits = unembed(model, slot_BSD)
+            return output
+
+        with auxiliary_modules.forward_as(model, forward):
+            yield

@@ -1,20 +1,24 @@
-"""Multi-token heads: extra heads predict the tokens behind the next one."""
+"""Multi-token heads: blocks beside the trunk's last one predict the tokens behind the next one."""
 
+import copy
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE
-from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
-from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, cross_entropy, unembed
+from nt_failures.data.batches import IGNORE, Example, join
+from nt_failures.objectives import auxiliary_modules, last_block
+from nt_failures.objectives.base import Loss, Objective, option, target_logits
+from nt_failures.objectives.extra_loss import Terms, weighed
+from nt_failures.objectives.losses import Batch, cross_entropy, row_mean_sum, token_nats, unembed
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiTokenHeads(ExtraLoss):
-    """Predict the next `heads` tokens from each hidden state, each by a head of its own.
+class MultiTokenHeads(Objective):
+    """Predict the next `heads` tokens from each state, each by a last block of its own.
 
     For the target `32 34 6 16 12` and three heads (inputs and labels are those of `next_token`):
 
@@ -23,12 +27,23 @@ class MultiTokenHeads(ExtraLoss):
         head 2     12 -> 32;    = -> 34;   32 ->  6;   34 -> 16;    6 -> 12
         head 3     32 -> 32;   12 -> 34;    = ->  6;   32 -> 16;   34 -> 12
 
-    loss = sum_j sum_t - log p_j(s_t+j | s_<=t) over the t whose s_t+j is a target token (arXiv 2404.19737, eq. 2).
-    Head 1 is the stock model, and alone decodes; head j > 1 is one block of its kind, then the shared unembedding.
-    Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: hidden states.
+    loss = sum_j mean over the columns c whose c+j is a target token of - log p_j(x_c+j | x_<=c) (arXiv 2404.19737, eq.
+    2), labels of states before `=` included: each head has all T labels of a row. p_j = softmax(U norm(block_j(x))):
+    x is the trunk's output before its last block and any norm, block_1 the trunk's own last block, each further one a
+    new block of its class, norm and U the model's own. The trunk stays as deep as it is; the source takes a block from
+    it for each head, to keep the number of parameters: ask for a model of fewer layers. Decoding: head 1, the stock
+    model.
+    A row whose prompt is shorter than j lacks labels of head j: its mean counts as its T labels do. So rows of unequal
+    lengths weigh by T, and accumulated batches add up to the whole one.
+    Relations: heads 1 is `next_token`; `joint_multi_token` predicts the same window jointly. Needs: a trunk of blocks
+    and one norm. Equal to the authors' code (golden): the path-star fork's, and NextLat's with `mean_weight`.
 
     Args:
-        heads: tokens predicted from each state, the next one included, 1 to 64. The source's best is 4.
+        heads: tokens predicted from each state, the next one included, 1 to 64. The source's best for code is 4; 2 and
+            4 in the comparison of arXiv 2508.19228.
+        mean_weight: None adds the heads' losses up, as the source. A number is the variant of NextLat's code (arXiv
+            2511.05963): loss_1 + mean_weight * mean of the other heads' losses, with a final norm for each head and
+            the end token as a label of head 1 alone; swept from .1 to 1 there.
 
     Example:
         >>> from nt_failures import MultiTokenHeads
@@ -38,24 +53,48 @@ class MultiTokenHeads(ExtraLoss):
     """
 
     heads: int = option(4, least=1, most=64, whole=True)
+    mean_weight: float | None = option(None)
 
+    needs = frozenset({"hidden_states"})
     citation = (
         "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
     )
+    VERSION: ClassVar[int] = 2
 
     def attach(self, model: PreTrainedModel) -> None:
-        heads = {f"head_{j}": auxiliary_modules.encoder_like(model, layers=1) for j in range(2, self.heads + 1)}
-        auxiliary_modules.attach(model, **heads)
+        modules = {f"head_{j}": last_block.new_block(model) for j in range(2, self.heads + 1)}
+        if self.mean_weight is not None:
+            _, norm = last_block.parts(model)
+            modules |= {f"norm_{j}": copy.deepcopy(norm).requires_grad_() for j in range(2, self.heads + 1)}
+        auxiliary_modules.attach(model, **modules)
 
-    def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
-        inputs = {name: batch[name][:, :-1] for name in ("attention_mask", "position_ids") if name in batch}
-        losses = {}
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        with last_block.calls_of_last_block(model) as calls:
+            logits_BTV, labels_BT = target_logits(model, batch)
+        (call,) = calls
+        weight = 1.0 if self.mean_weight is None else self.mean_weight / max(self.heads - 1, 1)
+        terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
         for j in range(2, self.heads + 1):
-            head = auxiliary_modules.modules_of(model)[f"head_{j}"]
-            states_BSD = head(inputs_embeds=output.states_BSD, use_cache=False, **inputs).last_hidden_state
-            start = max(output.first - j, 0)  # the state in column t predicts column t + j
-            labels = batch["labels"][:, start + j :]
-            columns = slice(start, start + labels.shape[1])
-            labels = labels.where(batch["attention_mask"][:, columns].bool(), IGNORE)  # no state in a padded column
-            losses[f"head_{j}"] = (1.0, cross_entropy(unembed(model, states_BSD[:, columns]), labels))
-        return losses
+            terms[f"head_{j}"] = (weight, self._head_loss(model, j, call, batch, labels_BT))
+        return weighed(terms, labels_BT)
+
+    def _head_loss(
+        self, model: torch.nn.Module, j: int, call: last_block.Call, batch: Batch, labels_BT: Tensor
+    ) -> Tensor:
+        """The mean loss of head j, times the number of labels."""
+        modules = auxiliary_modules.modules_of(model)
+        norm = last_block.parts(model)[1] if self.mean_weight is None else modules[f"norm_{j}"]
+        states_BSD = norm(last_block.states_of(modules[f"head_{j}"], call))
+        first = batch["labels"].shape[1] - labels_BT.shape[1]
+        start = max(first - j, 0)  # the state in column c predicts column c + j
+        labels = batch["labels"][:, start + j :]
+        columns = slice(start, start + labels.shape[1])
+        counted = labels.ne(IGNORE) & batch["attention_mask"][:, columns].bool()  # no state in a padded column
+        if self.mean_weight is not None and self.end_token_id is not None:
+            counted = counted & labels.ne(self.end_token_id)
+        nats = token_nats(unembed(model, states_BSD[:, columns]), labels)
+        return row_mean_sum(nats, counted, labels_BT)

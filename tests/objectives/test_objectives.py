@@ -424,7 +424,7 @@ def test_how_an_objective_decodes_and_is_judged():
         objective = cls(dummy_token_id=13)
         assert objective.autoregressive is (name not in parallel)
         assert objective.judged_decoding == ("free" if name in parallel else "forced")
-        assert objective.stock is (name not in {*parallel, "belief_state", "uniform_mask"})
+        assert objective.stock is (name not in {*parallel, "belief_state", "joint_multi_token", "uniform_mask"})
 
 
 def test_needs_are_checked(tiny_model, tokenizer):

@@ -154,12 +154,8 @@ def test_a_seed_that_stops_early_stays_as_it_is(make):
     ("options", "message"),
     [
         (
-            {"objective": "joint_multi_token"},
-            "JointMultiToken and GPT2LMHeadModel cannot be trained for many seeds at once",
-        ),
-        (
             {"overrides": {"resid_pdrop": 0.1}},
-            r"cannot be trained for many seeds at once \(vmap: called random operation",
+            r"NextToken and GPT2LMHeadModel cannot be trained for many seeds at once \(vmap: called random operation",
         ),
         ({"save_strategy": "steps"}, "save_strategy='steps': seeds that are trained at once keep no checkpoints"),
         ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps=2 is not made for many seeds at once"),
@@ -192,7 +188,7 @@ def test_seeds_must_be_of_one_recipe(make):
         train_together([])
 
 
-COVERED = [(objective, "gpt2") for objective in OBJECTIVES if objective != "joint_multi_token"]
+COVERED = [(objective, "gpt2") for objective in OBJECTIVES]
 COVERED += [("next_token", family) for family in SMALL if family != "gpt2"]
 
 

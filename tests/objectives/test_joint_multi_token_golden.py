@@ -1,0 +1,126 @@
+"""joint_multi_token: the numbers of the only public code, through the objective's own loss and decoding on a GPT-2."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from nt_failures.objectives import JointMultiToken, auxiliary_modules
+
+GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "joint_multi_token.npz")
+WIDTH, VOCABULARY = 8, 13
+RENAMED = {"gamma": "gamma", "ln_w": "mix.weight", "ln_b": "mix.bias", "qkv": "qkv.weight", "out": "out.weight"}
+RENAMED |= {"bias": "bias", "norm": "norm.weight"}
+by_case = pytest.mark.parametrize("case", ["eos", "no_eos", "window2"])
+"""The end of a row, where it has one, is a last target token here, as it is a last label there."""
+
+
+class Given(nn.Module):
+    """In place of the final norm: the golden's states, as many columns as are read."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.states = nn.Parameter(states)
+
+    def forward(self, hidden):
+        return self.states[:, : hidden.shape[1]]
+
+
+class Case:
+    """The golden's numbers of one case, the objective, and a float64 GPT-2 with the golden's states and weights."""
+
+    def __init__(self, name):
+        self.name = name
+        self.prompt = int(self.golden("prompt_length"))
+        self.horizon = int(self.golden("horizon"))
+        self.ids = self.golden("ids").long()
+        self.objective = JointMultiToken(window=self.horizon + 1, weight=float(self.golden("lambda")), pad_token_id=0)
+        sizes = {"n_layer": 1, "n_embd": WIDTH, "n_head": int(self.golden("attention_heads")), "n_positions": 16}
+        ends = {"bos_token_id": None, "eos_token_id": None}
+        config = GPT2Config(**sizes, **ends, vocab_size=VOCABULARY, tie_word_embeddings=False)
+        self.model = GPT2LMHeadModel(config).double().eval()
+        self.objective.attach(self.model)
+        self.model.transformer.ln_f = Given(self.golden("hidden"))
+        self.fetch = auxiliary_modules.modules_of(self.model)["fetch"]
+        with torch.no_grad():
+            self.model.lm_head.weight.copy_(self.golden("U"))
+            self.model.transformer.wte.weight.copy_(self.golden("embeddings"))
+            for name, renamed in RENAMED.items():
+                parameter = self.fetch.get_parameter(renamed)
+                parameter.copy_(self.golden(f"fetch/{name}").view(parameter.shape))
+
+    def golden(self, name):
+        return torch.from_numpy(np.array(GOLDEN[f"{self.name}/{name}"]))
+
+    def close(self, found, name):
+        expected = self.golden(name)
+        torch.testing.assert_close(found.detach().view(expected.shape), expected, rtol=0, atol=1e-9)
+
+    def batch(self):
+        rows = [{"prefix_ids": row[: self.prompt], "target_ids": row[self.prompt :]} for row in self.ids.tolist()]
+        return self.objective.collate(rows)
+
+
+@by_case
+def test_loss_and_gradients_are_the_codes_own(case):
+    """Catches: plain logits for the next token, a residual in slot 0 or none in the others, states before `=` left
+    out, the first target token as a slot's label, a prompt token as a teacher, one mean over all slots' labels."""
+    case = Case(case)
+    loss = case.objective.loss(case.model, case.batch())
+    case.close(loss.sum / loss.count, "total")
+    case.close(loss.parts["next_token"] / loss.count, "next_token")
+    (loss.sum / loss.count).backward()
+    case.close(case.model.transformer.ln_f.states.grad, "grad_hidden")
+    case.close(case.model.transformer.wte.weight.grad, "grad_embeddings")
+    case.close(case.model.lm_head.weight.grad, "grad_U")
+    for name, renamed in RENAMED.items():
+        case.close(case.fetch.get_parameter(renamed).grad, f"grad_fetch/{name}")
+
+
+@by_case
+def test_decoding_takes_slot_0(case):
+    """Catches: the stock model's logits at inference, later slots at inference, a slot 0 with the next column's
+    token."""
+    case = Case(case)
+    expected = case.golden("inference_logits")
+    with case.objective._logits_of_slot_0(case.model):
+        case.close(case.model(input_ids=case.ids, use_cache=False).logits, "inference_logits")
+    prefix, target = case.ids[:, : case.prompt], case.ids[:, case.prompt :]
+    forced = case.objective.decode(case.model, prefix, target.shape[1], shown=target)
+    assert torch.equal(forced, expected[:, case.prompt - 1 : -1].argmax(dim=-1))
+    assert torch.equal(case.objective.decode(case.model, prefix, 1), case.golden("draft_ids")[:, :1])
+    assert not case.objective.stock
+
+
+@by_case
+def test_slots_draft_what_the_code_drafts(case):
+    """Catches: slots that see later slots, or that read what another state predicted."""
+    case = Case(case)
+    tokens = case.ids[:, case.prompt - 1 : case.prompt]
+    states = case.golden("hidden")[:, case.prompt - 1]
+    logits = []
+    for _ in range(case.horizon + 1):
+        slots = case.fetch(states, case.model.get_input_embeddings()(tokens))
+        logits.append(case.model.lm_head(slots[:, -1]))
+        tokens = torch.cat([tokens, logits[-1].argmax(dim=-1, keepdim=True)], dim=1)
+    case.close(torch.stack(logits, dim=1), "draft_logits")
+    assert torch.equal(tokens[:, 1:], case.golden("draft_ids"))
+
+
+@by_case
+def test_each_slot_is_a_mean_of_its_own(case, monkeypatch):
+    """Catches: slots that weigh by their labels."""
+    case = Case(case)
+    found = []
+    original = JointMultiToken._slot_loss
+
+    def noted(*args):
+        found.append(original(*args))
+        return found[-1]
+
+    monkeypatch.setattr(JointMultiToken, "_slot_loss", staticmethod(noted))
+    loss = case.objective.loss(case.model, case.batch())
+    case.close(torch.stack(found) / loss.count, "ce_per_step")
