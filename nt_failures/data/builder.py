@@ -22,6 +22,7 @@ from datasets.fingerprint import Hasher
 from nt_failures import registry
 from nt_failures.data.compat import ArrowBuilder
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
+from nt_failures.tasks._check import check_task
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, split_share
 from nt_failures.tasks.path_star import PathStar
@@ -154,6 +155,7 @@ class TaskBuilder(ArrowBuilder):
     def __init__(self, cache_dir: str | None = None, **options: object) -> None:
         defaults = {"hash": self.source_hash(), "repo_id": self.REPO_ID, "dataset_name": self.REPO_ID.split("/")[-1]}
         super().__init__(cache_dir, **(defaults | options))
+        check_task(self.config.task)
         for sentence in self.config.too_small():
             logger.warning("%s", sentence)
 

@@ -172,7 +172,9 @@ def draw(
     """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example`; whether it has one."""
     figure = figures.forced_vs_free(accuracies, decision, chance, task.words)
     figures.save(figure, folder / "forced_vs_free.png")
-    picture = None if example is None else task.picture(example, example["answer"])
+    picture = None
+    if example is not None:  # before version 2 of the data, the prediction stood under `answer`
+        picture = task.picture(example, example.get("prediction", example.get("answer")))
     if picture is not None:
         figures.save(figures.path_star(**vars(picture)), folder / "graph.png")
     return picture is not None

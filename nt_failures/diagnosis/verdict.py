@@ -66,6 +66,7 @@ class Facts:
         self.look_ups = of_others
         """what errors at the other positions alone would leave"""
         self.product = of_all
+        self.few = wilson(evidence.exact * evidence.n, evidence.n)[0] < 0.75
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
         self.can_cheat = self.at_chance and evidence.autoregressive and evidence.order == "forward"
 
@@ -97,6 +98,12 @@ class Rule:
 
 
 RULES = (
+    Rule(
+        "undertrained",
+        "exact >= 0.95, of so few problems that its 95 % interval begins below 0.75",
+        lambda f: f.evidence.exact >= SOLVED_AT and f.few,
+        wording.few,
+    ),
     Rule("solved", "exact >= 0.95", lambda f: f.evidence.exact >= SOLVED_AT, wording.solved),
     Rule(
         "snowballing",

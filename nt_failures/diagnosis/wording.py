@@ -30,6 +30,17 @@ def solved(facts: Any, after: str) -> str:
     )
 
 
+def few(facts: Any, after: str) -> str:
+    """All is right, of next to nothing."""
+    exact, n = facts.evidence.exact, facts.evidence.n
+    low, high = wilson(exact * n, n)
+    return (
+        f"Undertrained{after}, as far as can be told: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out "
+        f"{facts.evidence.words.answer}s are exact, of only {n:,} different {facts.evidence.words.problem}s; measure "
+        "more, or on a larger task."
+    )
+
+
 def snowballing(facts: Any, after: str) -> str:
     """Small errors at every step multiply."""
     return (

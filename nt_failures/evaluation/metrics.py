@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nt_failures.data.batches import IGNORE
+from nt_failures.tasks.base import Task
 
 # Shapes: n rows, T target tokens, L symbols of an answer. Ids and positions are in the task's own order; -100 marks
 # empty columns.
@@ -76,6 +77,28 @@ class Scored:
         has = answers != -1
         right = has & (predicted == answers)
         return cls(right, (right | ~has).all(axis=1), has)
+
+    @classmethod
+    def of_forced(
+        cls, task: Task, columns: Mapping[str, np.ndarray], predicted: np.ndarray, answers: np.ndarray
+    ) -> "Scored":
+        """Score symbols (n, L) that were predicted with the earlier ones of `answers` (n, L) revealed, by `Task.judge`.
+
+        Position k is right where it is in the answer that has the prediction at k alone: so any right way on counts.
+        """
+        found = cls.of_symbols(predicted, answers)
+        if task.one_answer:
+            return found
+        right, lengths = found.right.copy(), found.has.sum(axis=1)
+        for k in range(answers.shape[1]):
+            rows = np.flatnonzero(found.has[:, k] & ~found.right[:, k])
+            if len(rows):
+                changed = answers[rows].copy()
+                changed[:, k] = predicted[rows, k]
+                given = [row[:length] for row, length in zip(changed.tolist(), lengths[rows].tolist(), strict=True)]
+                judged = task.judge({name: np.asarray(column)[rows] for name, column in columns.items()}, given)
+                right[rows, k] = judged["correct"][:, k]
+        return cls(right, (right | ~found.has).all(axis=1), found.has)
 
     @classmethod
     def of_judge(cls, judged: Mapping[str, np.ndarray], lengths: np.ndarray) -> "Scored":

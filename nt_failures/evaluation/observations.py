@@ -46,7 +46,10 @@ class Observations:
     @functools.cached_property
     def forced(self) -> Scored:
         """Predictions with the true earlier symbols revealed."""
-        return self._forced or Scored.of_symbols(self.predictor.forced(self.columns, self.answers), self.answers)
+        if self._forced is not None:
+            return self._forced
+        predicted = self.predictor.forced(self.columns, self.answers)
+        return Scored.of_forced(self.task, self.columns, predicted, self.answers)
 
     @functools.cached_property
     def free(self) -> Scored:
@@ -97,11 +100,11 @@ class Observations:
         return Accuracies(self.n(), forced, free, rows=len(self.answers))
 
     def example(self) -> dict[str, Any]:
-        """One row as lists, with the model's `answer`: the first wrong one of 64, or the first if none is wrong."""
+        """One row as lists, with the model's `prediction`: the first wrong one of 64, or the first if none is wrong."""
         answers = self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers
         first = {name: np.asarray(column)[: len(answers)] for name, column in self.columns.items()}
         i = int(np.argmin(self.task.judge(first, as_answers(answers))["exact"]))
-        return {**{name: column[i].tolist() for name, column in first.items()}, "answer": answers[i].tolist()}
+        return {**{name: column[i].tolist() for name, column in first.items()}, "prediction": answers[i].tolist()}
 
 
 def as_answers(answers: np.ndarray) -> list[list[int]]:

@@ -91,6 +91,8 @@ def objective_metrics(
         columns = _rows(task, columns, len(target))
         problems = None if columns is None else task.instance_hash(columns)
         if not task.one_answer:
+            symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
+            scored["forced"] = Scored.of_forced(task, columns, symbols, task.answers(columns))
             for name in scored.keys() - {"forced"}:
                 answers = read_answers(task, tokenizer, output.predictions[name])
                 scored[name] = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
@@ -124,6 +126,25 @@ def _rows(task: Task, columns: Mapping[str, np.ndarray] | None, count: int) -> d
             "of nt_failures.tokenize(dataset, tokenizer), which keeps them, with all columns of the task."
         )
     return None
+
+
+def forced_symbols(
+    task: Task, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+    """Forced predictions (n, T) as symbols (n, L), -1 for what is none; `positions` (n, T) says which symbol is where.
+
+    A symbol that a row does not have is -1, too.
+    """
+    known: dict[tuple[int, ...], int] = {}
+    found = np.full((len(ids), task.answer_length), -1, dtype=np.int64)
+    for row, (tokens, places) in enumerate(zip(ids, positions, strict=True)):
+        for k in range(1, int(places.max(initial=0)) + 1):
+            of_symbol = tuple(tokens[places == k].tolist())
+            if of_symbol not in known:
+                read = task.read_answer(tokenizer.decode(list(of_symbol)))
+                known[of_symbol] = read[0] if len(read) == 1 else -1
+            found[row, k - 1] = known[of_symbol]
+    return found
 
 
 def read_answers(task: Task, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[list[int]]:

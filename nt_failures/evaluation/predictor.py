@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
+from nt_failures.evaluation.prediction import forced_symbols
 from nt_failures.objectives import decoding
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import END, Task
@@ -66,7 +67,6 @@ class ModelPredictor:
         self.autoregressive = objective.autoregressive
         self.order = objective.order
         self.trained_positions = objective.trained_positions
-        self._labels: dict[tuple[int, ...], int] = {}
 
     def longest(self, columns: Columns) -> int:
         """Tokens of the longest instance, prompt and answer together."""
@@ -78,10 +78,8 @@ class ModelPredictor:
         for batch in self._batches(columns, answers):
             ids_BT = self._decode(batch, shown=batch["target_ids"]).cpu().numpy()
             positions_BT = self.objective.reorder(batch["target_positions"], batch["target_ids"]).cpu().numpy()
-            for ids, positions in zip(ids_BT, positions_BT, strict=True):
-                symbols = range(1, self.task.answer_length + 1)
-                found.append([self._label(tuple(ids[positions == k].tolist())) for k in symbols])
-        return np.array(found, dtype=np.int64)
+            found.append(forced_symbols(self.task, self.tokenizer, ids_BT, positions_BT))
+        return np.concatenate(found)
 
     def free(self, columns: Columns) -> np.ndarray:
         texts: list[str] = []
@@ -192,9 +190,3 @@ class ModelPredictor:
             symbols = np.array(self.task.read_answer(text)[::step][: len(row)], dtype=np.int64)
             row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
         return answers
-
-    def _label(self, ids: tuple[int, ...]) -> int:
-        if ids not in self._labels:
-            read = self.task.read_answer(self.tokenizer.decode(list(ids)))
-            self._labels[ids] = read[0] if len(read) == 1 else -1
-        return self._labels[ids]

@@ -12,7 +12,7 @@ from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.metrics import Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
-from nt_failures.evaluation.prediction import read_answers
+from nt_failures.evaluation.prediction import forced_symbols, read_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
@@ -96,6 +96,8 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     forced, free = (Scored.of_ids(output.predictions[name], target, positions) for name in ("forced", "free"))
     columns = to_columns(test)
     if not task.one_answer:
+        symbols = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
+        forced = Scored.of_forced(task, columns, symbols, task.answers(columns))
         answers = read_answers(task, trainer.processing_class, output.predictions["free"])
         free = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
     first = predictor.symbols_of(output.predictions["free"][:SHOWN])

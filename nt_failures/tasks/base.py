@@ -275,13 +275,14 @@ class Task(abc.ABC):
             >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
             ['8,4,7']
         """
-        given = dict(self.render(columns))
+        rendered = self.render(columns)
+        given = dict(rendered) if isinstance(rendered, Mapping) else {}
         if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
             raise ValueError(f"render of {type(self).__name__} gives {sorted(given)}; give `prompt` and `completion`.")
         if "completion" not in given:
             given["completion"] = self._completions(self.answers(columns))
         for name, text in given.items():
-            if not isinstance(text, Text) and not all(isinstance(string, str) for string in text):
+            if isinstance(text, str) or not (isinstance(text, Text) or all(isinstance(one, str) for one in text)):
                 raise ValueError(
                     f"render of {type(self).__name__} gives {shorten(text, 80)} for {name!r}; give a list of strings, "
                     "or a nt_failures.tasks.Text."

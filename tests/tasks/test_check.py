@@ -1,0 +1,62 @@
+"""A task that contradicts itself is refused before anything is drawn, in one line."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from trial_tasks import AnyOrder, Copy, Few, OffCentre
+
+from nt_failures.data.splits import load_splits
+from nt_failures.tasks._check import check_task
+from nt_failures.tasks.path_star import PathStar
+
+
+@pytest.mark.parametrize("task", [PathStar(), PathStar(1, 2, 3), OffCentre(), AnyOrder(), Few(), Copy()], ids=str)
+def test_whole_tasks_pass(task):
+    """Catches: a rule that a sensible task does not keep."""
+    check_task(task)
+
+
+def slip(**methods):
+    """`AnyOrder` with some methods or facts of it changed."""
+    return dataclasses.dataclass(frozen=True)(type("Slip", (AnyOrder,), {"__module__": __name__, **methods}))()
+
+
+def but(**columns):
+    """`sample` with other columns."""
+    return lambda self, rng, n: {**AnyOrder.sample(self, rng, n), **{k: of(n) for k, of in columns.items()}}
+
+
+@pytest.mark.parametrize(
+    ("methods", "reason"),
+    [
+        ({"sample": lambda self, rng, n: AnyOrder.sample(self, rng, 3)}, "rows; give 16 in every column"),
+        ({"sample": but(words=lambda n: np.array(["1,2"] * n))}, "column 'words' of Slip holds no whole numbers"),
+        ({"train_sample": but(more=np.zeros)}, "train_sample of Slip gives"),
+        ({"symbols": [*"0123456789", "="]}, "do not end with DUMMY"),
+        ({"answer_length": 5}, r"have the shape \(16, 3\); give \(n, answer_length\), \(n, 5\)"),
+        ({"sample": but(answer=lambda n: np.full((n, 3), [1, -1, 2]))}, "is empty, or has -1 before its end"),
+        ({"sample": but(answer=lambda n: np.full((n, 3), -1))}, "is empty, or has -1 before its end"),
+        ({"decision_position": lambda self, order: 7}, r"is at \[7\] of answers of \[3\] symbols"),
+        ({"chance": 50}, "the chance of Slip is 50.0; give a share"),
+        ({"render": lambda self, columns: {"prompt": ["1="]}}, r"gives \{'prompt': 1, 'completion': 16\} texts"),
+        ({"render": lambda self, columns: {"prompt": "1="}}, "gives '1=' for 'prompt'; give a list of strings"),
+        ({"render": lambda self, columns: ["1="] * 16}, r"gives \[\]; give `prompt` and `completion`"),
+        (
+            {"render": lambda self, columns: {"prompt": ["1="] * 16, "completion": ["1,2,3"] * 16}},
+            r"the completion '1,2,3' of Slip reads as \[1, 2, 3\], which its judge calls wrong",
+        ),
+    ],
+)
+def test_slips_are_one_line(methods, reason, tmp_path):
+    """Catches: a training on data that contradict themselves, called solved; an error at its first evaluation."""
+    task = slip(**methods)
+    with pytest.raises(ValueError, match=reason) as error:
+        check_task(task)
+    assert "\n" not in str(error.value)
+
+
+def test_a_builder_asks(tmp_path, monkeypatch):
+    """Catches: a check that nothing calls."""
+    with pytest.raises(ValueError, match="the chance of Slip is 50"):
+        load_splits(slip(chance=50), num_train=10, num_test=10)
