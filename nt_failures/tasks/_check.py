@@ -5,7 +5,7 @@ import numpy as np
 from nt_failures.registry import shorten
 from nt_failures.tasks.base import Columns, Task
 
-_ROWS = 16
+_ROWS = 8
 """Instances that are asked."""
 
 

@@ -43,7 +43,7 @@ def test_several_right_answers():
     columns = {"answer": np.array([[2, 5], [3, 4]]), "shown": np.array([[2, 5], [3, 4]])}
     observed = Observations(Written([[5, 2], [3, 9]]), Pair(), columns)
     assert observed.free.exact.tolist() == [True, False]
-    assert observed.example() == {"answer": [3, 9], "shown": [3, 4]}
+    assert observed.example() == {"answer": [3, 4], "shown": [3, 4], "prediction": [3, 9]}
 
 
 FORKS = {

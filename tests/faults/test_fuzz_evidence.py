@@ -67,7 +67,8 @@ def test_verdict(facts, shares, budget, kind):
     if evidence is not None:
         found = verdict(evidence, budget)
         assert found.name in VERDICTS
-        assert (found.name == "solved") == (evidence.exact >= 0.95)
+        sure = wilson(evidence.exact * evidence.n, evidence.n)[0] >= 0.75
+        assert (found.name == "solved") == (evidence.exact >= 0.95 and sure)
         assert budget is None or str(budget) in found.text
         assert "nan" not in found.text
         if kind == "none" or evidence.follow_rate is None:

@@ -616,7 +616,8 @@ def test_an_evaluation_asks_the_task_what_is_right(tmp_path):
 
 
 def test_problems_of_an_evaluation_are_counted(tiny_model, tmp_path, task, tokenizer):
-    """Catches: rows counted for graphs where the rows keep their columns; graphs told apart by their goals."""
+    """Catches: rows counted for graphs where the rows keep their columns; the same graph with another goal
+    taken for the same problem."""
     columns = task.block(0, "test", 0, rows=20)
     leaf = [
         next(b for _, b in row if b != goal and all(a != b for a, _ in row))
@@ -627,10 +628,10 @@ def test_problems_of_an_evaluation_are_counted(tiny_model, tmp_path, task, token
     texts = {name: text.to_list() for name, text in task.texts(both).items()}
     rows = tokenize(datasets.Dataset.from_dict({**both, **texts}), tokenizer)
     trainer = ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(**TOKENS), task=task)
-    stars = {
-        (source, *sorted(map(tuple, edges)))
-        for source, edges in zip(columns["source"].tolist(), columns["edges"].tolist(), strict=True)
+    problems = {
+        (source, goal, *sorted(map(tuple, edges)))
+        for source, goal, edges in zip(*(both[name].tolist() for name in ("source", "goal", "edges")), strict=True)
     }
-    assert trainer.evaluate(rows)["eval_problems"] == len(stars)
+    assert trainer.evaluate(rows)["eval_problems"] == len(problems) == 40
     assert "eval_problems" not in trainer.evaluate(rows.remove_columns(["goal"]))
     assert "eval_problems" not in trainer.evaluate(rows.to_iterable_dataset())
