@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import Example, join
 from nt_failures.objectives import auxiliary_modules, last_block
-from nt_failures.objectives.base import Loss, Objective, option, target_logits
+from nt_failures.objectives.base import Loss, Objective, check_choice, option, target_logits
 from nt_failures.objectives.extra_loss import Terms, weighed
 from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
+
+FORMS = ("paper", "transformers")
 
 
 class Depth(torch.nn.Module):
@@ -32,6 +34,21 @@ class Depth(torch.nn.Module):
         return last_block.states_of(self.block, last_block.given(call, self.merge(both)))
 
 
+def stock_layer(model: PreTrainedModel) -> torch.nn.Module:
+    """What one depth adds, as transformers has it; ValueError for a model that is not built as Llama."""
+    blocks, norm = last_block.parts(model)
+    if not (hasattr(model.config, "rms_norm_eps") and hasattr(model.base_model, "rotary_emb")):
+        others = "take one that is (Llama, Mistral, Qwen3, ...), or form='paper'"
+        raise ValueError(
+            f"form='transformers' needs a model built as Llama, and {type(model).__name__} is not; {others}."
+        )
+    try:
+        from transformers.modeling_layers import MtpLayer
+    except ImportError as error:
+        raise ValueError("this transformers has no MtpLayer; install 5.23 or later, or take form='paper'.") from error
+    return MtpLayer(model.config, type(blocks[-1]), type(norm), len(blocks) - 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class SequentialHeads(Objective):
     """Predict tokens behind the next one by a chain of blocks, each of which is shown the token before its own.
@@ -47,7 +64,8 @@ class SequentialHeads(Objective):
     loss = CE + weight / depths * sum_k mean over the columns c whose c+k+1 is a target token of - log p_k(x_c+k+1),
     with p_k = softmax(U norm(h^k)) and h^k_c = block_k(M_k [RMSNorm(h^k-1_c); RMSNorm(E[x_c+k])]) (arXiv 2412.19437,
     eq. 21-25). h^0 is the trunk's output before its final norm, E, U and norm are the model's own, each block is a new
-    one of the class of its last; h^k goes on to the next depth without the norm. Labels of states before `=` count:
+    one of the class of its last; h^k goes on to the next depth without the norm (an
+    assumption: the paper says only that the head is shared). Labels of states before `=` count:
     each depth has all T labels of a row. The paper's eq. 24 also counts the prompt's tokens, and divides by the number
     of inputs instead of that of labels. Decoding: the stock model, depths are dropped (the paper also drafts by them).
     A row whose prompt is no longer than k lacks labels of depth k: its mean counts as its T labels do. So rows of
@@ -55,11 +73,15 @@ class SequentialHeads(Objective):
 
     Relations: `multi_token_heads` predicts the same tokens without being shown those between; here every token before
     the label is shown, the last ones behind the trunk.
-    Needs: a trunk of blocks and one norm. By the paper's formula (golden).
+    Needs: a trunk of blocks and one norm. By the paper's formula (golden); with `form="transformers"` equal to
+    transformers' code (golden, float32).
 
     Args:
         depths: tokens predicted beside the next one, 1 to 64. The source has 1.
-        weight: of the mean over the depths; 0.3 in the source, for its last third of tokens 0.1.
+        weight: of the mean over the depths; 0.3 in the source, later 0.1.
+        form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
+            as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
+            its own in the final norm's place, behind which the next depth reads, too.
 
     Example:
         >>> from nt_failures import SequentialHeads
@@ -70,14 +92,19 @@ class SequentialHeads(Objective):
 
     depths: int = option(1, least=1, most=64, whole=True)
     weight: float = option(0.3)
+    form: str = "paper"
 
     needs = frozenset({"hidden_states"})
     citation = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024, arXiv 2412.19437"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("form", self.form, FORMS)
+
     def attach(self, model: PreTrainedModel) -> None:
         width = model.get_input_embeddings().weight.shape[1]
-        depths = {f"depth_{k}": Depth(width, last_block.new_block(model)) for k in range(1, self.depths + 1)}
-        auxiliary_modules.attach(model, **depths)
+        new = {"paper": lambda: Depth(width, last_block.new_block(model)), "transformers": lambda: stock_layer(model)}
+        auxiliary_modules.attach(model, **{f"depth_{k}": new[self.form]() for k in range(1, self.depths + 1)})
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -89,11 +116,16 @@ class SequentialHeads(Objective):
         (call,), ((states_BSD, *_), _) = calls, normed[0]
         modules, (_, norm) = auxiliary_modules.modules_of(model), last_block.parts(model)
         embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
+        stock = self.form == "transformers"
+        if stock:
+            states_BSD = norm(states_BSD)
         terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
         for k in range(1, self.depths + 1):
             # Column c reads token c + k. Columns without one read token 0: they predict nothing, and none sees them.
             ids_BS = F.pad(batch["input_ids"], (0, k))[:, k : k + states_BSD.shape[1]]
-            states_BSD = modules[f"depth_{k}"](states_BSD, embed(ids_BS), call)
-            nats = ahead_loss(model, norm(states_BSD), k + 1, batch, labels_BT)
+            depth, tokens_BSD = modules[f"depth_{k}"], embed(ids_BS)
+            # Positions are the trunk's c where transformers has c + k: rotary attention sees how far apart two are.
+            states_BSD = depth(tokens_BSD, states_BSD, **call[1]) if stock else depth(states_BSD, tokens_BSD, call)
+            nats = ahead_loss(model, states_BSD if stock else norm(states_BSD), k + 1, batch, labels_BT)
             terms[f"depth_{k}"] = (self.weight / self.depths, nats)
         return weighed(terms, labels_BT)

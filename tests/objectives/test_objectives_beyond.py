@@ -10,6 +10,7 @@ import torch
 from small_models import SMALL
 from torch.nn import functional as F
 from transformers import GPT2Config
+from transformers.modeling_layers import MtpModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.prediction import each_pass_once
@@ -132,10 +133,10 @@ def test_sequential_heads(order, family, tiny_model):
     assert list(loss.parts) == ["next_token", "depth_1", "depth_2"]
 
 
-@pytest.mark.parametrize("family", SMALL)
-def test_sequential_heads_of_rows_together_and_alone(family, tiny_model):
+@pytest.mark.parametrize(("family", "form"), [*((family, "paper") for family in SMALL), ("llama", "transformers")])
+def test_sequential_heads_of_rows_together_and_alone(family, form, tiny_model):
     """Catches: a block without the mask or positions of its trunk, in the families that the loop does not build."""
-    objective = SequentialHeads(depths=2, **TOKENS)
+    objective = SequentialHeads(depths=2, form=form, **TOKENS)
     model = tiny_model(family, size="2x16", spread=0.4)
     objective.attach(model)
     together = objective.loss(model, objective.collate(EXAMPLES))
@@ -145,6 +146,26 @@ def test_sequential_heads_of_rows_together_and_alone(family, tiny_model):
     trunk = model.base_model.get_input_embeddings().weight
     (depth,) = torch.autograd.grad(together.sum, trunk)
     torch.testing.assert_close(depth, sum(torch.autograd.grad(loss.sum, trunk)[0] for loss in alone))
+
+
+def test_sequential_heads_are_layers_that_transformers_drafts_with(tiny_model):
+    """Catches: weights whose names or use differ from those of `MtpModel`, which drafts with them."""
+    objective = SequentialHeads(depths=2, form="transformers", **TOKENS)
+    model = prepared(objective, tiny_model, "llama")
+    found = []
+    modules = auxiliary_modules.modules_of(model)
+    for depth in modules.values():
+        depth.register_forward_hook(lambda _, args, states: found.append(states))
+    objective.loss(model, objective.collate(EXAMPLES[:1]))
+    model.config.num_mtp_layers = 2
+    stock = MtpModel(model, 2)
+    ids = torch.tensor([ROWS[0][0] + ROWS[0][1]])
+    states = model.model(ids).last_hidden_state
+    for k, layer in enumerate(stock.layers, start=1):
+        layer.load_state_dict(modules[f"depth_{k}"].state_dict())
+        columns = torch.arange(k, ids.shape[1])[None]
+        states = stock.forward_layer(k - 1, states[:, :-1], columns, None, input_ids=ids[:, k:])
+        torch.testing.assert_close(found[k - 1][:, : states.shape[1]], states, rtol=1e-4, atol=1e-5)
 
 
 def test_only_head_1_of_the_variant_predicts_the_end(tiny_model):

@@ -1,4 +1,7 @@
-"""sequential_heads: the numbers of the paper's formula, through the objective's own loss on a GPT-2."""
+"""sequential_heads: the numbers of the paper's formula, through the objective's own loss on a GPT-2.
+
+And those of transformers' layers, on a Llama.
+"""
 
 from pathlib import Path
 
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from nt_failures.objectives import SequentialHeads, auxiliary_modules
 
@@ -17,8 +20,8 @@ BLOCK = {"o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj", "ln1": "ln_
 OTHERS = {"hnorm": "state_norm", "enorm": "token_norm", "proj": "merge"}
 
 
-def golden(name):
-    return torch.from_numpy(np.array(GOLDEN[f"paper/{name}"]))
+def golden(name, group="paper"):
+    return torch.from_numpy(np.array(GOLDEN[f"{group}/{name}"]))
 
 
 def close(found, expected):
@@ -59,9 +62,9 @@ def chain():
     return objective, model, states
 
 
-def batch_of(objective):
-    prompt = int(golden("prompt_length"))
-    rows = golden("ids").tolist()
+def batch_of(objective, group="paper"):
+    prompt = int(golden("prompt_length", group))
+    rows = golden("ids", group).tolist()
     return objective.collate([{"prefix_ids": row[:prompt], "target_ids": row[prompt:]} for row in rows])
 
 
@@ -119,3 +122,72 @@ def test_equation_24_counts_every_token(chain):
     inputs = batch["input_ids"].shape[1] - 1
     labels = torch.tensor([inputs - k for k in range(1, DEPTHS + 1)])
     close(depths_of(loss) * labels / inputs, golden("eq24_per_depth"))
+
+
+STOCK = {
+    **{name: f"mtp_block.self_attn.{name}_proj" for name in ("q", "k", "v", "o")},
+    **{name: f"mtp_block.mlp.{name}_proj" for name in ("gate", "up", "down")},
+    **{"norm1": "mtp_block.input_layernorm", "norm2": "mtp_block.post_attention_layernorm", "proj": "eh_proj"},
+    **{name: name for name in ("enorm", "hnorm", "post_norm")},
+}
+
+
+def stock_weights_of(depth):
+    return {f"{renamed}.weight": golden(f"{depth}/{name}", "transformers") for name, renamed in STOCK.items()}
+
+
+def small_llama(weight):
+    """The objective, a Llama with the golden's states behind its final norm, and these states."""
+    objective = SequentialHeads(depths=DEPTHS, weight=weight, form="transformers", pad_token_id=0)
+    heads, eps = int(golden("attention_heads", "transformers")), float(golden("rms_eps", "transformers"))
+    sizes = {"num_hidden_layers": 1, "hidden_size": WIDTH, "num_attention_heads": heads, "vocab_size": VOCABULARY}
+    others = {"intermediate_size": 12, "rms_norm_eps": eps, "bos_token_id": None, "eos_token_id": None}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, **others)).train()
+    objective.attach(model)
+    states = nn.Parameter(golden("hidden", "transformers"))
+    model.model.norm.forward = lambda _: states[:, :-1]
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(golden("embeddings", "transformers"))
+        model.lm_head.weight.copy_(golden("U", "transformers"))
+    for k in range(1, DEPTHS + 1):
+        module = auxiliary_modules.modules_of(model)[f"depth_{k}"]
+        assert not module.load_state_dict(stock_weights_of(f"depth{k}"), strict=False).missing_keys
+    return objective, model, states
+
+
+def close32(found, expected):
+    torch.testing.assert_close(found.detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_form_of_transformers_is_its_code():
+    """Catches: state and embedding in the paper's order, states from before the final norm, the trunk's final norm for
+    a depth's own, states without it handed on, positions that count otherwise within a depth."""
+    gradients = []
+    for weight in (1.0, 0.0):
+        objective, model, states = small_llama(weight)
+        loss = objective.loss(model, batch_of(objective, "transformers"))
+        close32(depths_of(loss), golden("ce_per_depth", "transformers"))
+        close32(depths_of(loss).mean(), golden("mean_ce", "transformers"))
+        (loss.sum / loss.count).backward()
+        found = {"hidden": states.grad, "U": model.lm_head.weight.grad}
+        found["embeddings"] = model.model.embed_tokens.weight.grad
+        for k in range(1, DEPTHS + 1):
+            for name, parameter in auxiliary_modules.modules_of(model)[f"depth_{k}"].named_parameters():
+                found[f"depth{k}/{name}"] = parameter.grad
+        gradients.append(found)
+    expected = {name: golden(f"grad_{name}", "transformers") for name in ("hidden", "U", "embeddings")}
+    for k in range(1, DEPTHS + 1):
+        expected |= {f"depth{k}/{name}": value for name, value in stock_weights_of(f"grad_depth{k}").items()}
+    with_depths, without = gradients
+    assert set(with_depths) == set(expected)
+    for name, value in expected.items():  # the golden's are of the depths alone, without the next token
+        close32(with_depths[name] - (0 if without[name] is None else without[name]), value)
+
+
+def test_form_of_transformers_says_what_it_needs():
+    """Catches: layers of transformers on a model that they cannot draft for, an unknown form."""
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=13))
+    with pytest.raises(ValueError, match=r"needs a model built as Llama, and GPT2LMHeadModel is not; .*form='paper'"):
+        SequentialHeads(form="transformers").attach(model)
+    with pytest.raises(ValueError, match=r"form='deepseek' is not a choice; give one of 'paper', 'transformers'"):
+        SequentialHeads(form="deepseek")
