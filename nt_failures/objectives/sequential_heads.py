@@ -64,10 +64,10 @@ class SequentialHeads(Objective):
     loss = CE + weight / depths * sum_k mean over the columns c whose c+k+1 is a target token of - log p_k(x_c+k+1),
     with p_k = softmax(U norm(h^k)) and h^k_c = block_k(M_k [RMSNorm(h^k-1_c); RMSNorm(E[x_c+k])]) (arXiv 2412.19437,
     eq. 21-25). h^0 is the trunk's output before its final norm, E, U and norm are the model's own, each block is a new
-    one of the class of its last; h^k goes on to the next depth without the norm (an
-    assumption: the paper says only that the head is shared). Labels of states before `=` count:
-    each depth has all T labels of a row. The paper's eq. 24 also counts the prompt's tokens, and divides by the number
-    of inputs instead of that of labels. Decoding: the stock model, depths are dropped (the paper also drafts by them).
+    one of the class of its last. h^k goes on to the next depth without the norm, an assumption: the paper says only
+    that the head is shared. Labels of states before `=` count: each depth has all T labels of a row. The paper's eq. 24
+    also counts the prompt's tokens, and divides by the number of inputs instead of that of labels. Decoding: the stock
+    model, depths are dropped (the paper also drafts by them).
     A row whose prompt is no longer than k lacks labels of depth k: its mean counts as its T labels do. So rows of
     unequal lengths weigh by T, and accumulated batches add up to the whole one.
 
@@ -81,7 +81,8 @@ class SequentialHeads(Objective):
         weight: of the mean over the depths; 0.3 in the source, later 0.1.
         form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
             as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
-            its own in the final norm's place, behind which the next depth reads, too.
+            its own in the final norm's place, behind which the next depth reads, too. Drafting by
+            `generate(use_mtp=True)` is not set up here: transformers 5.23 has no such weights of its Llama class.
 
     Example:
         >>> from nt_failures import SequentialHeads
