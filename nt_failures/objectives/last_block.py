@@ -47,20 +47,34 @@ def new_block(model: PreTrainedModel) -> torch.nn.Module:
     return block
 
 
-@contextlib.contextmanager
-def calls_of_last_block(model: torch.nn.Module) -> Iterator[list[Call]]:
+def calls_of_last_block(model: torch.nn.Module) -> contextlib.AbstractContextManager[list[Call]]:
     """While it lasts, every forward pass adds what its last block is given to the list.
 
     Hidden states would not do: where a pass returns them, some models (Mamba) count them from another place, and a
     block wants masks and positions as its trunk makes them, too.
     """
-    blocks, _ = parts(model)
+    return _calls_of(parts(model)[0][-1])
+
+
+def calls_of_norm(model: torch.nn.Module) -> contextlib.AbstractContextManager[list[Call]]:
+    """The same for the final norm: it is given the states behind the last block."""
+    return _calls_of(parts(model)[1])
+
+
+@contextlib.contextmanager
+def _calls_of(module: torch.nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
-    hook = blocks[-1].register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+    hook = module.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     try:
         yield calls
     finally:
         hook.remove()
+
+
+def given(call: Call, states: Tensor) -> Call:
+    """The call with other states to read, which stand first."""
+    (_, *others), kwargs = call
+    return (states, *others), kwargs
 
 
 def states_of(block: torch.nn.Module, call: Call) -> Tensor:

@@ -114,6 +114,24 @@ def row_mean_sum(values_BN: Tensor, counted_BN: Tensor, labels: Tensor) -> Tenso
     return (means_B * labels.ne(IGNORE).sum(dim=1)).sum()
 
 
+def ahead_loss(
+    model: torch.nn.Module, states_BSD: Tensor, steps: int, batch: Batch, labels_BT: Tensor, but_not: int | None = None
+) -> Tensor:
+    """Mean cross-entropy of the labels `steps` columns behind each state, times the number of labels.
+
+    States of the whole row, unembedded; labels before which there is no such state, or a padded one, are left out, and
+    so is the token `but_not`.
+    """
+    first = batch["labels"].shape[1] - labels_BT.shape[1]
+    start = max(first - steps, 0)  # the state in column c predicts column c + steps
+    labels = batch["labels"][:, start + steps :]
+    columns = slice(start, start + labels.shape[1])
+    counted = labels.ne(IGNORE) & batch["attention_mask"][:, columns].bool()  # no state in a padded column
+    if but_not is not None:
+        counted = counted & labels.ne(but_not)
+    return row_mean_sum(token_nats(unembed(model, states_BSD[:, columns]), labels), counted, labels_BT)
+
+
 def upcoming(labels_BT: Tensor, vocabulary: int, window: int | None = None, nearest: int = 1) -> Tensor:
     """How soon each token follows a state, (B, T, V): `window` - steps to its next occurrence, else -inf.
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE, Example, join
+from nt_failures.data.batches import Example, join
 from nt_failures.objectives import auxiliary_modules, last_block
 from nt_failures.objectives.base import Loss, Objective, option, target_logits
 from nt_failures.objectives.extra_loss import Terms, weighed
-from nt_failures.objectives.losses import Batch, cross_entropy, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +89,5 @@ class MultiTokenHeads(Objective):
         modules = auxiliary_modules.modules_of(model)
         norm = last_block.parts(model)[1] if self.mean_weight is None else modules[f"norm_{j}"]
         states_BSD = norm(last_block.states_of(modules[f"head_{j}"], call))
-        first = batch["labels"].shape[1] - labels_BT.shape[1]
-        start = max(first - j, 0)  # the state in column c predicts column c + j
-        labels = batch["labels"][:, start + j :]
-        columns = slice(start, start + labels.shape[1])
-        counted = labels.ne(IGNORE) & batch["attention_mask"][:, columns].bool()  # no state in a padded column
-        if self.mean_weight is not None and self.end_token_id is not None:
-            counted = counted & labels.ne(self.end_token_id)
-        nats = token_nats(unembed(model, states_BSD[:, columns]), labels)
-        return row_mean_sum(nats, counted, labels_BT)
+        but_not = None if self.mean_weight is None else self.end_token_id
+        return ahead_loss(model, states_BSD, j, batch, labels_BT, but_not)

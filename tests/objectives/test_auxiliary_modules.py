@@ -11,6 +11,7 @@ from nt_failures.objectives import (
     JointMultiToken,
     MultiTokenHeads,
     NextToken,
+    SequentialHeads,
     TokenOrder,
     auxiliary_modules,
 )
@@ -21,6 +22,7 @@ from nt_failures.training.trainer import ObjectiveTrainer
 
 KINDS = {
     "multi_token_heads": lambda: MultiTokenHeads(heads=2, pad_token_id=14),
+    "sequential_heads": lambda: SequentialHeads(depths=2, pad_token_id=14),
     "belief_state": lambda: BeliefState(pad_token_id=14),
     "token_order": lambda: TokenOrder(pad_token_id=14),
 }

@@ -7,8 +7,10 @@ import math
 
 import pytest
 import torch
+from small_models import SMALL
 from torch.nn import functional as F
 from transformers import GPT2Config
+from transformers.modeling_layers import MtpModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.prediction import each_pass_once
@@ -23,6 +25,7 @@ from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_num
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.token_order import TokenOrder
 from nt_failures.objectives.uniform_mask import UniformMask
 
@@ -97,6 +100,72 @@ def test_multi_token_heads(order, family, mean_weight, tiny_model):
     assert list(loss.parts) == ["next_token", "head_2", "head_3"]
     named = loss.parts["next_token"] + weight * (loss.parts["head_2"] + loss.parts["head_3"])
     torch.testing.assert_close(named, loss.sum.detach())
+
+
+@by_order
+@by_family
+def test_sequential_heads(order, family, tiny_model):
+    """Catches: a token that is read from another column, a depth that sees or predicts from padding, the norm between
+    depths, depths summed instead of averaged, a short prompt's fewer labels counted as such."""
+    objective = SequentialHeads(depths=2, weight=0.5, order=order, **TOKENS)
+    model = prepared(objective, tiny_model, family)
+    modules, trunk, embed = auxiliary_modules.modules_of(model), model.base_model, model.get_input_embeddings()
+    norm, block = (trunk.ln_f, trunk.h[0]) if family == "gpt2" else (trunk.norm_f, trunk.layers[0])
+    expected = 0
+    for prefix, target in rows_of(order):
+        _, nats = states_and_nats(model, prefix, target)
+        expected = expected + nats
+        sequence = prefix + target
+        tokens = embed(torch.tensor([sequence]))
+        states = block(tokens + trunk.wpe.weight[None, : len(sequence)] if family == "gpt2" else tokens)
+        for k in (1, 2):
+            depth = modules[f"depth_{k}"]
+            both = torch.cat([depth.state_norm(states[:, :-1]), depth.token_norm(tokens[:, k:])], dim=-1)
+            states = depth.block(depth.merge(both))
+            found = [
+                nats_of(model, norm(states)[0, c], sequence[c + k + 1])
+                for c in range(len(sequence) - k - 1)
+                if c + k + 1 >= len(prefix)
+            ]
+            assert len(found) == min(len(target), len(target) + len(prefix) - k - 1)
+            expected = expected + 0.5 / 2 * len(target) * sum(found) / len(found)
+    loss = check(objective, model, expected, 7)
+    assert list(loss.parts) == ["next_token", "depth_1", "depth_2"]
+
+
+@pytest.mark.parametrize(("family", "form"), [*((family, "paper") for family in SMALL), ("llama", "transformers")])
+def test_sequential_heads_of_rows_together_and_alone(family, form, tiny_model):
+    """Catches: a block without the mask or positions of its trunk, in the families that the loop does not build."""
+    objective = SequentialHeads(depths=2, form=form, **TOKENS)
+    model = tiny_model(family, size="2x16", spread=0.4)
+    objective.attach(model)
+    together = objective.loss(model, objective.collate(EXAMPLES))
+    alone = [objective.loss(model, objective.collate([row])) for row in EXAMPLES]
+    for name, part in together.parts.items():
+        torch.testing.assert_close(part, sum(loss.parts[name] for loss in alone), rtol=1e-4, atol=1e-4)
+    trunk = model.base_model.get_input_embeddings().weight
+    (depth,) = torch.autograd.grad(together.sum, trunk)
+    torch.testing.assert_close(depth, sum(torch.autograd.grad(loss.sum, trunk)[0] for loss in alone))
+
+
+def test_sequential_heads_are_layers_that_transformers_drafts_with(tiny_model):
+    """Catches: weights whose names or use differ from those of `MtpModel`, which drafts with them."""
+    objective = SequentialHeads(depths=2, form="transformers", **TOKENS)
+    model = prepared(objective, tiny_model, "llama")
+    found = []
+    modules = auxiliary_modules.modules_of(model)
+    for depth in modules.values():
+        depth.register_forward_hook(lambda _, args, states: found.append(states))
+    objective.loss(model, objective.collate(EXAMPLES[:1]))
+    model.config.num_mtp_layers = 2
+    stock = MtpModel(model, 2)
+    ids = torch.tensor([ROWS[0][0] + ROWS[0][1]])
+    states = model.model(ids).last_hidden_state
+    for k, layer in enumerate(stock.layers, start=1):
+        layer.load_state_dict(modules[f"depth_{k}"].state_dict())
+        columns = torch.arange(k, ids.shape[1])[None]
+        states = stock.forward_layer(k - 1, states[:, :-1], columns, None, input_ids=ids[:, k:])
+        torch.testing.assert_close(found[k - 1][:, : states.shape[1]], states, rtol=1e-4, atol=1e-5)
 
 
 def test_only_head_1_of_the_variant_predicts_the_end(tiny_model):
@@ -206,7 +275,10 @@ def test_joint_multi_token(order, family, tiny_model):
     check(objective, model, expected, 7)
 
 
-@pytest.mark.parametrize("objective", [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS)])
+@pytest.mark.parametrize(
+    "objective",
+    [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS), SequentialHeads(depths=7, **TOKENS)],
+)
 @pytest.mark.parametrize("prompt", [1, 4])
 def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
     """Catches: a crash or NaN where windows reach beyond the row; a head whose state would stand before the row."""
@@ -219,7 +291,8 @@ def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
     if isinstance(objective, JointMultiToken):
         assert float(loss.parts["window"]) == 0
     else:
-        assert [j for j in range(2, 9) if float(loss.parts[f"head_{j}"])] == list(range(2, prompt + 1))
+        names = [name for name, part in loss.parts.items() if float(part)]
+        assert len(names) == prompt  # of the next token, 2, .. ahead: as many as have a state in the row
 
 
 def test_fetch_by_hand():
@@ -636,7 +709,7 @@ def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model)
 
 @pytest.mark.parametrize(
     "objective",
-    [MultiTokenHeads(heads=2), TokenOrder(), FutureBag(), NextLatent(), Registers(**TOKENS)],
+    [MultiTokenHeads(heads=2), SequentialHeads(), TokenOrder(), FutureBag(), NextLatent(), Registers(**TOKENS)],
     ids=lambda objective: type(objective).__name__,
 )
 def test_decoding_is_the_stock_models(objective, tiny_model):
@@ -658,6 +731,8 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: TokenOrder(window=0), "window=0 must be a whole number from 1"),
         (lambda: TokenOrder(weight=-1), "weight=-1 must be a number from 0; the default is 1.0"),
         (lambda: FutureBag(window=1), "window=1 must be a whole number from 2"),
+        (lambda: SequentialHeads(depths=0), "depths=0 must be a whole number from 1 to 64; the default is 1"),
+        (lambda: SequentialHeads(weight=-1), "weight=-1 must be a number from 0; the default is 0.3"),
         (lambda: MultiTokenHeads(mean_weight=-1), "mean_weight=-1 must be a number from 0; the default is None"),
         (lambda: JointMultiToken(window=1), "window=1 must be a whole number from 2 to 256"),
         (lambda: NextLatent(horizon=0), "horizon=0 must be a whole number from 1"),

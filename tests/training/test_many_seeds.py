@@ -76,6 +76,7 @@ def assert_same(together, alone, tolerance):
         ({"objective": "teacherless", "family": "mamba", "dtype": torch.float64}, 1e-14),
         ({"objective": "hybrid", "dtype": torch.float64, "optimizer": "muon", "weight_decay": 0.1}, 1e-14),
         ({"objective": "multi_token_heads", "dtype": torch.float64, "max_grad_norm": 0.5}, 1e-14),
+        ({"objective": "sequential_heads", "dtype": torch.float64}, 1e-14),
         ({"objective": "registers", "dtype": torch.float64, "max_steps": -1, "num_train_epochs": 2}, 1e-14),
         ({"objective": "masked_diffusion", "dtype": torch.float64}, 1e-14),
     ],

@@ -1,0 +1,132 @@
+"""Sequential heads: one block behind another, each reads the true next token, too, and predicts one token further."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from nt_failures.data.batches import Example, join
+from nt_failures.objectives import auxiliary_modules, last_block
+from nt_failures.objectives.base import Loss, Objective, check_choice, option, target_logits
+from nt_failures.objectives.extra_loss import Terms, weighed
+from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
+
+FORMS = ("paper", "transformers")
+
+
+class Depth(torch.nn.Module):
+    """What one depth adds: two norms, M, which makes one vector of a state and an embedding, and a block."""
+
+    def __init__(self, width: int, block: torch.nn.Module) -> None:
+        super().__init__()
+        self.state_norm = torch.nn.RMSNorm(width, eps=1e-6)
+        self.token_norm = torch.nn.RMSNorm(width, eps=1e-6)
+        self.merge = torch.nn.Linear(2 * width, width, bias=False)
+        self.block = block
+
+    def forward(self, states_BSD: Tensor, tokens_BSD: Tensor, call: last_block.Call) -> Tensor:
+        """States (B, S, D) of this depth from those of the one before and the embeddings of the tokens it reads."""
+        states_BSD = states_BSD.to(self.state_norm.weight.dtype)  # float32 from a Mamba in bfloat16
+        both = torch.cat([self.state_norm(states_BSD), self.token_norm(tokens_BSD)], dim=-1)
+        return last_block.states_of(self.block, last_block.given(call, self.merge(both)))
+
+
+def stock_layer(model: PreTrainedModel) -> torch.nn.Module:
+    """What one depth adds, as transformers has it; ValueError for a model that is not built as Llama."""
+    blocks, norm = last_block.parts(model)
+    if not (hasattr(model.config, "rms_norm_eps") and hasattr(model.base_model, "rotary_emb")):
+        others = "take one that is (Llama, Mistral, Qwen3, ...), or form='paper'"
+        raise ValueError(
+            f"form='transformers' needs a model built as Llama, and {type(model).__name__} is not; {others}."
+        )
+    try:
+        from transformers.modeling_layers import MtpLayer
+    except ImportError as error:
+        raise ValueError("this transformers has no MtpLayer; install 5.23 or later, or take form='paper'.") from error
+    return MtpLayer(model.config, type(blocks[-1]), type(norm), len(blocks) - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SequentialHeads(Objective):
+    """Predict tokens behind the next one by a chain of blocks, each of which is shown the token before its own.
+
+    For the target `32 34 6 16 12` and two depths (inputs and labels are those of `next_token`; a depth joins a state of
+    the one before it, `+`, with the last token before the label):
+
+        input_ids         ...   32   12    =   32   34    6   16   12
+        next token        = -> 32;      32 -> 34;      34 ->  6;       6 -> 16;      16 -> 12
+        depth 1      12 + = -> 32;  = + 32 -> 34; 32 + 34 ->  6; 34 +  6 -> 16;  6 + 16 -> 12
+        depth 2      32 + = -> 32; 12 + 32 -> 34;  = + 34 ->  6; 32 +  6 -> 16; 34 + 16 -> 12
+
+    loss = CE + weight / depths * sum_k mean over the columns c whose c+k+1 is a target token of - log p_k(x_c+k+1),
+    with p_k = softmax(U norm(h^k)) and h^k_c = block_k(M_k [RMSNorm(h^k-1_c); RMSNorm(E[x_c+k])]) (arXiv 2412.19437,
+    eq. 21-25). h^0 is the trunk's output before its final norm, E, U and norm are the model's own, each block is a new
+    one of the class of its last. h^k goes on to the next depth without the norm, an assumption: the paper says only
+    that the head is shared. Labels of states before `=` count: each depth has all T labels of a row. The paper's eq. 24
+    also counts the prompt's tokens, and divides by the number of inputs instead of that of labels. Decoding: the stock
+    model, depths are dropped (the paper also drafts by them).
+    A row whose prompt is no longer than k lacks labels of depth k: its mean counts as its T labels do. So rows of
+    unequal lengths weigh by T, and accumulated batches add up to the whole one.
+
+    Relations: `multi_token_heads` predicts the same tokens without being shown those between; here every token before
+    the label is shown, the last ones behind the trunk.
+    Needs: a trunk of blocks and one norm. By the paper's formula (golden); with `form="transformers"` equal to
+    transformers' code (golden, float32).
+
+    Args:
+        depths: tokens predicted beside the next one, 1 to 64. The source has 1.
+        weight: of the mean over the depths; 0.3 in the source, later 0.1.
+        form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
+            as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
+            its own in the final norm's place, behind which the next depth reads, too. Drafting by
+            `generate(use_mtp=True)` is not set up here: transformers 5.23 has no such weights of its Llama class.
+
+    Example:
+        >>> from nt_failures import SequentialHeads
+        >>> batch = SequentialHeads().collate([{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}])
+        >>> batch["labels"].tolist()
+        [[-100, -100, 7, 8, 9]]
+    """
+
+    depths: int = option(1, least=1, most=64, whole=True)
+    weight: float = option(0.3)
+    form: str = "paper"
+
+    needs = frozenset({"hidden_states"})
+    citation = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024, arXiv 2412.19437"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("form", self.form, FORMS)
+
+    def attach(self, model: PreTrainedModel) -> None:
+        width = model.get_input_embeddings().weight.shape[1]
+        new = {"paper": lambda: Depth(width, last_block.new_block(model)), "transformers": lambda: stock_layer(model)}
+        auxiliary_modules.attach(model, **{f"depth_{k}": new[self.form]() for k in range(1, self.depths + 1)})
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        parts = self.layout(examples)
+        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        with last_block.calls_of_last_block(model) as calls, last_block.calls_of_norm(model) as normed:
+            logits_BTV, labels_BT = target_logits(model, batch)
+        (call,), ((states_BSD, *_), _) = calls, normed[0]
+        modules, (_, norm) = auxiliary_modules.modules_of(model), last_block.parts(model)
+        embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
+        stock = self.form == "transformers"
+        if stock:
+            states_BSD = norm(states_BSD)
+        terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
+        for k in range(1, self.depths + 1):
+            # Column c reads token c + k. Columns without one read token 0: they predict nothing, and none sees them.
+            ids_BS = F.pad(batch["input_ids"], (0, k))[:, k : k + states_BSD.shape[1]]
+            depth, tokens_BSD = modules[f"depth_{k}"], embed(ids_BS)
+            # Positions are the trunk's c where transformers has c + k: rotary attention sees how far apart two are.
+            states_BSD = depth(tokens_BSD, states_BSD, **call[1]) if stock else depth(states_BSD, tokens_BSD, call)
+            nats = ahead_loss(model, states_BSD if stock else norm(states_BSD), k + 1, batch, labels_BT)
+            terms[f"depth_{k}"] = (self.weight / self.depths, nats)
+        return weighed(terms, labels_BT)
