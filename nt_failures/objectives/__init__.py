@@ -10,6 +10,7 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.hybrid import Hybrid
 from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.masked_teacher import MaskedTeacher
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
@@ -25,6 +26,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "future_bag": FutureBag,
     "hybrid": Hybrid,
     "joint_multi_token": JointMultiToken,
+    "lse_mtp": LseMtp,
     "masked_diffusion": MaskedDiffusion,
     "masked_teacher": MaskedTeacher,
     "multi_token_heads": MultiTokenHeads,

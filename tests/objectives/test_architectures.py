@@ -108,7 +108,15 @@ def test_the_page_shows_this_table():
     assert shown == RUNS
 
 
-MODULES = ("multi_token_heads", "joint_multi_token", "token_order", "future_bag", "next_latent", "belief_state")
+MODULES = (
+    "multi_token_heads",
+    "joint_multi_token",
+    "token_order",
+    "future_bag",
+    "next_latent",
+    "lse_mtp",
+    "belief_state",
+)
 
 
 @pytest.mark.parametrize(

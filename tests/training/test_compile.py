@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nt_failures.objectives import JointMultiToken, MaskedDiffusion, MultiTokenHeads, UniformMask
+from nt_failures.objectives import JointMultiToken, LseMtp, MaskedDiffusion, MultiTokenHeads, UniformMask
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -41,6 +41,7 @@ def train(tiny_model, tokenized, tmp_path):
     [
         MultiTokenHeads(heads=2, pad_token_id=14),
         JointMultiToken(pad_token_id=14),
+        LseMtp(pad_token_id=14),
         MaskedDiffusion(dummy_token_id=13, pad_token_id=14),
         UniformMask(dummy_token_id=13, pad_token_id=14),
     ],
