@@ -17,6 +17,7 @@ from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.ritf import Ritf
 from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
 from nt_failures.objectives.uniform_mask import UniformMask
@@ -33,6 +34,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "next_latent": NextLatent,
     "next_token": NextToken,
     "registers": Registers,
+    "ritf": Ritf,
     "teacherless": Teacherless,
     "token_order": TokenOrder,
     "uniform_mask": UniformMask,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nt_failures.objectives import JointMultiToken, LseMtp, MaskedDiffusion, MultiTokenHeads, UniformMask
+from nt_failures.objectives import JointMultiToken, LseMtp, MaskedDiffusion, MultiTokenHeads, Ritf, UniformMask
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -43,6 +43,7 @@ def train(tiny_model, tokenized, tmp_path):
         JointMultiToken(pad_token_id=14),
         LseMtp(pad_token_id=14),
         MaskedDiffusion(dummy_token_id=13, pad_token_id=14),
+        Ritf(pad_token_id=14, separators=(10, 11, 12)),
         UniformMask(dummy_token_id=13, pad_token_id=14),
     ],
     ids=lambda objective: type(objective).__name__,
