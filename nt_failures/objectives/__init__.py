@@ -10,12 +10,14 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.hybrid import Hybrid
 from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.masked_teacher import MaskedTeacher
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.ritf import Ritf
 from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
@@ -26,12 +28,14 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "future_bag": FutureBag,
     "hybrid": Hybrid,
     "joint_multi_token": JointMultiToken,
+    "lse_mtp": LseMtp,
     "masked_diffusion": MaskedDiffusion,
     "masked_teacher": MaskedTeacher,
     "multi_token_heads": MultiTokenHeads,
     "next_latent": NextLatent,
     "next_token": NextToken,
     "registers": Registers,
+    "ritf": Ritf,
     "sequential_heads": SequentialHeads,
     "teacherless": Teacherless,
     "token_order": TokenOrder,

@@ -115,6 +115,7 @@ MODULES = (
     "token_order",
     "future_bag",
     "next_latent",
+    "lse_mtp",
     "belief_state",
 )
 

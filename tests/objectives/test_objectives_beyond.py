@@ -21,6 +21,7 @@ from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
+from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
@@ -709,7 +710,15 @@ def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model)
 
 @pytest.mark.parametrize(
     "objective",
-    [MultiTokenHeads(heads=2), SequentialHeads(), TokenOrder(), FutureBag(), NextLatent(), Registers(**TOKENS)],
+    [
+        MultiTokenHeads(heads=2),
+        SequentialHeads(),
+        TokenOrder(),
+        FutureBag(),
+        NextLatent(),
+        LseMtp(),
+        Registers(**TOKENS),
+    ],
     ids=lambda objective: type(objective).__name__,
 )
 def test_decoding_is_the_stock_models(objective, tiny_model):

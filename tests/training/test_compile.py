@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from nt_failures.objectives import JointMultiToken, MaskedDiffusion, MultiTokenHeads, SequentialHeads, UniformMask
+from nt_failures.objectives import (
+    JointMultiToken,
+    LseMtp,
+    MaskedDiffusion,
+    MultiTokenHeads,
+    Ritf,
+    SequentialHeads,
+    UniformMask,
+)
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -42,7 +50,9 @@ def train(tiny_model, tokenized, tmp_path):
         MultiTokenHeads(heads=2, pad_token_id=14),
         SequentialHeads(depths=2, pad_token_id=14),
         JointMultiToken(pad_token_id=14),
+        LseMtp(pad_token_id=14),
         MaskedDiffusion(dummy_token_id=13, pad_token_id=14),
+        Ritf(pad_token_id=14, separators=(10, 11, 12)),
         UniformMask(dummy_token_id=13, pad_token_id=14),
     ],
     ids=lambda objective: type(objective).__name__,
