@@ -94,8 +94,6 @@ class Objective(abc.ABC):
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
     citation: ClassVar[str] = ""
-    VERSION: ClassVar[int] = 1
-    """of the definition; models trained under another one are refused"""
 
     def __post_init__(self) -> None:
         own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
