@@ -60,10 +60,9 @@ class SampleTableCallback(TrainerCallback):
         columns: the instances to show.
     """
 
-    HEAD = ["problem", "target", "prediction", "first wrong position"]
-
     def __init__(self, trainer: Trainer, columns: Mapping[str, np.ndarray]):
         self.trainer, self.columns = trainer, columns
+        self.head = [trainer.task.words.problem, "target", "prediction", "first wrong position"]
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Predict and show the samples, at evaluations during training: those of other splits have other prefixes."""
@@ -72,7 +71,7 @@ class SampleTableCallback(TrainerCallback):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
         if state.is_world_process_zero:
-            tqdm.write(f"step {state.global_step}\n" + text_table([self.HEAD, *rows]))
+            tqdm.write(f"step {state.global_step}\n" + text_table([self.head, *rows]))
             self._track(args, state, rows)
 
     def sample(self, model: Any) -> list[list[str]]:
@@ -90,14 +89,14 @@ class SampleTableCallback(TrainerCallback):
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _track(self, args: TrainingArguments, state: TrainerState, rows: list[list[str]]) -> None:
-        frame = pandas.DataFrame(rows, columns=self.HEAD)
+        frame = pandas.DataFrame(rows, columns=self.head)
         for tracker in map(importlib.import_module, {"wandb", "trackio"} & set(args.report_to)):
             # The axis of everything that the Trainer logs is the step.
             tracker.log({"samples": tracker.Table(dataframe=frame), "train/global_step": state.global_step})
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-                lines = ["| " + " | ".join(row) + " |" for row in (self.HEAD, ["---"] * 4, *escaped)]
+                lines = ["| " + " | ".join(row) + " |" for row in (self.head, ["---"] * 4, *escaped)]
                 callback.tb_writer.add_text("samples", "\n".join(lines), state.global_step)
                 callback.tb_writer.flush()  # the Trainer has flushed this evaluation's figures already
 

@@ -267,7 +267,7 @@ def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
         ({"r": 8}, "does not fit the adapter"),
         ({"peft_type": "IA3"}, "of the kind 'IA3' is not read, only LORA is"),
         ({"target_modules": ["c_proj"]}, "does not fit the adapter"),
-        ({"base_model_name_or_path": str(tmp_path / "gone")}, "its base model .*gone' is no folder here"),
+        ({"base_model_name_or_path": str(tmp_path / "gone")}, "its base model .*gone' is no folder and no Hub id"),
     ):
         (folder / "adapter_config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError, match=message):
