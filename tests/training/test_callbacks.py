@@ -35,7 +35,7 @@ ROWS = [
 ]
 TEXT = """\
 step 40
-  problem                       target   prediction  first wrong position
+  graph                         target   prediction  first wrong position
   0,1|1,2|2,3|0,4|4,5|5,6/0,3=  0,1,2,3  0,1,2,3     -
   9,8|8,7|7,6|9,1|1,2|2,3/9,6=  9,8,7,6  9,1,2,6     2 (decision)
   5,0|0,1|1,2|5,3|3,4|4,6/5,2=  5,0,1,2  5,0,?,2     3
@@ -142,7 +142,7 @@ def test_table_for_tensorboard(table):
     assert flushed == "flushed"
     assert (name, step) == ("samples", 40)
     lines = text.splitlines()
-    assert lines[:2] == ["| problem | target | prediction | first wrong position |", "| --- | --- | --- | --- |"]
+    assert lines[:2] == ["| graph | target | prediction | first wrong position |", "| --- | --- | --- | --- |"]
     assert lines[3] == "| 9,8\\|8,7\\|7,6\\|9,1\\|1,2\\|2,3/9,6= | 9,8,7,6 | 9,1,2,6 | 2 (decision) |"
     assert len(lines) == 5
 
