@@ -24,7 +24,8 @@ from nt_failures.data.compat import ArrowBuilder
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
 from nt_failures.tasks._check import check_task
 from nt_failures.tasks._sources import source_hash
-from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Columns, Task, check_integer, check_overlap, split_share
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import BLOCK_ROWS, SPLITS, Columns, check_integer, check_overlap, split_share
 from nt_failures.tasks.path_star import PathStar
 
 logger = logging.getLogger(__name__)

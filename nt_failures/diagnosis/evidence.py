@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nt_failures.tasks.base import WORDS, Words
+from nt_failures.tasks.facts import WORDS, Words
 
 SOLVED_AT = LEARNT_AT = 0.95
 """Exact accuracy from which a run counts as solved, and accuracy from which a single position counts as learnt."""

@@ -10,7 +10,8 @@ from typing import Any
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, positions_of, wilson
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import WORDS, Task, Words
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.facts import WORDS, Words
 
 
 def markdown(text: object) -> str:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan
-from nt_failures.tasks.base import Task, check_integers
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import check_integers
 
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training.arguments import ObjectiveTrainingArguments

@@ -21,7 +21,8 @@ from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import WORDS, Task
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.facts import WORDS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 CURVE_ROWS = 12

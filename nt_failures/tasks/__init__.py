@@ -5,7 +5,8 @@ from typing import Any
 
 from nt_failures import registry
 from nt_failures.tasks._text import Text
-from nt_failures.tasks.base import Star, Task
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.facts import Star
 from nt_failures.tasks.path_star import PathStar
 
 __all__ = ["TASKS", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]

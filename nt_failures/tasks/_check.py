@@ -3,7 +3,8 @@
 import numpy as np
 
 from nt_failures.registry import shorten
-from nt_failures.tasks.base import Columns, Task
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import Columns
 
 _ROWS = 8
 """Instances that are asked."""

@@ -1,4 +1,4 @@
-"""Task: the base class of all problems, with reproducible blocks of rows and splits that cannot overlap. NumPy only.
+"""Task: the base class of all problems. NumPy only.
 
 A task is a frozen dataclass whose fields are its parameters.
 """
@@ -10,137 +10,21 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks import blocks
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks._text import Text
-
-Columns = dict[str, np.ndarray]
-
-BLOCK_ROWS = 4096
-"""Rows drawn from one random generator. Part of the data's definition: a change of it needs a new VERSION."""
-
-SPLITS = {"train": 0, "validation": 1, "test": 2}
-"""Split names and their ids. An id is part of the seed of every block of the split."""
-
-_SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
-"""The split that each eighth of the hash space belongs to."""
-
-_FIRST_ROUND = 16
-"""Rows of a block that are drawn first: ten rows are not to cost a block. Part of the data's definition, too."""
-
-_MAX_ROUNDS = 2000
-"""Bound on the redraws for one block. A split that holds even one instance in a thousand needs fewer."""
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
+from nt_failures.tasks.facts import WORDS, Clue, Star, Words
+from nt_failures.tasks.hashing import hash_rows
+from nt_failures.tasks.judging import judge_symbols
 
 END = "."
 """Symbol that ends an answer, in tasks whose answers differ in length."""
-
-
-def check_integer(name: str, value: object, least: int = 0) -> None:
-    """Raise ValueError unless the value is an integer (no bool) of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r} is out of range; give a whole number, {name} >= {least}.")
-
-
-def check_overlap(overlap: object) -> None:
-    """Raise ValueError unless it is one of the two ways to share instances among splits."""
-    if overlap not in ("forbid", "allow"):
-        raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
-
-
-def check_integers(fields: object, **least: int) -> None:
-    """`check_integer` for the named fields of a dataclass."""
-    for name, smallest in least.items():
-        check_integer(name, getattr(fields, name), smallest)
-
-
-def split_share(split: str) -> float:
-    """The share of all problems that belongs to a split."""
-    return float((split == _SPLIT_OF_EIGHTH).mean())
-
-
-def mix64(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al., 2014, OOPSLA): every input bit moves every output bit."""
-    x = (x + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def hash_rows(*columns: np.ndarray) -> np.ndarray:
-    """uint64 for each row of some columns of whole numbers, (n, ...): the entries in their order decide.
-
-    Example:
-        >>> import numpy as np
-        >>> a, b, c = hash_rows(np.array([[1, 2], [2, 1], [1, 2]]))
-        >>> bool(a == c), bool(a == b)
-        (True, False)
-    """
-    flat = [np.asarray(column).astype(np.int64).reshape(len(column), -1) for column in columns]
-    hashed = np.zeros(len(flat[0]), dtype=np.uint64)
-    for entries in np.concatenate(flat, axis=1).astype(np.uint64).T:
-        hashed = mix64(hashed ^ entries)
-    return hashed
-
-
-def padded_answers(answers: Sequence[Sequence[int]], n: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Answers as an array (n, length), -1 where there is nothing, and the length (n,) of each, never rounded.
-
-    ValueError for more or fewer than n answers, or one that is no list of whole numbers.
-    """
-    if len(answers) != n:
-        raise ValueError(f"{len(answers)} answers for {n} instances; give one answer for each.")
-    answered, sizes = np.full((n, length), -1, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    for row, answer in enumerate(answers):
-        try:
-            symbols = np.asarray(answer)
-        except ValueError:  # lists of different lengths
-            symbols = np.array(None)
-        if symbols.ndim != 1 or (symbols.size and symbols.dtype.kind not in "iu"):
-            raise ValueError(
-                f"answer {row + 1}, {shorten(answer, 80)}, is no list of node labels or other symbols as whole numbers "
-                "(-1 for what is none)."
-            )
-        answered[row, : len(symbols)] = symbols[:length]
-        sizes[row] = len(symbols)
-    return answered, sizes
-
-
-@dataclasses.dataclass(frozen=True)
-class Clue:
-    """Part of a prompt that may stand at several places."""
-
-    name: str
-    """in words, such as "the edge to the goal\""""
-    places: np.ndarray
-    """(n,) whole numbers from 1"""
-    count: int
-    """how many places there are"""
-
-
-class Words(NamedTuple):
-    """What reports and figures call the things of a task; the plural is with an s."""
-
-    problem: str = "problem"
-    answer: str = "answer"
-    detour: str = "wrong start"
-
-
-WORDS = Words()
-
-
-@dataclasses.dataclass(frozen=True)
-class Star:
-    """A directed graph of arms from one source, with an answer: what `figures.path_star` draws."""
-
-    edges: Sequence[Sequence[int]]
-    source: int
-    goal: int
-    path: Sequence[int]
-    answer: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,14 +209,7 @@ class Task(abc.ABC):
             the whole answer, no more and no less. `first_error` (n,): first wrong position from 1, one past the end
             where only something follows a right answer, 0 where exact.
         """
-        right, lengths = self.answers(columns), self.lengths(columns)
-        answered, sizes = padded_answers(answers, len(right), self.answer_length)
-        correct = (answered == right) & (right != -1)
-        wrong = ~correct & (right != -1)
-        whole = ~wrong.any(axis=1)
-        exact = whole & (sizes == lengths)
-        first_error = np.where(whole, lengths + 1, np.argmax(wrong, axis=1) + 1)
-        return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first_error)}
+        return judge_symbols(self.answers(columns), self.lengths(columns), answers)
 
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The right answers of the given instances, (n, answer_length), -1 behind the end of a shorter one."""
@@ -387,7 +264,7 @@ class Task(abc.ABC):
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""
-        return _SPLIT_OF_EIGHTH[mix64(self.split_hash(columns)) >> np.uint64(61)]
+        return blocks.split_of_hash(self.split_hash(columns))
 
     def block(self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS) -> Columns:
         """Rows `index * BLOCK_ROWS` up to `(index + 1) * BLOCK_ROWS` of a split, a function of the arguments alone.
@@ -403,32 +280,8 @@ class Task(abc.ABC):
         Raises:
             ValueError: an argument out of range, or a task so small that the split is empty.
         """
-        if split not in list(SPLITS):
-            raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
-        check_overlap(overlap)
-        for name, value in (("seed", seed), ("index", index), ("rows", rows)):
-            check_integer(name, value)
-        rows = min(rows, BLOCK_ROWS)
-        rng = np.random.default_rng([seed, SPLITS[split], index])
         sample = self.train_sample if split == "train" else self.sample
-        share = 1.0 if overlap == "allow" else split_share(split)
-        parts: list[Columns] = []
-        accepted, round_rows = 0, _FIRST_ROUND
-        for _ in range(_MAX_ROUNDS):
-            columns = sample(rng, round_rows)
-            if overlap == "forbid":
-                in_split = self.split_of(columns) == split
-                columns = {name: column[in_split] for name, column in columns.items()}
-            parts.append(columns)
-            accepted += len(next(iter(columns.values())))
-            if accepted >= rows:
-                return {name: np.concatenate([part[name] for part in parts])[:rows] for name in columns}
-            # Each round is larger, up to what the block still lacks: never by `rows`, on which no row may depend.
-            round_rows = min(8 * round_rows, BLOCK_ROWS, _FIRST_ROUND + int((BLOCK_ROWS - accepted) / share))
-        raise ValueError(
-            f"{self} has so few different instances that split {split!r} holds {'too few' if accepted else 'none'}; "
-            "use more labels or larger graphs, or overlap='allow' (train and test then share instances)."
-        )
+        return blocks.draw(str(self), sample, self.split_of, (seed, split, index), overlap, rows)
 
     @classmethod
     def source_hash(cls) -> str:

@@ -14,17 +14,11 @@ import numpy as np
 from nt_failures.registry import shorten
 from nt_failures.tasks._sampling import distinct, shuffle
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
-from nt_failures.tasks.base import (
-    BLOCK_ROWS,
-    Clue,
-    Columns,
-    Star,
-    Task,
-    check_integer,
-    check_integers,
-    mix64,
-    padded_answers,
-)
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
+from nt_failures.tasks.facts import Clue, Star
+from nt_failures.tasks.hashing import mix64
+from nt_failures.tasks.judging import padded_answers
 
 _MAX_LABELS = 2**20
 """Labels at most: each is a token of the vocabulary and a row of the embedding."""

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 import nt_failures
 from nt_failures.data import registration
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder, TaskConfig, generate_rows
-from nt_failures.tasks.base import Task, Text
+from nt_failures.tasks._text import Text
+from nt_failures.tasks.base import Task
 from nt_failures.tasks.path_star import PathStar
 
 NAME = "nt_failures/pathstar"

@@ -35,7 +35,7 @@ from nt_failures.diagnosis import (
 from nt_failures.diagnosis.report import findings
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
-from nt_failures.tasks.base import Clue
+from nt_failures.tasks.facts import Clue
 from nt_failures.tasks.path_star import PathStar
 
 SMALL = PathStar(2, 4, 10)

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.metrics import Accuracies, Shares
 from nt_failures.experiments.study import figures as study_figures
-from nt_failures.tasks.base import Words
+from nt_failures.tasks.facts import Words
 from nt_failures.tasks.path_star import PathStar
 
 # The released data's first graph: arms 32 34 6 16 12 (goal) and 32 3 19 47 28.

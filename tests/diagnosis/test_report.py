@@ -12,7 +12,7 @@ from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments.results import summary
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
-from nt_failures.tasks.base import Words
+from nt_failures.tasks.facts import Words
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 4, 12)

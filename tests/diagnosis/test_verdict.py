@@ -23,7 +23,7 @@ from planted import (
 
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
 from nt_failures.diagnosis.verdict import VERDICTS
-from nt_failures.tasks.base import Words
+from nt_failures.tasks.facts import Words
 from nt_failures.tasks.path_star import PathStar
 
 HANS, GUESSED = VERDICTS[1:3]

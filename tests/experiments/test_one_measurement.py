@@ -9,7 +9,8 @@ import pytest
 from nt_failures.experiments import run
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import BLOCK_ROWS, Task
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import BLOCK_ROWS
 from nt_failures.tasks.path_star import PathStar
 
 diagnosing = importlib.import_module("nt_failures.diagnosis.diagnose")  # its function has the same name

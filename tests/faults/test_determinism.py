@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from nt_failures.data.builder import generate_rows
-from nt_failures.tasks.base import BLOCK_ROWS
+from nt_failures.tasks.blocks import BLOCK_ROWS
 from nt_failures.tasks.path_star import PathStar
 
 pytestmark = pytest.mark.slow

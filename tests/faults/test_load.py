@@ -10,7 +10,7 @@ import pytest
 from nt_failures.data.builder import PathStarBuilder, to_table
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.objectives import NextToken
-from nt_failures.tasks.base import BLOCK_ROWS
+from nt_failures.tasks.blocks import BLOCK_ROWS
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 

@@ -8,7 +8,9 @@ import pytest
 from own_tasks import Countdown, Pair, counted
 
 from nt_failures.tasks import Text
-from nt_failures.tasks.base import Task, hash_rows, mix64, padded_answers
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.hashing import hash_rows, mix64
+from nt_failures.tasks.judging import padded_answers
 from nt_failures.tasks.path_star import PathStar
 
 TASK = Countdown()

@@ -17,7 +17,8 @@ import pytest
 
 from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.tasks import TASKS, find_task
-from nt_failures.tasks.base import BLOCK_ROWS, SPLITS, Task
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import BLOCK_ROWS, SPLITS
 from nt_failures.tasks.path_star import PathStar
 
 TRIALS = [f"trial_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy")]

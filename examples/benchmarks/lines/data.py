@@ -14,7 +14,7 @@ import nt_failures as ntf
 from lines.measure import CPU, WALL, Line, Measured, interleaved
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.data.token_dataset import TokenDataset
-from nt_failures.tasks.base import BLOCK_ROWS
+from nt_failures.tasks.blocks import BLOCK_ROWS
 
 SIZES = [(2, 5, 50), (5, 5, 50), (20, 5, 100), (2, 20, 50)]
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, new_axes
 from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
-from nt_failures.tasks.base import Words
+from nt_failures.tasks.facts import Words
 
 
 def _accuracy_axis(axes: Axes, chance: float | None) -> None:

@@ -1,0 +1,41 @@
+"""What a task tells the diagnosis beside its rows: what things are called, where a clue stands, what can be drawn."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Clue:
+    """Part of a prompt that may stand at several places."""
+
+    name: str
+    """in words, such as "the edge to the goal\""""
+    places: np.ndarray
+    """(n,) whole numbers from 1"""
+    count: int
+    """how many places there are"""
+
+
+class Words(NamedTuple):
+    """What reports and figures call the things of a task; the plural is with an s."""
+
+    problem: str = "problem"
+    answer: str = "answer"
+    detour: str = "wrong start"
+
+
+WORDS = Words()
+
+
+@dataclasses.dataclass(frozen=True)
+class Star:
+    """A directed graph of arms from one source, with an answer: what `figures.path_star` draws."""
+
+    edges: Sequence[Sequence[int]]
+    source: int
+    goal: int
+    path: Sequence[int]
+    answer: Sequence[int]
