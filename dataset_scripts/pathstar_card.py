@@ -235,7 +235,10 @@ With the versions above, every build gives the same rows and the same Parquet fi
 
 
 def _splits(names: list[str]) -> str:
-    how = '`overlap="forbid"`: a hash of the graph (its edges as a set, source and goal) assigns it to one split'
+    how = (
+        '`overlap="forbid"`: a hash of the source, the set of its children and the set of the other nodes assigns all '
+        "graphs over them, with all their goals, to one split"
+    )
     if len(names) == 1:
         return f"{how}; only `{names[0]}` is published."
     listed = " and ".join(f"`{name}`" for name in names)
@@ -247,12 +250,13 @@ def _limits(configs: list[Config]) -> str:
         "Synthetic graphs of one shape, for the study of training objectives: a high score says nothing about "
         "reasoning in language."
     ]
-    if repeated := [config for config in configs if config.rows.get("train", 0) > different_graphs(config)]:
-        listed = ", ".join(f"`{config.name}` {different_graphs(config):,}" for config in repeated)
+    problems = {config.name: config.builder.config.num_problems.get("train", math.inf) for config in configs}
+    if repeated := [config.name for config in configs if config.rows.get("train", 0) > problems[config.name]]:
+        listed = ", ".join(f"`{name}` about {problems[name]:,.0f}" for name in repeated)
         own = " The splits still share none." if len(configs[0].rows) > 1 else ""
         parts.append(
-            f"Some configs have fewer different graphs than rows in `train` ({listed}, over all splits), which shows "
-            f"some of them several times, with the edges in another order.{own}"
+            f"Some configs have fewer different graphs to draw from than rows in `train` ({listed}), which shows some "
+            f"of them several times, with the edges in another order.{own}"
         )
     if copied := [f"`{config.name}`" for config in configs if not _plans(config)]:
         parts.append(
@@ -260,9 +264,3 @@ def _limits(configs: list[Config]) -> str:
             "prompt."
         )
     return "## Limits\n\n" + "\n".join([*parts, "Licence: Apache-2.0. No personal data."])
-
-
-def different_graphs(config: Config) -> int:
-    """Graphs that differ in more than the order of their edges: labels in order, over the orders of the wrong arms."""
-    task = config.builder.config.task
-    return math.perm(task.num_nodes, task.nodes_used) // math.factorial(task.degree - 1)

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import inspect
 import logging
-import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -20,12 +19,13 @@ from datasets.builder import Key
 from datasets.fingerprint import Hasher
 
 from nt_failures import registry
+from nt_failures.data.columns import to_table
 from nt_failures.data.compat import ArrowBuilder
-from nt_failures.data.token_dataset import COLUMNS, TokenRows
+from nt_failures.data.task_config import DEFAULTS, TaskConfig
 from nt_failures.tasks._check import check_task
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, SPLITS, Columns, check_integer, check_overlap, split_share
+from nt_failures.tasks.blocks import BLOCK_ROWS
 from nt_failures.tasks.path_star import PathStar
 
 logger = logging.getLogger(__name__)
@@ -38,77 +38,7 @@ _ENDLESS_SHARD_BLOCKS = 256
 """Blocks of one shard of an endless split (the last shard has no end): resuming redraws at most these 2**20 rows."""
 
 
-@dataclasses.dataclass(kw_only=True)
-class TaskConfig(datasets.BuilderConfig):
-    """One size of a task, and which rows of it. The fields are keywords of `load_dataset`, beside the task's own.
-
-    Args:
-        task: the task. It gives `name` (its `config_name`, which must tell all its parameters apart) and `version`.
-        num_train: rows of the train split; None is an endless split, for streaming only.
-        num_validation: rows of the validation split. A split without rows is left out.
-        num_test: rows of the test split.
-        seed: which stream of rows, an integer >= 0. Splits are disjoint between different seeds, too.
-        overlap: `"forbid"` for disjoint splits, `"allow"` to draw each split from all instances.
-
-    Raises:
-        ValueError: a value is not allowed; the message states it, the rule and the repair.
-    """
-
-    task: Task
-    num_train: int | None = 200_000
-    num_validation: int = 0
-    num_test: int = 20_000
-    seed: int = 0
-    overlap: str = "forbid"
-
-    def __post_init__(self) -> None:
-        for name in ("num_train", "num_validation", "num_test", "seed"):
-            value = getattr(self, name)
-            if name != "num_train" or value is not None:
-                check_integer(name, value)
-                setattr(self, name, int(value))  # NumPy's integers would be another cache folder than Python's
-        check_overlap(self.overlap)
-        if not self.num_rows:
-            raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
-        self.name = self.task.config_name
-        self.version = datasets.Version(self.task.VERSION)
-        super().__post_init__()
-
-    @property
-    def num_rows(self) -> dict[str, int | None]:
-        """Rows of each split that has any, in the order train, validation, test."""
-        rows = {split: getattr(self, f"num_{split}") for split in SPLITS}
-        return {split: count for split, count in rows.items() if count != 0}
-
-    @property
-    def num_problems(self) -> dict[str, float]:
-        """About how many different problems each split with rows has to draw from; infinite where it is not known."""
-        share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
-        problems = self.task.num_problems
-        problems = problems if problems < 1e300 else math.inf  # a larger whole number is no float
-        return {split: share[split] * problems for split in self.num_rows}
-
-    def too_small(self) -> list[str]:
-        """A sentence for each split that repeats its problems because the task has too few."""
-        words, problems = self.task.words, self.num_problems
-        return [
-            f"{split}: {rows:,} rows of only about {problems[split]:,.0f} different {words.problem}s, so each comes "
-            f"about {rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
-            for split, rows in self.num_rows.items()
-            if rows is not None and rows > 1.5 * problems[split]
-        ]
-
-    def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        """Name of the cache folder: `name`, and the parameters that differ from their defaults, however given."""
-        del config_kwargs
-        changed = {name: getattr(self, name) for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]}
-        return super().create_config_id(changed, custom_features)
-
-
-_DEFAULTS = {name: getattr(TaskConfig, name) for name in (*(f"num_{split}" for split in SPLITS), "seed", "overlap")}
-"""The parameters that choose rows, with their defaults."""
-
-_TAKEN = {*_DEFAULTS, *inspect.signature(datasets.load_dataset).parameters}
+_TAKEN = {*DEFAULTS, *inspect.signature(datasets.load_dataset).parameters}
 _TAKEN |= {*inspect.signature(datasets.DatasetBuilder).parameters}
 """Names that a builder's keywords have already, so that no field of its task can have them."""
 
@@ -169,8 +99,8 @@ class TaskBuilder(ArrowBuilder):
             raise ValueError(self._unknown("config", config_name, self.builder_configs))
         of_task = _fields(self.task_class)
         chosen = {name: parameters.pop(name) for name in of_task if name in parameters}
-        if unknown := [name for name in parameters if name not in _DEFAULTS]:
-            raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *_DEFAULTS]))
+        if unknown := [name for name in parameters if name not in DEFAULTS]:
+            raise ValueError(self._unknown("parameter", unknown[0], [*of_task, *DEFAULTS]))
         return dataclasses.replace(config, task=dataclasses.replace(config.task, **chosen), **parameters)
 
     def _unknown(self, kind: str, name: object, known: Iterable[str]) -> str:
@@ -255,66 +185,6 @@ class OwnTaskBuilder(TaskBuilder):
 
     def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
         return TaskConfig(task=self.task, **parameters)
-
-
-def generate_rows(
-    task: Task, split: str = "train", num_rows: int | None = None, seed: int = 0, overlap: str = "forbid"
-) -> Iterator[dict[str, object]]:
-    """The rows of a split one by one, without end for `num_rows=None`; equal to those of the builder."""
-    for blocks in _shards(num_rows):
-        for table in _tables(task, split, blocks, num_rows, seed, overlap):
-            yield from table.to_pylist()
-
-
-def to_table(task: Task, columns: Columns) -> pa.Table:
-    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
-    arrays = {name: _to_arrow(column) for name, column in columns.items()}
-    for name, text in task.texts(columns).items():
-        offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
-        arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
-    return pa.table(arrays)
-
-
-def _to_arrow(values: np.ndarray) -> pa.Array:
-    """One list level for each axis behind the first."""
-    array = pa.array(np.ascontiguousarray(values).reshape(-1))
-    for size in reversed(values.shape[1:]):
-        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
-    return array
-
-
-def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
-    """The columns of instances, without their text: what `Task.sample` had drawn. The inverse of `to_table`.
-
-    Args:
-        rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
-    """
-    table = rows.with_format("arrow")[:]
-    names = [name for name in table.column_names if name not in ("prompt", "completion", *COLUMNS)]
-    return {name: _to_array(table[name].combine_chunks()) for name in names}
-
-
-def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
-    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream."""
-    dataset = rows.source if isinstance(rows, TokenRows) else rows
-    names = list(task.sample(np.random.default_rng(0), 0))
-    if not isinstance(dataset, datasets.Dataset) or not set(names) <= set(dataset.column_names):
-        return None
-    return to_columns(dataset.select_columns(names))
-
-
-def _to_array(values: pa.Array) -> np.ndarray:
-    """One axis for each level of lists."""
-    shape = [len(values)]
-    while isinstance(values, pa.ListArray | pa.LargeListArray):
-        lengths = np.unique(np.diff(values.offsets.to_numpy()))
-        if len(lengths) > 1:
-            raise ValueError(
-                f"the lists of a column have {lengths.min()} to {lengths.max()} entries; give each row as many."
-            )
-        shape.append(int(lengths[0]) if len(lengths) else 0)
-        values = values.flatten()
-    return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
 def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 from transformers import PreTrainedModel
 
-from nt_failures.data.builder import to_columns
+from nt_failures.data.columns import to_columns
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.metrics import Scored

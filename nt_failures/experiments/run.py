@@ -13,7 +13,7 @@ from typing import NoReturn
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
-from nt_failures.data.builder import to_columns
+from nt_failures.data.columns import to_columns
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
 from nt_failures.experiments import command_line, output_dir, results, script

@@ -12,7 +12,7 @@ import torch
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from nt_failures.data.builder import task_columns
+from nt_failures.data.columns import task_columns
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.evaluation.prediction import (
     collate_answers,

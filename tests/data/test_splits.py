@@ -9,8 +9,8 @@ import sys
 import datasets
 import numpy as np
 import pytest
+from plain_rows import plain_rows
 
-from nt_failures.data.builder import generate_rows
 from nt_failures.data.splits import builder_of, load_splits
 from nt_failures.tasks.path_star import PathStar
 
@@ -87,7 +87,7 @@ def test_processes_build_the_rows_of_an_own_task(tmp_path):
     task, counts = Unregistered(2, 3, 10), {"num_train": 9000, "num_validation": 2, "num_test": 2}
     train = load_splits(task, **counts, num_proc=2)["train"]
     assert len(train.cache_files) == 2
-    assert train.to_list() == list(generate_rows(task, num_rows=9000))
+    assert train.to_list() == list(plain_rows(task, num_rows=9000))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from nt_failures.data.builder import to_columns
+from nt_failures.data.columns import to_columns
 from nt_failures.data.tokenizer import add_tokens, token_id, tokenize, word_level_tokenizer
 from nt_failures.data.word_table import WordTable
 from nt_failures.evaluation.metrics import Scored

@@ -7,7 +7,7 @@ import datasets
 import pytest
 from run_arguments import arguments
 
-from nt_failures.data.builder import to_table
+from nt_failures.data.columns import to_table
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import results as runs
 from nt_failures.objectives import NextToken

@@ -14,9 +14,11 @@ import processes
 import pyarrow as pa
 import pytest
 from datasets import load_dataset
+from plain_rows import plain_rows
 
 from nt_failures.data import tokenizer as tokenizer_module
-from nt_failures.data.builder import PathStarBuilder, generate_rows, to_table
+from nt_failures.data.builder import PathStarBuilder
+from nt_failures.data.columns import to_table
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.tasks.path_star import PathStar
 
@@ -224,7 +226,7 @@ def test_changed_code_never_meets_old_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path in changed))
     second = prepared(tmp_path, 100)
     assert not set(first["prompt"]) & set(second["prompt"])
-    assert second.to_list() == list(generate_rows(PathStar(), num_rows=100))
+    assert second.to_list() == list(plain_rows(PathStar(), num_rows=100))
     changed.append(Path(tokenizer_module.__file__))
     sevens = pa.array([[7]] * 100, pa.list_(pa.int32()))
     columns = ("prefix_ids", "target_ids", "target_positions")

@@ -7,7 +7,8 @@ import numpy as np
 from fuzzing import ODD, ODD_INTEGERS, accepted, fuzz
 from hypothesis import strategies as st
 
-from nt_failures.data.builder import PathStarBuilder, TaskConfig, _shards
+from nt_failures.data.builder import PathStarBuilder, _shards
+from nt_failures.data.task_config import TaskConfig
 from nt_failures.tasks.path_star import PathStar
 
 KNOBS = {name: st.one_of(ODD_INTEGERS, ODD) for name in ("degree", "path_length", "num_nodes")}

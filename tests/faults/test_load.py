@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nt_failures.data.builder import PathStarBuilder, to_table
+from nt_failures.data.builder import PathStarBuilder
+from nt_failures.data.columns import to_table
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.blocks import BLOCK_ROWS

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pytest
 
-from nt_failures.data.builder import to_table
+from nt_failures.data.columns import to_table
 from nt_failures.tasks import _text
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.path_star import PathStar

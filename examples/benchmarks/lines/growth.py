@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 import nt_failures as ntf
 from lines.measure import interleaved, reported
 from lines.steps import stacked_step
-from nt_failures.data.builder import to_table
+from nt_failures.data.columns import to_table
 from nt_failures.data.word_table import WordTable
 from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION
 

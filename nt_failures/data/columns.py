@@ -1,0 +1,60 @@
+"""A task's arrays as an Arrow table with their text, and back."""
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from nt_failures.data.token_dataset import COLUMNS, TokenRows
+from nt_failures.tasks.base import Task
+from nt_failures.tasks.blocks import Columns
+
+
+def to_table(task: Task, columns: Columns) -> pa.Table:
+    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
+    arrays = {name: _to_arrow(column) for name, column in columns.items()}
+    for name, text in task.texts(columns).items():
+        offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
+        arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
+    return pa.table(arrays)
+
+
+def _to_arrow(values: np.ndarray) -> pa.Array:
+    """One list level for each axis behind the first."""
+    array = pa.array(np.ascontiguousarray(values).reshape(-1))
+    for size in reversed(values.shape[1:]):
+        array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
+    return array
+
+
+def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
+    """The columns of instances, without their text: what `Task.sample` had drawn. The inverse of `to_table`.
+
+    Args:
+        rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
+    """
+    table = rows.with_format("arrow")[:]
+    names = [name for name in table.column_names if name not in ("prompt", "completion", *COLUMNS)]
+    return {name: _to_array(table[name].combine_chunks()) for name in names}
+
+
+def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
+    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream."""
+    dataset = rows.source if isinstance(rows, TokenRows) else rows
+    names = list(task.sample(np.random.default_rng(0), 0))
+    if not isinstance(dataset, datasets.Dataset) or not set(names) <= set(dataset.column_names):
+        return None
+    return to_columns(dataset.select_columns(names))
+
+
+def _to_array(values: pa.Array) -> np.ndarray:
+    """One axis for each level of lists."""
+    shape = [len(values)]
+    while isinstance(values, pa.ListArray | pa.LargeListArray):
+        lengths = np.unique(np.diff(values.offsets.to_numpy()))
+        if len(lengths) > 1:
+            raise ValueError(
+                f"the lists of a column have {lengths.min()} to {lengths.max()} entries; give each row as many."
+            )
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(shape)
