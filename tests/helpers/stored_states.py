@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import torch
 from torch import nn
 
 
@@ -14,6 +15,35 @@ class Given(nn.Module):
 
     def forward(self, ids):
         return self.weight[:, : ids.shape[1]]
+
+
+class GivenStates(nn.Module):
+    """In place of a module of a trunk: these states (B, S, D), as many columns as come in."""
+
+    def __init__(self, states):
+        super().__init__()
+        self.states = nn.Parameter(states)
+
+    def forward(self, hidden, *args, **kwargs):
+        return self.states[:, : hidden.shape[1]]
+
+
+GPT2_BLOCK = {"o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj", "ln1": "ln_1", "ln2": "ln_2"}
+
+
+def gpt2_block(read):
+    """A block's weights as GPT-2 stores them, (in, out), of `read(name)` as golden files store them, (out, in).
+
+    Of gradients the same, where `read` gives those.
+    """
+    found = {}
+    for kind, name in (("w", "weight"), ("b", "bias")):
+        joined = torch.cat([read(f"{piece}_{kind}") for piece in "qkv"])
+        found[f"attn.c_attn.{name}"] = joined.T if kind == "w" else joined
+        for piece, renamed in GPT2_BLOCK.items():
+            value = read(f"{piece}_{kind}")
+            found[f"{renamed}.{name}"] = value.T if value.ndim == 2 else value
+    return found
 
 
 class StoredStates(nn.Module):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stored_states import GivenStates
 from stored_trunk import StoredTrunk
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -84,17 +85,6 @@ def test_the_public_codes_bag_of_words():
     torch.testing.assert_close(model.unembedding.weight.grad, read(f"{group}/grad_U"), rtol=0, atol=1e-9)
 
 
-class Given(nn.Module):
-    """In place of a block: these states, whatever comes in."""
-
-    def __init__(self, states):
-        super().__init__()
-        self.states = nn.Parameter(states)
-
-    def forward(self, *args, **kwargs):
-        return self.states
-
-
 class NormOfOnes(nn.Module):
     """In place of the final norm, which the file's states are behind."""
 
@@ -121,7 +111,7 @@ def test_the_public_codes_bag_from_a_block_of_its_own():
     objective.attach(model)
     model.lm_head.weight = nn.Parameter(unembedding)
     model.transformer.ln_f = NormOfOnes(width)
-    blocks = model.transformer.h[0], model.objective_modules["block"] = Given(states[0]), Given(states[1])
+    blocks = model.transformer.h[0], model.objective_modules["block"] = GivenStates(states[0]), GivenStates(states[1])
     loss = objective.loss(model, objective.collate(ROWS))
     total = loss.sum / loss.count
     found = {"next_token": loss.parts["next_token"] / loss.count, "bow": loss.parts["bag"] / loss.count, "total": total}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from stored_states import GivenStates
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.objectives import JointMultiToken, auxiliary_modules
@@ -16,17 +16,6 @@ RENAMED = {"gamma": "gamma", "ln_w": "mix.weight", "ln_b": "mix.bias", "qkv": "q
 RENAMED |= {"bias": "bias", "norm": "norm.weight"}
 by_case = pytest.mark.parametrize("case", ["eos", "no_eos", "window2"])
 """The end of a row, where it has one, is a last target token here, as it is a last label there."""
-
-
-class Given(nn.Module):
-    """In place of the final norm: the golden's states, as many columns as are read."""
-
-    def __init__(self, states):
-        super().__init__()
-        self.states = nn.Parameter(states)
-
-    def forward(self, hidden):
-        return self.states[:, : hidden.shape[1]]
 
 
 class Case:
@@ -43,7 +32,7 @@ class Case:
         config = GPT2Config(**sizes, **ends, vocab_size=VOCABULARY, tie_word_embeddings=False)
         self.model = GPT2LMHeadModel(config).double().eval()
         self.objective.attach(self.model)
-        self.model.transformer.ln_f = Given(self.golden("hidden"))
+        self.model.transformer.ln_f = GivenStates(self.golden("hidden"))
         self.fetch = auxiliary_modules.modules_of(self.model)["fetch"]
         with torch.no_grad():
             self.model.lm_head.weight.copy_(self.golden("U"))

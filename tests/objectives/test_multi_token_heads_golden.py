@@ -5,15 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from stored_states import GivenStates, gpt2_block
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.objectives import MultiTokenHeads, auxiliary_modules
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "multi_token_heads.npz")
 HEADS, WIDTH, VOCABULARY, END = 3, 8, 13, 12
-PIECES = ("q", "k", "v")
-RENAMED = {"o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj", "ln1": "ln_1", "ln2": "ln_2"}
 
 
 def golden(name):
@@ -22,17 +20,6 @@ def golden(name):
 
 def close(found, name):
     torch.testing.assert_close(found.detach(), golden(name), rtol=0, atol=1e-9)
-
-
-class Given(nn.Module):
-    """In place of a module: these states, whatever comes in."""
-
-    def __init__(self, states):
-        super().__init__()
-        self.states = nn.Parameter(states)
-
-    def forward(self, *args, **kwargs):
-        return self.states
 
 
 def small_gpt2(objective):
@@ -51,15 +38,8 @@ def batch_of(objective, ids):
 
 
 def weights_of(head, prefix):
-    """A block's weights as GPT-2 stores them, (in, out), from the golden's (out, in), or gradients of them."""
-    found = {}
-    for kind, name in (("w", "weight"), ("b", "bias")):
-        joined = torch.cat([golden(f"{prefix}{head}/{piece}_{kind}") for piece in PIECES])
-        found[f"attn.c_attn.{name}"] = joined.T if kind == "w" else joined
-        for piece, renamed in RENAMED.items():
-            value = golden(f"{prefix}{head}/{piece}_{kind}")
-            found[f"{renamed}.{name}"] = value.T if value.ndim == 2 else value
-    return found
+    """A block's weights, or gradients of them, as GPT-2 stores them."""
+    return gpt2_block(lambda name: golden(f"{prefix}{head}/{name}"))
 
 
 @pytest.fixture
@@ -67,7 +47,7 @@ def sum_of_heads():
     """The objective, and a model with the golden's blocks on the golden's trunk."""
     objective = MultiTokenHeads(heads=HEADS, pad_token_id=0)
     model = small_gpt2(objective)
-    model.transformer.drop = Given(golden("x"))
+    model.transformer.drop = GivenStates(golden("x"))
     blocks = [model.transformer.h[0], *auxiliary_modules.modules_of(model).values()]
     with torch.no_grad():
         model.lm_head.weight.copy_(golden("U"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stored_states import gpt2_block
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -15,8 +16,6 @@ from nt_failures.objectives import SequentialHeads, auxiliary_modules
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "sequential_heads.npz")
 DEPTHS, WIDTH, VOCABULARY = 2, 8, 13
-PIECES = ("q", "k", "v")
-BLOCK = {"o": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj", "ln1": "ln_1", "ln2": "ln_2"}
 OTHERS = {"hnorm": "state_norm", "enorm": "token_norm", "proj": "merge"}
 
 
@@ -29,15 +28,10 @@ def close(found, expected):
 
 
 def weights_of(depth):
-    """A depth's weights, or with `grad_` the gradients, as GPT-2 stores them: (in, out) from the golden's (out, in)."""
+    """A depth's weights, or with `grad_` the gradients, as GPT-2 stores them."""
     found = {f"{renamed}.weight": golden(f"{depth}/{name}") for name, renamed in OTHERS.items()}
-    for kind, name in (("w", "weight"), ("b", "bias")):
-        joined = torch.cat([golden(f"{depth}/{piece}_{kind}") for piece in PIECES])
-        found[f"block.attn.c_attn.{name}"] = joined.T if kind == "w" else joined
-        for piece, renamed in BLOCK.items():
-            value = golden(f"{depth}/{piece}_{kind}")
-            found[f"block.{renamed}.{name}"] = value.T if value.ndim == 2 else value
-    return found
+    block = gpt2_block(lambda name: golden(f"{depth}/{name}"))
+    return found | {f"block.{name}": value for name, value in block.items()}
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from trial_tasks import AnyOrder, Copy, Few, OffCentre
+from own_tasks import AnyOrder, Copy, Few, OffCentre
 
 from nt_failures.data.splits import load_splits
 from nt_failures.tasks._check import check_task

@@ -21,7 +21,7 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, SPLITS
 from nt_failures.tasks.path_star import PathStar
 
-TRIALS = [f"trial_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy")]
+TRIALS = [f"own_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy")]
 """Tasks unlike ours: a decision that moves and answers that end, several right answers, few problems."""
 
 GOLDEN = {"path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda"}

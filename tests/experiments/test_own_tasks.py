@@ -12,7 +12,7 @@ TINY = "--model gpt2-1x32 --use_cpu true --num_validation 40 --num_test 60 --dis
 
 
 def finished(folder, task, *flags):
-    args = command_line.parse(["--task", f"trial_tasks.{task}", *TINY.split(), "--output_dir", str(folder), *flags])
+    args = command_line.parse(["--task", f"own_tasks.{task}", *TINY.split(), "--output_dir", str(folder), *flags])
     return run.run(args), folder
 
 

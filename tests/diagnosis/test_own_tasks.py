@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from trial_tasks import AnyOrder, Few, OffCentre
+from own_tasks import AnyOrder, Few, OffCentre
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.report import counted, diagnosis_text
