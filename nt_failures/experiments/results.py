@@ -22,7 +22,7 @@ from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.tasks.base import Task
-from nt_failures.training.budget import budget_of, learning_curve, seen_all
+from nt_failures.training.budget import budget_of, learning_curve, logged_gradients, seen_all
 from nt_failures.training.trainer import ObjectiveTrainer
 
 TRAIN_ROWS = 2000
@@ -79,6 +79,7 @@ def results(
         throughput=trainer.throughput,
         parameters=trainer.model.num_parameters(),
         learning_curve=curve,
+        gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
         local=[name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
         versions=versions(),

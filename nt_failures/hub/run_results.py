@@ -56,6 +56,8 @@ class RunResults:
     parameters: int | None = _entry("count")
     learning_curve: Sequence[Mapping[str, float]] | None = _entry("list")
     """the evaluations during training: `step` and metrics"""
+    gradient_shares: Sequence[Mapping[str, float]] | None = _entry("list")
+    """of each further term of the loss: the norm of its gradient over the next token's, by `step`"""
     arguments: Mapping[str, Mapping[str, Any]] | None = _entry("object")
     """`Arguments.to_dict()`"""
     training_arguments: Mapping[str, Any] | None = _entry("object")

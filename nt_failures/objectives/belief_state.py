@@ -164,13 +164,14 @@ class BeliefState(Objective):
         before = self._before(model, batch, most).gather(1, read_BN2[..., 0])
         behind = self._behind(model, reverse_rows(labels_BT, labels_BT)[:, :most]).gather(1, read_BN2[..., 1])
         sums = {}
-        for i, (name, logits) in enumerate(zip(("next", "previous"), self.ends(model, before, behind), strict=True)):
+        for i, (name, logits) in enumerate(
+            zip(("next_token", "previous_token"), self.ends(model, before, behind), strict=True)
+        ):
             tokens = batch["pair_labels"][..., i]
             tokens = tokens.where(tokens.ne(END), logits.shape[-1] - 1)
             nats = F.cross_entropy(logits.transpose(1, 2), tokens, ignore_index=IGNORE, reduction="none")
             sums[name] = row_mean_sum(nats, tokens.ne(IGNORE), labels_BT)
-        parts = {name: value.detach() for name, value in sums.items()}
-        return Loss((sums["next"] + sums["previous"]) / 2, label_count(labels_BT), parts)
+        return Loss((sums["next_token"] + sums["previous_token"]) / 2, label_count(labels_BT), sums)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         ids, mask = prefix

@@ -40,4 +40,4 @@ class ExtraLoss(Objective):
 def weighed(terms: Terms, labels_BT: Tensor) -> Loss:
     """The terms times their weights, added up; the log gets each without its weight."""
     total = torch.stack([weight * term for weight, term in terms.values()]).sum()
-    return Loss(total, label_count(labels_BT), {name: term.detach() for name, (_, term) in terms.items()})
+    return Loss(total, label_count(labels_BT), {name: term for name, (_, term) in terms.items()})

@@ -120,7 +120,7 @@ class Registers(Objective):
         next_token = cross_entropy(logits_BSV[:, :length], labels_BT)
         nats_BT = token_nats(logits_BSV[:, length + 1 :], wanted_BT)
         further = row_mean_sum(nats_BT, wanted_BT.ne(IGNORE), labels_BT)
-        parts = {"next_token": next_token.detach(), "registers": further.detach()}
+        parts = {"next_token": next_token, "registers": further}
         return Loss((1 - self.share) * next_token + self.share * further, label_count(labels_BT), parts)
 
     def seen(self, real_BS: Tensor, first: int, registers: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a run records of a training: budget (steps, rows, FLOPs), changed arguments and learning curve."""
+"""What a run records of a training: budget (steps, rows, FLOPs), changed arguments, learning curve, gradients."""
 
 import dataclasses
 import math
@@ -61,3 +61,13 @@ def learning_curve(state: TrainerState) -> list[dict[str, float]]:
             kept = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_") and k not in skip}
             curve.append({"step": entry["step"], **kept})
     return curve
+
+
+def logged_gradients(state: TrainerState) -> list[dict[str, float]]:
+    """What `GradientShares` logged: `step`, and each term's share without its prefix."""
+    start = "grad/"
+    shares = [
+        (entry, {k.removeprefix(start): v for k, v in entry.items() if k.startswith(start)})
+        for entry in state.log_history
+    ]
+    return [{"step": entry["step"], **found} for entry, found in shares if found]

@@ -40,7 +40,8 @@ def orthogonalised(
 class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon`, with all matrices (R, C), or stacks (K, R, C) of them, of one shape stepped together.
 
-    One small matrix at a time leaves a GPU waiting for kernels to start.
+    One small matrix at a time leaves a GPU waiting for kernels to start. A group with `transposed` holds matrices of R
+    inputs and C outputs; others are of R outputs and C inputs, as `nn.Linear` stores them.
     """
 
     @torch.no_grad()
@@ -64,6 +65,8 @@ class StackedMuon(torch.optim.Muon):
         wanted = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         updates = orthogonalised(torch.stack(wanted), group["ns_coefficients"], group["ns_steps"], group["eps"])
         rows, columns = parameters[0].shape[-2:]
+        if group.get("transposed"):
+            rows, columns = columns, rows
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         rate = group["lr"] * math.sqrt(max(1, rows / columns))
         torch._foreach_add_(parameters, updates.to(parameters[0].dtype).unbind(), alpha=-rate)
@@ -72,9 +75,8 @@ class StackedMuon(torch.optim.Muon):
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on `matrix_parameters`, torch's fused AdamW on the rest (Keller Jordan's division of labour).
 
-    Matrices are taken as they are stored, also for the factor sqrt(max(1, rows / columns)) of `torch.optim.Muon`. GPT-2
-    stores (in, out), `nn.Linear` (out, in): at the same rate its `c_fc` steps half as far, its `mlp.c_proj` twice as
-    far and its `c_attn` 1 / sqrt(3) as far as the same layers of a Llama. Fused matrices of query, key and value are
+    The factor sqrt(max(1, outputs / inputs)) of `torch.optim.Muon` is the layer's, also where GPT-2's `Conv1D` stores
+    its weight transposed: at one rate the layers of all families step alike. Fused matrices of query, key and value are
     orthogonalised as one. Schedulers scale both learning rates alike.
 
     Args:
@@ -102,7 +104,9 @@ class MuonAdamW(torch.optim.Optimizer):
                 "optimizer='muon' needs trainable linear layers and other parameters beside them, which an adapter "
                 "alone has not; use optimizer='adamw' (--optimizer adamw)."
             )
-        self.muon = StackedMuon(chosen, lr=muon_lr, weight_decay=weight_decay)
+        stored = {m.weight for m in model.modules() if isinstance(m, Conv1D)}  # as (in, out)
+        kinds = [{"params": [p for p in chosen if (p in stored) == kind], "transposed": kind} for kind in (False, True)]
+        self.muon = StackedMuon([kind for kind in kinds if kind["params"]], lr=muon_lr, weight_decay=weight_decay)
         decayed = {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}
         others = {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}
         self.adamw = torch.optim.AdamW([decayed, others], lr=lr, betas=betas, eps=eps, fused=True)

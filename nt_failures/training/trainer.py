@@ -29,6 +29,7 @@ from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.checkpointing import CheckpointMixin
 from nt_failures.training.flops import StepFlops
+from nt_failures.training.gradient_shares import GradientShares
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.seeded_collator import SeededCollator
@@ -52,6 +53,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     What is exact is asked of `Task.judge` where a task has more than one right answer.
 
     `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
+    `grad/<part>`, logged at the start, behind 100 steps and at the end, is the norm of a further term's gradient into the first
+    block over the next token's: whether an auxiliary loss engages.
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
@@ -96,6 +99,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
         super().__init__(model, args, **{"compute_metrics": self._metrics, "data_collator": collate, **kwargs})
         self.add_callback(collate)
+        self.gradient_shares = GradientShares(self)
+        self.add_callback(self.gradient_shares)
         if self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type):
             raise ValueError(
                 "FSDP with SHARDED_STATE_DICT leaves no model that can be loaded; give fsdp_state_dict_type: "
@@ -134,6 +139,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
+        self.gradient_shares.see(inputs)
         with self.step_flops.counting(len(inputs["input_ids"])):
             loss = super().training_step(model, inputs, *args, **kwargs)
             self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
@@ -162,7 +168,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, dict]:
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
-        loss = self._loss(model, inputs)
+        loss = self.objective_loss(model, inputs)
         if model.training:
             self.add_to_log(loss)
         value = loss.sum / (loss.count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
@@ -170,7 +176,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
         return (value, {}) if return_outputs else value
 
-    def _loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
+    def objective_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
+        """The objective's loss of a batch on this device, in the precision of the training arguments."""
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
                 return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
@@ -185,7 +192,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def add_to_log(self, loss: Loss) -> None:
         """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
         for name, part in loss.parts.items():
-            self._parts[name] = self._parts.get(name, 0.0) + part
+            self._parts[name] = self._parts.get(name, 0.0) + part.detach()
         self._items = self._items + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
@@ -236,7 +243,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
         with self.compute_loss_context_manager(), each_pass_once(model) if alone else contextlib.nullcontext():
-            loss = self._loss(model, kept)
+            loss = self.objective_loss(model, kept)
             if real:
                 self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
             mean = loss.sum.detach() / loss.count.clamp(min=1)

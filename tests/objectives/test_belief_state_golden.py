@@ -62,7 +62,7 @@ def test_loss_and_gradients(case, given):
     loss = objective.loss(model, objective.collate(rows))
     total = loss.sum / loss.count
     torch.testing.assert_close(total, read(case, "loss"), rtol=0, atol=1e-9)
-    torch.testing.assert_close((loss.parts["next"] + loss.parts["previous"]) / 2, loss.sum.detach())
+    torch.testing.assert_close((loss.parts["next_token"] + loss.parts["previous_token"]) / 2, loss.sum)
     total.backward()
     modules = model.objective_modules
     found = {"forward": model.states, "backward": modules["backward"].states}

@@ -64,7 +64,7 @@ def test_each_trainable_weight_is_in_one_group(tiny_model, family):
 
 def test_steps_are_those_of_torch(tiny_model):
     """Catches: a learning rate, a beta or a parameter given to the other optimizer."""
-    ours, theirs = tiny_model("gpt2", "2x16"), tiny_model("gpt2", "2x16")
+    ours, theirs = tiny_model("llama", "2x16"), tiny_model("llama", "2x16")
     mine = optimizer(ours, betas=(0.8, 0.9), eps=1e-6)
     matrices = matrix_parameters(theirs)
     others = [p for p in theirs.parameters() if p not in matrices]
@@ -76,6 +76,19 @@ def test_steps_are_those_of_torch(tiny_model):
         for it in (mine, muon, adamw):
             it.step()
     torch.testing.assert_close(weights(ours), weights(theirs), rtol=0, atol=0)
+
+
+def test_a_layer_steps_alike_however_it_is_stored(tiny_model):
+    """Catches: the shape factor of GPT-2's weights, (in, out), by their rows, as if these were the outputs."""
+    model = tiny_model("gpt2", "2x16")
+    set_gradients(model, 0)
+    stored = list(matrix_parameters(model))
+    linear = [nn.Parameter(matrix.detach().mT.clone()) for matrix in stored]
+    for ours, theirs in zip(stored, linear, strict=True):
+        theirs.grad = ours.grad.mT.clone()
+    optimizer(model).step()
+    torch.optim.Muon(linear, lr=0.02, weight_decay=0.0).step()
+    torch.testing.assert_close(stored, [matrix.mT for matrix in linear], rtol=0, atol=1e-3)  # bfloat16 inside
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.3, "momentum": 0.5, "nesterov": False, "ns_steps": 3}])

@@ -7,6 +7,9 @@ A grid file is a YAML mapping from the axis to its choices, and from a choice to
     objectives:
       next_token: {objective: next_token, order: forward}
       next_token-reversed: {objective: next_token, order: reversed}
+      multi_token_heads: {objective: multi_token_heads, objective_options: {heads: path_length}}
+
+An option may be a number of the recipe, by its name, and less so much: `path_length - 1`.
 """
 
 import itertools
@@ -63,6 +66,16 @@ def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...
             if "objective" in choices[name]:
                 values.pop("objective_options", None)
             values |= choices[name]
+        if "objective_options" in values:
+            options = values["objective_options"]
+            values["objective_options"] = {name: _number(value, values) for name, value in options.items()}
         paths[names] = folder / f"{'-'.join(names)}.yaml"
         paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return paths
+
+
+def _number(value: Any, recipe: Mapping[str, Any]) -> Any:
+    """The number of the recipe that a text such as `path_length - 1` stands for; anything else as it is."""
+    found = re.fullmatch(r"(\w+)(?: - (\d+))?", value) if isinstance(value, str) else None
+    number = None if found is None else recipe.get(found[1])
+    return number - int(found[2] or 0) if type(number) is int else value

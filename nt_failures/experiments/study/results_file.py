@@ -12,6 +12,7 @@ from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged, judged_by
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import find_objective
+from nt_failures.training.gradient_shares import ALL
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class StudyRun:
     `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
     `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
     for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
-    is step and validation accuracy, judged as `exact`.
+    is step and validation accuracy, judged as `exact`; `gradients` are the shares of all further terms of the loss, in the
+    order of steps.
     """
 
     key: Key
@@ -44,6 +46,7 @@ class StudyRun:
     follow_rate: float | None
     train_decision: float | None
     curve: Sequence[tuple[int, float]]
+    gradients: Sequence[float]
     steps: int
     flops: float | None
     verdict: str
@@ -70,6 +73,7 @@ class StudyRun:
                 follow_rate=None if cheat is None else cheat["follow_rate"],
                 train_decision=(run.diagnosis["decision_token"] or {}).get("train_accuracy"),
                 curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],
+                gradients=[float(point[ALL]) for point in run.gradient_shares or ()],
                 steps=run.steps,
                 flops=run.flops,
                 verdict=run.verdict["name"],

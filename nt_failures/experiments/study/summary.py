@@ -42,6 +42,7 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "others": None if first.others is None else min(run.others for run in runs),
         "follow_rates": [run.follow_rate for run in runs if run.follow_rate is not None],
         "train_decision": _mean([run.train_decision for run in runs]),
+        "gradients": _medians([run.gradients for run in runs]),
         "solved": solved,
         "solve_interval": wilson(solved, seeds),
         "watched": all(run.curve for run in runs),
@@ -51,6 +52,11 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "steps": max(run.steps for run in runs),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
     }
+
+
+def _medians(series: Sequence[Sequence[float]]) -> list[float]:
+    """The median over runs at each place, as far as the shortest goes."""
+    return [statistics.median(values) for values in zip(*series, strict=False)]
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -97,18 +103,22 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         groups: of `summarise`, each with `rate`, the chosen multiple of the recipe's learning rates.
     """
     head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
-    rows = [(*head, "follows wrong arm", "verdicts")]
+    rows = [(*head, "follows wrong arm", "gradient", "verdicts")]
     for group in best_first(groups):
         cell = cells(group)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
-        rows.append((cell["recipe"], *costs, *(cell[name] for name in (head[-1], "follows wrong arm", "verdict"))))
+        gradients = " / ".join(f"{share:.2g}" for share in group["gradients"]) or "-"
+        judged = (cell[head[-1]], cell["follows wrong arm"], gradients, cell["verdict"])
+        rows.append((cell["recipe"], *costs, *judged))
     note = (
         "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
         "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
         "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
-        f"the recipe's learning rates, chosen on validation graphs. Chance {cells(groups[0])['chance']}."
+        "the recipe's learning rates, chosen on validation graphs. `gradient`: norm of the further terms' gradient into "
+        "the first block over the next token's, median over seeds at the start, behind 100 steps and at the end. "
+        f"Chance {cells(groups[0])['chance']}."
     )
     return _table(groups, rows, f", {note}")
 

@@ -121,6 +121,8 @@ class _Run:
         self.lead.model.train()  # it stands for all of them
         if self.steps == 0:
             self._count_flops(batches)
+        for i in self.running:
+            self.trainers[i].gradient_shares.see(batches[i])
         loss = self.stack.losses(batches)
         means = loss.sum / torch.tensor(items).to(loss.sum.device, non_blocking=True)
         means.sum().backward()  # the gradient of one seed's weights is that of its own loss
@@ -128,7 +130,7 @@ class _Run:
         self.steps += 1
         self.rate = self.scheduler.get_last_lr()[0]
         self.watch.see(means, self.steps, self.rate)
-        parts = {name: self.sums.parts.get(name, 0) + part for name, part in loss.parts.items()}
+        parts = {name: self.sums.parts.get(name, 0) + part.detach() for name, part in loss.parts.items()}
         self.sums = Loss(self.sums.sum + means.detach(), self.sums.count + loss.count, self.sums.parts | parts)
         self.optimizer.step()
         self.scheduler.step()

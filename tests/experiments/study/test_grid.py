@@ -11,7 +11,8 @@ from nt_failures.experiments.study import grid
 from nt_failures.objectives import OBJECTIVES, find_objective
 
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
-COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem != "objectives")
+COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem.startswith("deg"))
+OWN_REACH = grid.read_axes(RECIPES / "compare" / "own_reach.yaml", {"objectives": grid.OBJECTIVE_KEYS})
 COMPARISON = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objectives": grid.OBJECTIVE_KEYS})
 MAP = grid.read_axes(
     RECIPES / "delay" / "map.yaml",
@@ -81,11 +82,21 @@ def test_compared_recipes_differ_in_the_objective_alone(path, tmp_path):
         assert {name: value for name, value in values.items() if name not in grid.OBJECTIVE_KEYS} == common
 
 
+def test_an_option_may_be_a_number_of_the_recipe(tmp_path):
+    """Catches: a window by the wrong graph's length, a text option taken for a number, a number that is not there."""
+    (tmp_path / "common.yaml").write_text("{path_length: 5, lr_scheduler_type: linear}")
+    options = {"heads": "path_length", "depths": "path_length - 2", "form": "lr_scheduler_type", "x": "a - 1", "y": 0.5}
+    axes = {"objectives": {"a": {"objective_options": options}}, "graphs": {"small": {"path_length": 4}}}
+    (path,) = grid.write_recipes(tmp_path / "common.yaml", axes, tmp_path).values()
+    written = command_line.read_recipe(path)["objective_options"]
+    assert written == {**options, "heads": 4, "depths": 2}
+
+
 @pytest.mark.parametrize("nodes", [10, 30, 100])
 def test_protocols_of_one_size_differ_in_the_graph_alone(nodes):
     """Catches: one of the graphs trained longer, wider or on other data than the others of its source."""
     found = [command_line.read_recipe(path) for path in COMPARED if path.stem.endswith(f"-nodes{nodes}")]
-    assert len(found) == {10: 2, 30: 4, 100: 3}[nodes]
+    assert len(found) == {10: 3, 30: 4, 100: 3}[nodes]
     assert len({(values.pop("degree"), values.pop("path_length")) for values in found}) == len(found)
     assert all(values == found[0] for values in found)
 
@@ -102,7 +113,11 @@ def one_of_each(axes):
     ("common", "axes"),
     [
         pytest.param(common, axes, id="-".join(name for choice in axes.values() for name in choice))
-        for common, all_axes in ((RECIPES / "delay" / "cpu.yaml", MAP), (COMPARED[0], COMPARISON))
+        for common, all_axes in (
+            (RECIPES / "delay" / "cpu.yaml", MAP),
+            (COMPARED[0], COMPARISON),
+            (COMPARED[0], OWN_REACH),
+        )
         for axes in one_of_each(all_axes)
     ],
 )

@@ -78,6 +78,7 @@ def test_groups_by_hand():
         "others": 0.99,
         "follow_rates": [0.9, 0.91],
         "train_decision": 0.55,
+        "gradients": [],
         "solved": 0,
         "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
         "watched": True,
