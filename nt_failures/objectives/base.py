@@ -59,8 +59,8 @@ class Loss(NamedTuple):
     """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
 
     `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
-    the number of labels that are not -100; `parts` are sums over the same items, by name, for the log. Those that are terms
-    of the loss keep their gradient, for `grad/<part>`, and that of the next token is `next_token`.
+    the number of labels that are not -100; `parts` are sums over the same items, by name, for the log. Those that are
+    terms of the loss keep their gradient, for `grad/<part>`; that of the next token is named `next_token`.
     """
 
     sum: Tensor

@@ -53,8 +53,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     What is exact is asked of `Task.judge` where a task has more than one right answer.
 
     `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
-    `grad/<part>`, logged at the start, behind 100 steps and at the end, is the norm of a further term's gradient into the first
-    block over the next token's: whether an auxiliary loss engages.
+    `grad/<part>`, logged at the start, behind 100 steps and at the end, is the norm of a further term's gradient into
+    the first block over the next token's: whether an auxiliary loss engages.
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.

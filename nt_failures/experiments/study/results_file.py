@@ -32,8 +32,8 @@ class StudyRun:
     `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
     `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
     for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
-    is step and validation accuracy, judged as `exact`; `gradients` are the shares of all further terms of the loss, in the
-    order of steps.
+    is step and validation accuracy, judged as `exact`; `gradients` are the shares of the further terms of the loss, all
+    together, by step.
     """
 
     key: Key
