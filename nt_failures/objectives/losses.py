@@ -19,6 +19,18 @@ Batch = Mapping[str, Tensor]
 """What `Objective.collate` returns."""
 
 
+class Loss(NamedTuple):
+    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
+
+    `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
+    the number of labels that are not -100; `parts` are sums over the same items without gradient, by name, for the log.
+    """
+
+    sum: Tensor
+    count: Tensor
+    parts: dict[str, Tensor]
+
+
 class VocabularyHead(torch.nn.Linear):
     """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 
