@@ -51,11 +51,11 @@ class FutureSummary(ExtraLoss):
         h_t sees              .. =        32      34       6      16          (and all before)
         g has read       12 16 6 34  12 16 6   12 16      12       -
 
-    loss = CE_next + weight * mean over the states of |A h_t - stopgrad g(r_T .. r_t+2)|^2, summed over the channels, A
-    a linear layer, g(..) the last hidden state of g (FSP-RevLM, arXiv 2510.14751). The state that predicts the last
-    token has no summary. g is of the model's kind and size, with embeddings of its own, and learns by
-    - log g(x_c | x_c+1 ..) over the whole row, read from its last token to its first: the answer, then the prompt. So
-    what the model is to match has seen the answer's tokens alone.
+    loss = CE_next + weight * mean over the states of |A h_t - stopgrad g(r_T .. r_t+2)|^2 / D, A a linear layer, g(..)
+    the last hidden state of g (FSP-RevLM, arXiv 2510.14751). The state that predicts the last token has no summary. g
+    is of the model's kind and size, with embeddings of its own, and learns by - log g(x_c | x_c+1 ..) over the whole
+    row, read from its last token to its first: the answer, then the prompt. So what the model is to match has seen the
+    answer's tokens alone.
 
     **Ours: g is trained beside the model, by its own loss alone, for the same steps.** The source trains it first, for
     as many steps, and freezes it; each way costs about twice as much as `next_token`. For the source's way train once
@@ -64,16 +64,17 @@ class FutureSummary(ExtraLoss):
         python examples/train.py --objective future_summary --output_dir outputs/first
         python examples/train.py --objective future_summary --objective_options '{"teacher": "outputs/first"}'
 
-    By the paper's description, second-hand: no code is known to us. Not known: whether its code means over channels
-    where the formula sums (weight 1 / D is that), A's form (a linear one is ours), whether states of the prompt count
-    (here only those that predict the answer), and what g reads on path-star graphs.
-    Gradients of g and the model are clipped by their common norm. Rows weigh by their length, so that a batch may be
+    By the paper's description, second-hand: no code is known to us. Not known: A's form (a linear one is ours), whether
+    states of the prompt count (here only those that predict the answer), what g reads on path-star graphs, and whether
+    the mean over channels, ours, is theirs: the formula sums them, which `weight` = D does. On G(2,4) with D = 128 that
+    sum began at 148 beside 3.3 nats, and after 200 steps the next token stood at 2.55 nats, with the mean at 0.87.
+    Where gradients are clipped, g and the model have a common norm. Rows weigh by their length, so that a batch may be
     cut anywhere; for rows of one length that is the mean over the batch's states.
     Relations: `future_bag` has the tokens themselves as a set; `belief_state` reads both ends to predict; decoding is
     the stock model's. Needs: hidden states.
 
     Args:
-        weight: of the summary's loss; 1 in the paper.
+        weight: of the summary's loss; none in the paper's formula.
         teacher: folder of an earlier run of this objective, with a model of the same size, whose g is taken over,
             frozen. It is saved with this run's model, too. None trains g here.
 
@@ -128,7 +129,7 @@ def right_to_left(batch: Batch) -> Tensor:
 
 
 def summary_loss(found_BTD: Tensor, states_BSD: Tensor, labels_BT: Tensor) -> Tensor:
-    """Sum over rows of its number of labels times the mean of its squared distances.
+    """Sum over rows of its number of labels times the mean of its squared distances, each a mean over channels.
 
     State t of a target of n tokens is compared with the one that has read its last n - 1 - t.
     """
@@ -136,5 +137,5 @@ def summary_loss(found_BTD: Tensor, states_BSD: Tensor, labels_BT: Tensor) -> Te
     behind_BT = lengths_B1 - 2 - torch.arange(labels_BT.shape[1], device=labels_BT.device)
     index_BTD = behind_BT.clamp(min=0)[:, :, None].expand(-1, -1, states_BSD.shape[-1])
     wanted_BTD = at_least_float32(states_BSD.gather(1, index_BTD))
-    squared_BT = (at_least_float32(found_BTD) - wanted_BTD).square().sum(dim=-1)
+    squared_BT = (at_least_float32(found_BTD) - wanted_BTD).square().mean(dim=-1)
     return row_mean_sum(squared_BT, behind_BT >= 0, labels_BT)

@@ -61,7 +61,10 @@ class LookaheadTokens(Objective):
         parts = self.layout(examples)
         shown_BW = self.insert(parts["target_ids"])
         labels_BW = shown_BW.masked_fill(shown_BW.eq(self.open_token_id), IGNORE)
-        return join({**parts, "target_ids": shown_BW}, shown_BW, labels_BW, self.pad_token_id)
+        # No token sees those behind it, so the mask need not hide the padding: it does not hang on the draws either,
+        # and many seeds can be trained at once.
+        filled_BW = shown_BW.masked_fill(shown_BW.eq(IGNORE), self.pad_token_id)
+        return join({**parts, "target_ids": filled_BW}, filled_BW, labels_BW, self.pad_token_id)
 
     def insert(self, target_BT: Tensor) -> Tensor:
         """The targets, (B, 2 T + 1), -100 behind each; `chance` of them with a span behind their first d tokens."""

@@ -80,7 +80,8 @@ def test_every_objective(name, rows, models):
     with torch.no_grad():
         loss = objective.loss(model, batch)
     assert torch.isfinite(loss.sum)
-    assert 0 < int(loss.count) <= sum(len(row["target_ids"]) for row in rows)
+    lengths = [len(row["target_ids"]) for row in rows]
+    assert 0 < int(loss.count) <= sum(length + objective.added_columns(length) for length in lengths)
     assert int(loss.count) == int(batch["labels"].ne(-100).sum())
 
 
