@@ -57,9 +57,9 @@ class FutureSummary(ExtraLoss):
     row, read from its last token to its first: the answer, then the prompt. So what the model is to match has seen the
     answer's tokens alone.
 
-    **Ours: g is trained beside the model, by its own loss alone, for the same steps.** The source trains it first, for
-    as many steps, and freezes it; each way costs about twice as much as `next_token`. For the source's way train once
-    and give that run's folder as `teacher` to a second one, whose FLOPs leave the first one's out:
+    **Ours: g is trained beside the model, by its own loss alone, for the same steps.** A step costs about twice that of
+    `next_token`. The source trains g first, for as many steps, and freezes it. For that, train once and give the run's
+    folder as `teacher` to a second one, whose FLOPs leave the first one's out:
 
         python examples/train.py --objective future_summary --output_dir outputs/first
         python examples/train.py --objective future_summary --objective_options '{"teacher": "outputs/first"}'

@@ -32,16 +32,14 @@ def ways(target):
 def test_a_batch_by_hand():
     """Two rows that can be drawn in one way alone, and one that is too short for a span.
 
-    Catches: a loss on `<T>` or none on `</T>`, a span inserted into the prompt or at the end, a mask that hangs on the draws.
+    Catches: a loss on `<T>` or none on `</T>`, a span inserted into the prompt or at the end, a mask that hangs on the
+    draws.
     """
-    assert LookaheadTokens(chance=1, **TOKENS).collate(ROWS[1:])["position_ids"].tolist() == [
-        [0, 0, 1, 2, 3, 4, 5],
-        [0, 1, 2, 3, 4, 5, 6],
-    ]
     batch = LookaheadTokens(chance=1, **TOKENS).collate(ROWS[1:])
     assert batch["input_ids"].tolist() == [[PAD, 4, 5, OPEN, 6, CLOSE, 6], [4, 1, 3, PAD, PAD, PAD, PAD]]
     assert batch["labels"].tolist() == [[X, X, 5, X, 6, CLOSE, 6], [X, X, 3, X, X, X, X]]
     assert batch["attention_mask"].tolist() == [[0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]]
+    assert batch["position_ids"].tolist() == [[0, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6]]
     batch = LookaheadTokens(chance=1, order="reversed", **TOKENS).collate(ROWS[1:2])
     assert batch["input_ids"].tolist() == [[4, 6, OPEN, 5, CLOSE, 5]]
 
