@@ -46,10 +46,10 @@ class FutureSummary(ExtraLoss):
 
     For the target `32 34 6 16 12` (inputs and labels are those of `next_token`):
 
-        input_ids   ...   12    =         32      34       6      16   12
-        labels      ... -100 -100         32      34       6      16   12
-        h_t sees              .. =        32      34       6      16          (and all before)
-        g has read       12 16 6 34  12 16 6   12 16      12       -
+        input_ids   ...   12    =     32          34         6      16      12
+        labels      ... -100 -100     32          34         6      16      12
+        h_t has read             .. 12 =       .. 32     .. 34    .. 6   .. 16
+        g has read            12 16 6 34     12 16 6     12 16      12       -
 
     loss = CE_next + weight * mean over the states of |A h_t - stopgrad g(r_T .. r_t+2)|^2 / D, A a linear layer, g(..)
     the last hidden state of g (FSP-RevLM, arXiv 2510.14751). The state that predicts the last token has no summary. g
@@ -67,7 +67,8 @@ class FutureSummary(ExtraLoss):
     By the paper's description, second-hand: no code is known to us. Not known: A's form (a linear one is ours), whether
     states of the prompt count (here only those that predict the answer), what g reads on path-star graphs, and whether
     the mean over channels, ours, is theirs: the formula sums them, which `weight` = D does. On G(2,4) with D = 128 that
-    sum began at 148 beside 3.3 nats, and after 200 steps the next token stood at 2.55 nats, with the mean at 0.87.
+    sum was 148 beside 3.3 nats over the first 50 steps, and after 200 the next token stood at 2.55 nats, with the mean
+    at 0.87 (one seed).
     Where gradients are clipped, g and the model have a common norm. Rows weigh by their length, so that a batch may be
     cut anywhere; for rows of one length that is the mean over the batch's states.
     Relations: `future_bag` has the tokens themselves as a set; `belief_state` reads both ends to predict; decoding is
