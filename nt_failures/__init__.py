@@ -43,8 +43,10 @@ if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
     from nt_failures.objectives import (
         BeliefState,
         FutureBag,
+        FutureSummary,
         Hybrid,
         JointMultiToken,
+        LookaheadTokens,
         LseMtp,
         MaskedDiffusion,
         MaskedTeacher,
@@ -69,8 +71,10 @@ register()
 __all__ = [
     "BeliefState",
     "FutureBag",
+    "FutureSummary",
     "Hybrid",
     "JointMultiToken",
+    "LookaheadTokens",
     "LseMtp",
     "MaskedDiffusion",
     "MaskedTeacher",

@@ -1,5 +1,6 @@
 """Shared by all tests: no network, one thread, and the smallest task, tokenizer, rows and models."""
 
+import copy
 import functools
 import os
 import runpy
@@ -16,7 +17,7 @@ import torch
 from hub_server import Hub
 from small_models import SMALL
 
-from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
+from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
 from nt_failures.models.load import load_model
 from nt_failures.tasks.path_star import PathStar
 
@@ -58,6 +59,18 @@ def tokenizer(task):
 
 
 @pytest.fixture(scope="session")
+def tokenizer_for(tokenizer):
+    """`tokenizer_for(objective's class)`: the same ids, and behind them the tokens that only this objective knows."""
+
+    def make(cls):
+        known = copy.deepcopy(tokenizer)
+        add_tokens(known, cls.extra_tokens)
+        return known
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tokenized(task, tokenizer):
     """32 tokenised rows, a Dataset."""
     text = task.render(task.sample(np.random.default_rng(0), 32))
@@ -85,14 +98,14 @@ def ragged(examples):
 
 @pytest.fixture(scope="session")
 def tiny_model(tokenizer):
-    """`tiny_model(family, size="1x16", spread=None)`: a new model, the same at every call.
+    """`tiny_model(family, size="1x16", spread=None, known=tokenizer)`: a new model, the same at every call.
 
     `spread` is the standard deviation of all matrices; 0.5 makes an untrained model answer different rows differently.
     """
 
-    def make(family, size="1x16", spread=None):
+    def make(family, size="1x16", spread=None, known=tokenizer):
         torch.manual_seed(0)
-        model = load_model(f"{family}-{size}", tokenizer, max_length=64, config_overrides=SMALL[family])
+        model = load_model(f"{family}-{size}", known, max_length=64, config_overrides=SMALL[family])
         if spread is not None:
             for parameter in model.parameters():
                 if parameter.ndim > 1:

@@ -8,8 +8,10 @@ from nt_failures.objectives.base import Loss as Loss
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
+from nt_failures.objectives.future_summary import FutureSummary
 from nt_failures.objectives.hybrid import Hybrid
 from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.lookahead_tokens import LookaheadTokens
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.masked_teacher import MaskedTeacher
@@ -26,8 +28,10 @@ from nt_failures.objectives.uniform_mask import UniformMask
 OBJECTIVES: dict[str, type[Objective]] = {
     "belief_state": BeliefState,
     "future_bag": FutureBag,
+    "future_summary": FutureSummary,
     "hybrid": Hybrid,
     "joint_multi_token": JointMultiToken,
+    "lookahead_tokens": LookaheadTokens,
     "lse_mtp": LseMtp,
     "masked_diffusion": MaskedDiffusion,
     "masked_teacher": MaskedTeacher,

@@ -103,11 +103,18 @@ def save(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     return rest
 
 
-def load(model: torch.nn.Module, file: Path) -> None:
-    """Load saved modules into a model that has them attached; ValueError if they do not fit or are missing."""
+def load(model: torch.nn.Module, file: Path, only: str | None = None) -> None:
+    """Load saved modules into a model that has them attached, or `only` the one of that name.
+
+    ValueError if they do not fit or are missing.
+    """
     if not file.exists():
         raise ValueError(f"{file} is missing: the weights of the objective's modules were not saved with this model.")
     try:
-        modules_of(model).load_state_dict(load_file(file))
+        state, modules = load_file(file), modules_of(model)
+        if only is not None:
+            start, modules = f"{only}.", modules[only]
+            state = {name.removeprefix(start): state[name] for name in state if name.startswith(start)}
+        modules.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{file} does not fit the objective's modules: {error}") from error

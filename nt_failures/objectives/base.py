@@ -9,7 +9,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from nt_failures.models.capabilities import capabilities
 from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
 from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by_token
-from nt_failures.objectives.losses import Batch, cross_entropy, label_count
+from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
 
@@ -55,19 +55,6 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r} is not a choice; give one of {', '.join(map(repr, choices))}.")
 
 
-class Loss(NamedTuple):
-    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
-
-    `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
-    the number of labels that are not -100; `parts` are sums over the same items, by name, for the log. Those that are
-    terms of the loss keep their gradient, for `grad/<part>`; that of the next token is named `next_token`.
-    """
-
-    sum: Tensor
-    count: Tensor
-    parts: dict[str, Tensor]
-
-
 @dataclasses.dataclass(frozen=True)
 class Objective(abc.ABC):
     """Base of all objectives: `attach`, `collate`, `loss`, `decode`.
@@ -89,7 +76,9 @@ class Objective(abc.ABC):
     VERSION: ClassVar[int] = 1
     """of the definition; models trained under another one are refused"""
     extra_tokens: ClassVar[tuple[str, ...]] = ()
-    """tokens the tokenizer must know, the dummy first"""
+    """tokens the tokenizer must know"""
+    token_options: ClassVar[tuple[str, ...]] = ("dummy_token_id",)
+    """options that hold the ids of `extra_tokens`, in their order"""
     needs: ClassVar[frozenset[str]] = frozenset()
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
@@ -104,9 +93,10 @@ class Objective(abc.ABC):
         check_choice("order", self.order, ORDERS)
         for field in dataclasses.fields(self):
             _check_option(field, getattr(self, field.name))
-        if self.extra_tokens and self.dummy_token_id is None:
-            hides = f"{type(self).__name__} hides target tokens behind {self.extra_tokens[0]!r}"
-            raise ValueError(f"{hides} and was given no dummy_token_id; build it with .from_tokenizer(tokenizer).")
+        for token, name in zip(self.extra_tokens, self.token_options, strict=False):
+            if getattr(self, name) is None:
+                uses = f"{type(self).__name__} uses the token {token!r}"
+                raise ValueError(f"{uses} and was given no {name}; build it with .from_tokenizer(tokenizer).")
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Objective":
@@ -122,8 +112,8 @@ class Objective(abc.ABC):
         tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
         if "vocabulary" in known:  # of objectives that draw tokens, or leave out what the tokenizer does not know
             tokens["vocabulary"] = len(tokenizer)
-        if cls.extra_tokens:
-            tokens["dummy_token_id"] = token_id(tokenizer, cls.extra_tokens[0])
+        for token, name in zip(cls.extra_tokens, cls.token_options, strict=False):
+            tokens[name] = token_id(tokenizer, token)
         return cls(**{**tokens, **options})
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,8 +141,15 @@ class Objective(abc.ABC):
         """Whether stock `generate`, without this package, decodes the model as trained."""
         return self.autoregressive
 
+    def added_columns(self, length: int) -> int:
+        """Columns that training may add to a row whose target has `length` tokens."""
+        return 0
+
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
+
+    def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives start from new modules
+        """Before a training, fill what `attach` added from elsewhere; a saved model has all of it in its own files."""
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:

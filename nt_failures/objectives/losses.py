@@ -19,6 +19,19 @@ Batch = Mapping[str, Tensor]
 """What `Objective.collate` returns."""
 
 
+class Loss(NamedTuple):
+    """What `Objective.loss` returns. The Trainer divides sums by the items of the whole accumulated batch.
+
+    `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
+    the number of labels that are not -100; `parts` are sums over the same items, by name, for the log. Those that are
+    terms of the loss keep their gradient, for `grad/<part>`; that of the next token is named `next_token`.
+    """
+
+    sum: Tensor
+    count: Tensor
+    parts: dict[str, Tensor]
+
+
 class VocabularyHead(torch.nn.Linear):
     """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 

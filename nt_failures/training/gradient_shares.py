@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from nt_failures.objectives.base import Loss
 from nt_failures.objectives.last_block import parts as blocks_and_norm
+from nt_failures.objectives.losses import Loss
 
 NEXT_TOKEN = "next_token"
 ALL = "auxiliary"

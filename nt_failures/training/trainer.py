@@ -88,6 +88,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     ):
         check_needs(objective, model)
         objective.attach(model)
+        objective.prepare(model)
         self.objective, self.task = objective, task
         self.evaluation: EvalLoopOutput | None = None
         """what the last evaluation predicted, and of how many rows"""

@@ -59,12 +59,13 @@ def test_odd_rows(rows, teacherless, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def models(tiny_model, tokenizer):
+def models(tiny_model, tokenizer_for):
     """Each objective with a tiny model that has its modules."""
 
     def make(name):
-        objective = find_objective(name).from_tokenizer(tokenizer)
-        model = tiny_model("gpt2")
+        cls = find_objective(name)
+        known = tokenizer_for(cls)
+        objective, model = cls.from_tokenizer(known), tiny_model("gpt2", known=known)
         objective.attach(model)
         return objective, model
 
@@ -79,7 +80,8 @@ def test_every_objective(name, rows, models):
     with torch.no_grad():
         loss = objective.loss(model, batch)
     assert torch.isfinite(loss.sum)
-    assert 0 < int(loss.count) <= sum(len(row["target_ids"]) for row in rows)
+    lengths = [len(row["target_ids"]) for row in rows]
+    assert 0 < int(loss.count) <= sum(length + objective.added_columns(length) for length in lengths)
     assert int(loss.count) == int(batch["labels"].ne(-100).sum())
 
 
@@ -104,6 +106,7 @@ OPTIONS = ["order", "positions", "share", "rate", "window", "weight", "heads", "
 OPTIONS += ["time_weight", "unmasking", "noise", "vocabulary", "spans", "replaced"]
 OPTIONS += ["max_distance", "steps", "alpha", "gamma", "pair_fraction", "pad_token_id", "dummy_token_id", "unknown"]
 OPTIONS += ["min_distance", "prompt_attention", "ce_weight", "projection_factor", "eos_token_id"]
+OPTIONS += ["chance", "open_token_id", "close_token_id", "teacher"]
 HUGE = st.sampled_from([2, 3, 10**6, 10**9, 0.5, float("nan"), float("inf"), True])
 
 
@@ -112,10 +115,12 @@ HUGE = st.sampled_from([2, 3, 10**6, 10**9, 0.5, float("nan"), float("inf"), Tru
     name=st.sampled_from(list(OBJECTIVES)),
     options=st.dictionaries(st.sampled_from(OPTIONS), st.one_of(HUGE, ODD), max_size=2),
 )
-def test_options(name, options, tokenizer):
+def test_options(name, options, tokenizer_for):
     """Catches: nan, inf or True taken for a number, and an option that breaks only later."""
     cls = find_objective(name)
-    objective = accepted(lambda: cls.from_tokenizer(tokenizer, **options), *options, *options.values(), "positions")
+    objective = accepted(
+        lambda: cls.from_tokenizer(tokenizer_for(cls), **options), *options, *options.values(), "positions"
+    )
     if objective is not None:
         assert read_objective(objective.to_dict()) == objective
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import nt_failures
-from nt_failures.data.tokenizer import word_level_tokenizer
+from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
 from nt_failures.hub.integrity import save_run
 from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
@@ -30,9 +30,9 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def save(tokenizer):
-    """`save(objective, folder, task)`: a run folder, written by the trainer."""
+    """`save(objective, folder, task, tokenizer)`: a run folder, written by the trainer."""
 
-    def write(objective, folder, task=TASK):
+    def write(objective, folder, task=TASK, tokenizer=tokenizer):
         torch.manual_seed(1)
         model = load_model("gpt2-1x16", tokenizer, 48)
         args = ObjectiveTrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True)
@@ -56,10 +56,12 @@ def stock(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("order", ["forward", "reversed"])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_run_comes_back_whole(name, order, save, tokenizer, tmp_path):
+def test_a_run_comes_back_whole(name, order, save, tmp_path):
     """Catches: an option, the order or the task lost on the way; a tuple that comes back as a list; other weights."""
-    objective = find_objective(name).from_tokenizer(tokenizer, order=order, **OPTIONS.get(name, {}))
-    model = save(objective, tmp_path)
+    cls, tokenizer = find_objective(name), word_level_tokenizer(TASK)
+    add_tokens(tokenizer, cls.extra_tokens)
+    objective = cls.from_tokenizer(tokenizer, order=order, **OPTIONS.get(name, {}))
+    model = save(objective, tmp_path, tokenizer=tokenizer)
     loaded = nt_failures.load(str(tmp_path))
     assert type(loaded.objective) is type(objective)
     assert loaded.objective == objective

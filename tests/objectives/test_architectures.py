@@ -26,7 +26,7 @@ RUNS = {(name, family): find_objective(name).needs <= CAN[family] for name in OB
 
 
 @pytest.fixture
-def trainer(tiny_model, tokenizer, task, tokenized, tmp_path):
+def trainer(tiny_model, tokenizer_for, task, tokenized, tmp_path):
     """`trainer(objective's name, family, dtype, **arguments)`: 20 steps on the same eight rows."""
 
     def make(name, family, dtype=torch.float32, **options):
@@ -41,10 +41,12 @@ def trainer(tiny_model, tokenizer, task, tokenized, tmp_path):
             "report_to": [],
         }
         args = ObjectiveTrainingArguments(str(tmp_path), **{**defaults, **options})
+        cls = find_objective(name)
+        tokenizer = tokenizer_for(cls)
         return ObjectiveTrainer(
-            tiny_model(family).to(dtype),
+            tiny_model(family, known=tokenizer).to(dtype),
             args,
-            objective=find_objective(name).from_tokenizer(tokenizer),
+            objective=cls.from_tokenizer(tokenizer),
             task=task,
             train_dataset=tokenized.select(range(8)),
             processing_class=tokenizer,
@@ -114,6 +116,7 @@ MODULES = (
     "joint_multi_token",
     "token_order",
     "future_bag",
+    "future_summary",
     "next_latent",
     "lse_mtp",
     "belief_state",

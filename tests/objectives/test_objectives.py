@@ -269,12 +269,14 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
-def build(tokenizer, tiny_model):
+def build(tokenizer_for, tiny_model):
     """The objective, and a model with its modules in it, every parameter off its initial value."""
 
     def make(name, order, family):
-        objective = find_objective(name).from_tokenizer(tokenizer, order=order)
-        model = tiny_model(family, spread=0.3)
+        cls = find_objective(name)
+        known = tokenizer_for(cls)
+        objective = cls.from_tokenizer(known, order=order)
+        model = tiny_model(family, spread=0.3, known=known)
         torch.manual_seed(1)
         objective.attach(model)
         with torch.no_grad():
@@ -375,10 +377,11 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
 
 
 @by_order
-def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
+def test_contract_of_learning(name, order, tokenizer_for, tiny_model, examples):
     """Catches: labels that do not belong to what `decode` reads, an answer left in reversed order."""
-    objective = find_objective(name).from_tokenizer(tokenizer, order=order)
-    model = tiny_model("gpt2", size="2x32")
+    known = tokenizer_for(find_objective(name))
+    objective = find_objective(name).from_tokenizer(known, order=order)
+    model = tiny_model("gpt2", size="2x32", known=known)
     objective.attach(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     rows = examples[:8]
@@ -401,27 +404,31 @@ def test_contract_of_learning(name, order, tokenizer, tiny_model, examples):
     assert wrong == []
 
 
-def test_contract_of_options(name, tokenizer):
+def test_contract_of_options(name, tokenizer_for):
     """Catches: a misspelt option that is dropped in silence, another dummy than the task's."""
     cls = find_objective(name)
-    assert cls.extra_tokens[:1] in [(), (Task.DUMMY,)]
+    tokens = dict(zip(cls.token_options, cls.extra_tokens, strict=False))
+    assert len(tokens) == len(cls.extra_tokens)
+    assert tokens.get("dummy_token_id", Task.DUMMY) == Task.DUMMY
     assert dataclasses.is_dataclass(cls)
     assert cls.citation
     assert set(cls.needs) <= set(CAPABILITIES)
     assert {*cls.decodings} <= {"autoregressive", "parallel", "unmasking"}
+    tokenizer = tokenizer_for(cls)
     objective = cls.from_tokenizer(tokenizer)
-    assert (objective.pad_token_id, objective.dummy_token_id) == (14, 13 if cls.extra_tokens else None)
+    assert (objective.pad_token_id, objective.dummy_token_id) == (14, 13 if "dummy_token_id" in tokens else None)
+    assert tokenizer.convert_ids_to_tokens([getattr(objective, name) for name in tokens]) == [*tokens.values()]
     with pytest.raises(ValueError, match=r"no option 'ordre'; its options are .*order"):
         cls.from_tokenizer(tokenizer, ordre="forward")
     with pytest.raises(ValueError, match=r"order='backward' is not a choice.*'forward', 'reversed'"):
         cls.from_tokenizer(tokenizer, order="backward")
 
 
-def test_how_an_objective_decodes_and_is_judged():
+def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
     """Catches: a teacherless model judged by forced predictions, a belief state taken for a stock checkpoint."""
     parallel = {"teacherless", "masked_diffusion"}
     for name, cls in OBJECTIVES.items():
-        objective = cls(dummy_token_id=13)
+        objective = cls.from_tokenizer(tokenizer_for(cls))
         assert objective.autoregressive is (name not in parallel)
         assert objective.judged_decoding == ("free" if name in parallel else "forced")
         assert objective.stock is (name not in {*parallel, "belief_state", "joint_multi_token", "uniform_mask"})

@@ -19,6 +19,7 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
+from nt_failures.objectives.future_summary import FutureSummary
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.lse_mtp import LseMtp
@@ -715,6 +716,7 @@ def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model)
         SequentialHeads(),
         TokenOrder(),
         FutureBag(),
+        FutureSummary(),
         NextLatent(),
         LseMtp(),
         Registers(**TOKENS),

@@ -16,10 +16,12 @@ SEEDS = (0, 1, 2)
 
 
 @pytest.fixture
-def make(tokenized, tokenizer, task, tmp_path):
+def make(tokenized, tokenizer_for, task, tmp_path):
     """`make(seed, objective, ...)`: a Trainer as examples/train.py builds it: 5 steps of 8 rows, 3 an epoch."""
 
     def make(seed, objective="next_token", family="gpt2", dtype=torch.float32, overrides=None, **arguments):
+        cls = find_objective(objective)
+        tokenizer = tokenizer_for(cls)
         set_seed(seed)
         model = load_model(f"{family}-1x16", tokenizer, 40, SMALL[family] | (overrides or {})).to(dtype)
         settings = {"max_steps": 5, "eval_steps": 2, "logging_steps": 2, "learning_rate": 1e-2, "save_strategy": "no"}
@@ -35,7 +37,7 @@ def make(tokenized, tokenizer, task, tmp_path):
         return ntf.ObjectiveTrainer(
             model,
             args,
-            objective=find_objective(objective).from_tokenizer(tokenizer),
+            objective=cls.from_tokenizer(tokenizer),
             task=task,
             train_dataset=TokenDataset.of(tokenized.select(range(24))),
             eval_dataset=tokenized.select(range(24, 32)),

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nt_failures.data.tokenizer import word_level_tokenizer
 from nt_failures.experiments import command_line
+from nt_failures.experiments.run import choose_tokenizer_and_objective
 from nt_failures.experiments.study import grid
-from nt_failures.objectives import OBJECTIVES, find_objective
+from nt_failures.objectives import OBJECTIVES
 
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
 COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem.startswith("deg"))
@@ -126,9 +126,7 @@ def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
     sets."""
     ((names, path),) = grid.write_recipes(common, axes, tmp_path).items()
     args = command_line.parse([str(path), "--use_cpu", "true"])
-    tokenizer = word_level_tokenizer(args.task)
-    chosen = args.objective
-    find_objective(chosen.objective).from_tokenizer(tokenizer, order=chosen.order, **chosen.objective_options)
+    choose_tokenizer_and_objective(args)
     if "graphs" in axes:
         assert names[0] == args.task.config_name
         assert args.training.stop_when_solved
