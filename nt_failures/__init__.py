@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
         UniformMask,
     )
     from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
+    from nt_failures.objectives.drafting import acceptance_rate
     from nt_failures.tasks import PathStar, Task
     from nt_failures.training.arguments import ObjectiveTrainingArguments
     from nt_failures.training.trainer import ObjectiveTrainer
@@ -92,6 +93,7 @@ __all__ = [
     "TeacherlessCollator",
     "TokenOrder",
     "UniformMask",
+    "acceptance_rate",
     "add_tokens",
     "diagnose",
     "load",
@@ -111,6 +113,7 @@ _MODULES = dict.fromkeys(__all__, "objectives") | {
     "PathStarBuilder": "data.builder",
     "Task": "tasks",
     "TeacherlessCollator": "objectives.collators",
+    "acceptance_rate": "objectives.drafting",
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "hub.load",
