@@ -50,7 +50,7 @@ def has_modules(model: torch.nn.Module) -> bool:
 
 
 def in_own_file(model: torch.nn.Module) -> bool:
-    """Whether an objective put modules into the model that are no part of the checkpoint: an adapter has room for none."""
+    """Whether an objective's modules are saved in a file of their own: beside an adapter, those that draft are, too."""
     return _names(model) == {NAME} or (has_modules(model) and lora.has_adapter(unwrap_model(model)))
 
 

@@ -52,7 +52,7 @@ class SequentialHeads(Objective):
     one of the class of its last. h^k goes on to the next depth without the norm, an assumption: the paper says only
     that the head is shared. Labels of states before `=` count: each depth has all T labels of a row. The paper's eq. 24
     also counts the prompt's tokens, and divides by the number of inputs instead of that of labels. Decoding: the stock
-    model, depths are dropped (the paper also drafts by them).
+    model; depths are dropped, or draft (the paper: too), which changes no token of a greedy answer.
     A row whose prompt is no longer than k lacks labels of depth k: its mean counts as its T labels do. So rows of
     unequal lengths weigh by T, and accumulated batches add up to the whole one.
 
@@ -66,8 +66,9 @@ class SequentialHeads(Objective):
         weight: of the mean over the depths; 0.3 in the source, later 0.1.
         form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
             as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
-            its own in the final norm's place, behind which the next depth reads, too. Drafting by
-            `generate(use_mtp=True)` is not set up here: transformers 5.23 has no such weights of its Llama class.
+            its own in the final norm's place, behind which the next depth reads, too. They are saved in the stock
+            checkpoint, and `generate(use_mtp=True)` drafts with them (MULTI_TOKEN_FOR_TRL.md). At most as many depths
+            as the model has blocks.
 
     Example:
         >>> from nt_failures import SequentialHeads

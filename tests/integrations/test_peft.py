@@ -136,7 +136,6 @@ def test_layers_to_draft_with_beside_an_adapter(build, tmp_path):
     assert torch.equal(merged.generate(ids, max_new_tokens=5, do_sample=False, use_mtp=True), greedy)
 
 
-
 def test_a_resumed_run_ends_as_one_that_never_stopped(build, tmp_path):
     """Catches: an adapter that starts anew behind a checkpoint; a checkpoint that transformers cannot resume."""
     flags = ("--objective", "hybrid", "--save_strategy", "steps", "--save_steps", "2")

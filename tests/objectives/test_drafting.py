@@ -126,7 +126,7 @@ def test_every_class_drafts_what_the_objective_trained(family, rows, tmp_path):
     model.save_pretrained(tmp_path)
     stock = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     if family in BY_A_LINE:
-        with pytest.raises((ValueError, RuntimeError), match="MTP layer patterns|MtpModel weights are missing"):
+        with pytest.raises((ValueError, RuntimeError), match=r"MTP layer patterns|MtpModel weights are missing"):
             written(stock, rows["prefix_ids"][0], use_mtp=True)
         stock = told(stock)
     for prompt in rows["prefix_ids"][:4]:
