@@ -107,7 +107,10 @@ def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
 
 
 def save(state: Mapping[str, Tensor], folder: Path, adapter: bool = False) -> dict[str, Tensor]:
-    """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's."""
+    """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's.
+
+    `adapter`: only an adapter will be saved of the rest, so layers that draft are written here, too.
+    """
     own = {NAME, DRAFT_NAME} if adapter else {NAME}
     rest = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in own}
     modules = {name.partition(".")[2]: state[name].detach().cpu().contiguous() for name in state if name not in rest}
