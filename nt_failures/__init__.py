@@ -62,6 +62,7 @@ if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
         UniformMask,
     )
     from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
+    from nt_failures.objectives.drafting import acceptance_rate
     from nt_failures.tasks import PathStar, Task
     from nt_failures.training.arguments import ObjectiveTrainingArguments
     from nt_failures.training.trainer import ObjectiveTrainer
@@ -96,6 +97,7 @@ __all__ = [
     "TeacherlessCollator",
     "TokenOrder",
     "UniformMask",
+    "acceptance_rate",
     "add_tokens",
     "diagnose",
     "load",
@@ -115,6 +117,7 @@ _MODULES = dict.fromkeys(__all__, "objectives") | {
     "PathStarBuilder": "data.builder",
     "Task": "tasks",
     "TeacherlessCollator": "objectives.collators",
+    "acceptance_rate": "objectives.drafting",
     "add_tokens": "data.tokenizer",
     "diagnose": "diagnosis",
     "load": "hub.load",

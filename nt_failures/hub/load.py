@@ -20,7 +20,7 @@ from nt_failures.hub.json_files import read_object
 from nt_failures.hub.run_files import CONFIG, RUN_FILE
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
-from nt_failures.objectives import Objective, auxiliary_modules, read_objective
+from nt_failures.objectives import Objective, auxiliary_modules, drafting, read_objective
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.registry import NotImported, first_line
 from nt_failures.tasks import Task, read_task
@@ -85,9 +85,13 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         model = _model_or_adapter(name_or_path, file_of, len(tokenizer), {"revision": revision, **kwargs})
     mamba_scan.use_scan(model)
     objective.attach(model)
-    if auxiliary_modules.has_modules(model):
+    if auxiliary_modules.in_own_file(model):
         modules = auxiliary_modules.MODULES_FILE
         auxiliary_modules.load(model, file_of(modules) or Path(name_or_path) / modules)
+    elif auxiliary_modules.has_modules(model):
+        with _damage_named(name_or_path, "what it drafts with"):
+            model.config.name_or_path = str(file_of(CONFIG).parent)  # else `generate` takes the Hub's main branch
+            drafting.load_layers(model)
     return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
 
 
@@ -180,6 +184,7 @@ def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
     # transformers draws missing ones at random, and leaves out those of a layer that has no place.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} tensors that config.json asks for are missing, such as {missing[0]}")
-    if extra := sorted(tensor for tensor in found["unexpected_keys"] if re.search(r"\.\d+\.", tensor)):
+    layers = re.compile(rf"^(?!{auxiliary_modules.DRAFT_NAME}\.).*\.\d+\.")
+    if extra := sorted(tensor for tensor in found["unexpected_keys"] if layers.search(tensor)):
         raise ValueError(f"config.json has no place for {len(extra)} tensors of the weights, such as {extra[0]}")
     return model

@@ -1,6 +1,7 @@
 """Modules that an objective adds to a model: adding them, reaching them from a loss, saving and loading them.
 
-They are saved in a file of their own, so that the files beside it are a stock checkpoint.
+They are saved in a file of their own, so that the files beside it are a stock checkpoint; layers that transformers
+drafts with (drafting.py) are saved in that checkpoint, where it looks for them.
 """
 
 import contextlib
@@ -15,15 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from nt_failures.models import mamba_scan
+from nt_failures.models import lora, mamba_scan
 
 NAME = "objective_modules"
 """The attribute of a model under which its objective's modules live."""
 
+DRAFT_NAME = "mtp"
+"""The attribute under which they live where transformers drafts with them: their names in the checkpoint begin so."""
+
 MODULES_FILE = "objective_modules.safetensors"
 
 
-def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
+def attach(model: PreTrainedModel, under: str = NAME, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         kind = type(model).__name__
@@ -31,17 +35,27 @@ def attach(model: PreTrainedModel, **modules: torch.nn.Module) -> None:
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():  # transformers has no public way to initialise a part of a model as its own layers are
         added.apply(model._init_weights)
-    model.add_module(NAME, added.to(device=model.device, dtype=model.dtype))
+    model.add_module(under, added.to(device=model.device, dtype=model.dtype))
 
 
 def modules_of(model: torch.nn.Module) -> torch.nn.ModuleDict:
     """The modules that an objective put into the model, however it is wrapped."""
-    return unwrap_model(model).get_submodule(NAME)
+    (name,) = _names(model)
+    return unwrap_model(model).get_submodule(name)
 
 
 def has_modules(model: torch.nn.Module) -> bool:
     """Whether an objective put modules into the model."""
-    return NAME in dict(unwrap_model(model).named_children())
+    return bool(_names(model))
+
+
+def in_own_file(model: torch.nn.Module) -> bool:
+    """Whether an objective's modules are saved in a file of their own: beside an adapter, those that draft are, too."""
+    return _names(model) == {NAME} or (has_modules(model) and lora.has_adapter(unwrap_model(model)))
+
+
+def _names(model: torch.nn.Module) -> set[str]:
+    return {NAME, DRAFT_NAME} & {name for name, _ in unwrap_model(model).named_children()}
 
 
 def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
@@ -92,11 +106,14 @@ def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     return trunk
 
 
-def save(state: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's."""
-    start = f"{NAME}."
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith(start)}
-    modules = {name.removeprefix(start): state[name].detach().cpu().contiguous() for name in state if name not in rest}
+def save(state: Mapping[str, Tensor], folder: Path, adapter: bool = False) -> dict[str, Tensor]:
+    """Write the objective's part of a model's state into the folder; returns the rest, which is the stock model's.
+
+    `adapter`: only an adapter will be saved of the rest, so layers that draft are written here, too.
+    """
+    own = {NAME, DRAFT_NAME} if adapter else {NAME}
+    rest = {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in own}
+    modules = {name.partition(".")[2]: state[name].detach().cpu().contiguous() for name in state if name not in rest}
     if modules:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(modules, folder / MODULES_FILE, metadata={"format": "pt"})

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives import auxiliary_modules, last_block
+from nt_failures.objectives import auxiliary_modules, drafting, last_block
 from nt_failures.objectives.base import Loss, Objective, check_choice, option, target_logits
 from nt_failures.objectives.extra_loss import Terms, weighed
 from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
@@ -34,21 +34,6 @@ class Depth(torch.nn.Module):
         return last_block.states_of(self.block, last_block.given(call, self.merge(both)))
 
 
-def stock_layer(model: PreTrainedModel) -> torch.nn.Module:
-    """What one depth adds, as transformers has it; ValueError for a model that is not built as Llama."""
-    blocks, norm = last_block.parts(model)
-    if not (hasattr(model.config, "rms_norm_eps") and hasattr(model.base_model, "rotary_emb")):
-        others = "take one that is (Llama, Mistral, Qwen3, ...), or form='paper'"
-        raise ValueError(
-            f"form='transformers' needs a model built as Llama, and {type(model).__name__} is not; {others}."
-        )
-    try:
-        from transformers.modeling_layers import MtpLayer
-    except ImportError as error:
-        raise ValueError("this transformers has no MtpLayer; install 5.23 or later, or take form='paper'.") from error
-    return MtpLayer(model.config, type(blocks[-1]), type(norm), len(blocks) - 1)
-
-
 @dataclasses.dataclass(frozen=True)
 class SequentialHeads(Objective):
     """Predict tokens behind the next one by a chain of blocks, each of which is shown the token before its own.
@@ -67,7 +52,7 @@ class SequentialHeads(Objective):
     one of the class of its last. h^k goes on to the next depth without the norm, an assumption: the paper says only
     that the head is shared. Labels of states before `=` count: each depth has all T labels of a row. The paper's eq. 24
     also counts the prompt's tokens, and divides by the number of inputs instead of that of labels. Decoding: the stock
-    model, depths are dropped (the paper also drafts by them).
+    model; depths are dropped, or draft (the paper: too), which changes no token of a greedy answer.
     A row whose prompt is no longer than k lacks labels of depth k: its mean counts as its T labels do. So rows of
     unequal lengths weigh by T, and accumulated batches add up to the whole one.
 
@@ -81,8 +66,9 @@ class SequentialHeads(Objective):
         weight: of the mean over the depths; 0.3 in the source, later 0.1.
         form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
             as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
-            its own in the final norm's place, behind which the next depth reads, too. Drafting by
-            `generate(use_mtp=True)` is not set up here: transformers 5.23 has no such weights of its Llama class.
+            its own in the final norm's place, behind which the next depth reads, too. They are saved in the stock
+            checkpoint, and `generate(use_mtp=True)` drafts with them (MULTI_TOKEN_FOR_TRL.md). At most as many depths
+            as the model has blocks.
 
     Example:
         >>> from nt_failures import SequentialHeads
@@ -103,9 +89,12 @@ class SequentialHeads(Objective):
         check_choice("form", self.form, FORMS)
 
     def attach(self, model: PreTrainedModel) -> None:
+        if self.form == "transformers":
+            drafting.attach_layers(model, self.depths)
+            return
         width = model.get_input_embeddings().weight.shape[1]
-        new = {"paper": lambda: Depth(width, last_block.new_block(model)), "transformers": lambda: stock_layer(model)}
-        auxiliary_modules.attach(model, **{f"depth_{k}": new[self.form]() for k in range(1, self.depths + 1)})
+        depths = {f"depth_{k}": Depth(width, last_block.new_block(model)) for k in range(1, self.depths + 1)}
+        auxiliary_modules.attach(model, **depths)
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -121,10 +110,10 @@ class SequentialHeads(Objective):
         if stock:
             states_BSD = norm(states_BSD)
         terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
-        for k in range(1, self.depths + 1):
+        for k, depth in enumerate(modules["layers"] if stock else modules.values(), start=1):
             # Column c reads token c + k. Columns without one read token 0: they predict nothing, and none sees them.
             ids_BS = F.pad(batch["input_ids"], (0, k))[:, k : k + states_BSD.shape[1]]
-            depth, tokens_BSD = modules[f"depth_{k}"], embed(ids_BS)
+            tokens_BSD = embed(ids_BS)
             # Positions are the trunk's c where transformers has c + k: rotary attention sees how far apart two are.
             states_BSD = depth(tokens_BSD, states_BSD, **call[1]) if stock else depth(states_BSD, tokens_BSD, call)
             nats = ahead_loss(model, states_BSD if stock else norm(states_BSD), k + 1, batch, labels_BT)

@@ -105,7 +105,7 @@ class CheckpointMixin:
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return
-        rest = auxiliary_modules.save(state, folder)
+        rest = auxiliary_modules.save(state, folder, self._adapter)
         if self._adapter:
             lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)
             if self.processing_class is not None:
@@ -132,7 +132,7 @@ class CheckpointMixin:
         if self._adapter:
             lora.load_weights(auxiliary_modules.unwrap_model(self.model), Path(folder) / ADAPTER_WEIGHTS)
         # A sharded checkpoint holds model and modules as one, and has brought both back.
-        if auxiliary_modules.has_modules(self.model) and not self.is_fsdp_enabled:
+        if auxiliary_modules.in_own_file(self.model) and not self.is_fsdp_enabled:
             auxiliary_modules.load(self.model, Path(folder) / auxiliary_modules.MODULES_FILE)
 
     @property

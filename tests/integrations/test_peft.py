@@ -118,6 +118,24 @@ def test_an_adapter_comes_back_and_merges(family, kind, config, build, tmp_path)
     assert torch.equal(logits(stock, dollar), logits(trainer.model, dollar))
 
 
+def test_layers_to_draft_with_beside_an_adapter(build, tmp_path):
+    """Catches: such layers lost where only an adapter is saved, or not in the merged model's own weights."""
+    options = ("--objective", "sequential_heads", "--objective_options", '{"form": "transformers"}')
+    trainer = build(*options, family="llama")
+    trainer.train()
+    trainer.save_model()
+    expected = trainer.model.mtp.state_dict()
+    loaded = load(str(tmp_path / "run")).model.mtp.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    lora.merge(trainer.model)
+    trainer.save_model(str(tmp_path / "merged"))
+    merged = load(str(tmp_path / "merged")).model
+    assert all(torch.equal(merged.mtp.state_dict()[name], tensor) for name, tensor in expected.items())
+    ids = torch.tensor([[5, 6, 7]])
+    greedy = merged.generate(ids, max_new_tokens=5, do_sample=False)
+    assert torch.equal(merged.generate(ids, max_new_tokens=5, do_sample=False, use_mtp=True), greedy)
+
+
 def test_a_resumed_run_ends_as_one_that_never_stopped(build, tmp_path):
     """Catches: an adapter that starts anew behind a checkpoint; a checkpoint that transformers cannot resume."""
     flags = ("--objective", "hybrid", "--save_strategy", "steps", "--save_steps", "2")

@@ -153,18 +153,18 @@ def test_sequential_heads_of_rows_together_and_alone(family, form, tiny_model):
 def test_sequential_heads_are_layers_that_transformers_drafts_with(tiny_model):
     """Catches: weights whose names or use differ from those of `MtpModel`, which drafts with them."""
     objective = SequentialHeads(depths=2, form="transformers", **TOKENS)
-    model = prepared(objective, tiny_model, "llama")
+    model = tiny_model("llama", size="2x16", spread=0.4)
+    objective.attach(model)
     found = []
-    modules = auxiliary_modules.modules_of(model)
-    for depth in modules.values():
+    layers = model.mtp["layers"]
+    for depth in layers:
         depth.register_forward_hook(lambda _, args, states: found.append(states))
     objective.loss(model, objective.collate(EXAMPLES[:1]))
-    model.config.num_mtp_layers = 2
     stock = MtpModel(model, 2)
     ids = torch.tensor([ROWS[0][0] + ROWS[0][1]])
     states = model.model(ids).last_hidden_state
     for k, layer in enumerate(stock.layers, start=1):
-        layer.load_state_dict(modules[f"depth_{k}"].state_dict())
+        layer.load_state_dict(layers[k - 1].state_dict())
         columns = torch.arange(k, ids.shape[1])[None]
         states = stock.forward_layer(k - 1, states[:, :-1], columns, None, input_ids=ids[:, k:])
         torch.testing.assert_close(found[k - 1][:, : states.shape[1]], states, rtol=1e-4, atol=1e-5)

@@ -134,7 +134,7 @@ def small_llama(weight):
     """The objective, a Llama with the golden's states behind its final norm, and these states."""
     objective = SequentialHeads(depths=DEPTHS, weight=weight, form="transformers", pad_token_id=0)
     heads, eps = int(golden("attention_heads", "transformers")), float(golden("rms_eps", "transformers"))
-    sizes = {"num_hidden_layers": 1, "hidden_size": WIDTH, "num_attention_heads": heads, "vocab_size": VOCABULARY}
+    sizes = {"num_hidden_layers": DEPTHS, "hidden_size": WIDTH, "num_attention_heads": heads, "vocab_size": VOCABULARY}
     others = {"intermediate_size": 12, "rms_norm_eps": eps, "bos_token_id": None, "eos_token_id": None}
     model = LlamaForCausalLM(LlamaConfig(**sizes, **others)).train()
     objective.attach(model)
@@ -144,7 +144,7 @@ def small_llama(weight):
         model.model.embed_tokens.weight.copy_(golden("embeddings", "transformers"))
         model.lm_head.weight.copy_(golden("U", "transformers"))
     for k in range(1, DEPTHS + 1):
-        module = auxiliary_modules.modules_of(model)[f"depth_{k}"]
+        module = model.mtp["layers"][k - 1]
         assert not module.load_state_dict(stock_weights_of(f"depth{k}"), strict=False).missing_keys
     return objective, model, states
 
@@ -166,7 +166,7 @@ def test_form_of_transformers_is_its_code():
         found = {"hidden": states.grad, "U": model.lm_head.weight.grad}
         found["embeddings"] = model.model.embed_tokens.weight.grad
         for k in range(1, DEPTHS + 1):
-            for name, parameter in auxiliary_modules.modules_of(model)[f"depth_{k}"].named_parameters():
+            for name, parameter in model.mtp["layers"][k - 1].named_parameters():
                 found[f"depth{k}/{name}"] = parameter.grad
         gradients.append(found)
     expected = {name: golden(f"grad_{name}", "transformers") for name in ("hidden", "U", "embeddings")}

@@ -1,0 +1,79 @@
+"""Layers that transformers drafts with in `generate(use_mtp=True)`: new ones, a checkpoint's, how often they are right.
+
+They stand in the model as `mtp.layers.0`, `mtp.layers.1`, ... and so in its checkpoint, with their number as
+`num_mtp_layers` in its config. That is where transformers 5.23 finds them.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from nt_failures.objectives import auxiliary_modules, last_block
+
+
+def attach_layers(model: PreTrainedModel, depths: int) -> None:
+    """Put new layers into the model and note them in its config; ValueError for a model that is not built as Llama."""
+    blocks, norm = last_block.parts(model)
+    if not (hasattr(model.config, "rms_norm_eps") and hasattr(model.base_model, "rotary_emb")):
+        others = "take one that is (Llama, Mistral, Qwen3, ...), or form='paper'"
+        raise ValueError(
+            f"form='transformers' needs a model built as Llama, and {type(model).__name__} is not; {others}."
+        )
+    try:
+        from transformers.modeling_layers import MtpLayer
+    except ImportError as error:
+        raise ValueError("this transformers has no MtpLayer; install 5.23 or later, or take form='paper'.") from error
+    if depths > len(blocks):  # it would take the layer mtp.layers.N of N blocks for model.layers.N, the first one
+        raise ValueError(f"depths={depths} is more than the {len(blocks)} blocks of the model; give at most as many.")
+    config = model.config
+    config.num_mtp_layers = depths
+    for kinds in ("layer_types", "mlp_layer_types"):  # each of the kind of the last block, whose mask it is given
+        if getattr(config, kinds, None) is not None:
+            setattr(config, f"mtp_{kinds}", getattr(config, kinds)[-1:] * depths)
+    layers = [MtpLayer(config.get_mtp_config(), type(blocks[-1]), type(norm), k) for k in range(depths)]
+    auxiliary_modules.attach(model, under=auxiliary_modules.DRAFT_NAME, layers=torch.nn.ModuleList(layers))
+    # By these patterns transformers finds the layers in a checkpoint; Llama's class has none.
+    model._keys_to_ignore_on_load_unexpected.add(rf"^{auxiliary_modules.DRAFT_NAME}\.")
+
+
+def load_layers(model: PreTrainedModel) -> None:
+    """Give attached layers the weights of the checkpoint that the model was loaded from."""
+    from transformers.modeling_layers import MtpModel
+
+    layers = MtpModel.from_pretrained(model).layers
+    auxiliary_modules.modules_of(model)["layers"].load_state_dict(layers.state_dict())
+
+
+def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], new_tokens: int) -> float:
+    """Share of the drafted tokens that the model itself writes, where it goes on from each prompt greedily.
+
+    A draft behind a wrong one counts as wrong. Any model does for which `generate(use_mtp=True)` works; the drafts are
+    those of the checkpoint it was loaded from.
+
+    Args:
+        prompts: rows of token ids, such as the column `prefix_ids` of `tokenize`.
+        new_tokens: for each of them, 2 or more.
+    """
+    kept, drafted = 0, 0
+
+    def compare(_: torch.nn.Module, args: tuple, kwargs: dict[str, Any], output: ModelOutput) -> None:
+        nonlocal kept, drafted
+        if kwargs["past_key_values"].get_seq_length() == kwargs["input_ids"].shape[1]:
+            return  # the prompt's pass, before which nothing was drafted
+        drafts = kwargs["input_ids"][0, 1:]  # behind the last token that is sure
+        right = drafts == output.logits[0, :-1].argmax(dim=-1)
+        kept += int(right.cumprod(dim=0).sum())
+        drafted += len(drafts)
+
+    hook = model.register_forward_hook(compare, with_kwargs=True)
+    try:
+        for prompt in prompts:
+            ids = torch.tensor([prompt], device=model.device)
+            settings = {"max_new_tokens": new_tokens, "do_sample": False, "use_mtp": True}
+            model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    finally:
+        hook.remove()
+    return kept / drafted
