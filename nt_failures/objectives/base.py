@@ -21,7 +21,7 @@ from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
-from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by_token
+from nt_failures.objectives.decoding import Prefix, insert_tokens, one_pass, parallel, token_by_token
 from nt_failures.objectives.losses import Batch, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
@@ -150,6 +150,11 @@ class Objective(abc.ABC):
         """Whether stock `generate`, without this package, decodes the model as trained."""
         return self.autoregressive
 
+    @property
+    def inserted_tokens(self) -> int:
+        """How many tokens of its own the objective puts between prompt and answer; the model needs positions for them."""
+        return 0
+
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
@@ -175,6 +180,7 @@ class Objective(abc.ABC):
         prefix_mask: Tensor | None = None,
         decoding: str | None = None,
         shown: Tensor | None = None,
+        given: int | Tensor = 0,
     ) -> Tensor:
         """Predict targets greedily: (B, T) ids in the task's own order, -100 behind each row's length.
 
@@ -189,6 +195,7 @@ class Objective(abc.ABC):
             decoding: one of `decodings`; the first if not given.
             shown: (B, T) targets in the objective's order, -100 behind each row's length: each token is predicted with
                 the earlier ones revealed (forced predictions). Without it nothing of a target is seen.
+            given: how many of a prefix's last tokens begin the answer already, one number or (B,).
         """
         decoding = decoding or self.decodings[0]
         if decoding not in self.decodings:
@@ -197,10 +204,11 @@ class Objective(abc.ABC):
         if not bool((lengths_B >= 1).all()):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
-        check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
+        prefix = insert_tokens((prefix_ids, mask), self.inserted_tokens, given)
+        check_length(model, int((prefix[1].sum(dim=1) + lengths_B).max()))
         if shown is None:
-            return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
-        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown), shown)
+            return self.reorder(self.predict(model, prefix, lengths_B, decoding))
+        return self.reorder(self.predict_forced(model, prefix, shown), shown)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""
