@@ -69,7 +69,7 @@ class Loss(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objective(abc.ABC):
-    """Base of all objectives: `attach`, `collate`, `loss`, `decode`.
+    """Base of all objectives: `attach`, `collate`, `loss`, `decode` (by `predict` and `predict_forced`).
 
     Args:
         order: `"forward"`, or `"reversed"` to train on the target from its last token to its first. Predictions always
@@ -93,6 +93,8 @@ class Objective(abc.ABC):
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
+    inserted_tokens: ClassVar[int] = 0
+    """how many tokens of its own it puts between prompt and answer, for which the model needs positions"""
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -150,11 +152,6 @@ class Objective(abc.ABC):
         """Whether stock `generate`, without this package, decodes the model as trained."""
         return self.autoregressive
 
-    @property
-    def inserted_tokens(self) -> int:
-        """How many tokens of its own the objective puts between prompt and answer; the model needs positions for them."""
-        return 0
-
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
@@ -184,8 +181,7 @@ class Objective(abc.ABC):
     ) -> Tensor:
         """Predict targets greedily: (B, T) ids in the task's own order, -100 behind each row's length.
 
-        An objective with a decoding of its own overrides `predict` and `predict_forced`. ValueError for another
-        decoding, a length below 1, or more tokens than the model has positions for.
+        ValueError for another decoding, a length below 1, or more tokens than the model has positions for.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -198,8 +194,7 @@ class Objective(abc.ABC):
             given: how many of a prefix's last tokens begin the answer already, one number or (B,).
         """
         decoding = decoding or self.decodings[0]
-        if decoding not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {decoding!r}.")
+        check_choice("decoding", decoding, self.decodings)
         lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
         if not bool((lengths_B >= 1).all()):
             raise ValueError(f"length={length} must be at least 1 token for every row.")

@@ -22,9 +22,9 @@ def model_inputs(ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
 
 def insert_tokens(prefix: Prefix, tokens: int, given: int | Tensor = 0) -> Prefix:
-    """The prefix with `tokens` of an objective's own, ids -1, -2, .., in front of its last `given` (one number or (B,)).
+    """The prefix with `tokens` of an objective's own in front of its last `given` ones, one number or (B,).
 
-    No tokenizer has such ids, so nobody takes them for its tokens.
+    Their ids are -1, -2, .., which no tokenizer has.
     """
     ids, mask = prefix
     start_B1 = ids.shape[1] - torch.as_tensor(given, device=ids.device).expand(len(ids))[:, None]

@@ -73,7 +73,7 @@ class TargetDecoder(nn.Module):
                 weight.copy_(getattr(model.get_output_embeddings(), name))
 
     def prefixes(self, latents_BKZ: Tensor) -> Tensor:
-        """Keys and values (L, 2, B, H, K, d) that stand before the target in each layer, a linear map of each latent."""
+        """Keys and values (L, 2, B, H, K, d) that stand before the target in each layer, a map of each latent."""
         return self.prefix(latents_BKZ).unflatten(-1, self.shape).permute(2, 3, 0, 4, 1, 5)
 
     def forward(self, ids_BT: Tensor, latents_BKZ: Tensor) -> Tensor:

@@ -127,11 +127,11 @@ class Semformer(ExtraLoss):
         return terms
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
-        return token_by_token(model, *prefix, lengths_B, self.pad_token_id, _embedded(model, prefix[0]))
+        return token_by_token(model, *prefix, lengths_B, self.pad_token_id, _embedded_to_decode(model, prefix[0]))
 
     def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         inputs = revealing_inputs(*prefix, shown_BT)
-        inputs["inputs_embeds"] = _embedded(model, inputs.pop("input_ids"))
+        inputs["inputs_embeds"] = _embedded_to_decode(model, inputs.pop("input_ids"))
         logits_BTV = model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
         return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
@@ -143,9 +143,15 @@ def _embedded(model: torch.nn.Module, ids: Tensor) -> Tensor:
     return plan((-1 - ids).clamp(min=0)).to(tokens.dtype).where(ids[..., None] < 0, tokens)
 
 
+def _embedded_to_decode(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """The same from a forward pass of its own: outside of one, the weights of a sharded model are in pieces."""
+    return auxiliary_modules.inside_forward(model, lambda inner, given: _embedded(inner, **given), {"ids": ids})
+
+
 @torch.no_grad()
 def _read_alone(model: torch.nn.Module, ids_BT: Tensor) -> Tensor:
-    """The model's last states (B, T, D) of the target without its prompt. Padding stands behind, where nobody sees it."""
+    """The model's last states (B, T, D) of the target without its prompt; padding is behind, where nobody sees it."""
     embedded = _embedded(model, ids_BT)  # given ids, transformers looks for padding in them
-    output = model(inputs_embeds=embedded, use_cache=False, output_hidden_states=True, logits_to_keep=1)
+    inner = auxiliary_modules.unwrap_model(model)  # torch.compile would make graphs of their own for this width
+    output = inner(inputs_embeds=embedded, use_cache=False, output_hidden_states=True, logits_to_keep=1)
     return last_states(model, output)

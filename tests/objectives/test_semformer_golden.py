@@ -1,4 +1,4 @@
-"""Semformer against the numbers of its authors' code (ARIES-LM/Semformer, arXiv 2409.11143), and against plain passes."""
+"""Semformer against numbers of its authors' code (ARIES-LM/Semformer, arXiv 2409.11143), and against plain passes."""
 
 import copy
 from pathlib import Path
