@@ -36,8 +36,8 @@ class TargetEncoder(nn.Module):
         asked_BKD = self.query(self.ln_1(queries_KD)).expand(len(states_BTD), -1, -1)
         pieces = (asked_BKD, *self.key_value(states_BTD).chunk(2, dim=-1))
         q, k, v = (piece.unflatten(-1, (self.heads, -1)).transpose(1, 2) for piece in pieces)
-        hidden = additive(real_BT[:, None], q.dtype)
-        found_BHKd = F.scaled_dot_product_attention(q, k, v, attn_mask=hidden)
+        mask_B11T = additive(real_BT[:, None], q.dtype)
+        found_BHKd = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B11T)
         return self.project(self.ln_2(queries_KD + self.out(found_BHKd.transpose(1, 2).flatten(2))))
 
 

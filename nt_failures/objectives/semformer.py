@@ -41,9 +41,10 @@ class Semformer(ExtraLoss):
 
     loss = CE + regression_weight * SmoothL1(M h, stopgrad z) + reconstruction_weight * CE of the decoder (Semformer,
     arXiv 2409.11143). The encoder: the model itself reads the target alone, without gradient, and learned queries
-    attend to its states. The decoder: a copy of the model's first layers, which sees, in each layer, one key and value
-    made of each latent before the target; it counts positions on from them. M is linear without bias. SmoothL1 is a
-    mean over plan tokens and the latent's numbers. The reconstruction trains decoder and encoder, and not the model.
+    attend to its states (`TargetEncoder`). The decoder: a copy of the model's first layers, which sees, in each layer,
+    one key and value made of each latent before the target; it counts positions on from them (`TargetDecoder`). M is
+    linear without bias. SmoothL1 is a mean over plan tokens and the latent's numbers. The reconstruction trains decoder
+    and encoder, and not the model.
 
     Equal to the authors' code (golden), their bag of words included: `regression_weight=0, reconstruction_weight=0,
     bag_weight=w` is CE + w * the sum over the vocabulary of BCE(U mean(h), token in target). Ours: each row has means
@@ -57,12 +58,12 @@ class Semformer(ExtraLoss):
 
     Args:
         plan_tokens: k, one latent for each.
-        latent_size: Z; the hidden size where that is smaller, without a projection.
+        latent_size: numbers of a latent; where the hidden size is no more, as many, without a map N (M stays, ours).
         regression_weight, reconstruction_weight: the source's alpha and beta.
         decoder_layers: all of the model's, where it has fewer.
-        bag_weight: of the bag of words; 0 in the source's main runs.
+        bag_weight: of the bag of words.
 
-    The defaults are the source's; its learning rate for GPT-2 is 1e-5, and from scratch 5e-4.
+    The defaults are those of the source's path-star script; it fine-tunes GPT-2 at a learning rate of 1e-5.
 
     Example:
         >>> from nt_failures import Semformer
