@@ -84,8 +84,11 @@ def join(parts: Mapping[str, torch.Tensor], shown_BT: torch.Tensor, labels_BT: t
 
 
 def predicting(batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], int]:
-    """What a causal LM reads to predict a batch's labels, all columns but the last; and the first column of labels."""
-    names = ("input_ids", "attention_mask", "position_ids")
+    """What a causal LM reads to predict a batch's labels, all columns but the last; and the first column of labels.
+
+    `inputs_embeds` of a batch are read in place of its `input_ids`.
+    """
+    names = ("inputs_embeds" if "inputs_embeds" in batch else "input_ids", "attention_mask", "position_ids")
     return {name: batch[name][:, :-1] for name in names if name in batch}, first_label(batch)
 
 

@@ -69,9 +69,10 @@ class ModelPredictor:
         self.trained_positions = objective.trained_positions
 
     def longest(self, columns: Columns) -> int:
-        """Tokens of the longest instance, prompt and answer together."""
+        """Tokens of the longest instance, prompt and answer together, and what the objective puts between them."""
         batches = self._examples(columns, self.task.answers(columns))
-        return max(len(row["prefix_ids"]) + len(row["target_ids"]) for rows in batches for row in rows)
+        longest = max(len(row["prefix_ids"]) + len(row["target_ids"]) for rows in batches for row in rows)
+        return longest + self.objective.inserted_tokens
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
         found = []
@@ -96,7 +97,9 @@ class ModelPredictor:
         number = iter(np.broadcast_to(symbols, len(answers)).tolist())
         for examples in self._examples(columns, answers):
             split = [self._reveal(example, next(number)) for example in examples]
-            decoded = self._decode(self._batch([rest for _, rest in split]), decoding="autoregressive")
+            given_B = torch.tensor([len(given) for given, _ in split])
+            batch = self._batch([rest for _, rest in split])
+            decoded = self._decode(batch, decoding="autoregressive", given=given_B)
             rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
             whole = [self._joined(given, row) for (given, _), row in zip(split, rows, strict=True)]
             texts += self.tokenizer.batch_decode(whole)

@@ -20,6 +20,7 @@ from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
 from nt_failures.objectives.ritf import Ritf
+from nt_failures.objectives.semformer import Semformer
 from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.teacherless import Teacherless
 from nt_failures.objectives.token_order import TokenOrder
@@ -40,6 +41,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "next_token": NextToken,
     "registers": Registers,
     "ritf": Ritf,
+    "semformer": Semformer,
     "sequential_heads": SequentialHeads,
     "teacherless": Teacherless,
     "token_order": TokenOrder,

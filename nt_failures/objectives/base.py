@@ -21,7 +21,7 @@ from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
-from nt_failures.objectives.decoding import Prefix, one_pass, parallel, token_by_token
+from nt_failures.objectives.decoding import Prefix, insert_tokens, one_pass, parallel, token_by_token
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_count
 
 ORDERS = ("forward", "reversed")
@@ -57,7 +57,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Objective(abc.ABC):
-    """Base of all objectives: `attach`, `collate`, `loss`, `decode`.
+    """Base of all objectives: `attach`, `collate`, `loss`, `decode` (by `predict` and `predict_forced`).
 
     Args:
         order: `"forward"`, or `"reversed"` to train on the target from its last token to its first. Predictions always
@@ -83,6 +83,8 @@ class Objective(abc.ABC):
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
     """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
+    inserted_tokens: ClassVar[int] = 0
+    """how many tokens of its own it puts between prompt and answer, for which the model needs positions"""
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -143,7 +145,7 @@ class Objective(abc.ABC):
 
     def added_columns(self, length: int) -> int:
         """Columns that training may add to a row whose target has `length` tokens."""
-        return 0
+        return self.inserted_tokens
 
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
@@ -173,11 +175,11 @@ class Objective(abc.ABC):
         prefix_mask: Tensor | None = None,
         decoding: str | None = None,
         shown: Tensor | None = None,
+        given: int | Tensor = 0,
     ) -> Tensor:
         """Predict targets greedily: (B, T) ids in the task's own order, -100 behind each row's length.
 
-        An objective with a decoding of its own overrides `predict` and `predict_forced`. ValueError for another
-        decoding, a length below 1, or more tokens than the model has positions for.
+        ValueError for another decoding, a length below 1, or more tokens than the model has positions for.
 
         Args:
             model: the model, not wrapped for data parallelism.
@@ -187,18 +189,19 @@ class Objective(abc.ABC):
             decoding: one of `decodings`; the first if not given.
             shown: (B, T) targets in the objective's order, -100 behind each row's length: each token is predicted with
                 the earlier ones revealed (forced predictions). Without it nothing of a target is seen.
+            given: how many of a prefix's last tokens begin the answer already, one number or (B,).
         """
         decoding = decoding or self.decodings[0]
-        if decoding not in self.decodings:
-            raise ValueError(f"{type(self).__name__} decodes {' or '.join(self.decodings)}, not {decoding!r}.")
+        check_choice("decoding", decoding, self.decodings)
         lengths_B = torch.as_tensor(length, device=prefix_ids.device).expand(len(prefix_ids))
         if not bool((lengths_B >= 1).all()):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
-        check_length(model, int((mask.sum(dim=1) + lengths_B).max()))
+        prefix = insert_tokens((prefix_ids, mask), self.inserted_tokens, given)
+        check_length(model, int((prefix[1].sum(dim=1) + lengths_B).max()))
         if shown is None:
-            return self.reorder(self.predict(model, (prefix_ids, mask), lengths_B, decoding))
-        return self.reorder(self.predict_forced(model, (prefix_ids, mask), shown), shown)
+            return self.reorder(self.predict(model, prefix, lengths_B, decoding))
+        return self.reorder(self.predict_forced(model, prefix, shown), shown)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         """Targets (B, T) from prefixes alone, in the objective's order, -100 behind each row's length."""

@@ -21,6 +21,20 @@ def model_inputs(ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
     return inputs if bool(mask[:, 0].all()) else inputs | {"position_ids": position_ids(mask)}
 
 
+def insert_tokens(prefix: Prefix, tokens: int, given: int | Tensor = 0) -> Prefix:
+    """The prefix with `tokens` of an objective's own in front of its last `given` ones, one number or (B,).
+
+    Their ids are -1, -2, .., which no tokenizer has.
+    """
+    ids, mask = prefix
+    start_B1 = ids.shape[1] - torch.as_tensor(given, device=ids.device).expand(len(ids))[:, None]
+    columns_S = torch.arange(ids.shape[1] + tokens, device=ids.device)
+    behind_BS = columns_S - start_B1
+    own_BS = (behind_BS >= 0) & (behind_BS < tokens)
+    source_BS = (columns_S - behind_BS.clamp(0, tokens)).clamp(max=ids.shape[1] - 1)
+    return ids.gather(1, source_BS).where(~own_BS, -1 - behind_BS), mask.gather(1, source_BS).where(~own_BS, 1)
+
+
 def revealing_inputs(prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> dict[str, Tensor]:
     """Inputs of a pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns."""
     real_BT = shown_BT.ne(IGNORE)
@@ -49,16 +63,25 @@ def parallel(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, le
 
 @torch.no_grad()
 def token_by_token(
-    model: PreTrainedModel, prefix_ids: Tensor, prefix_mask: Tensor, lengths_B: Tensor, pad_token_id: int
+    model: PreTrainedModel,
+    prefix_ids: Tensor,
+    prefix_mask: Tensor,
+    lengths_B: Tensor,
+    pad_token_id: int,
+    embedded_BPD: Tensor | None = None,
 ) -> Tensor:
-    """Greedy token-by-token decoding by `generate`. No token ends a row: the length is given, as in the paper."""
+    """Greedy token-by-token decoding by `generate`. No token ends a row: the length is given, as in the paper.
+
+    Embeddings, where given, are read in place of the prefix's ids.
+    """
     steps = int(lengths_B.max())
+    read = {"inputs": prefix_ids} if embedded_BPD is None else {"inputs_embeds": embedded_BPD}
     greedy = GenerationConfig(max_new_tokens=steps, do_sample=False, use_cache=True, pad_token_id=pad_token_id)
     # What `greedy` leaves open, generate() takes from the model's settings: end tokens, penalties, suppressed tokens.
     settings = model.generation_config
     model.generation_config = GenerationConfig()
     try:
-        ids = model.generate(inputs=prefix_ids, attention_mask=prefix_mask, generation_config=greedy)
+        ids = model.generate(**read, attention_mask=prefix_mask, generation_config=greedy)
     finally:
         model.generation_config = settings
-    return ids[:, prefix_ids.shape[1] :].where(answer_columns(lengths_B), IGNORE)
+    return ids[:, -steps:].where(answer_columns(lengths_B), IGNORE)

@@ -45,8 +45,7 @@ class FutureBag(ExtraLoss):
     its head on path-star graphs (a linear one is ours), nor the values of its w, tf-idf.
     `FutureBag(states="first", next_token_in_bag=True, head="shared")` is the bag of words of the public code
     shoaibahmed/Next-Token-Failures, equal to it (golden): one bag of the whole target from the state of `=`; with
-    `head="block"` its separate one. That of ARIES-LM/Semformer is the same from the mean of its plan tokens' states,
-    which this objective's rows do not have.
+    `head="block"` its separate one. `semformer` has the same bag from the mean of its plan tokens' states.
 
     Where rows differ in length, a row weighs by its length, so that a batch may be cut anywhere; for rows of one length
     that is the mean over the batch's states.

@@ -22,8 +22,12 @@ from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(2, 3, 10)
 STEPS, ROWS = 3, 8
-RUNS = {"next_token": ("next_token", "adamw"), "belief_state": ("belief_state", "muon")}
-"""Objective and optimizer of each; the second has modules of its own, which are sharded with the model."""
+RUNS = {
+    "next_token": ("next_token", "adamw"),
+    "belief_state": ("belief_state", "muon"),
+    "semformer": ("semformer", "muon"),
+}
+"""Objective and optimizer of each; all but the first have modules of their own, which are sharded with the model."""
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train.py"
 TINY = [
     *("--degree", "2", "--path_length", "3", "--num_nodes", "10", "--num_train", "32", "--num_validation", "5"),

@@ -21,7 +21,7 @@ from nt_failures.models.families import FAMILIES
 from nt_failures.objectives import auxiliary_modules
 
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
-KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state")
+KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state", "semformer")
 
 
 @pytest.fixture(scope="module")

@@ -119,14 +119,17 @@ MODULES = (
     "future_summary",
     "next_latent",
     "lse_mtp",
+    "semformer",
     "belief_state",
 )
 
 
+WAYS = (("mamba", {}), ("mamba2", {}), ("mamba", {"bf16": True}), ("gpt2", {"bf16": True}))
+
+
 @pytest.mark.parametrize(
-    ("family", "options"), [("mamba", {}), ("mamba2", {}), ("mamba", {"bf16": True}), ("gpt2", {"bf16": True})]
+    ("name", "family", "options"), [(name, *way) for name in MODULES for way in WAYS if RUNS[name, way[0]]]
 )
-@pytest.mark.parametrize("name", MODULES)
 def test_objectives_with_modules_train_bfloat16_weights(name, family, options, trainer):
     """Catches: float32 states, which a Mamba and autocast return, meeting modules in bfloat16."""
     made = trainer(name, family, dtype=torch.bfloat16, max_steps=2, **options)

@@ -212,3 +212,12 @@ def test_a_failed_decode_leaves_the_models_settings(tiny_model, padded):
     with pytest.raises(IndexError):
         decoding.token_by_token(model, padded[0] + 1000, padded[1], torch.full((8,), 3), PAD)
     assert model.generation_config is own
+
+
+def test_tokens_of_an_objectives_own_stand_before_the_answer():
+    """Catches: tokens behind what is given of the answer, hidden by padding, or in one column for all rows."""
+    prefix = torch.tensor([[1, 2, 3, 4], [PAD, PAD, 5, 6]]), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    ids, mask = decoding.insert_tokens(prefix, 2, torch.tensor([0, 1]))
+    assert ids.tolist() == [[1, 2, 3, 4, -1, -2], [PAD, PAD, 5, -1, -2, 6]]
+    assert mask.tolist() == [[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]]
+    assert all(torch.equal(found, same) for found, same in zip(decoding.insert_tokens(prefix, 0), prefix, strict=True))

@@ -119,15 +119,3 @@ def test_the_public_codes_bag_from_a_block_of_its_own():
     found |= {"grad_states": torch.stack([block.states.grad for block in blocks]), "grad_U": model.lm_head.weight.grad}
     for name, value in found.items():
         torch.testing.assert_close(value, read(f"{group}/{name}"), rtol=0, atol=1e-9)
-
-
-def test_the_bag_of_plan_tokens():
-    """Catches: a docstring that calls Semformer's bag the same loss, of other states, when it is not."""
-    ids, start, plan = (
-        read("semformer/ids").long(),
-        *(int(read(f"semformer/{n}")) for n in ("prompt_length", "plan_tokens")),
-    )
-    logits = read("semformer/hidden")[:, start : start + plan].mean(dim=1) @ read("semformer/U").T
-    bag = torch.zeros_like(logits).scatter(1, ids[:, start + plan :], 1.0).bool()
-    found = FutureBag().bag_nats(logits, bag).mean()
-    torch.testing.assert_close(found, read("semformer/bow"), rtol=0, atol=1e-9)

@@ -427,11 +427,12 @@ def test_contract_of_options(name, tokenizer_for):
 def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
     """Catches: a teacherless model judged by forced predictions, a belief state taken for a stock checkpoint."""
     parallel = {"teacherless", "masked_diffusion"}
+    alone = {*parallel, "belief_state", "joint_multi_token", "semformer", "uniform_mask"}
     for name, cls in OBJECTIVES.items():
         objective = cls.from_tokenizer(tokenizer_for(cls))
         assert objective.autoregressive is (name not in parallel)
         assert objective.judged_decoding == ("free" if name in parallel else "forced")
-        assert objective.stock is (name not in {*parallel, "belief_state", "joint_multi_token", "uniform_mask"})
+        assert objective.stock is (name not in alone)
 
 
 def test_needs_are_checked(tiny_model, tokenizer):

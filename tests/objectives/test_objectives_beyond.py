@@ -27,6 +27,7 @@ from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_num
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.semformer import Semformer
 from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.token_order import TokenOrder
 from nt_failures.objectives.uniform_mask import UniformMask
@@ -688,7 +689,7 @@ def test_noise_of_decoding_belongs_to_the_prompt():
 
 
 @by_order
-@pytest.mark.parametrize("kind", [MaskedDiffusion, UniformMask, BeliefState])
+@pytest.mark.parametrize("kind", [MaskedDiffusion, UniformMask, BeliefState, Semformer])
 def test_own_forced_predictions_see_earlier_tokens_only(kind, order, tiny_model):
     """Catches: forced predictions that see the token asked for or later ones, or that ignore the earlier ones."""
     objective = kind(order=order, **TOKENS)

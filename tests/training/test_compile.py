@@ -9,6 +9,7 @@ from nt_failures.objectives import (
     MaskedDiffusion,
     MultiTokenHeads,
     Ritf,
+    Semformer,
     SequentialHeads,
     UniformMask,
 )
@@ -53,6 +54,7 @@ def train(tiny_model, tokenized, tmp_path):
         LseMtp(pad_token_id=14),
         MaskedDiffusion(dummy_token_id=13, pad_token_id=14),
         Ritf(pad_token_id=14, separators=(10, 11, 12)),
+        Semformer(pad_token_id=14),
         UniformMask(dummy_token_id=13, pad_token_id=14),
     ],
     ids=lambda objective: type(objective).__name__,
