@@ -90,7 +90,7 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    chosen, longest = args.model, results.longest_sequence(splits["test"])
+    chosen, longest = args.model, results.longest_sequence(splits["test"]) + objective.extra_positions
     options = {"dtype": chosen.dtype}
     if chosen.attn_implementation is not None:
         options["attn_implementation"] = chosen.attn_implementation

@@ -89,6 +89,8 @@ class Objective(abc.ABC):
     """of the definition; models trained under another one are refused"""
     extra_tokens: ClassVar[tuple[str, ...]] = ()
     """tokens the tokenizer must know, the dummy first"""
+    extra_positions: ClassVar[int] = 0
+    """positions that a row takes beyond those of prompt and target"""
     needs: ClassVar[frozenset[str]] = frozenset()
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
