@@ -9,6 +9,7 @@ from nt_failures.objectives.base import Objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.hybrid import Hybrid
+from nt_failures.objectives.insertion import Insertion
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "belief_state": BeliefState,
     "future_bag": FutureBag,
     "hybrid": Hybrid,
+    "insertion": Insertion,
     "joint_multi_token": JointMultiToken,
     "lse_mtp": LseMtp,
     "masked_diffusion": MaskedDiffusion,

@@ -408,7 +408,7 @@ def test_contract_of_options(name, tokenizer):
     assert dataclasses.is_dataclass(cls)
     assert cls.citation
     assert set(cls.needs) <= set(CAPABILITIES)
-    assert {*cls.decodings} <= {"autoregressive", "parallel", "unmasking"}
+    assert {*cls.decodings} <= {"autoregressive", "parallel", "unmasking", "insertion"}
     objective = cls.from_tokenizer(tokenizer)
     assert (objective.pad_token_id, objective.dummy_token_id) == (14, 13 if cls.extra_tokens else None)
     with pytest.raises(ValueError, match=r"no option 'ordre'; its options are .*order"):
@@ -419,7 +419,7 @@ def test_contract_of_options(name, tokenizer):
 
 def test_how_an_objective_decodes_and_is_judged():
     """Catches: a teacherless model judged by forced predictions, a belief state taken for a stock checkpoint."""
-    parallel = {"teacherless", "masked_diffusion"}
+    parallel = {"teacherless", "masked_diffusion", "insertion"}
     for name, cls in OBJECTIVES.items():
         objective = cls(dummy_token_id=13)
         assert objective.autoregressive is (name not in parallel)
