@@ -1,5 +1,6 @@
 """`insertion` against numbers made by running the code of dhruvdcoder/ILM (arXiv 2505.05755)."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,7 +199,7 @@ def test_decoding_token_for_token(choice, monkeypatch):
 
 
 def backwards(ids, seen, positions):
-    """Passes that insert the largest of 7, 8 and 9 that a row misses, and stop at two of its tokens behind the 3.
+    """Passes that insert the largest of 7, 8 and 9 that a row misses; they say stop, by 3 to 1, at two tokens behind 3.
 
     They would insert anything behind the 3 most gladly, and else behind the last token.
     """
@@ -209,27 +210,29 @@ def backwards(ids, seen, positions):
         missing = max({7, 8, 9} - {*answer})
         for column in seen[row, :-1].nonzero()[:, 0].tolist():
             logits[row, column, missing] = 20.0 if ids[row, column] == 3 else float(positions[row, column])
-        states[row, -1, 0] = 9.0 if len(answer) == 2 else -9.0
+        states[row, -1, 0] = math.log(3) if len(answer) == 2 else -9.0
     return logits, states
 
 
-@pytest.mark.parametrize(("order", "expected"), [("forward", [8, 9, IGNORE]), ("reversed", [9, 8, IGNORE])])
-def test_a_row_that_stops_too_early(order, expected):
+@pytest.mark.parametrize("order", ["forward", "reversed"])
+def test_a_row_that_stops_too_early(order):
     """Catches: padding or some token where nothing was inserted, a gap in the middle, a row that is not turned back, a
-    stop that waits for other rows."""
-    objective = Insertion(order=order)
+    stop that waits for other rows, another threshold than that given, a row that outgrows its length."""
     prefix, mask = torch.tensor([[5, 4, 3], [0, 5, 3]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
-    lengths = torch.tensor([3, 1])
-    found = objective.decode(Stored(backwards), prefix, lengths, mask)
-    assert found.tolist() == [expected, [9, IGNORE, IGNORE]]
+    lengths, step = torch.tensor([3, 1]), 1 if order == "forward" else -1
+    for threshold, expected in ((0.74, [*[8, 9][::step], IGNORE]), (0.76, [7, 8, 9][::step])):
+        objective = Insertion(order=order, threshold=threshold)
+        found = objective.decode(Stored(backwards), prefix, lengths, mask)
+        assert found.tolist() == [expected, [9, IGNORE, IGNORE]]
 
 
-def test_forced_predictions_complete_the_answer():
+@pytest.mark.parametrize(("threshold", "expected"), [(0.74, [8, 9, IGNORE]), (0.76, [7, 9, 9])])
+def test_forced_predictions_complete_the_answer(threshold, expected):
     """Catches: the best token alone, which may belong further behind; tokens put between or before those given; a stop
     that gives a token."""
-    shown = torch.tensor([[7, 8, 9], [6, 6, 7]])
-    found = Insertion().decode(Stored(backwards), torch.tensor([[3], [3]]), 3, shown=shown)
-    assert found.tolist() == [[8, 9, IGNORE], [8, 9, IGNORE]]
+    objective, shown = Insertion(threshold=threshold), torch.tensor([[7, 8, 9], [6, 6, 7]])
+    found = objective.decode(Stored(backwards), torch.tensor([[3], [3]]), 3, shown=shown)
+    assert found.tolist() == [expected, expected]
 
 
 def test_the_number_of_dropped_tokens_is_uniform():
