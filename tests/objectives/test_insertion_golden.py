@@ -68,8 +68,7 @@ def in_places(ids, seen, positions):
     return rows
 
 
-# ---------------------------------------------------------------- loss: rows of several lengths, CLS in the last column
-
+# Of rows of several lengths; prompts with CLS, which is our last column.
 LENGTHS = list(zip(GOLDEN["loss/prompt_lengths"].tolist(), GOLDEN["loss/target_lengths"].tolist(), strict=True))
 PREFIX = max(prompt for prompt, _ in LENGTHS) - 1  # columns; CLS is none of them
 WIDTH = PREFIX + max(target for _, target in LENGTHS) + 1
@@ -136,12 +135,8 @@ def test_loss_gradients_and_who_sees_whom(batch):
     assert not states.grad[:, :-1].any()
     ids, seen, positions = model.given[0]
     assert torch.equal(seen, to_ours("attended", 0).bool())
-    kept = tensor("loss/attended").bool()
-    expected = [[-1, *row[mask][1:].tolist()] for row, mask in zip(tensor("loss/ids"), kept, strict=True)]
-    assert in_places(ids, seen, positions) == expected
-
-
-# ---------------------------------------------------------------- decoding
+    kept = zip(tensor("loss/ids"), tensor("loss/attended").bool(), strict=True)
+    assert in_places(ids, seen, positions) == [[-1, *row[mask][1:].tolist()] for row, mask in kept]
 
 
 class Passes:
@@ -193,9 +188,6 @@ def test_decoding_token_for_token(choice, monkeypatch):
     found = objective.decode(Stored(passes), passes.prompt[:, 1:], int(GOLDEN["decode/passes"]))
     assert passes.count == int(GOLDEN["decode/passes"])
     assert torch.equal(found, tensor(f"decode/{TARGETS[choice]}"))
-
-
-# ---------------------------------------------------------------- what the golden has not: by hand
 
 
 def backwards(ids, seen, positions):
