@@ -68,8 +68,8 @@ class Insertion(Objective):
     target have.
     Decoding: a pass stops a row for good where q(stop) >= threshold, else inserts one token, greedily: into the row as
     it stands, behind the prompt's last token or one inserted before. A row makes as many passes as the answer has
-    tokens, at most. One that stops too early leaves -100 at its end, as the authors' does; that equals no token and is
-    wrong. Their sampling is not here.
+    tokens, at most. One that stops too early has -100 at its end, where the source goes on with mask tokens that nobody
+    sees; -100 equals no token and is wrong. The source's sampling is not here.
     Insertion has no order of its own. In "reversed" order the row is mirrored: a token goes behind the one that comes
     next in the answer, and = is before the last one.
     Forced predictions: the earlier tokens are given, and the decoder completes the answer behind them; its token in
