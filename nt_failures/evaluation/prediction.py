@@ -141,7 +141,7 @@ def forced_symbols(
         for k in range(1, int(places.max(initial=0)) + 1):
             of_symbol = tuple(tokens[places == k].tolist())
             if of_symbol not in known:
-                read = task.read_answer(tokenizer.decode(list(of_symbol)))
+                read = task.read_answer(tokenizer.decode([i for i in of_symbol if i != IGNORE]))
                 known[of_symbol] = read[0] if len(read) == 1 else -1
             found[row, k - 1] = known[of_symbol]
     return found

@@ -10,6 +10,7 @@ from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.future_summary import FutureSummary
 from nt_failures.objectives.hybrid import Hybrid
+from nt_failures.objectives.insertion import Insertion
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.lookahead_tokens import LookaheadTokens
 from nt_failures.objectives.lse_mtp import LseMtp
@@ -31,6 +32,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "future_bag": FutureBag,
     "future_summary": FutureSummary,
     "hybrid": Hybrid,
+    "insertion": Insertion,
     "joint_multi_token": JointMultiToken,
     "lookahead_tokens": LookaheadTokens,
     "lse_mtp": LseMtp,

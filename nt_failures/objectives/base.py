@@ -79,6 +79,8 @@ class Objective(abc.ABC):
     """tokens the tokenizer must know"""
     token_options: ClassVar[tuple[str, ...]] = ("dummy_token_id",)
     """options that hold the ids of `extra_tokens`, in their order"""
+    extra_positions: ClassVar[int] = 0
+    """positions that a row takes beyond those of its tokens"""
     needs: ClassVar[frozenset[str]] = frozenset()
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
@@ -145,7 +147,7 @@ class Objective(abc.ABC):
 
     def added_columns(self, length: int) -> int:
         """Columns that training may add to a row whose target has `length` tokens."""
-        return self.inserted_tokens
+        return self.inserted_tokens + self.extra_positions
 
     def attach(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives have no modules of their own
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
@@ -198,7 +200,7 @@ class Objective(abc.ABC):
             raise ValueError(f"length={length} must be at least 1 token for every row.")
         mask = torch.ones_like(prefix_ids) if prefix_mask is None else prefix_mask
         prefix = insert_tokens((prefix_ids, mask), self.inserted_tokens, given)
-        check_length(model, int((prefix[1].sum(dim=1) + lengths_B).max()))
+        check_length(model, int((prefix[1].sum(dim=1) + lengths_B).max()) + self.extra_positions)
         if shown is None:
             return self.reorder(self.predict(model, prefix, lengths_B, decoding))
         return self.reorder(self.predict_forced(model, prefix, shown), shown)

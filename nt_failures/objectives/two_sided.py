@@ -66,3 +66,9 @@ class TwoSided(Objective):
 
     def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         return self.left_to_right(model, prefix, shown_BT.ne(IGNORE), shown_BT)
+
+
+def drawn_columns(real_BT: Tensor, numbers_B1: Tensor) -> Tensor:
+    """Booleans (B, T): in each row this many of the real columns, drawn at random."""
+    places_BT = torch.rand(real_BT.shape).masked_fill(~real_BT, 2.0).argsort(dim=1).argsort(dim=1)
+    return places_BT < numbers_B1

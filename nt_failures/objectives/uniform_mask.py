@@ -11,7 +11,7 @@ from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives.base import Loss
 from nt_failures.objectives.decoding import Prefix, answer_columns
 from nt_failures.objectives.losses import Batch, label_count
-from nt_failures.objectives.two_sided import TwoSided
+from nt_failures.objectives.two_sided import TwoSided, drawn_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,7 @@ class UniformMask(TwoSided):
         target_BT = parts["target_ids"]
         real_BT = target_BT.ne(IGNORE)
         hidden_B1 = 1 + (torch.rand(len(target_BT), 1) * real_BT.sum(dim=1, keepdim=True)).long()  # k
-        place_BT = torch.rand(target_BT.shape).masked_fill(~real_BT, 2.0).argsort(dim=1).argsort(dim=1)
-        hidden_BT = place_BT < hidden_B1
-        return self.hidden_batch(parts, hidden_BT, target_BT)
+        return self.hidden_batch(parts, drawn_columns(real_BT, hidden_B1), target_BT)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         hidden_BT = batch["hidden"]

@@ -6,7 +6,7 @@ from own_tasks import Countdown, Fork, Pair, counted
 from transformers import EvalPrediction
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.evaluation.prediction import objective_metrics, read_answers
+from nt_failures.evaluation.prediction import forced_symbols, objective_metrics, read_answers
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
@@ -126,3 +126,10 @@ def test_ids_are_read_as_answers():
     task = Countdown()
     ids = np.array([[3, 2, 6, 1], [4, X, X, X], [5, 7, 6, X]])
     assert read_answers(task, word_level_tokenizer(task), ids) == [[3, 2], [4], [5, -1]]
+
+
+def test_a_token_that_was_never_predicted():
+    """Catches: a tokenizer that is asked to write -100, a symbol read from half of its tokens."""
+    task = PathStar(degree=2, path_length=3, num_nodes=10)
+    ids, positions = np.array([[7, X, 9], [7, 8, X]]), np.array([[1, 2, 3], [1, 2, X]])
+    assert forced_symbols(task, word_level_tokenizer(task), ids, positions).tolist() == [[7, -1, 9], [7, 8, -1]]

@@ -36,6 +36,18 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 
 
+def test_a_model_has_positions_for_what_an_objective_adds(tmp_path, monkeypatch):
+    """Catches: an IndexError at the first row that, with a token of the objective's own, is the longest."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    args = parse([*TINY, "--output_dir", str(tmp_path / "run"), "--objective", "insertion", "--eval_strategy", "steps"])
+    tokenizer, objective = run.choose_tokenizer_and_objective(args)
+    splits = tokenized_splits(args, tokenizer)
+    made = run.make_trainer(args, objective, tokenizer, splits).model
+    assert made.config.n_positions == longest_sequence(splits["test"]) + 1
+    batch = objective.collate(splits["train"].to_list())
+    assert int(batch["position_ids"].max()) + 1 == made.config.n_positions
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_a_stopped_run_says(alone, tmp_path, capsys):
     """Catches: --resume promised for a checkpoint that has no optimizer to go on with."""

@@ -413,7 +413,7 @@ def test_contract_of_options(name, tokenizer_for):
     assert dataclasses.is_dataclass(cls)
     assert cls.citation
     assert set(cls.needs) <= set(CAPABILITIES)
-    assert {*cls.decodings} <= {"autoregressive", "parallel", "unmasking"}
+    assert {*cls.decodings} <= {"autoregressive", "parallel", "unmasking", "insertion"}
     tokenizer = tokenizer_for(cls)
     objective = cls.from_tokenizer(tokenizer)
     assert (objective.pad_token_id, objective.dummy_token_id) == (14, 13 if "dummy_token_id" in tokens else None)
@@ -426,7 +426,7 @@ def test_contract_of_options(name, tokenizer_for):
 
 def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
     """Catches: a teacherless model judged by forced predictions, a belief state taken for a stock checkpoint."""
-    parallel = {"teacherless", "masked_diffusion"}
+    parallel = {"teacherless", "masked_diffusion", "insertion"}
     alone = {*parallel, "belief_state", "joint_multi_token", "semformer", "uniform_mask"}
     for name, cls in OBJECTIVES.items():
         objective = cls.from_tokenizer(tokenizer_for(cls))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nt_failures.objectives import (
+    Insertion,
     JointMultiToken,
     LseMtp,
     MaskedDiffusion,
@@ -56,6 +57,7 @@ def train(tiny_model, tokenized, tmp_path):
         Ritf(pad_token_id=14, separators=(10, 11, 12)),
         Semformer(pad_token_id=14),
         UniformMask(dummy_token_id=13, pad_token_id=14),
+        Insertion(pad_token_id=14),
     ],
     ids=lambda objective: type(objective).__name__,
 )

@@ -81,6 +81,7 @@ def assert_same(together, alone, tolerance):
         ({"objective": "sequential_heads", "dtype": torch.float64}, 1e-14),
         ({"objective": "registers", "dtype": torch.float64, "max_steps": -1, "num_train_epochs": 2}, 1e-14),
         ({"objective": "masked_diffusion", "dtype": torch.float64}, 1e-14),
+        ({"objective": "insertion", "dtype": torch.float64}, 1e-14),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
