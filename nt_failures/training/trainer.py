@@ -26,7 +26,8 @@ from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
-from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used
+from nt_failures.training.budget import budget_of
 from nt_failures.training.checkpointing import CheckpointMixin
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
@@ -59,7 +60,11 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
         task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional.
-        Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
+        Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`. A `data_collator` of
+            one's own is for training alone.
+
+    Raises, before anything else:
+        ValueError: an argument of `transformers.Trainer` that would not be used, such as `compute_loss_func`.
 
     Raises, while training:
         FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; on
@@ -86,6 +91,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         task: Task | None = None,
         **kwargs: Any,
     ):
+        check_used(args, kwargs)
         check_needs(objective, model)
         objective.attach(model)
         self.objective, self.task = objective, task
