@@ -13,6 +13,7 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from nt_failures.data.columns import task_columns
+from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.evaluation.prediction import (
     collate_answers,
@@ -118,6 +119,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.step_flops = StepFlops()
         self.throughput: dict[str, Any] | None = None
         """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
+        # Each process collates its own rows of a stream: joined to one batch, they lose what only some of them have.
+        self.accelerator.dataloader_config.dispatch_batches = False
         self._clock = Clock(self.args.device)
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
@@ -218,14 +221,21 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def _get_dataloader(
         self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any
     ) -> torch.utils.data.DataLoader:
-        """Batches of the objective, for an evaluation with the answers beside them."""
-        rows = TokenDataset.of(dataset) if self._collates else None
-        collate = self.data_collator
-        self.data_collator = collate if is_training else self._collate_answers
+        """Batches of the objective; for an evaluation of all rows, with the answers beside them."""
+        kept = (self.data_collator, self.args.dataloader_drop_last)
+        if not is_training:
+            self.data_collator, self.args.dataloader_drop_last = self._collate_answers, False
+        if isinstance(dataset, torch.utils.data.IterableDataset):
+            if is_training:
+                dataset = Passes(dataset, numbered=self._collates)
+            elif self.args.world_size > 1:  # which count each row once only of what has a length
+                dataset = list(dataset)
+        elif self._collates:
+            dataset = TokenDataset.of(dataset) or dataset
         try:
-            return super()._get_dataloader(dataset if rows is None else rows, *args, is_training=is_training, **kwargs)
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
         finally:
-            self.data_collator = collate
+            self.data_collator, self.args.dataloader_drop_last = kept
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
