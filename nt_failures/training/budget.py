@@ -23,12 +23,15 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 
 def budget_of(trainer: Trainer) -> Budget:
-    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
-    args, state = trainer.args, trainer.state
+    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded.
+
+    That is what every `train` has cost, each of which went on with the weights of the one before.
+    """
+    args, state, earlier = trainer.args, trainer.state, trainer.earlier
     best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
-    flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, _examples(trainer, steps), flops or None)
+    steps, flops = (state.best_global_step, trainer.best_flos) if best else (state.global_step, state.total_flos)
+    flops += earlier.flops or 0
+    return Budget(earlier.steps + steps, earlier.examples + _examples(trainer, steps), flops or None)
 
 
 def _examples(trainer: Trainer, steps: int) -> int:

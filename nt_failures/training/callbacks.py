@@ -37,6 +37,11 @@ class LiveProgressCallback(ProgressCallback):
 
     shown: Mapping[str, str] = {}
 
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """A new bar, without the figures of an earlier training."""
+        self.shown = {}
+        super().on_train_begin(*args, **kwargs)
+
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Any = None, **__: Any) -> None:
         """Show the newest figures behind the bar."""
         names = {"loss": "loss", "eval_free/exact": "exact", "eval_decision": "decision"}
@@ -166,6 +171,7 @@ class StopOnSignal(TrainerCallback):
         now = time.monotonic()
         if not self._received:
             self._received, self._time = number, now
+        self._received = 0
             name = signal.Signals(number).name
             logger.warning("%s: saving a checkpoint after this step; once more to stop at once.", name)
         elif self._group is None or now - self._time >= ECHO_SECONDS:
@@ -184,6 +190,7 @@ class StopOnSignal(TrainerCallback):
             shared = torch.tensor(received)
             torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX, group=self._group)
             received = int(shared)
+        self.signal = None
         if received:
             self.signal = received
             control.should_save = control.should_training_stop = True

@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from nt_failures.data.columns import task_columns
 from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
+from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import (
     collate_answers,
     each_pass_once,
@@ -30,6 +31,7 @@ from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used
 from nt_failures.training.budget import budget_of
 from nt_failures.training.checkpointing import CheckpointMixin
+from nt_failures.training.compat import prepare_anew
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
 from nt_failures.training.optimizers import MuonAdamW
@@ -54,7 +56,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     What is exact is asked of `Task.judge` where a task has more than one right answer.
 
-    `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
+    `state.total_flos` is counted on the first batch of each shape, not estimated, and `throughput` says how fast the
+    training went.
     `grad/<part>`, logged at the start, behind 100 steps and at the end, is the norm of a further term's gradient into
     the first block over the next token's: whether an auxiliary loss engages.
 
@@ -116,16 +119,25 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
-        self.step_flops = StepFlops()
-        self.throughput: dict[str, Any] | None = None
-        """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
         # Each process collates its own rows of a stream: joined to one batch, they lose what only some of them have.
         self.accelerator.dataloader_config.dispatch_batches = False
-        self._clock = Clock(self.args.device)
+        self.step_flops = StepFlops()
+        self.earlier = Budget(0, 0)
+        """of each `train` before the last one"""
+        self.throughput: dict[str, Any] | None
+        """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
+        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        """Forget what an earlier training has counted and not yet logged, and how an evaluation prepared the model."""
+        self._clock, self.throughput = Clock(self.args.device), None
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
-        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
+        self.resumed_at = 0
+        self.gradient_shares.forget()
+        prepare_anew(self)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
@@ -136,8 +148,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
         """
-        self._clock, self.throughput = Clock(self.args.device), None
+        self._start_anew()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.earlier = Budget(0, 0) if checkpoint or not self.state.global_step else budget_of(self)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
         with self._own_rotation():
@@ -147,9 +160,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         return output
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
+        """As in `transformers.Trainer`; counts the FLOPs of a new shape and notes a loss that is not finite."""
         self.gradient_shares.see(inputs)
-        with self.step_flops.counting(len(inputs["input_ids"])):
+        with self.step_flops.counting(inputs):
             loss = super().training_step(model, inputs, *args, **kwargs)
             self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
@@ -286,10 +299,14 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def evaluation_loop(
         self, dataloader: torch.utils.data.DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
-        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches."""
+        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches.
+
+        The training goes on as if there had been no evaluation.
+        """
         self._evaluated = torch.zeros(2, device=self.args.device)
         self._columns = None if self.task is None else task_columns(dataloader.dataset, self.task)
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        with torch.random.fork_rng([]):  # a DataLoader draws a number, which would change the dropout of the next step
+            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()
         if labels:
