@@ -32,7 +32,6 @@ FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumula
 FIXED += ["train_sampling_strategy"]
 # The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
 FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
-FIXED += ["neftune_noise_alpha"]
 """Training arguments that a resumed run must keep."""
 PROCESSES = "processes"  # in arguments.json: how many there were
 

@@ -20,8 +20,15 @@ FIXED = {
     "remove_unused_columns": "would remove columns that the objective reads",
     "eval_do_concat_batches": "leaves no whole predictions to count",
     "label_smoothing_factor": "would change nothing, as the loss is the objective's own",
+    "neftune_noise_alpha": "would scale its noise by the shape of each look-up, and objectives make others than inputs",
+    "auto_find_batch_size": "would begin again from weights already trained, on rows that nobody counts",
+    "ignore_data_skip": "would train a resumed run on other rows",
 }
 """Arguments that stay at their defaults, and why."""
+FIXED |= dict.fromkeys(["bf16_full_eval", "fp16_full_eval"], "would cast the weights that are trained and saved")
+
+DEALING = {"dispatch_batches": True, "split_batches": True, "even_batches": False}
+"""Values of `accelerator_config` that are refused: only without them does each process collate full batches."""
 
 BELOW_1 = math.nextafter(1, 0)
 LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1, "label_smoothing_factor": 1}
@@ -73,6 +80,28 @@ class ObjectiveTrainingArguments(TrainingArguments):
         for name, reason in FIXED.items():
             if (value := getattr(self, name)) != self.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} {reason}; leave it out.")
+        for name, value in DEALING.items():
+            if getattr(self.accelerator_config, name) == value:
+                dealt = "deals out other rows than are counted"
+                raise ValueError(f"accelerator_config: {name}={value} {dealt}; leave it out.")
+
+
+UNUSED = {
+    "compute_loss_func": "the loss is the objective's own",
+    "preprocess_logits_for_metrics": "metrics are made of decoded tokens",
+    "model_init": "the objective is attached to the model that is given",
+}
+"""Arguments of `transformers.Trainer` that an `ObjectiveTrainer` would not use, and why."""
+
+
+def check_used(args: TrainingArguments, given: Mapping[str, Any]) -> None:
+    """ValueError for an argument of the Trainer that would be taken and not used."""
+    unused = dict(UNUSED)
+    if args.optimizer == "muon":
+        unused |= dict.fromkeys(["optimizers", "optimizer_cls_and_kwargs"], "optimizer='muon' chooses another one")
+    for name, reason in unused.items():
+        if given.get(name) not in (None, (None, None)):
+            raise ValueError(f"{name} would not be used, as {reason}; leave it out.")
 
 
 def check_numbers(args: TrainingArguments) -> None:

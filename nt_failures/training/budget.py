@@ -23,12 +23,15 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 
 def budget_of(trainer: Trainer) -> Budget:
-    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
-    args, state = trainer.args, trainer.state
+    """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded.
+
+    That is what every `train` has cost, each of which went on with the weights of the one before.
+    """
+    args, state, earlier = trainer.args, trainer.state, trainer.earlier
     best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
-    flops = state.total_flos * steps / max(state.global_step, 1)
-    return Budget(steps, _examples(trainer, steps), flops or None)
+    steps, flops = (state.best_global_step, trainer.best_flos) if best else (state.global_step, state.total_flos)
+    flops += earlier.flops or 0
+    return Budget(earlier.steps + steps, earlier.examples + _examples(trainer, steps), flops or None)
 
 
 def _examples(trainer: Trainer, steps: int) -> int:
@@ -52,15 +55,26 @@ def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> b
     return num_train is not None and examples >= num_train and not drop_last
 
 
-def learning_curve(state: TrainerState) -> list[dict[str, float]]:
-    """The evaluations during training: `step` and every `eval_` metric without its prefix."""
-    skip = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time")
-    curve = []
+def learning_curves(state: TrainerState) -> dict[str, list[dict[str, float]]]:
+    """The evaluations during training, of each set that was evaluated: `step` and every metric without its prefix.
+
+    Sets are named by the prefix of their metrics: `eval_`, or `eval_<name>_` of a dict of sets.
+    """
+    exact = "free/exact"
+    skip = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    curves: dict[str, list[dict[str, float]]] = {}
     for entry in state.log_history:
-        if "eval_free/exact" in entry:
-            kept = {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_") and k not in skip}
-            curve.append({"step": entry["step"], **kept})
-    return curve
+        for name in (name for name in entry if name.startswith("eval_") and name.endswith(exact)):
+            start = name.removesuffix(exact)
+            kept = {k.removeprefix(start): v for k, v in entry.items() if k.startswith(start)}
+            shares = {k: v for k, v in kept.items() if k not in skip}
+            curves.setdefault(start, []).append({"step": entry["step"], **shares})
+    return curves
+
+
+def learning_curve(state: TrainerState) -> list[dict[str, float]]:
+    """The evaluations during training of one set, the one that was evaluated first."""
+    return next(iter(learning_curves(state).values()), [])
 
 
 def logged_gradients(state: TrainerState) -> list[dict[str, float]]:

@@ -21,7 +21,7 @@ from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.observations import as_answers
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.training.budget import learning_curve
+from nt_failures.training.budget import learning_curves
 
 ECHO_SECONDS = 1.0
 """A launcher of several processes passes on the signal that the terminal has already sent to each of them."""
@@ -36,6 +36,11 @@ class LiveProgressCallback(ProgressCallback):
     """
 
     shown: Mapping[str, str] = {}
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """A new bar, without the figures of an earlier training."""
+        self.shown = {}
+        super().on_train_begin(*args, **kwargs)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Any = None, **__: Any) -> None:
         """Show the newest figures behind the bar."""
@@ -104,7 +109,8 @@ class SampleTableCallback(TrainerCallback):
 class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
-    That time is the one of a run of full length, unless that would have fallen below 95 % again.
+    That time is the one of a run of full length, unless that would have fallen below 95 % again. Of several evaluation
+    sets, all must be. ValueError for a training without evaluations, and for one without `free/exact`.
 
     Args:
         evaluations: how many in a row; one alone may be luck.
@@ -114,15 +120,24 @@ class StopWhenSolved(TrainerCallback):
     def __init__(self, evaluations: int, trained: Sequence[int] | None = None):
         self.evaluations, self.trained = evaluations, trained
 
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Refuse what would never stop."""
+        if args.eval_strategy == "no":
+            raise ValueError("StopWhenSolved has no evaluations to stop at; give eval_strategy='steps'.")
+
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Stop, if this evaluation is the one."""
+        if not any(name.endswith("free/exact") for name in kwargs["metrics"]):
+            raise ValueError("StopWhenSolved needs free/exact; leave prediction_loss_only and compute_metrics out.")
         if self.solved(state):
             control.should_training_stop = True
 
     def solved(self, state: TrainerState) -> bool:
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
-        last = [judged(entry, self.trained) for entry in learning_curve(state)[-self.evaluations :]]
-        return len(last) == self.evaluations and all(share >= SOLVED_AT for share in last)
+        curves = learning_curves(state).values()
+        last = [[judged(entry, self.trained) for entry in curve[-self.evaluations :]] for curve in curves]
+        enough = all(len(shares) == self.evaluations for shares in last)
+        return bool(last) and enough and all(share >= SOLVED_AT for shares in last for share in shares)
 
 
 class StopOnSignal(TrainerCallback):
@@ -156,6 +171,7 @@ class StopOnSignal(TrainerCallback):
         self._restore()
         if self._received and self.signal is None and error is None:
             signal.raise_signal(self._received)  # it came when no step was left to stop at
+        self._received = 0
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
@@ -174,6 +190,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Several processes agree over the CPU, where nothing waits for a GPU."""
+        self.signal = None
         if args.world_size > 1:
             self._group = torch.distributed.new_group(backend="gloo")
 

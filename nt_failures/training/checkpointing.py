@@ -27,6 +27,8 @@ class CheckpointMixin:
 
     resumed_at: int = 0
     """the step of the checkpoint from which the last `train` went on"""
+    best_flos: float = 0.0
+    """FLOPs up to the best checkpoint, once it is loaded"""
     _checkpoint: Path | None = None
     """the checkpoint that is being written, or was written last"""
     _save_total_limit: int | None = None
@@ -125,7 +127,9 @@ class CheckpointMixin:
     def _load_best_model(self) -> None:
         if not self._adapter:
             super()._load_best_model()
-        self._load_rest(self.state.best_model_checkpoint)
+        folder = Path(self.state.best_model_checkpoint)
+        self._load_rest(str(folder))
+        self.best_flos = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE)).total_flos
 
     def _load_rest(self, folder: str) -> None:
         """An adapter and an objective's modules, which transformers does not load by itself."""

@@ -25,6 +25,18 @@ def run_folder(trainer: Trainer, trial: Any) -> Path:
     return Path(trainer._get_output_dir(trial))
 
 
+def prepare_anew(trainer: Trainer) -> None:
+    """Let the next training prepare a model that an evaluation prepared for itself, without data parallelism.
+
+    accelerate marks the model, and takes one with its mark as it is: each process would train alone. Sharded models it
+    refuses by itself.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
+    several = trainer.args.world_size > 1 and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+    if several and vars(model).pop("_is_accelerate_prepared", False):
+        trainer.model_wrapped = model
+
+
 def wait_for_pushes(trainer: Trainer) -> None:
     """Wait until the pushes of checkpoints are done; `push_in_progress` is public, its waiting is not."""
     trainer._finish_current_push()

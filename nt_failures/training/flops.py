@@ -1,4 +1,4 @@
-"""StepFlops: the floating-point operations of a training step, counted on the first one, whatever the objective.
+"""StepFlops: the floating-point operations of training steps, counted where a shape is new, whatever the objective.
 
 transformers estimates 6 x tokens x parameters, without an objective's own modules and second passes, attention, and
 positions whose logits are never computed. Left out here is the optimizer: on the small graphs of examples/recipes/delay
@@ -6,13 +6,15 @@ Muon takes 12 to 21 % as much again.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from nt_failures.data.batches import first_label
+from nt_failures.objectives.losses import Batch
 from nt_failures.training.compat import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -59,7 +61,7 @@ class _Counter(TorchDispatchMode):
 
 
 class StepFlops:
-    """FLOPs of training steps, per row: counted on the first step, then scaled by the rows of each.
+    """FLOPs of training steps, per row: counted on the first batch of each shape, then scaled by the rows of others.
 
     Counted are matrix products, convolutions and attention, forward and backward, a multiplication and an addition as
     two. Padding counts, and so does what activation (gradient) checkpointing computes again, a forward pass at most.
@@ -67,19 +69,26 @@ class StepFlops:
     """
 
     def __init__(self) -> None:
-        self.per_row: float | None = None
+        self.per_row: dict[Hashable, float] = {}
+        self._shape: Hashable = None
 
     @contextmanager
-    def counting(self, rows: int) -> Iterator[None]:
-        """Count what runs within, `rows` rows, on the first call."""
-        if self.per_row is not None:
-            yield
+    def counting(self, batch: Batch) -> Iterator[bool]:
+        """Count what runs within, a step on this batch, if its shape is new; yields whether it is."""
+        self._shape = _shape(batch)
+        if self._shape in self.per_row:
+            yield False
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
         with eager, _Counter() as counter:
-            yield
-        self.per_row = counter.total / rows
+            yield True
+        self.per_row[self._shape] = counter.total / len(batch["input_ids"])
 
     def of(self, rows: int) -> int:
-        """FLOPs of a step over so many rows, once a step was counted."""
-        return math.ceil(self.per_row * rows)
+        """FLOPs of a step over so many rows, shaped as in the last step that was counted or known."""
+        return math.ceil(self.per_row[self._shape] * rows)
+
+
+def _shape(batch: Batch) -> Hashable:
+    """What the FLOPs of a row depend on: the columns of all tensors, and of how many of them logits are computed."""
+    return first_label(batch), *((name, tensor.shape[1:]) for name, tensor in batch.items())

@@ -58,6 +58,10 @@ class GradientShares(TrainerCallback):
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin as for a first training."""
         self._measured, self._inputs = -1, None
 
     def see(self, inputs: Mapping[str, Any]) -> None:

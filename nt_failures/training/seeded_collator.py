@@ -9,6 +9,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nt_failures.data.batches import Example
+from nt_failures.data.passes import PASS
 from nt_failures.data.token_dataset import TokenRows
 
 
@@ -17,7 +18,7 @@ class SeededCollator(TrainerCallback):
 
     Batches are collated ahead of the step that uses them, and a resumed run skips those it has seen, so draws from the
     global generator would differ after every interruption. Here each batch seeds it, and puts back the state with which
-    dropout goes on. As a callback of the Trainer it learns the epoch.
+    dropout goes on. As a callback of the Trainer it learns the epoch; of a stream, rows say in which pass they come.
 
     Args:
         collate: rows of `tokenize` to tensors, such as `Objective.collate`.
@@ -45,14 +46,15 @@ class SeededCollator(TrainerCallback):
             generator.set_state(before)
 
     def batch_seed(self, examples: Sequence[Example]) -> int:
-        """63 bits of a hash over seed, epoch and all ids of the batch."""
+        """63 bits of a hash over seed, epoch or pass, and all ids of the batch."""
         rows = TokenRows.from_examples(examples)
+        epoch = next((row[PASS] for row in examples[:1] if PASS in row), int(self.epoch))
         numbers = kept = np.empty((len(rows), 0), dtype=np.int64)  # of each row: how many ids, these ids, and again
         for name in ("prefix_ids", "target_ids"):
             if name in rows.columns:  # else `layout` says what is missing
                 ids, mask = rows.padded(name, fill=0, left=False)
                 numbers = np.hstack([numbers, mask.sum(axis=1, keepdims=True), ids])
                 kept = np.hstack([kept, np.ones((len(rows), 1), dtype=np.int64), mask])
-        start = np.array([self.seed, int(self.epoch)])
+        start = np.array([self.seed, epoch])
         digest = hashlib.blake2b(start.tobytes() + numbers[kept == 1].tobytes(), digest_size=8)
         return int.from_bytes(digest.digest(), "big") >> 1

@@ -13,7 +13,9 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from nt_failures.data.columns import task_columns
+from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
+from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import (
     collate_answers,
     each_pass_once,
@@ -26,8 +28,10 @@ from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
-from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used
+from nt_failures.training.budget import budget_of
 from nt_failures.training.checkpointing import CheckpointMixin
+from nt_failures.training.compat import prepare_anew
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
 from nt_failures.training.optimizers import MuonAdamW
@@ -52,14 +56,19 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     What is exact is asked of `Task.judge` where a task has more than one right answer.
 
-    `state.total_flos` is counted on the first step, not estimated, and `throughput` says how fast the training went.
+    `state.total_flos` is counted on the first batch of each shape, not estimated, and `throughput` says how fast the
+    training went.
     `grad/<part>`, logged at the start, behind 100 steps and at the end, is the norm of a further term's gradient into
     the first block over the next token's: whether an auxiliary loss engages.
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
         task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional.
-        Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`.
+        Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`. A `data_collator` of
+            one's own is for training alone.
+
+    Raises, before anything else:
+        ValueError: an argument of `transformers.Trainer` that would not be used, such as `compute_loss_func`.
 
     Raises, while training:
         FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; on
@@ -86,6 +95,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         task: Task | None = None,
         **kwargs: Any,
     ):
+        check_used(args, kwargs)
         check_needs(objective, model)
         objective.attach(model)
         objective.prepare(model)
@@ -110,14 +120,25 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         # The objective's loss is a sum; it is divided by the labels of the whole accumulated batch, on every model.
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
+        # Each process collates its own rows of a stream: joined to one batch, they lose what only some of them have.
+        self.accelerator.dataloader_config.dispatch_batches = False
         self.step_flops = StepFlops()
-        self.throughput: dict[str, Any] | None = None
+        self.earlier = Budget(0, 0)
+        """of each `train` before the last one"""
+        self.throughput: dict[str, Any] | None
         """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
-        self._clock = Clock(self.args.device)
+        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        """Forget what an earlier training has counted and not yet logged, and how an evaluation prepared the model."""
+        self._clock, self.throughput = Clock(self.args.device), None
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
-        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
+        self.resumed_at = 0
+        self.gradient_shares.forget()
+        prepare_anew(self)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `transformers.Trainer`; `True` resumes the newest whole checkpoint of the output folder.
@@ -128,8 +149,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         Raises:
             ValueError: there is no whole checkpoint to resume; one without an optimizer; or a finished one, with FSDP.
         """
-        self._clock, self.throughput = Clock(self.args.device), None
+        self._start_anew()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.earlier = Budget(0, 0) if checkpoint or not self.state.global_step else budget_of(self)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
         with self._own_rotation():
@@ -139,9 +161,9 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         return output
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `transformers.Trainer`; counts the FLOPs of the first step and notes a loss that is not finite."""
+        """As in `transformers.Trainer`; counts the FLOPs of a new shape and notes a loss that is not finite."""
         self.gradient_shares.see(inputs)
-        with self.step_flops.counting(len(inputs["input_ids"])):
+        with self.step_flops.counting(inputs):
             loss = super().training_step(model, inputs, *args, **kwargs)
             self._watch.see(loss, self.state.global_step + 1, self.optimizer.param_groups[0]["lr"])
         self._clock.batch(inputs["input_ids"].numel(), self.floating_point_ops(inputs))
@@ -213,14 +235,21 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def _get_dataloader(
         self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any
     ) -> torch.utils.data.DataLoader:
-        """Batches of the objective, for an evaluation with the answers beside them."""
-        rows = TokenDataset.of(dataset) if self._collates else None
-        collate = self.data_collator
-        self.data_collator = collate if is_training else self._collate_answers
+        """Batches of the objective; for an evaluation of all rows, with the answers beside them."""
+        kept = (self.data_collator, self.args.dataloader_drop_last)
+        if not is_training:
+            self.data_collator, self.args.dataloader_drop_last = self._collate_answers, False
+        if isinstance(dataset, torch.utils.data.IterableDataset):
+            if is_training:
+                dataset = Passes(dataset, numbered=self._collates)
+            elif self.args.world_size > 1:  # which count each row once only of what has a length
+                dataset = list(dataset)
+        elif self._collates:
+            dataset = TokenDataset.of(dataset) or dataset
         try:
-            return super()._get_dataloader(dataset if rows is None else rows, *args, is_training=is_training, **kwargs)
+            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
         finally:
-            self.data_collator = collate
+            self.data_collator, self.args.dataloader_drop_last = kept
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
@@ -271,10 +300,14 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
     def evaluation_loop(
         self, dataloader: torch.utils.data.DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
-        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches."""
+        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches.
+
+        The training goes on as if there had been no evaluation.
+        """
         self._evaluated = torch.zeros(2, device=self.args.device)
         self._columns = None if self.task is None else task_columns(dataloader.dataset, self.task)
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        with torch.random.fork_rng([]):  # a DataLoader draws a number, which would change the dropout of the next step
+            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output
         total, labels = self.accelerator.reduce(self._evaluated).tolist()
         if labels:

@@ -9,6 +9,7 @@ from run_arguments import arguments
 
 from nt_failures.data.columns import to_table
 from nt_failures.data.tokenizer import tokenize
+from nt_failures.diagnosis import Budget
 from nt_failures.experiments import results as runs
 from nt_failures.objectives import NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -141,5 +142,5 @@ def test_examples_of_several_processes(drop_last, examples):
         load_best_model_at_end=False,
     )
     state = SimpleNamespace(global_step=5, total_flos=0.0, best_model_checkpoint=None)
-    trainer = SimpleNamespace(args=args, state=state, train_dataset=range(10))
+    trainer = SimpleNamespace(args=args, state=state, train_dataset=range(10), earlier=Budget(0, 0))
     assert budget_of(trainer).examples == examples

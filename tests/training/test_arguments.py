@@ -7,11 +7,14 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from torch.optim import SGD
 
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.json_files import not_finite
+from nt_failures.objectives import MultiTokenHeads
 from nt_failures.training.arguments import LARGEST, LEAST, ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))
 
@@ -61,6 +64,53 @@ def test_what_would_change_nothing(tmp_path):
         ObjectiveTrainingArguments(str(tmp_path), optimizer="muon", optim="adafactor")
     assert ObjectiveTrainingArguments(str(tmp_path), optim="adafactor").optimizer == "adamw"
     assert ObjectiveTrainingArguments(str(tmp_path), optimizer="muon").optim == "adamw_torch_fused"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"bf16_full_eval": True}, "bf16_full_eval=True would cast the weights that are trained and saved"),
+        ({"fp16_full_eval": True}, "fp16_full_eval=True would cast the weights that are trained and saved"),
+        (
+            {"auto_find_batch_size": True},
+            "auto_find_batch_size=True would begin again from weights already trained, .*",
+        ),
+        ({"ignore_data_skip": True}, "ignore_data_skip=True would train a resumed run on other rows"),
+        (
+            {"neftune_noise_alpha": 5.0},
+            "neftune_noise_alpha=5.0 would scale its noise by the shape of each look-up, .*",
+        ),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config: split_batches=True deals out .*"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config: dispatch_batches=True deals out .*"),
+        ({"accelerator_config": {"even_batches": False}}, "accelerator_config: even_batches=False deals out .*"),
+    ],
+)
+def test_what_would_make_a_figure_untrue(tmp_path, options, what):
+    """Catches: a bfloat16 model behind a float32 recipe; a budget of rows that nobody trained on; noise that is
+    eight times too large; draws that no resumed run repeats."""
+    with pytest.raises(ValueError, match=f"^{what}; leave it out\\.$"):
+        ObjectiveTrainingArguments(str(tmp_path), use_cpu=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"compute_loss_func": max}, "compute_loss_func would not be used, as the loss is the objective's own"),
+        ({"preprocess_logits_for_metrics": max}, "preprocess_logits_for_metrics would not be used, as metrics are .*"),
+        ({"model_init": max}, "model_init would not be used, as the objective is attached to the model that is given"),
+        ({"optimizers": (SGD, None)}, "optimizers would not be used, as optimizer='muon' chooses another one"),
+        ({"optimizer_cls_and_kwargs": (SGD, {})}, "optimizer_cls_and_kwargs would not be used, as optimizer='muon' .*"),
+    ],
+)
+def test_what_a_trainer_would_not_use(tmp_path, tiny_model, given, what):
+    """Catches: a loss, an optimizer or a model of the user's own that is taken, never called, and seems to be at work;
+    a model that is changed before it is refused."""
+    args, model = ObjectiveTrainingArguments(str(tmp_path), optimizer="muon", use_cpu=True), tiny_model("gpt2")
+    objective = MultiTokenHeads(heads=2, pad_token_id=14)
+    with pytest.raises(ValueError, match=f"^{what}; leave it out\\.$"):
+        ObjectiveTrainer(model, args, objective=objective, **given)
+    nothing = dict.fromkeys(["compute_loss_func", "model_init"]) | {"optimizers": (None, None)}
+    ObjectiveTrainer(model, args, objective=objective, **nothing)
 
 
 def test_allowed(tmp_path):

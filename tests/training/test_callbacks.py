@@ -15,6 +15,7 @@ from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training import callbacks
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import learning_curve, learning_curves
 from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -255,7 +256,7 @@ def test_a_solved_run_stops(shares, stops, trained, name):
             {"step": step, **other, f"eval_{name}": share},
             {"step": step, "loss": 1.0},
         ]
-        callback.on_evaluate(None, TrainerState(log_history=log), control)
+        callback.on_evaluate(None, TrainerState(log_history=log), control, metrics=log[-2])
     assert control.should_training_stop == stops
 
 
@@ -272,3 +273,54 @@ def test_training_ends_where_it_is_solved(tmp_path, tokenizer, tokenized, tiny_m
     )
     trainer.train()
     assert trainer.state.global_step == 4
+
+
+@pytest.mark.parametrize(
+    ("second", "stops_at"), [([1, 1, 1, 1], 4), ([0, 0, 1, 1], 8), ([0, 1, 0, 1], 8)], ids=["both", "late", "never"]
+)
+def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny_model, second, stops_at):
+    """Catches: an evaluation of a dict of sets in which nothing is found; a stop at the first set alone, or at two sets
+    of one evaluation; a curve that is empty, or of both sets."""
+    flags = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "disable_tqdm": True}
+    shares = iter([x for share in second for x in (1.0, float(share))])
+    trainer = ObjectiveTrainer(
+        *(tiny_model("gpt2"), ObjectiveTrainingArguments(str(tmp_path), save_strategy="no", **flags)),
+        objective=NextToken.from_tokenizer(tokenizer),
+        train_dataset=tokenized,
+        eval_dataset={"main": tokenized.select(range(4)), "main_too": tokenized.select(range(4, 8))},
+        compute_metrics=lambda found: {"free/exact": next(shares)},
+        callbacks=[StopWhenSolved(2)],
+    )
+    trainer.train()
+    assert trainer.state.global_step == stops_at
+    steps = list(range(2, stops_at + 1, 2))
+    curves = learning_curves(trainer.state)
+    assert {name: [point["free/exact"] for point in curve] for name, curve in curves.items()} == {
+        "eval_main_": [1.0] * len(steps),
+        "eval_main_too_": second[: len(steps)],
+    }
+    curve = learning_curve(trainer.state)
+    assert [(point["step"], {*point}) for point in curve] == [(step, {"step", "loss", "free/exact"}) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "what"),
+    [
+        ({}, {"eval_strategy": "no"}, "has no evaluations to stop at; give eval_strategy='steps'"),
+        ({}, {"prediction_loss_only": True}, "needs free/exact; leave prediction_loss_only and compute_metrics out"),
+        ({"compute_metrics": lambda found: {"f1": 1.0}}, {}, "needs free/exact"),
+    ],
+)
+def test_a_stop_that_would_never_come_is_refused(tmp_path, tokenizer, tokenized, tiny_model, options, flags, what):
+    """Catches: a training of full length, without a word, for who asked for an early stop."""
+    flags = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 1, "use_cpu": True, "disable_tqdm": True} | flags
+    trainer = ObjectiveTrainer(
+        *(tiny_model("gpt2"), ObjectiveTrainingArguments(str(tmp_path), save_strategy="no", **flags)),
+        objective=NextToken.from_tokenizer(tokenizer),
+        train_dataset=tokenized,
+        eval_dataset=tokenized,
+        callbacks=[StopWhenSolved(2)],
+        **options,
+    )
+    with pytest.raises(ValueError, match=f"^StopWhenSolved {what}"):
+        trainer.train()

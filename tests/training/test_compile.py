@@ -40,7 +40,8 @@ def train(tiny_model, tokenized, tmp_path):
         data = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(11))}
         trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=objective, **data)
         trainer.train()
-        return [entry.get("loss", entry.get("eval_loss")) for entry in trainer.state.log_history[:-1]]
+        log = trainer.state.log_history
+        return [entry[name] for entry in log for name in ("loss", "eval_loss") if name in entry]
 
     yield run
     torch._dynamo.reset()

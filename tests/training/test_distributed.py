@@ -91,15 +91,13 @@ def trainer(folder, objective, batch, accumulate):
 
 
 def run(folder, objective, batch, accumulate):
-    """Train one step, then evaluate; what came of both.
-
-    Not the other way round: the stock Trainer, once it has evaluated, trains without DDP.
-    """
+    """Train one step, then evaluate; what came of both."""
     it = trainer(folder, objective, batch, accumulate)
     it.train()
     metrics = it.evaluate(datasets.Dataset.from_list(eval_rows(it)))
     shares = {name: share for name, share in metrics.items() if "/" in name or name == "eval_decision"}
-    return {"metrics": shares, "loss": it.state.log_history[0]["loss"], "world": it.args.world_size}, it.model
+    loss = next(entry["loss"] for entry in it.state.log_history if "loss" in entry)
+    return {"metrics": shares, "loss": loss, "world": it.args.world_size}, it.model
 
 
 SIZES = (1, 5, 8, 11)
@@ -136,6 +134,27 @@ def stream(folder):
     return {"given": it.given, "losses": [entry["loss"] for entry in it.state.log_history if "loss" in entry]}
 
 
+def ragged(folder):
+    """Three steps over a stream whose rows differ in length, and an evaluation of another: losses and metrics."""
+    rows = datasets.Dataset.from_list(train_rows()).to_iterable_dataset(num_shards=2)
+    it = watched(folder, NextToken(pad_token_id=14), rows, 8 // int(os.environ.get("WORLD_SIZE", "1")))
+    found = it.evaluate(datasets.Dataset.from_list(eval_rows(it)[:9]).to_iterable_dataset())
+    it.train()
+    losses = [entry["loss"] for entry in it.state.log_history if "loss" in entry]
+    return {"losses": losses, "metrics": {k: v for k, v in found.items() if "/" in k or k == "eval_loss"}}
+
+
+def evaluated_first(folder, first=True):
+    """The model after three steps of a trainer that had evaluated before, and what wraps it."""
+    data = datasets.Dataset.from_list(train_rows() * 3)
+    it = watched(folder, NextToken(pad_token_id=14), data, 8 // int(os.environ.get("WORLD_SIZE", "1")))
+    if first:
+        it.evaluate(data)
+        it.predict(data)
+    it.train()
+    return it.model, type(it.model_wrapped).__name__
+
+
 def resume(folder):
     """Losses of three steps, and of the third alone after a checkpoint: with draws, a module and several processes."""
     data = datasets.Dataset.from_list(train_rows() * 3)
@@ -159,6 +178,9 @@ def worker(folder):
     """What each of the two processes does."""
     torch.set_num_threads(1)
     found = {"stream": stream(folder / "stream"), "resume": resume(folder / "resume"), "sizes": sizes(folder / "sizes")}
+    found["ragged"] = ragged(folder / "ragged")
+    model, found["wrapped"] = evaluated_first(folder / "evaluated")
+    torch.save(model.state_dict(), folder / f"evaluated first {torch.distributed.get_rank()}.pt")
     written = []
     sys.addaudithook(lambda event, args: written.append(str(args[0])) if _writes(event, args) else None)
     for objective in OBJECTIVES:
@@ -227,6 +249,25 @@ def test_a_stream_is_shared_out(two, tmp_path):
     for whole, left, right in zip(alone["given"], first["given"], second["given"], strict=True):
         assert left + right == whole
     assert first["losses"] == second["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+
+
+def test_rows_of_a_stream_may_differ_in_length(two, tmp_path):
+    """Catches: batches of two processes joined to one, in which `position_ids` are dropped that only one of them needs,
+    or whose widths do not fit; rows that fill up the last batch of an evaluated stream counted."""
+    alone = ragged(tmp_path)
+    for rank in (0, 1):
+        found = of(two, rank)["ragged"]
+        assert found["losses"] == pytest.approx(alone["losses"], abs=1e-5)
+        assert found["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
+
+
+def test_an_evaluation_before_the_training_changes_nothing(two, tmp_path):
+    """Catches: processes that each train alone, as the model was prepared without DDP."""
+    model, _ = evaluated_first(tmp_path, first=False)
+    for rank in (0, 1):
+        assert of(two, rank)["wrapped"] == "DistributedDataParallel"
+        weights = torch.load(two[0] / f"evaluated first {rank}.pt")
+        torch.testing.assert_close(weights, model.state_dict(), rtol=0, atol=1e-6)
 
 
 def test_two_processes_resume_and_draw_for_themselves(two):

@@ -2,13 +2,16 @@
 
 import contextlib
 
+import datasets
 import pytest
 import torch
 from small_models import SMALL
 from torch.utils.checkpoint import checkpoint
 
+from nt_failures.diagnosis import Budget
 from nt_failures.objectives import MultiTokenHeads, NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import budget_of
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -52,6 +55,46 @@ def test_own_modules_count(tiny_model, tokenized, tmp_path):
     assert counted == ROWS * (2 * TRUNK + 2 * UNEMBEDDING)
 
 
+def by_hand(rows):
+    """FLOPs of rows of one length in a batch of their own, as the module's constants have it."""
+    columns, answer = len(rows[0]["prefix_ids"]) + len(rows[0]["target_ids"]) - 1, len(rows[0]["target_ids"])
+    trunk = 6 * columns * BLOCK + 6 * 2 * columns * columns * WIDTH
+    return len(rows) * (trunk + 6 * answer * WIDTH * VOCABULARY)
+
+
+def test_batches_of_unequal_rows_are_counted_each(tiny_model, tmp_path):
+    """Catches: every batch taken for the first one, which is short; one shape for prompts of 6 and answers of 3, and of
+    3 and 6; the steps up to the best checkpoint at the mean of all."""
+    sizes = [(6, 3), (40, 5), (3, 6), (40, 5)]
+    rows = [{"prefix_ids": [1] * p, "target_ids": [2] * t, "target_positions": [*range(1, t + 1)]} for p, t in sizes]
+    data = datasets.Dataset.from_list([row for row in rows for _ in range(ROWS)] + rows[:1] * 3)
+    options = {"max_steps": 5, "train_sampling_strategy": "sequential", "eval_strategy": "steps", "eval_steps": 1}
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "share", "save_steps": 1, "learning_rate": 1e-3}
+    model = tiny_model("gpt2")
+    model.set_attn_implementation("eager")
+    args = ObjectiveTrainingArguments(
+        str(tmp_path),
+        save_strategy="steps",
+        per_device_train_batch_size=ROWS,
+        use_cpu=True,
+        disable_tqdm=True,
+        **options,
+        **best,
+    )
+    shares = iter([0.1, 0.2, 0.3, 0.1, 0.1])
+    trainer = ObjectiveTrainer(
+        *(model, args),
+        objective=NextToken(pad_token_id=14),
+        train_dataset=data,
+        eval_dataset=data.select(range(2)),
+        compute_metrics=lambda found: {"share": next(shares)},
+    )
+    trainer.train()
+    steps = [by_hand([row] * ROWS) for row in rows] + [by_hand(rows[:1] * 3)]
+    assert trainer.state.total_flos == sum(steps)
+    assert budget_of(trainer) == Budget(3, 3 * ROWS, sum(steps[:3]))
+
+
 def test_evaluation_is_no_training(tiny_model, tokenized, tmp_path):
     arguments = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True, disable_tqdm=True)
     trainer = ObjectiveTrainer(
@@ -79,17 +122,17 @@ def test_counting_changes_nothing(family, tiny_model, examples):
     gradients = []
     for flops in (StepFlops(), None):
         model = tiny_model(family).train()
-        with flops.counting(rows=32) if flops else contextlib.nullcontext():
+        with flops.counting(batch) if flops else contextlib.nullcontext():
             NextToken(pad_token_id=14).loss(model, batch).sum.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
 def counted(work):
-    flops = StepFlops()
-    with flops.counting(rows=1):
+    flops, one_row = StepFlops(), {name: torch.zeros(1, 2, dtype=torch.long) for name in ("input_ids", "labels")}
+    with flops.counting(one_row):
         work()
-    return flops.per_row
+    return flops.of(rows=1)
 
 
 @pytest.mark.parametrize(
@@ -135,13 +178,16 @@ def test_what_checkpointing_computes_again_counts(tiny_model, tokenized, tmp_pat
 def test_counting_leaves_checkpointing_as_it_was(tiny_model, tokenized, tmp_path):
     """Catches: other weights or dropout by the counted step; layers that keep the counter or checkpoint no more."""
     weights = []
-    for counted_before in (None, 1.0):  # then nothing is counted in training
+    for counted_before in (False, True):  # then nothing is counted in training
         model = tiny_model("gpt2")
         for dropout in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
             dropout.p = 0.1
         options = {"gradient_checkpointing": True, "max_steps": 3}
         trainer = build(model, NextToken(pad_token_id=14), tokenized, tmp_path, **options)
-        trainer.step_flops.per_row = counted_before
+        if counted_before:
+            batch = trainer.objective.collate(tokenized.to_list()[:ROWS])
+            with trainer.step_flops.counting(batch):
+                pass
         trainer.train()
         weights.append(model.state_dict())
         block = model.transformer.h[0]

@@ -119,8 +119,7 @@ class _Run:
     def _step(self, batches: list[Batch], items: list[int]) -> None:
         """Forward, backward and the optimizer's step, for all seeds."""
         self.lead.model.train()  # it stands for all of them
-        if self.steps == 0:
-            self._count_flops(batches)
+        self._count_flops(batches)
         for i in self.running:
             self.trainers[i].gradient_shares.see(batches[i])
         loss = self.stack.losses(batches)
@@ -146,12 +145,13 @@ class _Run:
         return norms
 
     def _count_flops(self, batches: list[Batch]) -> None:
-        """Count the first step of each seed as its Trainer would, on one model."""
+        """Count each seed's step on a batch of a new shape as its Trainer would, on one model."""
         model = self.lead.model
         for trainer, batch in zip(self.trainers, batches, strict=True):
-            with trainer.step_flops.counting(len(batch["input_ids"])):
-                inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                self.lead.objective.loss(model, inputs).sum.backward()
+            with trainer.step_flops.counting(batch) as new:
+                if new:
+                    inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                    self.lead.objective.loss(model, inputs).sum.backward()
             model.zero_grad()
 
     def _advance(self, epoch: float, rows: int) -> None:
