@@ -30,18 +30,10 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     Raises:
         ValueError: the task has no detours, or no row a position between its decision and its last.
     """
-    predictor, task, forward = observed.predictor, observed.task, observed.predictor.order == "forward"
-    lengths, decisions = task.lengths(observed.columns), observed.decisions
-    between = lengths - 1 - decisions if forward else decisions - 2  # how many positions
-    rows = np.flatnonzero((decisions > 0) & (between > 0))
-    if not len(rows):
-        raise ValueError(
-            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
-            "where the cheat shows; longer ones have one (path-star graphs with path_length >= 4)."
-        )
+    predictor, forward = observed.predictor, observed.predictor.order == "forward"
+    rows, wrong, ends = _put_on(observed, seed)
     columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
-    answers, lengths, decisions = observed.answers[rows], lengths[rows], decisions[rows]
-    wrong = task.detours(columns, np.random.default_rng(seed))
+    answers, lengths, decisions = observed.answers[rows], observed.task.lengths(columns), observed.decisions[rows]
     place = np.arange(1, answers.shape[1] + 1)
     if not forward:  # what comes before the decision is as it should be
         wrong = np.where(place > decisions[:, None], answers, wrong)
@@ -50,7 +42,7 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     continued = predictor.continued(columns, wrong, given)[:, : len(place)]  # first: what decodes all at once refuses
     ways = {"forced": predictor.forced(columns, wrong)[:, : len(place)], "free": continued}
     last = lengths if forward else np.ones_like(lengths)
-    middle = (place > decisions[:, None]) & (place < last[:, None])
+    middle = (place > decisions[:, None]) & (place < ends[:, None])
     if not forward:
         middle = (place < decisions[:, None]) & (place > 1)
     fates = {way: _fates(predicted, wrong, answers) for way, predicted in ways.items()}
@@ -70,6 +62,25 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
         "break_rate": float(1 - (rates["follow"] | rates["jump"]).mean()),
         "last_position": {way: _last(predicted[at], answers[at], wrong[at]) for way, predicted in ways.items()},
     }
+
+
+def _put_on(observed: Observations, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows (k,) that have a detour and a position to follow it at, their detours (k, L), and where these end."""
+    task, forward = observed.task, observed.predictor.order == "forward"
+    rows = np.flatnonzero(observed.deciding)
+    columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
+    answers, decisions = observed.answers[rows], observed.decisions[rows]
+    wrong = task.detours(columns, np.random.default_rng(seed)) if len(rows) else answers
+    ends = np.minimum(task.lengths(columns), (wrong != -1).sum(axis=1))  # a detour may be the shorter one
+    between = ends - 1 - decisions if forward else decisions - 2  # how many positions
+    decided = np.arange(len(rows)), decisions - 1
+    some = (between > 0) & (wrong[decided] != answers[decided])  # a detour may be one in the other order alone
+    if not some.any():
+        raise ValueError(
+            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
+            "where the cheat shows; longer ones have one (path-star graphs with path_length >= 4)."
+        )
+    return rows[some], wrong[some], ends[some]
 
 
 def _by_position(shown: np.ndarray, middle: np.ndarray, forward: bool) -> dict[int, float]:

@@ -11,7 +11,9 @@ from nt_failures.tasks.path_star import PathStar
 
 __all__ = ["TASKS", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
 
-TASKS: dict[str, type[Task]] = {"path_star": PathStar}
+TASKS: dict[str, type[Task]] = {
+    "path_star": PathStar,
+}
 """Tasks by their command-line names, each the name of its file."""
 
 
