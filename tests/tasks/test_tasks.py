@@ -27,6 +27,7 @@ TRIALS = [f"own_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy
 
 GOLDEN = {
     "path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda",
+    "tree_star": "ed7cd10a8de9c063473b450a32de94fb400195ac670ec72129f2ff43fed7c589",
     "unequal_star": "7f532234eeeb944837f579969ec69eca366a530da1b40d3272feb789a5a8d9db",
 }
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
