@@ -3,6 +3,7 @@
 Shapes: n rows; E edges and L nodes of the longest path, -1 behind the end of a row that has fewer; D arms.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -48,9 +49,7 @@ class Graphs(Task):
 
     def read_answer(self, text: str) -> list[int]:
         """Labels as numbers, whatever `num_nodes`, up to `END`; a number with a leading zero is none."""
-        words = text.replace(",", " ").split()
-        if self.ends and self.END in words:
-            words = words[: words.index(self.END)]
+        words = itertools.takewhile(lambda word: word != self.END, text.replace(",", " ").split())
         return [int(word) if is_label(word) else -1 for word in words]
 
     def line(self, text: str) -> str:
@@ -94,7 +93,7 @@ class Graphs(Task):
 
         All graphs over the same nodes that begin alike, and all their goals, are in one split. So whatever is known of
         a graph but the whole way back from its goal leaves all first steps equally likely in train, too: who knows
-        train by heart is at chance held out (README.md beside this file says what was tried).
+        train by heart is at chance held out (SPLITS.md says what was tried).
         """
         edges, source = (np.asarray(columns[name]).astype(np.uint64) for name in ("edges", "source"))
         first = edges[:, :, 0] == source[:, None]

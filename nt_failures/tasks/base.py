@@ -278,7 +278,8 @@ class Task(abc.ABC):
 
     def to_dict(self) -> dict[str, object]:
         """The parameters, JSON-ready."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""

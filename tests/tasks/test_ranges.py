@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from chi_square import assert_uniform
+from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
 
 from nt_failures.diagnosis import diagnose
@@ -168,6 +169,14 @@ def test_numbers_below_zero_are_left_out():
     assert join_numbers(np.array([[1, -1, 2], [3, 4, -1]]), ",|").to_list() == ["1,2", "3,4|"]
     between = np.frombuffer(b",=;!", dtype=np.uint8).reshape(2, 2)
     assert join_numbers(np.array([[1, 10], [0, -1]]), between).to_list() == ["1,10=", "0;"]
+
+
+@pytest.mark.parametrize("remembered", REMEMBERED)
+def test_memory_of_train_is_at_chance_held_out(remembered):
+    """Catches: graphs of several sizes split by the whole graph, or by what differs between sizes alone."""
+    share, sigma = memorised(PathStar((2, 3), (3, 4), 10), remembered, 20_000, 4096)
+    assert abs(share) < 4 * sigma
+    assert sigma < 0.05
 
 
 PLANTED = {
