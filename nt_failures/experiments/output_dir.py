@@ -29,7 +29,7 @@ FIXED = ["optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_de
 FIXED += ["adam_epsilon"]
 # These choose the rows of every step.
 FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last"]
-FIXED += ["train_sampling_strategy"]
+FIXED += ["train_sampling_strategy", "curriculum"]
 # The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
 FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
 FIXED += ["neftune_noise_alpha"]
