@@ -132,7 +132,7 @@ As stored:
 
 def _plans(config: Config) -> bool:
     """Whether the first step needs a plan; with two nodes to an arm it leads to the goal, which the prompt names."""
-    return config.builder.config.task.path_length > 2
+    return config.builder.config.task.chance < 1
 
 
 def _difficulty(config: Config) -> str:
@@ -145,7 +145,12 @@ is the source and the goal, a copy from the prompt. Longer arms make it hard."""
 when it is followed back from the goal. In {paper},
 next-token training fails on it **in distribution**: teacher forcing reveals the earlier nodes, so the look-ups
 are learnt, and the first step stays a guess
-(right in 1 of {config.builder.config.task.degree} cases on `{config.name}`)."""
+(right in {_chance(config)} on `{config.name}`)."""
+
+
+def _chance(config: Config) -> str:
+    task = config.builder.config.task
+    return f"1 of {task.degree} cases" if task.alike else f"{task.chance:.0%} of the cases, over all its sizes,"
 
 
 def megabytes(size: int) -> str:
@@ -175,6 +180,11 @@ def _configs(configs: list[Config]) -> str:
         lines.append([name, *sizes, *rows, f"{task.num_problems:.2g}", megabytes(config.size), chance])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     copied = "" if all(map(_plans, configs)) else " `-`: nothing to guess, the answer is a copy from the prompt."
+    if not all(config.builder.config.task.alike for config in configs):
+        copied += (
+            "\nOf a range, (lowest, highest), each graph draws its own size; the lists of a smaller graph have -1\n"
+            "behind their end, and its path ends with ` .`."
+        )
     return f"""## Configs
 
 {table}

@@ -77,7 +77,8 @@ def write(publication: Publication, path: Path) -> None:
     shown = pathstar_card.default_of(configs)
     row = shown.samples[0]
     title = f"{shown.name}: from {row['source']} to {row['goal']}"
-    figure = figures.path_star(row["edges"], row["source"], row["goal"], row["path"], answer=row["path"], title=title)
+    star = shown.builder.config.task.picture(row, [node for node in row["path"] if node >= 0])
+    figure = figures.path_star(star.edges, star.source, star.goal, star.path, star.answer, title=title)
     figures.save(figure, path / pathstar_card.FIGURE)
     (path / "README.md").write_text(pathstar_card.text(publication, configs), encoding="utf-8")
 

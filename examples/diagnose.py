@@ -54,8 +54,9 @@ def main(argv: list[str]) -> dict:
     data = run.data_arguments
     seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
     held_out, train = task.block(seed, "test", 0, overlap, rows=args.num_test), None
-    drop_last = (run.arguments or {}).get("training", {}).get("dataloader_drop_last", False)
-    if loaded.task == task and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drop_last):
+    training = (run.arguments or {}).get("training", {})
+    drawn = bool(training.get("dataloader_drop_last") or training.get("curriculum"))
+    if loaded.task == task and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drawn):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
     budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)

@@ -25,16 +25,18 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     """Scores of one answer, from 0 to 1, by `PathStar.judge` on its first path_length nodes.
 
     What stands behind them does not count, as in the library's own evaluations: the task's targets carry no end token,
-    so a model may go on until it is cut.
+    so a model may go on until it is cut. Those of graphs of several sizes do, and a model has to stop.
     """
-    length = len(doc["path"])
-    task = PathStar(len(doc["edges"]) // (length - 1), length, num_nodes=2**16)
+    path, edges = ([one for one in doc[name] if np.min(one) >= 0] for name in ("path", "edges"))  # -1: a smaller graph
+    length = len(path)
+    task = PathStar(len(edges) // (length - 1), length, num_nodes=2**16)
     answer = task.read_answer(results[0])
-    if len(answer) < length:
-        _warn_once(length)
-    judged = task.judge(
-        {name: np.array([doc[name]]) for name in ("edges", "source", "goal", "path")}, [answer[:length]]
-    )
+    if not doc["completion"].endswith(task.END):
+        answer = answer[:length]
+        if len(answer) < length:
+            _warn_once(length)
+    columns = {"edges": [edges], "source": [doc["source"]], "goal": [doc["goal"]], "path": [path]}
+    judged = task.judge({name: np.array(column) for name, column in columns.items()}, [answer])
     scores = {name: float(judged[name][0]) for name in ("exact", "decision", "valid_path")}
     (prefix,) = reward_valid_prefix([doc["prompt"]], [results[0]])
     return {**scores, "valid_prefix": prefix, "complete": float(len(answer) >= length)}

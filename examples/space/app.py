@@ -76,7 +76,12 @@ def choose_task(args: argparse.Namespace, trained: ntf.Task | None) -> ntf.PathS
         )
     if trained is not None and not isinstance(trained, ntf.PathStar):
         raise ValueError(f"{args.model} was trained on {type(trained).__name__}; the demo draws path-star graphs only.")
-    return dataclasses.replace(trained, **given) if trained else ntf.PathStar(**given)
+    task = dataclasses.replace(trained, **given) if trained else ntf.PathStar(**given)
+    if not task.alike:
+        raise ValueError(
+            f"{args.model} was trained on graphs of several sizes; give --degree and --path_length of one."
+        )
+    return task
 
 
 class Demo:

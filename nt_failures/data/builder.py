@@ -153,6 +153,7 @@ class PathStarBuilder(TaskBuilder):
     BUILDER_CONFIGS = [
         *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
         *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
+        TaskConfig(task=PathStar(**PathStar.CONFIGS["mixed"])),
     ]
 
 

@@ -118,7 +118,7 @@ def unfinished(facts: Any, after: str) -> str:
         return f"{start} the decision is above chance but not learnt yet ({seen(facts)}).{_in_part(facts)}"
     alone = "" if facts.others else ", trained alone so that no earlier token helps to cheat,"
     if evidence.order == "reversed":
-        alone = ", in reversed order a look-up like every other,"
+        alone = ", in reversed order,"
     cheat = ""
     if facts.jumps:
         cheat = f" But put on a {evidence.words.detour}, it goes on along it in {evidence.follow_rate:.1%} only."

@@ -119,8 +119,9 @@ def _rows(task: Task, columns: Mapping[str, np.ndarray] | None, count: int) -> d
     """The first rows; ValueError where the task cannot do without them."""
     if columns is not None:
         return {name: column[:count] for name, column in columns.items()}
-    own = [name for name in ("judge", "decisions", "guess") if getattr(type(task), name) is not getattr(Task, name)]
-    if own and not (own == ["judge"] and task.one_answer):
+    moving = [name for name in ("decisions", "guess") if getattr(type(task), name) is not getattr(Task, name)]
+    own = ["judge"] * (not task.one_answer) + moving * (not task.alike)
+    if own:
         raise ValueError(
             f"{type(task).__name__} has its own {', '.join(own)}, which needs the columns of each row; evaluate rows "
             "of nt_failures.tokenize(dataset, tokenizer), which keeps them, with all columns of the task."

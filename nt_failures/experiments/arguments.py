@@ -85,6 +85,7 @@ class RunOptions:
     sample_rows: int = option("Sample predictions shown at every evaluation; 0 for none.", 3)
     overwrite_output_dir: bool = option("Replace an earlier run in output_dir.", False)
     stop_when_solved: int = option("End after so many evaluations in a row at 0.95 or more; 0: never.", 0)
+    curriculum: str | None = option("Range of the task (`path_length`) whose upper end rises as it is learnt.", None)
     resume: bool = option("Go on from the newest whole checkpoint in output_dir; begin where there is none.", False)
 
 

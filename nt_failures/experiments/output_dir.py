@@ -12,11 +12,11 @@ from typing import Any
 import filelock
 import numpy as np
 
-from nt_failures.experiments.arguments import Arguments
+from nt_failures.experiments.arguments import Arguments, DataArguments
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
-from nt_failures.tasks import TASKS
+from nt_failures.tasks import TASKS, find_task
 from nt_failures.training import checkpoint_files
 
 LOCK_FILE = ".lock"
@@ -29,7 +29,7 @@ FIXED = ["optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_de
 FIXED += ["adam_epsilon"]
 # These choose the rows of every step.
 FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last"]
-FIXED += ["train_sampling_strategy"]
+FIXED += ["train_sampling_strategy", "curriculum"]
 # The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
 FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
 """Training arguments that a resumed run must keep."""
@@ -83,7 +83,8 @@ def _checkpoint(args: Arguments) -> str | None:
     """The checkpoint to resume, if any."""
     training = args.training
     if "output_dir" not in args.given:
-        own = [] if type(args.task) in TASKS.values() else [type(args.task).__name__]
+        kind, usual = type(args.task), find_task(DataArguments.task)
+        own = [] if kind is usual else [next((name for name in TASKS if TASKS[name] is kind), kind.__name__)]
         form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{training.seed}")
         training.output_dir = str(Path("outputs") / "-".join([*own, args.task.config_name, *form]))
     folder = _possible(training.output_dir)

@@ -60,7 +60,8 @@ def results(
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
     seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
-    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, args.training.dataloader_drop_last):
+    drawn = args.training.dataloader_drop_last or args.training.curriculum is not None
+    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, drawn):
         train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
         seen = Observations(observed.predictor, args.task, train)
     return RunResults(

@@ -26,6 +26,7 @@ from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
 from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopOnSignal, StopWhenSolved
+from nt_failures.training.curriculum import Curriculum
 from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -102,6 +103,9 @@ def make_trainer(
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
     trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)
+    if args.training.curriculum:
+        trainer.curriculum = Curriculum(trainer, args.training.curriculum)
+        trainer.add_callback(trainer.curriculum)
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer

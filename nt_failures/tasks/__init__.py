@@ -8,10 +8,16 @@ from nt_failures.tasks._text import Text
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.tree_star import TreeStar
+from nt_failures.tasks.unequal_star import UnequalStar
 
 __all__ = ["TASKS", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
 
-TASKS: dict[str, type[Task]] = {"path_star": PathStar}
+TASKS: dict[str, type[Task]] = {
+    "path_star": PathStar,
+    "tree_star": TreeStar,
+    "unequal_star": UnequalStar,
+}
 """Tasks by their command-line names, each the name of its file."""
 
 

@@ -34,9 +34,10 @@ class Text(NamedTuple):
         return [joined[start:end].decode() for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
-def join_numbers(nodes: np.ndarray, separators: str) -> Text:
+def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
     """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
 
+    Separators that differ from row to row are bytes, (n, k) uint8. A number below 0 is left out, with its separator.
     ValueError for more text than int32 offsets can count.
     """
     n, k = nodes.shape
@@ -48,7 +49,11 @@ def join_numbers(nodes: np.ndarray, separators: str) -> Text:
     width = table.shape[1]
     cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
     cells[:, :, :width] = table[nodes]
-    cells[:, : len(separators), width] = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
+    if isinstance(separators, str):
+        separators = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
+    cells[:, : separators.shape[-1], width] = separators
+    if nodes.min(initial=0) < 0:
+        cells[nodes < 0] = 0
     used = cells != 0
     offsets = np.zeros(n + 1, dtype=np.int32)
     np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])

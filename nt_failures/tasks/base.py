@@ -64,6 +64,8 @@ class Task(abc.ABC):
     """what `detours` go wrong by, in these words"""
     answer_column: ClassVar[str] = "answer"
     """the column of `sample` that holds the right answers"""
+    CONFIGS: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """parameters of the sizes that have a name of their own, such as those of a source, by that name"""
 
     def __new__(cls, *args: object, **kwargs: object) -> "Task":
         annotated = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
@@ -106,9 +108,16 @@ class Task(abc.ABC):
 
     @property
     def config_name(self) -> str:
-        """Name of this size, for example `deg2-path5-nodes50`; also its folder on the Hub."""
+        """Name of this size, that of `CONFIGS` or for example `deg2-path5-nodes50`; also its folder on the Hub."""
+        if self.named:
+            return self.named
         sizes = [f"{name}{re.sub(r'[^A-Za-z0-9.]+', '_', str(value))}" for name, value in self.to_dict().items()]
         return "-".join(sizes) or "default"
+
+    @property
+    def named(self) -> str | None:
+        """The name of this size in `CONFIGS`."""
+        return next((name for name, values in self.CONFIGS.items() if type(self)(**values) == self), None)
 
     @property
     def words(self) -> Words:
@@ -126,6 +135,11 @@ class Task(abc.ABC):
         return type(self).judge is Task.judge
 
     @property
+    def alike(self) -> bool:
+        """Whether all rows have the same decision and chance, so that both are known without the rows."""
+        return type(self).decisions is Task.decisions and type(self).guess is Task.guess
+
+    @property
     def chance(self) -> float:
         """Accuracy at the decision, in 0..1, of the best guesser who sees everything but cannot plan."""
         return 1.0
@@ -141,6 +155,10 @@ class Task(abc.ABC):
     def guess(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
         """`chance` of each row, (n,), for tasks in which it differs."""
         return np.full(len(self.answers(columns)), self.chance)
+
+    def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:
+        """What each row drew, (n,), of the parameters that may be ranges, by their names."""
+        return {}
 
     def lengths(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Symbols of each right answer, (n,), without `END`."""
@@ -260,7 +278,8 @@ class Task(abc.ABC):
 
     def to_dict(self) -> dict[str, object]:
         """The parameters, JSON-ready."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""

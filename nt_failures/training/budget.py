@@ -50,9 +50,9 @@ def _examples(trainer: Trainer, steps: int) -> int:
     return epochs * rows + min(rest * per_step, rows)
 
 
-def seen_all(examples: int, num_train: int | None, drop_last: bool = False) -> bool:
-    """Whether training saw each of its instances; with `drop_last` nobody knows which rows every epoch left out."""
-    return num_train is not None and examples >= num_train and not drop_last
+def seen_all(examples: int, num_train: int | None, drawn: bool = False) -> bool:
+    """Whether training saw each of its instances; nobody knows where some are left out, or `drawn` with repetition."""
+    return num_train is not None and examples >= num_train and not drawn
 
 
 def learning_curves(state: TrainerState) -> dict[str, list[dict[str, float]]]:

@@ -102,6 +102,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.objective, self.task = objective, task
         self.evaluation: EvalLoopOutput | None = None
         """what the last evaluation predicted, and of how many rows"""
+        self.curriculum: torch.utils.data.Sampler | None = None
+        """draws the training rows, where it is given: a `Curriculum`, which is a callback, too"""
         self.results: RunResults | None = None
         """of the run, once it is tested: what the card shows"""
         self._collates = "data_collator" not in kwargs  # else somebody's own collator gets the rows as they are
@@ -231,6 +233,10 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
                 weight_decay=args.weight_decay,
             )
         return super().create_optimizer() if model is None else super().create_optimizer(model)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> torch.utils.data.Sampler | None:
+        """The curriculum, where there is one."""
+        return super()._get_train_sampler(*args, **kwargs) if self.curriculum is None else self.curriculum
 
     def _get_dataloader(
         self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any

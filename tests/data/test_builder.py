@@ -234,9 +234,19 @@ def test_named_configs():
         "deg5-path5-nodes50",
         "deg10-path5-nodes50",
         "deg20-path5-nodes100",
+        "mixed",
     ]
     assert datasets.get_dataset_default_config_name(NAME) == "deg2-path5-nodes50"
     assert datasets.get_dataset_split_names(NAME, "deg3-path3-nodes50") == ["train", "test"]
+
+
+def test_graphs_of_several_sizes(load):
+    """Catches: a range that is lost in `load_dataset`; columns whose lists differ in length; paths without an end."""
+    mixed = load("mixed", num_train=50, num_test=5)["train"]
+    assert {len(row) for row in mixed["edges"]} == {70}
+    assert {len(text.split(" .")) for text in mixed["completion"]} == {2, 3, 4, 5, 6, 7}
+    given = load(degree=(2, 10), path_length=[3, 8], num_nodes=100, num_train=50, num_test=5)["train"]
+    assert given["prompt"] == mixed["prompt"]
 
 
 def test_one_data_set_has_one_folder(folder):
@@ -414,7 +424,7 @@ def test_reloading_wraps_once():
     importlib.reload(nt_failures)
     registration.register()
     assert [module.dataset_module_factory for module in modules] == before
-    assert len(datasets.get_dataset_config_names(NAME)) == 9
+    assert len(datasets.get_dataset_config_names(NAME)) == 10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -197,6 +197,14 @@ def test_card_of_configs_without_a_plan(publish, tmp_path):
     assert [line.count("50% |") for line in re.findall(r"\| `deg2-path[25]-nodes50`.*?B \| \S+ \|", both)] == [0, 1]
 
 
+def test_card_of_graphs_of_several_sizes(publish, tmp_path):
+    """Catches: a figure or a card that stumbles over a range, or over a row that is filled up; a chance of one size."""
+    card = card_of(publish, tmp_path / "mixed", "--num_train", "40", "--num_test", "10", configs=["mixed"])
+    assert "| `mixed` (default) | (2, 10) | (3, 8) | 100 | 40 | 10 |" in card
+    assert "stays a guess (right in 21% of the cases, over all its sizes, on `mixed`)" in card
+    assert "have -1 behind their end, and its path ends with ` .`." in card
+
+
 def test_card_says_what_holds_for_this_publication(publish, tmp_path):
     """Catches: limits of configs that are not published, repeated rows in a split of forty, splits that are missing."""
     small = card_of(publish, tmp_path / "small", "--num_train", "40", "--num_test", "0", configs=[DEFAULT])

@@ -268,7 +268,7 @@ def test_a_damaged_description(monkeypatch, tmp_path):
     ("flags", "reason"),
     [
         (["--numtest", "3"], "error: '--numtest' is no flag of this program, nor a parameter of PathStar"),
-        (["--degree", "two"], "invalid int value: 'two'"),
+        (["--degree", "two"], "'two' is neither a whole number nor a range"),
     ],
 )
 def test_unknown_flags(flags, reason, run, monkeypatch, tmp_path):

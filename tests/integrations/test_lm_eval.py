@@ -24,6 +24,7 @@ DOC = {
     "source": 32,
     "goal": 6,
     "path": [32, 34, 6],
+    "completion": "32,34,6",
 }
 
 
@@ -121,6 +122,16 @@ def test_scores_by_hand(judge, answer, scores):
     assert judge(DOC, [answer]) == dict(zip(names, scores, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("answer", "exact"),
+    [("32 34 6 .", 1.0), ("32,34,6 . .", 1.0), ("32 34 6", 1.0), ("32 34 6 6", 0.0), ("32 34", 0.0)],
+)
+def test_graphs_of_several_sizes_have_an_end(judge, answer, exact):
+    """Catches: -1 of a smaller graph taken for nodes, a model that never stops and is right."""
+    doc = {**DOC, "edges": [*DOC["edges"], [-1, -1]], "path": [*DOC["path"], -1], "completion": "32,34,6 . ."}
+    assert judge(doc, [answer])["exact"] == exact
+
+
 def test_short_answers_are_told(judge, caplog):
     """Catches: figures of 0 without a word for a model whose tokenizer spends several tokens on a node, or a word a
     row."""
@@ -144,7 +155,8 @@ def test_every_named_config_has_a_task():
     for config, name in zip(PathStarBuilder.builder_configs, group["task"], strict=True):
         text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         assert f"task: {name}\ndataset_kwargs: {{config: {config}}}\n" in text
-        assert f"max_gen_toks: {PathStarBuilder.builder_configs[config].task.path_length}," in text
+        task = PathStarBuilder.builder_configs[config].task
+        assert f"max_gen_toks: {task.answer_length + task.ends}," in text
 
 
 def test_reversed_targets_are_not_for_the_harness(judge):

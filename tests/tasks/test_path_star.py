@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,7 +106,7 @@ def test_detours_choose_wrong_arms_uniformly():
     from_source = columns["edges"][:, :, 0] == columns["source"][:, None]
     children = columns["edges"][:, :, 1][from_source].reshape(-1, 4)
     wrong = children[children != columns["path"][:, 1:2]].reshape(-1, 3)  # as they are listed
-    _assert_uniform(np.argmax(wrong == detours[:, 1:2], axis=1), 3)
+    assert_uniform(np.argmax(wrong == detours[:, 1:2], axis=1), 3)
 
 
 @pytest.mark.parametrize(
@@ -166,14 +167,6 @@ def test_samples_are_path_stars(size):
         assert set(itertools.pairwise(row["path"])) <= set(row["edges"])
 
 
-def _assert_uniform(values, cells):
-    """Pearson's chi-square, at most 5 standard deviations above its mean."""
-    counts = np.bincount(values, minlength=cells)
-    assert len(counts) == cells
-    expected = len(values) / cells
-    assert np.sum((counts - expected) ** 2 / expected) < cells - 1 + 5 * np.sqrt(2 * (cells - 1))
-
-
 @pytest.fixture(scope="module")
 def drawn():
     return PathStar(2, 3, 10).sample(np.random.default_rng(1), 60_000)
@@ -182,9 +175,9 @@ def drawn():
 def test_labels_are_uniform(drawn):
     """Catches: labels drawn with a biased shuffle, or tied to their place in the graph."""
     for position in range(3):
-        _assert_uniform(drawn["path"][:, position], 10)
+        assert_uniform(drawn["path"][:, position], 10)
     pairs = drawn["path"][:, 0] * 9 + drawn["path"][:, 1] - (drawn["path"][:, 1] > drawn["path"][:, 0])
-    _assert_uniform(pairs, 90)
+    assert_uniform(pairs, 90)
 
 
 def test_edge_order_is_uniform(drawn):
@@ -197,7 +190,7 @@ def test_edge_order_is_uniform(drawn):
     kind = np.where(on_path, depth, 2 + depth)
     assert np.array_equal(np.sort(kind, axis=1), np.tile([0, 1, 2, 3], (60_000, 1)))
     orders = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
-    _assert_uniform(np.array([orders[tuple(row)] for row in kind.tolist()]), 24)
+    assert_uniform(np.array([orders[tuple(row)] for row in kind.tolist()]), 24)
 
 
 def test_no_place_or_label_tells_the_goals_arm():
@@ -207,8 +200,8 @@ def test_no_place_or_label_tells_the_goals_arm():
     rows = np.arange(len(right))
     from_source = edges[:, :, 0] == columns["source"][:, None]
     children = edges[:, :, 1][from_source].reshape(-1, 3)  # as they are listed
-    _assert_uniform(np.argmax(children == right[:, None], axis=1), 3)
-    _assert_uniform(np.argmax(np.sort(children, axis=1) == right[:, None], axis=1), 3)
+    assert_uniform(np.argmax(children == right[:, None], axis=1), 3)
+    assert_uniform(np.argmax(np.sort(children, axis=1) == right[:, None], axis=1), 3)
     assert (children == right[:, None]).sum() == len(rows)
 
 
