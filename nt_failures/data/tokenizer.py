@@ -11,7 +11,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import datasets
@@ -71,7 +71,7 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
     )
 
 
-def add_tokens(tokenizer: PreTrainedTokenizerBase, extra_tokens: Sequence[str]) -> int:
+def add_tokens(tokenizer: PreTrainedTokenizerBase, extra_tokens: Iterable[str]) -> int:
     """Give the tokenizer each token it cannot write as one token; returns how many were new (then resize the model).
 
     Example:

@@ -98,8 +98,8 @@ def make_trainer(
         options["attn_implementation"] = chosen.attn_implementation
     model = load_model(chosen.model, tokenizer, longest, chosen.config_overrides, chosen.mamba_scan, **options)
     if chosen.lora is not None:
-        ids = {getattr(objective, name) for name in objective.token_options}
-        lora.add(model, chosen.lora, ids - {None}, chosen.config_overrides)
+        ids = [getattr(objective, name) for name in objective.extra_tokens.values()]
+        lora.add(model, chosen.lora, ids, chosen.config_overrides)
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
     trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -75,10 +75,8 @@ class Objective(abc.ABC):
 
     VERSION: ClassVar[int] = 1
     """of the definition; models trained under another one are refused"""
-    extra_tokens: ClassVar[tuple[str, ...]] = ()
-    """tokens the tokenizer must know"""
-    token_options: ClassVar[tuple[str, ...]] = ("dummy_token_id",)
-    """options that hold the ids of `extra_tokens`, in their order"""
+    extra_tokens: ClassVar[Mapping[str, str]] = {}
+    """tokens the tokenizer must know, and the option that holds the id of each"""
     extra_positions: ClassVar[int] = 0
     """positions that a row takes beyond those of its tokens"""
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -97,7 +95,7 @@ class Objective(abc.ABC):
         check_choice("order", self.order, ORDERS)
         for field in dataclasses.fields(self):
             _check_option(field, getattr(self, field.name))
-        for token, name in zip(self.extra_tokens, self.token_options, strict=False):
+        for token, name in self.extra_tokens.items():
             if getattr(self, name) is None:
                 uses = f"{type(self).__name__} uses the token {token!r}"
                 raise ValueError(f"{uses} and was given no {name}; build it with .from_tokenizer(tokenizer).")
@@ -116,8 +114,7 @@ class Objective(abc.ABC):
         tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
         if "vocabulary" in known:  # of objectives that draw tokens, or leave out what the tokenizer does not know
             tokens["vocabulary"] = len(tokenizer)
-        for token, name in zip(cls.extra_tokens, cls.token_options, strict=False):
-            tokens[name] = token_id(tokenizer, token)
+        tokens |= {name: token_id(tokenizer, token) for token, name in cls.extra_tokens.items()}
         return cls(**{**tokens, **options})
 
     def to_dict(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Hybrid(Objective):
 
     share: float = option(0.5, most=1)
 
-    extra_tokens = ("$",)
+    extra_tokens = {"$": "dummy_token_id"}
     decodings = ("autoregressive", "parallel")
     citation = "ours, after Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
 

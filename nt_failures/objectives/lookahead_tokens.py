@@ -50,8 +50,7 @@ class LookaheadTokens(Objective):
     open_token_id: int | None = option(None, whole=True)
     close_token_id: int | None = option(None, whole=True)
 
-    extra_tokens = ("<T>", "</T>")
-    token_options = ("open_token_id", "close_token_id")
+    extra_tokens = {"<T>": "open_token_id", "</T>": "close_token_id"}
     citation = "Thankaraj et al., Looking beyond the next token, arXiv 2504.11336"
 
     def added_columns(self, length: int) -> int:

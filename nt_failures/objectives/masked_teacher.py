@@ -49,7 +49,7 @@ class MaskedTeacher(Objective):
     replaced: float = option(0.0, most=1)
     vocabulary: int | None = option(None, least=1, whole=True)
 
-    extra_tokens = ("$",)
+    extra_tokens = {"$": "dummy_token_id"}
     decodings = ("autoregressive", "parallel")
     citation = (
         "ours, after Frydenlund, Language Models, Graph Searching, and Supervision Adulteration, ACL 2025, "

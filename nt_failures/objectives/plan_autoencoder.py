@@ -10,7 +10,6 @@ from transformers import DynamicCache, PreTrainedModel
 
 from nt_failures.models.attention_masks import additive, causal
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.fetch import attention_heads
 from nt_failures.objectives.losses import VocabularyHead
 
 
@@ -93,14 +92,3 @@ class TargetDecoder(nn.Module):
             use_cache=True,
         ).last_hidden_state
         return F.linear(states_BTD, self.embedding.weight) if self.head is None else self.head(states_BTD)
-
-
-def autoencoder(
-    model: PreTrainedModel, latents: int, latent_size: int, layers: int
-) -> tuple[TargetEncoder, TargetDecoder, nn.Linear]:
-    """Encoder, decoder, and the map from a state to a latent, of a model's sizes and without its weights."""
-    width = model.config.hidden_size
-    latent_size = min(latent_size, width)
-    encoder = TargetEncoder(width, attention_heads(width, model.config.num_attention_heads), latents, latent_size)
-    decoder = TargetDecoder(model, min(layers, model.config.num_hidden_layers), latent_size)
-    return encoder, decoder, nn.Linear(width, latent_size, bias=False)

@@ -13,6 +13,7 @@ from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, option
 from nt_failures.objectives.decoding import Prefix, insert_tokens, revealing_inputs, token_by_token
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
+from nt_failures.objectives.fetch import attention_heads
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
@@ -23,7 +24,7 @@ from nt_failures.objectives.losses import (
     unembed,
     upcoming,
 )
-from nt_failures.objectives.plan_autoencoder import autoencoder
+from nt_failures.objectives.plan_autoencoder import TargetDecoder, TargetEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,11 @@ class Semformer(ExtraLoss):
 
     def attach(self, model: PreTrainedModel) -> None:
         plan = nn.Embedding(self.plan_tokens, model.get_input_embeddings().weight.shape[1])
-        encoder, decoder, projection = autoencoder(model, self.plan_tokens, self.latent_size, self.decoder_layers)
+        config, width = model.config, model.config.hidden_size
+        heads, latent_size = attention_heads(width, config.num_attention_heads), min(self.latent_size, width)
+        encoder = TargetEncoder(width, heads, self.plan_tokens, latent_size)
+        decoder = TargetDecoder(model, min(self.decoder_layers, config.num_hidden_layers), latent_size)
+        projection = nn.Linear(width, latent_size, bias=False)
         auxiliary_modules.attach(model, plan=plan, encoder=encoder, decoder=decoder, projection=projection)
         decoder.start_as(model)
         for layer in (projection, decoder.prefix):  # drawn as torch draws them in the source

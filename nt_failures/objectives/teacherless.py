@@ -31,7 +31,7 @@ class Teacherless(Objective):
         [[1, 2, 13, 13, 13]]
     """
 
-    extra_tokens = ("$",)
+    extra_tokens = {"$": "dummy_token_id"}
     decodings = ("parallel",)
     citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
 

@@ -21,7 +21,7 @@ class TwoSided(Objective):
 
     shift: ClassVar[int] = 0
     """how many columns before its own a token is predicted"""
-    extra_tokens = ("$",)
+    extra_tokens = {"$": "dummy_token_id"}
     needs = frozenset({"4d_mask", "bidirectional"})
 
     def hidden_batch(self, parts: dict[str, Tensor], hidden_BT: Tensor, labels_BT: Tensor) -> dict[str, Tensor]:

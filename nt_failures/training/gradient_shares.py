@@ -40,9 +40,7 @@ def gradient_shares(loss: Loss, parameters: Sequence[torch.nn.Parameter]) -> dic
     weights = torch.autograd.grad(loss.sum, [*terms.values()], retain_graph=True, materialize_grads=True)
     pulls = {}
     for (name, term), weight in zip(terms.items(), weights, strict=True):
-        grads = torch.autograd.grad(
-            term, parameters, weight, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        grads = torch.autograd.grad(term, parameters, weight, retain_graph=True, materialize_grads=True)
         pulls[name] = torch.cat([grad.flatten() for grad in grads])
     next_token = pulls.pop(NEXT_TOKEN).norm()
     pulls[ALL] = torch.stack([*pulls.values()]).sum(dim=0)
