@@ -100,6 +100,8 @@ class Arguments:
     """a RunArguments, whose module imports this one"""
     given: list[str]
     """names of what the recipe and the flags set"""
+    notes: list[str]
+    """what the flags kept and dropped of the recipe, in words"""
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's parameters, our arguments, and of TrainingArguments what is no default.

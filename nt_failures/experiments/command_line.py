@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from nt_failures.experiments import merging
 from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments, RunOptions
-from nt_failures.hub.json_files import check_finite
 from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
@@ -22,9 +21,9 @@ if TYPE_CHECKING:  # imports torch
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
-    On the command line `--objective` drops the recipe's `objective_options`, which are for another objective, `--model`
-    its `config_overrides`, and `--task` those of its parameters that the task does not have. `--help` ends the program,
-    before torch is imported.
+    Mappings such as `config_overrides` are merged into the recipe's (merging.py), and `--task` drops those of its
+    parameters that the task does not have: what was kept and dropped is in `notes`. `--help` ends the program, before
+    torch is imported.
 
     ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
     """
@@ -36,13 +35,16 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     named = str(recipe.get("task", "path_star"))
     task_class = find_task(peek(argv, "task") or named)
     knobs, others = ({field.name for field in dataclasses.fields(t)} for t in (task_class, find_task(named)))
-    recipe = {name: value for name, value in recipe.items() if name not in others - knobs}
+    dropped = {name: value for name, value in recipe.items() if name in others - knobs}
+    recipe = {name: value for name, value in recipe.items() if name not in dropped}
+    notes = [merging.note("the task's parameters", {}, dropped)] if dropped else []
     parser = _parser(task_class, argv, prog)
     flags = flag_names(argv)
-    values = _values(parser, argv, flags, recipe, f"recipe {path}")
+    values = _values(parser, argv, recipe, f"recipe {path}")
+    notes += merging.merge(values, flags, recipe, parser)
     given = sorted({*recipe, *flags} & set(values))
     try:
-        args = Arguments(*parser.parse_dict(values, allow_extra_keys=True), given=given)
+        args = Arguments(*parser.parse_dict(values, allow_extra_keys=True), given=given, notes=notes)
     except ValueError:
         raise
     except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
@@ -71,9 +73,7 @@ def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> Hf
     return parser
 
 
-def _values(
-    parser: HfArgumentParser, argv: Sequence[str], flags: Sequence[str], recipe: Mapping[str, Any], where: str
-) -> dict[str, Any]:
+def _values(parser: HfArgumentParser, argv: Sequence[str], recipe: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The value of every flag: the command line's, else the recipe's, else the default."""
     # argparse has no public way to a flag that transformers has added: report_to takes one name only.
     next(action for action in parser._actions if action.dest == "report_to").nargs = "+"
@@ -90,21 +90,7 @@ def _values(
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
         raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
-    values = vars(namespace)
-    for name in ("config_overrides", "objective_options", "lora"):
-        if (value := values[name]) is not None:
-            form = "write it as '{\"key\": value}'"
-            try:
-                values[name] = json.loads(value) if isinstance(value, str) else value
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); {form}.") from error
-            if not isinstance(values[name], dict):
-                raise ValueError(f"{name}={value!r} is not a JSON object; {form}.")
-            check_finite(name, values[name])
-    for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
-        if choice in flags and options not in flags:
-            values[options] = {}  # the recipe's options are for the recipe's objective or model
-    return values
+    return vars(namespace)
 
 
 def _check_idle(flags: Sequence[str], training: "ObjectiveTrainingArguments") -> None:

@@ -80,6 +80,7 @@ def test_a_task_of_your_own_drops_what_it_does_not_have(recipe):
     path = recipe(f"task: {__name__}.OneArm\ndegree: 3\nextra: 4\nseed: 6")
     assert parse([path]).task == OneArm(3, extra=4)
     args = parse([path, "--task", "path_star"])
+    assert args.notes == ["of the task's parameters in the recipe: dropped extra=4"]
     assert (args.task, args.training.seed) == (PathStar(3), 6)
     with pytest.raises(ValueError, match="unknown name 'extra'"):
         parse([recipe("extra: 4")])
@@ -111,17 +112,23 @@ def test_mappings_in_recipes_and_json_in_flags(recipe):
     args = parse([path])
     assert args.model.config_overrides == {"n_head": 2}
     assert args.objective.objective_options == {"share": 0.25}
-    args = parse([path, "--objective_options", '{"share": 0.75}', "--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'])
+    args = parse([path, "--objective_options", '{"share": 0.75}', "--lora", '{"r": 4}'])
     assert args.objective.objective_options == {"share": 0.75}
+    assert args.model.lora == {"r": 4}
+    args = parse(["--lr_scheduler_type", "cosine_with_min_lr", "--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'])
     assert args.training.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
     assert parse([]).model.config_overrides == {}
 
 
 def test_another_objective_drops_the_recipes_options(recipe):
-    """Catches: `share` given to an objective that has none."""
+    """Catches: `share` given to an objective that has none; the recipe's own objective, named again, without its
+    options."""
     path = recipe("objective: hybrid\nobjective_options: {share: 0.25}")
-    assert parse([path, "--objective", "teacherless"]).objective.objective_options == {}
+    other = parse([path, "--objective", "teacherless"])
+    assert other.objective.objective_options == {}
+    assert other.notes == ["of objective_options in the recipe: dropped share=0.25"]
     assert parse([path, "--order", "reversed"]).objective.objective_options == {"share": 0.25}
+    assert parse([path, "--objective", "hybrid"]).objective.objective_options == {"share": 0.25}
 
 
 OWN = '''
@@ -252,15 +259,60 @@ def test_the_help_names_every_kind_of_flag(capsys):
         assert flag in text
 
 
-def test_another_model_drops_the_recipes_config(tmp_path):
-    """Catches: GPT-2's settings of the recipe put on a Mamba, or scrambling the heads of a checkpoint."""
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("model: gpt2-1x16\nconfig_overrides: {n_head: 2}\n", encoding="utf-8")
-    assert parse([str(recipe)]).model.config_overrides == {"n_head": 2}
-    assert parse([str(recipe), "--seed", "1"]).model.config_overrides == {"n_head": 2}
-    assert parse([str(recipe), "--model", "mamba-1x16"]).model.config_overrides == {}
-    both = parse([str(recipe), "--model", "gpt2-2x16", "--config_overrides", '{"n_head": 4}'])
-    assert both.model.config_overrides == {"n_head": 4}
+GPT2 = "model: gpt2-1x16\nconfig_overrides: {n_head: 2, n_inner: 64}\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "overrides", "notes"),
+    [
+        (["--seed", "1"], {"n_head": 2, "n_inner": 64}, []),
+        (["--model", "gpt2-1x16"], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--model=gpt2-2x16"], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--model", "mamba-1x16"], {}, ["dropped n_head=2, n_inner=64"]),
+        (["--model", "gpt2"], {}, ["dropped n_head=2, n_inner=64"]),  # a checkpoint, which has a shape of its own
+        (["--config_overrides", '{"n_head": 4}'], {"n_head": 4, "n_inner": 64}, ["kept n_inner=64; dropped n_head=2"]),
+        (["--config-overrides", '{"n_head": null}'], {"n_inner": 64}, ["kept n_inner=64; dropped n_head=2"]),
+        (["--config_overrides", '{"n_inner": 64}'], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--config_overrides", '{"n_layer": null}'], {"n_head": 2, "n_inner": 64, "n_layer": None}, None),
+        (
+            ["--model", "mamba-1x16", "--config_overrides", '{"state_size": 4}'],
+            {"state_size": 4},
+            ["dropped n_head=2, n_inner=64"],
+        ),
+    ],
+)
+def test_flags_change_part_of_the_recipes_model(recipe, flags, overrides, notes):
+    """Catches: the rest of the recipe's model dropped, in silence, by a flag that changes one number of it, or names
+    the model that it has; GPT-2's settings put on a Mamba, or scrambling the heads of a checkpoint."""
+    args = parse([recipe(GPT2), *flags])
+    assert args.model.config_overrides == overrides
+    if notes is not None:
+        assert args.notes == [f"of config_overrides in the recipe: {text}" for text in notes]
+
+
+def test_other_mappings_of_the_recipe(recipe):
+    """Catches: a schedule with the numbers of another one, which ends in a traceback or is recorded and not used; the
+    rest of an adapter's or a schedule's numbers dropped for one of them."""
+    path = recipe("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr_rate: 0.05}\nlora: {r: 8}")
+    assert parse([path, "--lr_scheduler_type", "linear"]).training.lr_scheduler_kwargs == {}
+    assert parse([path, "--lr_scheduler_kwargs", '{"num_cycles": 1}']).training.lr_scheduler_kwargs == {
+        "min_lr_rate": 0.05,
+        "num_cycles": 1,
+    }
+    assert parse([path, "--lora", '{"lora_alpha": 4}']).model.lora == {"r": 8, "lora_alpha": 4}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lr_scheduler_type", "warmup_stable_decay"], "num_decay_steps"),
+        (["--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'], "min_lr_rate"),
+    ],
+)
+def test_a_schedule_that_cannot_be_made(flags, said):
+    """Catches: a traceback of transformers' after the data are built and the folder of an earlier run is cleared."""
+    with pytest.raises(ValueError, match=rf"lr_scheduler_type=.* cannot be made .*{said}.*; change"):
+        parse(flags)
 
 
 @pytest.mark.parametrize(

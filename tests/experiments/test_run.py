@@ -9,7 +9,7 @@ from checkpoints import tokenized_splits
 
 from nt_failures.experiments import run, script
 from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.results import longest_sequence
+from nt_failures.experiments.results import headline, longest_sequence
 from nt_failures.models.load import load_model
 
 TINY = [
@@ -34,6 +34,18 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     longest = longest_sequence(splits["test"])
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
+
+
+def test_what_is_about_to_run(tiny_model, tmp_path):
+    """Catches: a flag that drops part of the recipe's model without a word."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("config_overrides: {n_head: 2}\n", encoding="utf-8")
+    args = parse([str(recipe), "--model", "mamba-1x16", "--output_dir", "here", "--use_cpu", "true"])
+    first, dropped, last = headline(args, tiny_model("mamba")).splitlines()
+    assert first.endswith("next_token, forward order, seed 42")
+    assert dropped == "of config_overrides in the recipe: dropped n_head=2"
+    assert last.startswith("mamba-1x16: MambaForCausalLM, ")
+    assert last.endswith(" -> here")
 
 
 @pytest.mark.parametrize("alone", [True, False])
