@@ -24,10 +24,12 @@ def merge(
 
     The recipe's stay while its own choice does: the objective, the schedule, the model or another size of its family.
     `parser` has the recipe as its defaults. Returns what was kept and dropped, a line for each flag. ValueError for
-    what is no JSON object.
+    what is no JSON object. Only those of the options are merged that are among `values`.
     """
     notes = []
     for option, choice in OPTIONS.items():
+        if option not in values:
+            continue
         values[option] = given = _mapping(option, values[option])
         own = _mapping(option, recipe.get(option)) or {}
         stays = choice not in flags or _alike(str(values[choice]), str(parser.get_default(choice)))
