@@ -66,9 +66,10 @@ def main(argv: list[str]) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)
     decision, chance = observed.decision, observed.chance
-    pictured = report.draw(folder, observed.accuracies, decision, chance, task, observed.example())
+    order = loaded.objective.order
+    pictured = report.draw(folder, observed.accuracies, decision, chance, task, order, observed.example())
     if found["learning_order"]:
-        report.draw_learning(folder, curve, loaded.objective.judged_decoding, decision, chance)
+        report.draw_learning(folder, curve, loaded.objective, decision, chance)
     text = report.diagnosis_markdown(found, task, args.model, loaded.objective, loaded.described, pictured)
     (folder / "diagnosis.md").write_text(text, encoding="utf-8")
     print(report.diagnosis_text(found, task), f"\n\nreport, figures and JSON are in {folder}")

@@ -109,9 +109,8 @@ def picture(w: Walk, way: Way, step: int) -> str:
     figure.savefig(file, format="svg", metadata={"Date": None})
     data = base64.b64encode(file.getvalue()).decode("ascii")
     says = f"Graph: source {w.row['source']}, goal {w.row['goal']}. {title}"
-    legend = "Blue: on the right path. Vermilion: off it. Dashed: no such edge."
     image = f'<img alt="{html.escape(says)}" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="ntf"><div class="graph" tabindex="0">{image}</div><p class="dim">{legend}</p></div>'
+    return f'<div class="ntf"><div class="graph" tabindex="0">{image}</div></div>'
 
 
 def steps(w: Walk, ways: Sequence[Way], step: int, verdict: str = "") -> str:

@@ -38,12 +38,28 @@ def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
 
 
 def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
-    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream."""
+    """The columns of a task in the data set of a DataLoader; None where it has lost them, or is a stream.
+
+    ValueError where they are of another task or size.
+    """
     dataset = rows.source if isinstance(rows, TokenRows) else rows
     names = list(task.sample(np.random.default_rng(0), 0))
     if not isinstance(dataset, datasets.Dataset) or not set(names) <= set(dataset.column_names):
         return None
-    return to_columns(dataset.select_columns(names))
+    columns = to_columns(dataset.select_columns(names))
+    task.checked_answers(columns)
+    return columns
+
+
+def check_first_rows(task: Task, **sets: object) -> None:
+    """ValueError for a data set, or one of a dict of them, whose first row has the columns of another task or size."""
+    for name, given in sets.items():
+        for rows in given.values() if isinstance(given, dict) else [given]:
+            if isinstance(rows, datasets.Dataset) and len(rows):
+                try:
+                    task_columns(rows.select([0]), task)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error} Or give the Trainer the task that the rows are of.") from error
 
 
 def _to_array(values: pa.Array) -> np.ndarray:

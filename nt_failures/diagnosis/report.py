@@ -168,26 +168,32 @@ def draw(
     decision: int | None,
     chance: float | None,
     task: Task,
+    order: str,
     example: Mapping[str, Any] | None = None,
 ) -> bool:
     """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example`; whether it has one."""
-    figure = figures.forced_vs_free(accuracies, decision, chance, task.words)
+    figure = figures.forced_vs_free(accuracies, decision, chance, task.words, order)
     figures.save(figure, folder / "forced_vs_free.png")
     picture = None
     if example is not None:  # before version 2 of the data, the prediction stood under `answer`
         picture = task.picture(example, example.get("prediction", example.get("answer")))
     if picture is not None:
-        figures.save(figures.path_star(**vars(picture)), folder / "graph.png")
+        figures.save(figures.path_star(**vars(picture), order=order), folder / "graph.png")
     return picture is not None
 
 
 def draw_learning(
-    folder: Path, curve: Sequence[Mapping[str, float]], decoding: str, decision: int | None, chance: float | None
+    folder: Path,
+    curve: Sequence[Mapping[str, float]],
+    objective: Objective,
+    decision: int | None,
+    chance: float | None,
 ) -> bool:
     """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
+    decoding = objective.judged_decoding
     if not any(positions_of(entry, decoding) for entry in curve):
         return False
-    figures.save(figures.learning_curves(curve, decoding, decision, chance), folder / "learning.png")
+    figures.save(figures.learning_curves(curve, decoding, decision, chance, objective.order), folder / "learning.png")
     return True
 
 

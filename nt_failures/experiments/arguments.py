@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import check_integers
+from nt_failures.tasks.blocks import check_integers, check_overlap
 
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -33,6 +33,7 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
+        check_overlap(self.overlap)
 
     def builder_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `data.load_splits`."""
@@ -101,6 +102,8 @@ class Arguments:
     """a RunArguments, whose module imports this one"""
     given: list[str]
     """names of what the recipe and the flags set"""
+    notes: list[str]
+    """what the flags kept and dropped of the recipe, in words"""
 
     def to_dict(self) -> dict[str, Any]:
         """The run, JSON-ready: the task's parameters, our arguments, and of TrainingArguments what is no default.

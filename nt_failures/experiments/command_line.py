@@ -2,17 +2,15 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from transformers import HfArgumentParser
 
-from nt_failures.experiments.arguments import Arguments, DataArguments, ModelArguments, ObjectiveArguments, RunOptions
-from nt_failures.hub.json_files import check_finite
-from nt_failures.registry import first_line, shorten, suggestion
+from nt_failures.experiments import flags, merging
+from nt_failures.experiments.arguments import Arguments, RunOptions
+from nt_failures.registry import first_line, shorten
 from nt_failures.tasks import Task, find_task
 
 if TYPE_CHECKING:  # imports torch
@@ -22,92 +20,77 @@ if TYPE_CHECKING:  # imports torch
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
     """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
 
-    On the command line `--objective` drops the recipe's `objective_options`, which are for another objective, `--model`
-    its `config_overrides`, and `--task` those of its parameters that the task does not have. `--help` ends the program,
-    before torch is imported.
+    Mappings such as `config_overrides` are merged into the recipe's (merging.py), and `--task` drops those of its
+    parameters that the task does not have: what was kept and dropped is in `notes`.
 
-    ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe.
+    ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe. `--help`
+    ends the program. Both come before torch is imported, unless it is a value of the training arguments that is wrong.
     """
     argv = list(argv)
     path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
-    recipe = {} if path is None else read_recipe(path)
+    where, recipe = f"recipe {path}", {} if path is None else read_recipe(path)
+    task_class, recipe, notes = _for_task(argv, recipe)
+    if {"-h", "--help"} & set(argv):
+        flags.show_help(flags.parser_of(task_class, RunOptions, prog=prog), task_class, recipe, where)
+    parser, named = flags.parser_of(task_class, prog=prog), flag_names(argv)
+    values, rest = _values(parser, argv, recipe)
+    known = sorted({*parser.names, *flags.training_names()})
+    flags.check_known(where, list(recipe), known, recipe)
+    # transformers adds --no_x for a flag x that is on by default.
+    others = [name for name in flag_names(rest) if name != "help_all" and name.removeprefix("no_") not in known]
+    flags.check_known("command line", others, known, recipe)
+    notes += merging.merge(values, named, recipe, parser)
+    ours = _made(parser, values, recipe, named)
+    from nt_failures.experiments.run_arguments import RunArguments  # imports torch
+
+    if "--help_all" in argv:
+        flags.show_help(flags.parser_of(task_class, RunArguments, prog=prog), task_class, recipe, where)
+    parser = flags.Parser([RunArguments])
+    values, rest = _values(parser, rest, recipe)
+    if rest:
+        raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
+    notes += merging.merge(values, named, recipe, parser)
+    (training,) = _made(parser, values, recipe, named)
+    _check_idle(named, training)
+    return Arguments(*ours, training, given=sorted({*recipe, *named} & set(known)), notes=notes)
+
+
+def _for_task(argv: Sequence[str], recipe: Mapping[str, Any]) -> tuple[type[Task], dict[str, Any], list[str]]:
+    """The task's class; the recipe without the parameters of another task, and a note on these."""
     named = str(recipe.get("task", "path_star"))
     task_class = find_task(peek(argv, "task") or named)
     knobs, others = ({field.name for field in dataclasses.fields(t)} for t in (task_class, find_task(named)))
-    recipe = {name: value for name, value in recipe.items() if name not in others - knobs}
-    parser = _parser(task_class, argv, prog)
-    flags = flag_names(argv)
-    values = _values(parser, argv, flags, recipe, f"recipe {path}")
-    given = sorted({*recipe, *flags} & set(values))
+    dropped = {name: value for name, value in recipe.items() if name in others - knobs}
+    notes = [merging.note("the task's parameters", {}, dropped)] if dropped else []
+    return task_class, {name: value for name, value in recipe.items() if name not in dropped}, notes
+
+
+def _values(parser: flags.Parser, argv: Sequence[str], recipe: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The value of every flag of a parser: the command line's, else the recipe's, else the default; and the rest."""
+    for action in parser._actions:  # argparse has no public way to a flag that transformers has added
+        if action.dest == "report_to":  # which takes one name only
+            action.nargs = "+"
+    parser.recipe_defaults(recipe)
+    namespace, rest = parser.parse_known_args(argv)
+    if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
+        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
+    return vars(namespace), rest
+
+
+def _made(parser: flags.Parser, values: dict[str, Any], recipe: Mapping[str, Any], named: Sequence[str]) -> tuple:
+    """The dataclasses of a parser."""
     try:
-        args = Arguments(*parser.parse_dict(values, allow_extra_keys=True), given=given)
+        return parser.parse_dict(values, allow_extra_keys=True)
     except ValueError:
         raise
     except Exception as error:  # transformers meets a value of a wrong kind with whatever breaks on it
-        short = {name: repr(values[name])[:80] for name in given}
+        short = {name: repr(values[name])[:80] for name in sorted({*recipe, *named} & set(values))}
         raise ValueError(f"some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
-    _check_idle(flags, args.training)
-    return args
 
 
-def _parser(task_class: type[Task], argv: Sequence[str], prog: str | None) -> HfArgumentParser:
-    """A parser of all flags; answers --help without those of TrainingArguments, and --help_all with them."""
-    ours = [task_class, DataArguments, ModelArguments, ObjectiveArguments]
-    try:
-        if {"-h", "--help"} & set(argv):
-            _Parser([*ours, RunOptions], prog=prog, epilog=_MORE_FLAGS).parse_args(["--help"])
-        from nt_failures.experiments.run_arguments import RunArguments  # imports torch, for which --help need not wait
-
-        parser = _Parser([*ours, RunArguments], prog=prog, allow_abbrev=False)
-    except argparse.ArgumentError as error:
-        flag = error.argument_name.split("/")[0].lstrip("-")
-        raise ValueError(
-            f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name."
-        ) from error
-    if "--help_all" in argv:
-        parser.parse_args(["--help"])
-    return parser
-
-
-def _values(
-    parser: HfArgumentParser, argv: Sequence[str], flags: Sequence[str], recipe: Mapping[str, Any], where: str
-) -> dict[str, Any]:
-    """The value of every flag: the command line's, else the recipe's, else the default."""
-    # argparse has no public way to a flag that transformers has added: report_to takes one name only.
-    next(action for action in parser._actions if action.dest == "report_to").nargs = "+"
-    # As text, so that numbers of a recipe are checked as those of flags are.
-    parser.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in recipe.items()})
-    namespace, rest = parser.parse_known_args(argv)
-    known = [action.dest for action in parser._actions]
-    for source, names in ((where, recipe), ("command line", flag_names(rest))):
-        for name in names:
-            if name not in known:
-                near = suggestion(name, known)
-                raise ValueError(f"{source}: unknown name {shorten(name)}.{near} See --help_all for all names.")
-    if rest:
-        raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
-    if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
-        raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it
-    values = vars(namespace)
-    for name in ("config_overrides", "objective_options", "lora"):
-        if (value := values[name]) is not None:
-            form = "write it as '{\"key\": value}'"
-            try:
-                values[name] = json.loads(value) if isinstance(value, str) else value
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise ValueError(f"{name}={value[:200]!r} is not JSON ({error}); {form}.") from error
-            if not isinstance(values[name], dict):
-                raise ValueError(f"{name}={value!r} is not a JSON object; {form}.")
-            check_finite(name, values[name])
-    for choice, options in (("objective", "objective_options"), ("model", "config_overrides")):
-        if choice in flags and options not in flags:
-            values[options] = {}  # the recipe's options are for the recipe's objective or model
-    return values
-
-
-def _check_idle(flags: Sequence[str], training: "ObjectiveTrainingArguments") -> None:
+def _check_idle(named: Sequence[str], training: "ObjectiveTrainingArguments") -> None:
     """ValueError for a flag that would change nothing. A recipe's values may idle, as flags override parts of it."""
     always = dict.fromkeys(("do_train", "do_eval", "do_predict"), (True, "a run trains, evaluates and tests", ""))
     idle = always | {
@@ -117,26 +100,11 @@ def _check_idle(flags: Sequence[str], training: "ObjectiveTrainingArguments") ->
         "eval_steps": (training.eval_strategy == "no", "eval_strategy='no' evaluates nothing", "--eval_strategy steps"),
         "hub_model_id": (not training.push_to_hub, "nothing is pushed", "--push_to_hub true"),
     }
-    for name in flags:
+    for name in named:
         idles, reason, repair = idle.get(name, (False, "", ""))
         if idles:
             way = f"add {repair}, or leave it out" if repair else "leave it out"
             raise ValueError(f"--{name} would change nothing, as {reason}; {way}.")
-
-
-_MORE_FLAGS = (
-    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), --muon_learning_rate, "
-    "--full_decode, and every field of transformers.TrainingArguments are flags, too, such as --output_dir, "
-    "--max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, "
-    "--save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; --help_all explains them all. "
-    "Defaults are those of no recipe; examples/train.py without one reads examples/recipes/quickstart.yaml."
-)
-
-
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage of 150 flags before it."""
-        raise ValueError(f"{message}; see --help_all for all flags.")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The output folder of a run: who may write there, what may be replaced, and what a resumed run must keep."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -47,11 +48,13 @@ def locked(folder: Path) -> contextlib.AbstractContextManager:
 
 
 def check(args: Arguments) -> None:
-    """Name the folder, if that is left open, and refuse one that must not be written; before anything is built.
+    """Name the folder, if that is left open, and refuse one that must not be written; before the data are built.
 
     ValueError if another process is at work there, or the folder has content and is neither to be resumed as it began
     nor to be cleared. `--resume` begins anew where no whole checkpoint is, so one command serves a restarted job.
     """
+    if "output_dir" not in args.given:
+        args.training.output_dir = str(_default(args))
     _checkpoint(args)
     folder = Path(args.training.output_dir)
     if args.training.process_index == 0 and (folder / LOCK_FILE).exists():
@@ -82,11 +85,6 @@ def claim(args: Arguments) -> Iterator[str | None]:
 def _checkpoint(args: Arguments) -> str | None:
     """The checkpoint to resume, if any."""
     training = args.training
-    if "output_dir" not in args.given:
-        kind, usual = type(args.task), find_task(DataArguments.task)
-        own = [] if kind is usual else [next((name for name in TASKS if TASKS[name] is kind), kind.__name__)]
-        form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{training.seed}")
-        training.output_dir = str(Path("outputs") / "-".join([*own, args.task.config_name, *form]))
     folder = _possible(training.output_dir)
     if training.run_name is None:  # without one, trackio puts the final test into another run than the training
         training.run_name = f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -112,6 +110,26 @@ def _checkpoint(args: Arguments) -> str | None:
         if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
             raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
     return None
+
+
+def _default(args: Arguments) -> Path:
+    """The folder of a run that was given none; a number behind its name tells it from runs with other arguments.
+
+    It is the one that began with these arguments, if there is one. `--resume` may change the budget, and where there is
+    none to go on with, the first is taken, which says what differs.
+    """
+    kind, usual = type(args.task), find_task(DataArguments.task)
+    own = [] if kind is usual else [next((name for name in TASKS if TASKS[name] is kind), kind.__name__)]
+    form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{args.training.seed}")
+    first = _possible(str(Path("outputs") / "-".join([*own, args.task.config_name, *form])))
+    for number in itertools.count(1):
+        folder = first if number == 1 else _possible(f"{first}-{number}")
+        if not folder.exists() or {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
+            return first if args.training.resume else folder
+        if not (folder / ARGUMENTS_FILE).exists() or _difference(args, folder) is not None:
+            continue
+        if args.training.resume or _same_budget(args, folder):
+            return folder
 
 
 def _possible(name: str) -> Path:
@@ -147,12 +165,25 @@ def _check_same_run(args: Arguments, folder: Path) -> None:
 
     Its budget may differ, and what only says how things are watched and saved.
     """
+    if found := _difference(args, folder):
+        name, before, now = found
+        other = f"the run in {str(folder)!r} began with {name}={before!r}, not {now!r}"
+        way = "resume it with the arguments it began with, or give --output_dir with another folder"
+        raise ValueError(f"{other}; {way}.")
+
+
+def _difference(args: Arguments, folder: Path) -> tuple[str, Any, Any] | None:
+    """What the run in the folder began with otherwise: its name, the value there, the value now."""
     began = _fixed(_written(folder))
     for name, value in _fixed(_as_written(args)).items():
         if began.get(name, value) != value:
-            other = f"the run in {str(folder)!r} began with {name}={began[name]!r}, not {value!r}"
-            way = "resume it with the arguments it began with, or give --output_dir with another folder"
-            raise ValueError(f"{other}; {way}.")
+            return name, began[name], value
+    return None
+
+
+def _same_budget(args: Arguments, folder: Path) -> bool:
+    before, now = _written(folder)["training"], _as_written(args)["training"]
+    return all(before.get(name) == now.get(name) for name in BUDGET)
 
 
 def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,8 +224,7 @@ def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
     if not results.exists() or results.stat().st_mtime < checkpoint_files.written(checkpoint):
         return
     step = read_object(checkpoint / checkpoint_files.STATE_FILE)["global_step"]
-    before, now = _written(folder)["training"], _as_written(args)["training"]
-    if all(before.get(name) == now.get(name) for name in BUDGET) or 0 < args.training.max_steps <= step:
+    if _same_budget(args, folder) or 0 < args.training.max_steps <= step:
         more = "a larger --max_steps or --num_train_epochs, or by another --stop_when_solved"
         ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
         raise ValueError(f"{ended}; give it more to do by {more}.")

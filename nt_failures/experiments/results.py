@@ -37,12 +37,12 @@ def longest_sequence(rows: datasets.Dataset) -> int:
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
-    """What is about to run, in two lines."""
+    """What is about to run, in two lines, and between them what the flags kept and dropped of the recipe."""
     size = f"{args.model.model}: {type(model).__name__}, {model.num_parameters():,} parameters"
     if args.model.lora is not None:
         size += f", {model.num_parameters(only_trainable=True):,} of them trained"
     what = f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}"
-    return f"{what}\n{size} -> {args.training.output_dir}"
+    return "\n".join([what, *args.notes, f"{size} -> {args.training.output_dir}"])
 
 
 def results(

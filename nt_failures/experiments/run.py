@@ -21,7 +21,7 @@ from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
-from nt_failures.models.load import load_model, load_tokenizer, set_answer_length
+from nt_failures.models.load import check_size, load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
@@ -48,10 +48,11 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     """
     if note := launch_note(program, args.training.world_size):
         sys.stderr.write(f"{note}\n")
-    output_dir.check(args)
+    check_size(args.model.model, args.model.config_overrides)
     lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
+    output_dir.check(args)  # last, for who mends this flag is not to meet the mistakes in the others
     with args.training.main_process_first(desc="data"):
         rows = load_splits(args.task, **args.data.builder_arguments())
         splits = {name: tokenize(split, tokenizer) for name, split in rows.items()}

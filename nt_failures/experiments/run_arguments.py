@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import torch
+from transformers import get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures.experiments.arguments import RunOptions
 from nt_failures.hub.json_files import check_finite
+from nt_failures.registry import first_line
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 
@@ -27,9 +30,21 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
         if wrong := [rule for rule, is_broken in broken.items() if is_broken]:
             raise ValueError(f"{wrong[0]}.")
         check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
+        self._check_schedule()
         try:
             get_reporting_integration_callbacks(self.report_to)  # the Trainer would find an unknown one after the data
         except ValueError as error:
             text = f"report_to={' '.join(self.report_to)}: {error}"[:1000]
             printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)  # moves no terminal's cursor
             raise ValueError(printable) from error
+
+    def _check_schedule(self) -> None:
+        """ValueError for a schedule that the Trainer would fail to make, after the data."""
+        optimizer, options = torch.optim.SGD([torch.zeros(1)], lr=1.0), dict(self.lr_scheduler_kwargs or {})
+        try:
+            get_scheduler(self.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"lr_scheduler_type={self.lr_scheduler_type.value} with lr_scheduler_kwargs={options} cannot be made "
+                f"({first_line(error)}); change lr_scheduler_kwargs."
+            ) from error

@@ -80,8 +80,8 @@ def draw(folder: Path, objective: Objective, task: Task, results: RunResults) ->
         (folder / figure).unlink(missing_ok=True)
     decision, chance = results.decision_position, results.chance
     if _by_position(results):
-        report.draw(folder, results.accuracies, decision, chance, task, results.example)
-    report.draw_learning(folder, results.learning_curve or (), objective.judged_decoding, decision, chance)
+        report.draw(folder, results.accuracies, decision, chance, task, objective.order, results.example)
+    report.draw_learning(folder, results.learning_curve or (), objective, decision, chance)
 
 
 def _measured_on(results: RunResults) -> tuple[int, int | None]:

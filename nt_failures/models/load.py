@@ -98,7 +98,7 @@ def _new_config(
     size: re.Match, tokenizer: PreTrainedTokenizerBase, max_length: int, overrides: Mapping[str, Any]
 ) -> PretrainedConfig:
     family, layers, width = size[1], int(size[2]), int(size[3])
-    _check_fields(AutoConfig.for_model(family), overrides)
+    check_size(size[0], overrides)
     tokens = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     fields = {**FAMILIES[family](layers, width, max_length), "vocab_size": len(tokenizer), **tokens, **overrides}
     return AutoConfig.for_model(family, **fields)
@@ -142,6 +142,12 @@ def reading(name: str, what: str) -> Iterator[None]:
         raise OSError(
             f"{what} {name!r} is no folder here, and could not be read as an id of the Hub; {way}. ({reason})"
         ) from error
+
+
+def check_size(name: str, overrides: Mapping[str, Any]) -> None:
+    """ValueError for overrides that the config of a new model has no field for; a checkpoint is not looked at."""
+    if size := SIZE.fullmatch(name):
+        _check_fields(AutoConfig.for_model(size[1]), overrides)
 
 
 def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:

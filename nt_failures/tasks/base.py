@@ -243,7 +243,13 @@ class Task(abc.ABC):
                     f"{name!r} has the shape {shape}, and {self} needs ({wanted}) with n >= 1; give instances of this "
                     "very task."
                 )
-        return self.answers(columns)
+        answers = self.answers(columns)
+        if (largest := answers.max()) >= len(self.symbols):
+            raise ValueError(
+                f"an answer holds symbol {largest}, and {self} has {len(self.symbols)} from 0 on; give instances of "
+                "this very task."
+            )
+        return answers
 
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         """The same instances with other answers, right or wrong, in place of the right ones; `texts` shows them."""

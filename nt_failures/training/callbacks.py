@@ -76,7 +76,12 @@ class SampleTableCallback(TrainerCallback):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
         if state.is_world_process_zero:
-            tqdm.write(f"step {state.global_step}\n" + text_table([self.head, *rows]))
+            order = self.trainer.objective.order
+            places = self.trainer.task.decisions(self.columns, order).tolist()
+            near = [
+                [row[0], *(around(row[k], at) for k in (1, 2)), row[3]] for row, at in zip(rows, places, strict=True)
+            ]
+            tqdm.write(f"step {state.global_step}\n" + text_table([self.head, *near]))
             self._track(args, state, rows)
 
     def sample(self, model: Any) -> list[list[str]]:
@@ -209,6 +214,19 @@ class StopOnSignal(TrainerCallback):
         """Ask again for the checkpoint: `save_strategy best` drops it where the step was evaluated."""
         if self.signal is not None:
             control.should_save = True
+
+
+def around(answer: str, position: int, width: int = 30) -> str:
+    """An answer, or as many symbols around one of it, counted from 1, as fit into `width`; 0: around the first."""
+    symbols = answer.split(",")
+    at = min(max(position, 1), len(symbols))
+    for size in range(1, len(symbols) + 1):  # symbols shown, the one asked for in their middle where it can be
+        start = min(max(at - 1 - size // 2, 0), len(symbols) - size)
+        shown = symbols[start : start + size]
+        text = ",".join(["..."] * (start > 0) + shown + ["..."] * (start + size < len(symbols)))
+        if size == 1 or len(text) <= width:
+            longest = text
+    return longest
 
 
 def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:

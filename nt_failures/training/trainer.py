@@ -12,7 +12,7 @@ import torch
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from nt_failures.data.columns import task_columns
+from nt_failures.data.columns import check_first_rows, task_columns
 from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis import Budget
@@ -63,7 +63,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
 
     Args:
         objective: how targets are shown and predictions read; its modules are attached to the model here.
-        task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional.
+        task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional; rows with
+            the columns of another task or size are a ValueError.
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`. A `data_collator` of
             one's own is for training alone.
 
@@ -110,6 +111,8 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         collate = SeededCollator(objective.collate, args.seed)
         answers = functools.partial(collate_answers, objective=objective)
         self._collate_answers = SeededCollator(answers, args.seed)  # the same weights have the same loss
+        if task is not None:
+            check_first_rows(task, train_dataset=kwargs.get("train_dataset"), eval_dataset=kwargs.get("eval_dataset"))
         super().__init__(model, args, **{"compute_metrics": self._metrics, "data_collator": collate, **kwargs})
         self.add_callback(collate)
         self.gradient_shares = GradientShares(self)

@@ -1,6 +1,7 @@
 """Figures: what is drawn where, read back from matplotlib's own objects, and files made without a display."""
 
 import collections
+import itertools
 import os
 import struct
 import subprocess
@@ -43,11 +44,27 @@ GROUPS = [
     {"name": "reversed", "values": [0.99, 0.94, 0.98], "chance": 0.5, "exact_interval": (0.9552, 1.0)},
     {"name": "three arms", "values": [0.3], "chance": 1 / 3, "decision_only": True},
 ]
+
+
+def star(arms, length):
+    """A star whose arm a is 100 * a + 1, 100 * a + 2, ..., as the arguments of `figures.path_star`."""
+    arm = [[0, *(100 * a + k for k in range(1, length))] for a in range(arms)]
+    edges = [edge for nodes in arm for edge in itertools.pairwise(nodes)]
+    return {"edges": edges, "source": 0, "goal": arm[0][-1], "path": arm[0]}
+
+
+LONG = {k: 1.0 for k in range(1, 21)}
 ALL = {
     "forced_vs_free": lambda: figures.forced_vs_free(accuracies(1000), 2, 0.5, WORDS),
     "learning_curves": lambda: figures.learning_curves(CURVE, "forced", 2, 0.5),
     "side_by_side": lambda: study_figures.side_by_side(GROUPS, "a study"),
     "path_star": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12]),
+    "reversed": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12], order="reversed"),
+    "twenty arms": lambda: figures.path_star(**star(20, 5), answer=[0, 301, 302, 303, 4]),
+    "long arms": lambda: figures.path_star(**star(2, 20), answer=star(2, 20)["path"]),
+    "long curves": lambda: figures.learning_curves(
+        [{"step": 1} | {f"free/position_{k}": share for k, share in LONG.items()}], "free", 19, 0.5, "reversed"
+    ),
 }
 
 
@@ -216,6 +233,40 @@ def test_graph_draws_each_node_once_on_its_arm():
     assert names == [("source", at[32]), ("goal", at[12])]
     lines = {frozenset(zip(*line.get_data(), strict=True)) for line in axes.lines if len(line.get_xdata()) == 2}
     assert lines == {frozenset((at[a], at[b])) for a, b in GRAPH["edges"]}
+
+
+def test_the_graph_has_a_key():
+    """Catches: colours and dashes that a reader has to guess."""
+    figure = figures.path_star(**GRAPH, answer=GRAPH["path"])
+    (key,) = figure.legends
+    assert [text.get_text() for text in key.get_texts()] == [
+        "on the right path",
+        "off it, along an edge",
+        "no such edge",
+    ]
+    assert [line.get_color() for line in key.get_lines()] == [figures.BLUE, figures.VERMILION, figures.VERMILION]
+    assert [line.get_linestyle() for line in key.get_lines()] == ["-", "-", "--"]
+
+
+def test_nodes_keep_apart():
+    """Catches: nodes that lie on one another where arms are many or long."""
+    for arms, length in ((2, 5), (20, 5), (2, 20), (20, 20)):
+        figure = figures.path_star(**star(arms, length), answer=[0])
+        figure.draw_without_rendering()
+        axes = axes_of(figure)
+        at = axes.transData.transform(list(places(axes).values())) * 72 / figure.dpi  # points
+        nearest = min(np.linalg.norm(at - here, axis=1)[np.arange(len(at)) != i].min() for i, here in enumerate(at))
+        assert nearest > max(line.get_markersize() for line in axes.lines if line.get_marker() == "o")
+
+
+def test_reversed_order_is_said():
+    """Catches: a decision at the last position but one that a reader takes for the last but one that was written."""
+    back = "(written from the last to the first)"
+    for order, said in (("forward", False), ("reversed", True)):
+        accuracy = axes_of(figures.forced_vs_free(accuracies(9), 2, 0.5, WORDS, order)).get_xlabel()
+        learning = axes_of(figures.learning_curves(CURVE, "forced", 2, 0.5, order)).get_title(loc="left")
+        graph = axes_of(figures.path_star(**GRAPH, answer=GRAPH["path"], order=order)).get_title(loc="left")
+        assert [back in accuracy, back in learning, "written from the goal back" in graph] == [said] * 3
 
 
 ARROWS = {

@@ -151,6 +151,23 @@ def test_a_mistake_costs_no_earlier_run(train, tmp_path):
         assert (folder / "arguments.json").read_text(encoding="utf-8") == "{}"
 
 
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("--objective", "teacherles"),
+        ("--order", "backward"),
+        ("--overlap", "some"),
+        ("--config_overrides", '{"n_heads": 1}'),
+        ("--tokenizer", "nowhere/at all"),
+    ],
+)
+def test_the_folder_is_spoken_of_last(train, tmp_path, mistake):
+    """Catches: a user who gives another folder, or clears one, and only then hears of another flag."""
+    (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
+    assert train(*TINY, "--output_dir", tmp_path).startswith("error: output_dir ")
+    assert "output_dir" not in train(*TINY, "--output_dir", tmp_path, *mistake)
+
+
 def test_runs_go_on_and_are_replaced(train, tmp_path):
     """Catches: a resumed run that starts again, a replaced run that resumes; a stream or another objective refused."""
     folder = tmp_path / "run"

@@ -12,8 +12,9 @@ import pytest
 from transformers.integrations import integration_utils
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, flags
 from nt_failures.experiments.command_line import parse
+from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.models.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
@@ -80,6 +81,7 @@ def test_a_task_of_your_own_drops_what_it_does_not_have(recipe):
     path = recipe(f"task: {__name__}.OneArm\ndegree: 3\nextra: 4\nseed: 6")
     assert parse([path]).task == OneArm(3, extra=4)
     args = parse([path, "--task", "path_star"])
+    assert args.notes == ["of the task's parameters in the recipe: dropped extra=4"]
     assert (args.task, args.training.seed) == (PathStar(3), 6)
     with pytest.raises(ValueError, match="unknown name 'extra'"):
         parse([recipe("extra: 4")])
@@ -92,11 +94,8 @@ def test_a_field_with_the_name_of_a_flag(name, argv, monkeypatch):
     fields = [(name, int, dataclasses.field(default=1))]
     cls = dataclasses.make_dataclass("Clashing", fields, bases=(PathStar,), frozen=True)
     monkeypatch.setattr(command_line, "find_task", lambda name: cls)
-    if not argv or name != "seed":  # --help leaves the flags of transformers out
-        with pytest.raises(
-            ValueError, match=rf"^Clashing has a field '{name}', which is a flag of every run; .*name\.$"
-        ):
-            parse(argv)
+    with pytest.raises(ValueError, match=rf"^Clashing has a field '{name}', which is a flag of every run; .*name\.$"):
+        parse(argv)
 
 
 @pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", "'0.0005'"])
@@ -111,17 +110,23 @@ def test_mappings_in_recipes_and_json_in_flags(recipe):
     args = parse([path])
     assert args.model.config_overrides == {"n_head": 2}
     assert args.objective.objective_options == {"share": 0.25}
-    args = parse([path, "--objective_options", '{"share": 0.75}', "--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'])
+    args = parse([path, "--objective_options", '{"share": 0.75}', "--lora", '{"r": 4}'])
     assert args.objective.objective_options == {"share": 0.75}
+    assert args.model.lora == {"r": 4}
+    args = parse(["--lr_scheduler_type", "cosine_with_min_lr", "--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'])
     assert args.training.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
     assert parse([]).model.config_overrides == {}
 
 
 def test_another_objective_drops_the_recipes_options(recipe):
-    """Catches: `share` given to an objective that has none."""
+    """Catches: `share` given to an objective that has none; the recipe's own objective, named again, without its
+    options."""
     path = recipe("objective: hybrid\nobjective_options: {share: 0.25}")
-    assert parse([path, "--objective", "teacherless"]).objective.objective_options == {}
+    other = parse([path, "--objective", "teacherless"])
+    assert other.objective.objective_options == {}
+    assert other.notes == ["of objective_options in the recipe: dropped share=0.25"]
     assert parse([path, "--order", "reversed"]).objective.objective_options == {"share": 0.25}
+    assert parse([path, "--objective", "hybrid"]).objective.objective_options == {"share": 0.25}
 
 
 OWN = '''
@@ -160,6 +165,7 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
     ("text", "reason"),
     [
         ("learning_rat: 0.1", r"recipe\.yaml: unknown name 'learning_rat'\. Did you mean 'learning_rate'"),
+        ("no_skip_memory_metrics: 1", r"unknown name 'no_skip_memory_metrics'"),  # which is a flag
         ("zzzz: 1", r"unknown name 'zzzz'\. See --help"),
         ("degree: [1", r"recipe\.yaml is not valid YAML"),
         ("- degree", r"must be a mapping .* such as 'learning_rate: 0\.001'"),
@@ -252,15 +258,60 @@ def test_the_help_names_every_kind_of_flag(capsys):
         assert flag in text
 
 
-def test_another_model_drops_the_recipes_config(tmp_path):
-    """Catches: GPT-2's settings of the recipe put on a Mamba, or scrambling the heads of a checkpoint."""
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("model: gpt2-1x16\nconfig_overrides: {n_head: 2}\n", encoding="utf-8")
-    assert parse([str(recipe)]).model.config_overrides == {"n_head": 2}
-    assert parse([str(recipe), "--seed", "1"]).model.config_overrides == {"n_head": 2}
-    assert parse([str(recipe), "--model", "mamba-1x16"]).model.config_overrides == {}
-    both = parse([str(recipe), "--model", "gpt2-2x16", "--config_overrides", '{"n_head": 4}'])
-    assert both.model.config_overrides == {"n_head": 4}
+GPT2 = "model: gpt2-1x16\nconfig_overrides: {n_head: 2, n_inner: 64}\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "overrides", "notes"),
+    [
+        (["--seed", "1"], {"n_head": 2, "n_inner": 64}, []),
+        (["--model", "gpt2-1x16"], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--model=gpt2-2x16"], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--model", "mamba-1x16"], {}, ["dropped n_head=2, n_inner=64"]),
+        (["--model", "gpt2"], {}, ["dropped n_head=2, n_inner=64"]),  # a checkpoint, which has a shape of its own
+        (["--config_overrides", '{"n_head": 4}'], {"n_head": 4, "n_inner": 64}, ["kept n_inner=64; dropped n_head=2"]),
+        (["--config-overrides", '{"n_head": null}'], {"n_inner": 64}, ["kept n_inner=64; dropped n_head=2"]),
+        (["--config_overrides", '{"n_inner": 64}'], {"n_head": 2, "n_inner": 64}, ["kept n_head=2, n_inner=64"]),
+        (["--config_overrides", '{"n_layer": null}'], {"n_head": 2, "n_inner": 64, "n_layer": None}, None),
+        (
+            ["--model", "mamba-1x16", "--config_overrides", '{"state_size": 4}'],
+            {"state_size": 4},
+            ["dropped n_head=2, n_inner=64"],
+        ),
+    ],
+)
+def test_flags_change_part_of_the_recipes_model(recipe, flags, overrides, notes):
+    """Catches: the rest of the recipe's model dropped, in silence, by a flag that changes one number of it, or names
+    the model that it has; GPT-2's settings put on a Mamba, or scrambling the heads of a checkpoint."""
+    args = parse([recipe(GPT2), *flags])
+    assert args.model.config_overrides == overrides
+    if notes is not None:
+        assert args.notes == [f"of config_overrides in the recipe: {text}" for text in notes]
+
+
+def test_other_mappings_of_the_recipe(recipe):
+    """Catches: a schedule with the numbers of another one, which ends in a traceback or is recorded and not used; the
+    rest of an adapter's or a schedule's numbers dropped for one of them."""
+    path = recipe("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr_rate: 0.05}\nlora: {r: 8}")
+    assert parse([path, "--lr_scheduler_type", "linear"]).training.lr_scheduler_kwargs == {}
+    assert parse([path, "--lr_scheduler_kwargs", '{"num_cycles": 1}']).training.lr_scheduler_kwargs == {
+        "min_lr_rate": 0.05,
+        "num_cycles": 1,
+    }
+    assert parse([path, "--lora", '{"lora_alpha": 4}']).model.lora == {"r": 8, "lora_alpha": 4}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lr_scheduler_type", "warmup_stable_decay"], "num_decay_steps"),
+        (["--lr_scheduler_kwargs", '{"min_lr_rate": 0.1}'], "min_lr_rate"),
+    ],
+)
+def test_a_schedule_that_cannot_be_made(flags, said):
+    """Catches: a traceback of transformers' after the data are built and the folder of an earlier run is cleared."""
+    with pytest.raises(ValueError, match=rf"lr_scheduler_type=.* cannot be made .*{said}.*; change"):
+        parse(flags)
 
 
 @pytest.mark.parametrize(
@@ -354,14 +405,82 @@ def test_a_tracker_that_does_not_exist():
         parse(["--report_to", "tensorbord"])
 
 
-def test_help_needs_no_torch():
-    """Catches: an import that makes --help, and every typo in a task's name, take seconds; help that lists no other
-    flags."""
-    code = "import sys; from nt_failures.experiments import command_line\ntry: command_line.parse(['--help'])"
-    code += "\nexcept SystemExit: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.endswith("False\n"), done.stderr
-    assert "--help_all explains them" in " ".join(done.stdout.split())
+def without_torch(*argv):
+    """What `parse` says of a command line in a process of its own, where it must not have imported torch."""
+    code = "import sys; from nt_failures.experiments import command_line\ntry: command_line.parse(sys.argv[1:])"
+    code += "\nexcept (SystemExit, ValueError) as error: print(error); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), (done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_help_needs_no_torch(recipe):
+    """Catches: an import that makes --help take seconds; help without the task's parameters explained, with the
+    defaults of no recipe, or that lists no other flags."""
+    path = recipe("degree: 3\nnum_nodes: 40\nmax_steps: 7\nseed: 5")
+    text = " ".join(without_torch(path, "--help").split())
+    assert "arms of the star, at least 1. (default: 3)" in text
+    assert "nodes of an arm, source and leaf included, at least 2. (default: 5)" in text
+    assert "0..num_nodes-1; at least the 1 + degree * (path_length - 1) nodes of a graph. (default: 40)" in text
+    assert "--help_all explains them" in text
+    assert "sets, beside the defaults above: max_steps=7, seed=5." in text
+
+
+@pytest.mark.parametrize("wrong", ["--batch_size=8", "--degree=30"])
+def test_a_wrong_flag_is_refused_before_torch_is_imported(wrong):
+    """Catches: seconds of imports before a misspelt flag, or a task that cannot be, is refused."""
+    said = without_torch(wrong, "--model", "mamba-2x32", "--max_steps", "3", "--no_average_tokens_across_devices")
+    assert said.startswith("command line: unknown name 'batch_size'" if "batch" in wrong else "degree=30, path_length")
+
+
+def test_flags_read_in_the_source_are_those_there_are():
+    """Catches: a flag of the training arguments that is refused as unknown, or a misspelt one that waits for torch."""
+    inherited = {field.name for field in dataclasses.fields(RunArguments)}
+    assert flags.training_names() == inherited
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--batch_size", "'per_device_train_batch_size'"),
+        ("--lr", "'learning_rate'"),
+        ("--epochs", "'num_train_epochs'"),
+        ("--labels", "'num_nodes'"),
+        ("--n-head", """--config_overrides '{"n_head": ...}'"""),
+        ("--hidden_size", """--config_overrides '{"hidden_size": ...}'"""),
+        ("--share", """--objective_options '{"share": ...}'"""),
+        ("--learning_rat", "'learning_rate'"),
+    ],
+)
+def test_what_a_flag_was_meant_for(recipe, flag, meant):
+    """Catches: a suggestion that leads astray: `lora` for --lr, `label_names` for --labels."""
+    with pytest.raises(ValueError, match=re.escape(f"Did you mean {meant}?")):
+        parse([recipe("objective: hybrid\nobjective_options: {share: 0.5}"), flag, "2"])
+    for known in flags.MEANT.values():
+        assert known in {*flags.training_names(), *(field.name for field in dataclasses.fields(PathStar))}
+
+
+@dataclasses.dataclass(frozen=True)
+class NoDefault(PathStar):
+    """A task with a parameter that has no default.
+
+    Args:
+        extra: one that is
+            told of in two lines, at 100 %.
+    """
+
+    extra: int = dataclasses.field(kw_only=True)
+
+
+def test_a_parameter_without_a_default(recipe, capsys):
+    """Catches: a recipe's value for it that is asked for again as a flag; a percent sign that breaks the help."""
+    path = recipe(f"task: {__name__}.NoDefault\nextra: 4")
+    assert parse([path]).task == NoDefault(extra=4)
+    with pytest.raises(ValueError, match="required: --extra"):
+        parse(["--task", f"{__name__}.NoDefault"])
+    with pytest.raises(SystemExit):
+        parse([path, "--help"])
+    assert "one that is told of in two lines, at 100 %. (default: 4)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_flags(capsys):

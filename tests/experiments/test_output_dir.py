@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from run_arguments import TINY, arguments
@@ -100,6 +101,45 @@ def test_the_default_folder_is_named_after_the_run(tmp_path, monkeypatch):
     claim(args)
     assert args.training.output_dir == "outputs/deg2-path3-nodes10-gpt2-1x16-next_token-reversed-seed7"
     assert (tmp_path / args.training.output_dir / "arguments.json").exists()
+
+
+def default(*flags, began=True):
+    """The folder that a run without --output_dir gets, and writes to if it `began`."""
+    args = parse([*TINY, "--seed", "7", *flags])
+    claim(args)
+    if began:
+        (Path(args.training.output_dir) / "results.json").write_text('{"steps": 10}', encoding="utf-8")
+    return args.training.output_dir.removeprefix("outputs/deg2-path3-nodes10-gpt2-1x16-next_token-forward-seed7")
+
+
+def test_runs_with_other_arguments_have_other_default_folders(tmp_path, monkeypatch):
+    """Catches: two learning rates, budgets, data or models of which the second is refused for the folder of the first;
+    a command typed twice that trains twice."""
+    monkeypatch.chdir(tmp_path)
+    others = [
+        ("--learning_rate", "0.5"),
+        ("--max_steps", "50"),
+        ("--num_train", "99"),
+        ("--config_overrides", '{"n_inner": 8}'),
+    ]
+    assert default() == ""
+    assert [default(*flags) for flags in others] == ["-2", "-3", "-4", "-5"]
+    for flags in ([], *others, ["--num_test", "9"]):
+        with pytest.raises(ValueError, match="is not empty"):
+            default(*flags)
+    assert default("--overwrite_output_dir", *others[1]) == "-3"
+
+
+def test_resuming_finds_the_default_folder(tmp_path, monkeypatch):
+    """Catches: `--resume` that begins anew beside the run it was to go on with; another budget for another run; a typo
+    that begins a new run in silence."""
+    monkeypatch.chdir(tmp_path)
+    assert default("--resume") == ""
+    assert default("--learning_rate", "0.5", "--max_steps", "50") == "-2"
+    next(tmp_path.glob("outputs/*-2/results.json")).unlink()  # it was killed before its first checkpoint
+    assert default("--learning_rate", "0.5", "--max_steps", "80", "--resume", began=False) == "-2"
+    with pytest.raises(ValueError, match=r"seed7' began with learning_rate='its default', not 0\.25; resume it with"):
+        default("--learning_rate", "0.25", "--resume")
 
 
 def test_trackers_get_one_name(tmp_path):

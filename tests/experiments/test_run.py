@@ -9,7 +9,7 @@ from checkpoints import tokenized_splits
 
 from nt_failures.experiments import run, script
 from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.results import longest_sequence
+from nt_failures.experiments.results import headline, longest_sequence
 from nt_failures.models.load import load_model
 
 TINY = [
@@ -46,6 +46,18 @@ def test_a_model_has_positions_for_what_an_objective_adds(tmp_path, monkeypatch)
     assert made.config.n_positions == longest_sequence(splits["test"]) + 1
     batch = objective.collate(splits["train"].to_list())
     assert int(batch["position_ids"].max()) + 1 == made.config.n_positions
+
+
+def test_what_is_about_to_run(tiny_model, tmp_path):
+    """Catches: a flag that drops part of the recipe's model without a word."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("config_overrides: {n_head: 2}\n", encoding="utf-8")
+    args = parse([str(recipe), "--model", "mamba-1x16", "--output_dir", "here", "--use_cpu", "true"])
+    first, dropped, last = headline(args, tiny_model("mamba")).splitlines()
+    assert first.endswith("next_token, forward order, seed 42")
+    assert dropped == "of config_overrides in the recipe: dropped n_head=2"
+    assert last.startswith("mamba-1x16: MambaForCausalLM, ")
+    assert last.endswith(" -> here")
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -16,7 +16,7 @@ from nt_failures.tasks.path_star import PathStar
 from nt_failures.training import callbacks
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.budget import learning_curve, learning_curves
-from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, text_table
+from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopWhenSolved, around, text_table
 from nt_failures.training.trainer import ObjectiveTrainer
 
 TASK = PathStar(2, 4, 10)
@@ -116,6 +116,42 @@ def test_long_cells_keep_their_end():
     assert text_table([("a", "bc"), ("x" * 10 + "/1,2=", "y"), ("z", "w" * 9)], width=9) == (
         "  a          bc\n  ...x/1,2=  y\n  z          wwwwwwwww"
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "position", "shown"),
+    [
+        ("10,11,12,13,14,15,16", 2, "10,11,12,..."),
+        ("10,11,12,13,14,15,16", 0, "10,11,12,..."),
+        ("10,11,12,13,14,15,16", 4, "...,13,..."),
+        ("10,11,12,13,14,15,16", 6, "...,14,15,16"),
+        ("10,11", 6, "10,11"),  # an answer that ended too early
+        ("10,11,12,13", 2, "10,11,12,13"),
+        ("", 2, ""),
+    ],
+)
+def test_long_answers_keep_their_decision(answer, position, shown):
+    """Catches: the end of a long path shown, and not the one symbol that tells whether the model plans."""
+    assert around(answer, position, width=12) == shown
+
+
+@pytest.mark.parametrize(("order", "start"), [("forward", "  20,21,22,"), ("reversed", "...,")])
+def test_the_table_of_long_answers(order, start, monkeypatch, capsys):
+    """Catches: a table in which the target and the prediction of a long path are cut at the decision."""
+    task = PathStar(1, 20, 40)
+    path = np.arange(20, 40)[None]
+    edges = np.stack([path[:, :-1], path[:, 1:]], axis=-1)
+    columns = {"edges": edges, "source": path[:, 0], "goal": path[:, -1], "path": path}
+    monkeypatch.setattr(callbacks, "ModelPredictor", lambda *_: types.SimpleNamespace(free=lambda _: path))
+    looks_at = trainer(NextToken(order=order))
+    looks_at.task = task
+    state = types.SimpleNamespace(is_world_process_zero=True, global_step=40)
+    callback = SampleTableCallback(looks_at, columns)
+    args = types.SimpleNamespace(report_to=[])
+    callback.on_evaluate(args, state, None, model=None, metrics={"eval_loss": 1.0})
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.count(start) == 2
+    assert len(row) < 110
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])

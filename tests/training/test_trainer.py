@@ -16,6 +16,7 @@ from own_tasks import Pair
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
 from transformers.integrations import integration_utils
 
+from nt_failures.data.columns import task_columns, to_table
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.evaluation.prediction import each_pass_once, objective_metrics
@@ -272,6 +273,33 @@ def test_several_eval_sets(tiny_model, tmp_path, tokenized, task):
     metrics = trainer.evaluate()
     assert metrics["eval_suited_free/exact"] > metrics["eval_other_free/exact"]
     assert metrics["eval_suited_decision"] == metrics["eval_suited_forced/position_2"]
+
+
+def rows_of(task, tokenizer, count=12):
+    """Rows with their columns, as `tokenize` leaves those of `load_dataset`."""
+    return tokenize(datasets.Dataset(to_table(task, task.sample(np.random.default_rng(0), count))), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (PathStar(3, 3, 10), r"'edges' has the shape \(\d+, 6, 2\), and .*degree=2.* needs \(n, 4, 2\)"),
+        (PathStar(2, 3, 90), r"an answer holds symbol \d\d, and .*num_nodes=10\) has 14 from 0 on"),
+    ],
+    ids=["degree", "labels"],
+)
+def test_rows_of_another_size_than_the_task(tiny_model, tmp_path, task, tokenizer, other, said):
+    """Catches: a chance of 1/2, and a decision read at the wrong place, for rows of three arms beside a task of two; a
+    task saved beside a model that was trained on another."""
+    own, strange = rows_of(task, tokenizer), rows_of(other, word_level_tokenizer(other))
+    options = {"objective": NextToken(pad_token_id=PAD), "task": task}
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), eval_dataset=own, train_dataset=own, **options)
+    assert trainer.evaluate()["eval_chance"] == 0.5
+    for sets in ({"train_dataset": strange}, {"eval_dataset": strange}, {"eval_dataset": {"a": own, "b": strange}}):
+        with pytest.raises(ValueError, match=rf"^{next(iter(sets))}: {said}.* Or give the Trainer the task"):
+            ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), **options, **sets)
+    with pytest.raises(ValueError, match=r"(has the shape|holds symbol) .*; give instances of this very task"):
+        task_columns(strange, task)  # what `evaluate` asks of every set
 
 
 def test_best_model_and_early_stopping(tiny_model, tmp_path):

@@ -21,8 +21,18 @@ def _accuracy_axis(axes: Axes, chance: float | None) -> None:
         axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
 
 
-def forced_vs_free(accuracies: Accuracies, decision: int | None, chance: float | None, words: Words) -> Figure:
-    """Accuracy by position, with the true answer revealed (forced) and on the model's own (free), 95 % intervals."""
+def _written(order: str, before: str) -> str:
+    """What is said of positions, which are the task's own, where the model writes them in reversed order."""
+    return f"{before}(written from the last to the first)" if order == "reversed" else ""
+
+
+def forced_vs_free(
+    accuracies: Accuracies, decision: int | None, chance: float | None, words: Words, order: str = "forward"
+) -> Figure:
+    """Accuracy by position, with the true answer revealed (forced) and on the model's own (free), 95 % intervals.
+
+    `order`: that in which the model writes; below the positions stands that it is reversed.
+    """
     forced, free, n = accuracies.forced.positions, accuracies.free.positions, accuracies.n
     if not forced or set(forced) != set(free):
         raise ValueError(f"forced and free must be of the same positions; given {[*forced]} and {[*free]}.")
@@ -42,7 +52,7 @@ def forced_vs_free(accuracies: Accuracies, decision: int | None, chance: float |
     names = [f"{k}\ndecision" if k == decision else str(k) for k in positions]
     axes.set_xticks(positions, names)
     axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
-    axes.set_xlabel(f"position in the {words.answer}", fontsize=11)
+    axes.set_xlabel(f"position in the {words.answer}{_written(order, ' ')}", fontsize=11)
     if chance is not None:
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     different = "" if accuracies.rows is None else "different "
@@ -52,14 +62,18 @@ def forced_vs_free(accuracies: Accuracies, decision: int | None, chance: float |
 
 
 def learning_curves(
-    curve: Sequence[Mapping[str, float]], decoding: str, decision: int | None, chance: float | None
+    curve: Sequence[Mapping[str, float]],
+    decoding: str,
+    decision: int | None,
+    chance: float | None,
+    order: str = "forward",
 ) -> Figure:
     """Accuracy of every position over training, the decision in vermilion and above the others."""
     points = [(entry.get("step"), shares) for entry in curve if (shares := positions_of(entry, decoding))]
     positions = list(points[0][1]) if points else []
     if not points or any(step is None or set(shares) != set(positions) for step, shares in points):
         raise ValueError(f"the curve needs evaluations that each have step and {decoding}/position_k of the same k.")
-    figure, axes = new_axes(6.4, 3.6)
+    figure, axes = new_axes(6.4, max(3.6, 0.195 * len(positions) + 0.2))  # room for the names of all
     _accuracy_axis(axes, chance)
     steps = np.array([step for step, _ in points])
     others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
@@ -76,6 +90,6 @@ def learning_curves(
     axes.set_xlabel("training step", fontsize=11)
     if chance is not None:
         axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
-    axes.set_title(f"What is learnt when ({decoding} accuracy)", fontsize=11, loc="left")
+    axes.set_title(f"What is learnt when ({decoding} accuracy)" + _written(order, "\n"), fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

@@ -1,0 +1,139 @@
+"""Which flags there are, known before torch is imported; what --help says of them; the nearest to a misspelt one."""
+
+import argparse
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from transformers import HfArgumentParser
+
+from nt_failures.experiments.arguments import DataArguments, ModelArguments, ObjectiveArguments, RunOptions
+from nt_failures.experiments.merging import OPTIONS
+from nt_failures.models.families import FAMILIES
+from nt_failures.registry import shorten, suggestion
+from nt_failures.tasks import Task
+
+OURS = [DataArguments, ModelArguments, ObjectiveArguments]
+"""Beside the task's: what needs no torch. RunOptions are flags of the training."""
+TRAINING = {
+    "transformers.training_args": "TrainingArguments",
+    "nt_failures.training.arguments": "ObjectiveTrainingArguments",
+}
+MEANT = {
+    "lr": "learning_rate",
+    "muon_lr": "muon_learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "warmup": "warmup_steps",
+    "labels": "num_nodes",
+    "nodes": "num_nodes",
+    "arms": "degree",
+    "length": "path_length",
+    "cpu": "use_cpu",
+}
+"""What other programs and the paper call a flag, where its own name is too far from that to be found."""
+
+MORE = (
+    "--optimizer adamw (the --optim of TrainingArguments) or muon (for matrices, beside AdamW), --muon_learning_rate, "
+    "--full_decode, and every field of transformers.TrainingArguments are flags, too, such as --output_dir, "
+    "--max_steps, --learning_rate, --per_device_train_batch_size, --lr_scheduler_type, --warmup_steps, --eval_steps, "
+    "--save_strategy, --seed, --bf16, --torch_compile, --report_to and --push_to_hub; --help_all explains them all."
+)
+
+
+class Parser(HfArgumentParser):
+    """A parser of the fields of dataclasses; no abbreviations, and errors in one line."""
+
+    def __init__(self, classes: Sequence[type], prog: str | None = None):
+        super().__init__(classes, prog=prog, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage of 150 flags before it."""
+        raise ValueError(f"{message}; see --help_all for all flags.")
+
+    @property
+    def names(self) -> list[str]:
+        return [action.dest for action in self._actions]  # argparse has no public way to them
+
+    def recipe_defaults(self, recipe: Mapping[str, Any]) -> None:
+        """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags."""
+        own = {name: value for name, value in recipe.items() if name in self.names}
+        self.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in own.items()})
+        for action in self._actions:
+            action.required = action.required and action.dest not in own
+
+
+def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> Parser:
+    """A parser of a task's flags and ours, and `more`; ValueError for a task that has a flag of every run."""
+    taken = {*training_names(), "help"} & {field.name for field in dataclasses.fields(task_class)}
+    try:
+        if taken:
+            raise argparse.ArgumentError(None, min(taken))
+        return Parser([task_class, *OURS, *more], prog=prog)
+    except argparse.ArgumentError as error:
+        flag = min(taken) if taken else error.argument_name.split("/")[0].lstrip("-")
+        raise ValueError(
+            f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name."
+        ) from error
+
+
+def training_names() -> set[str]:
+    """The flags of a run that are about its training, read in the source of their dataclasses: to import these would
+    import torch, for which no misspelt flag is to wait."""
+    names = {field.name for field in dataclasses.fields(RunOptions)}
+    for module, name in TRAINING.items():
+        body = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")).body
+        cls = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
+        names |= {node.target.id for node in cls.body if isinstance(node, ast.AnnAssign)}
+    return names
+
+
+def check_known(where: str, names: Sequence[str], known: Collection[str], recipe: Mapping[str, Any]) -> None:
+    """ValueError for a name that is no flag, with what it may have been meant for."""
+    for name in names:
+        if name not in known:
+            near = _near(name, known, recipe)
+            raise ValueError(f"{where}: unknown name {shorten(name)}.{near} See --help_all for all names.")
+
+
+def _near(name: str, known: Collection[str], recipe: Mapping[str, Any]) -> str:
+    if (meant := MEANT.get(name)) in known:
+        return f" Did you mean {meant!r}?"
+    of_model = {field: 1 for build in FAMILIES.values() for field in build(1, 64, 1)}
+    for option in OPTIONS:
+        keys = recipe.get(option)
+        if name in (keys if isinstance(keys, dict) else {}) or (option == "config_overrides" and name in of_model):
+            return f" Did you mean --{option} '{{\"{name}\": ...}}'?"
+    return suggestion(name, list(known))
+
+
+def show_help(parser: Parser, task_class: type[Task], recipe: Mapping[str, Any], where: str) -> NoReturn:
+    """Print all flags of a parser with the defaults of the run that would start, and end the program."""
+    parser.recipe_defaults(recipe)
+    told = _told(task_class)
+    for action in parser._actions:
+        if action.help is None:
+            action.help = told.get(action.dest, f"Of {task_class.__name__}.").replace("%", "%%")
+    others = ", ".join(f"{name}={value}" for name, value in recipe.items() if name not in parser.names)
+    sets = f" The {where} sets, beside the defaults above: {others}." if others else ""
+    parser.epilog = f"{MORE}{sets}".replace("%", "%%")
+    parser.print_help()
+    parser.exit()
+
+
+def _told(cls: type) -> dict[str, str]:
+    """What the docstrings of a class and of its bases say of its fields, under `Args:`."""
+    told = {}
+    for base in reversed(cls.__mro__):
+        section = re.search(r"^Args:\n((?: +.*\n?)+)", inspect.cleandoc(base.__doc__ or ""), flags=re.MULTILINE)
+        lines = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", flags=re.MULTILINE)
+        told |= {name: " ".join(text.split()) for name, text in lines}
+    return told
