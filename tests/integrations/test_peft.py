@@ -248,6 +248,36 @@ def test_layers_that_are_not_there(build):
         build(family="mamba", options={"target_modules": None})
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("gpt2", {"target_modules": ["c_attn", "lm_head"]}),
+        ("gpt2", {"target_modules": ["c_attn", "wte"]}),
+        ("gpt2", {"target_modules": [], "target_parameters": ["wte.weight"]}),
+        ("llama", {"target_modules": ["q_proj", "embed_tokens"], "tie_word_embeddings": True}),
+    ],
+)
+def test_tied_weights_get_no_adapter(family, options, build):
+    """Catches: a merge that adds the unembedding's adapter to the embedding, too, and is tested and pushed as the
+    model that was trained."""
+    config = {name: options[name] for name in options if name.startswith("tie")}
+    options = {name: value for name, value in options.items() if name not in config}
+    with pytest.raises(ValueError, match=r"^lora: .* one tied weight, .*; leave both out of target_modules\.$"):
+        build("--objective", "next_token", family=family, options=options, **config)
+    with pytest.raises(ValueError, match=r"^lora: .*(one tied weight|cannot be applied to modules of type)"):
+        build("--objective", "teacherless", family=family, options=options, **config)
+
+
+def test_an_untied_unembedding_may_have_an_adapter(build):
+    """Catches: a refusal where a merge changes nothing else."""
+    options, untied = {"target_modules": ["c_attn", "lm_head"]}, {"tie_word_embeddings": False}
+    trainer = build("--objective", "next_token", options=options, **untied)
+    trainer.train()
+    expected = logits(trainer.model, 8)
+    lora.merge(trainer.model)
+    torch.testing.assert_close(logits(trainer.model, 8), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):
     """Catches: an adapter on new random weights; one of another rank or kind read in silence."""
     trainer = build()
