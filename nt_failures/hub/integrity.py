@@ -24,6 +24,8 @@ SUMS = "sha256"
 """The entry of nt_failures.json that holds the sums."""
 _DESCRIPTION = "description"
 """The name under which the sum of that file's other entries stands."""
+_BASE = "base/"
+"""What the names of an adapter's base model's weights begin with."""
 
 
 def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
@@ -38,6 +40,8 @@ def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool
     if hashes:
         files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
         sums = {path.name: _sum_of_file(path) for path in files}
+        if base := _base_folder(folder):  # an adapter only names it, and other weights may stand there some day
+            sums |= {f"{_BASE}{path.name}": _sum_of_file(path) for path in sorted(base.glob("*.safetensors"))}
         described = {**described, SUMS: {**sums, _DESCRIPTION: _sum_of_entries(described)}}
     write_json(folder / RUN_FILE, described)
 
@@ -66,6 +70,10 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
         raise ValueError(f"its {SUMS} are no sums of files")
     entries = {name: value for name, value in described.items() if name != SUMS}
     bad = [RUN_FILE] if sums[_DESCRIPTION] != _sum_of_entries(entries) else []
+    if base := _base_folder(folder):
+        of_base = {base / name.removeprefix(_BASE): wanted for name, wanted in sums.items() if name.startswith(_BASE)}
+        found = {path: wanted for path, wanted in of_base.items() if path.parent == base and path.is_file()}
+        bad += [str(path) for path, wanted in found.items() if _sum_of_file(path) != wanted]
     for path, wanted in ((folder / name, wanted) for name, wanted in sums.items() if name != _DESCRIPTION):
         if path.parent != folder:
             continue
@@ -74,6 +82,14 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
         elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
             bad.append(f"{path.name} (missing)")
     return bad
+
+
+def _base_folder(folder: Path) -> Path | None:
+    """The folder of an adapter's base model; None where that is on the Hub or gone, and for a whole model."""
+    if not is_adapter(folder):
+        return None
+    base = Path(str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
+    return base if base.is_dir() else None
 
 
 def _sum_of_file(path: Path) -> str:

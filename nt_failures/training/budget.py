@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
 from nt_failures.diagnosis import Budget
 from nt_failures.hub.json_files import portable
@@ -25,8 +26,10 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
 def budget_of(trainer: Trainer) -> Budget:
     """What the model that is judged has cost: all training, or up to the best checkpoint where that was loaded."""
     args, state = trainer.args, trainer.state
-    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps = state.best_global_step if best else state.global_step
+    steps = state.global_step
+    if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        # Not `best_global_step`, which may be that of an evaluation without a checkpoint.
+        steps = int(Path(state.best_model_checkpoint).name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))
     flops = state.total_flos * steps / max(state.global_step, 1)
     return Budget(steps, _examples(trainer, steps), flops or None)
 

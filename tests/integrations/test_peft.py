@@ -3,6 +3,7 @@
 import json
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -276,6 +277,21 @@ def test_an_untied_unembedding_may_have_an_adapter(build):
     expected = logits(trainer.model, 8)
     lora.merge(trainer.model)
     torch.testing.assert_close(logits(trainer.model, 8), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_where_the_base_model_was(build, base, tmp_path):
+    """Catches: an adapter loaded onto what a later training left in its base model's folder."""
+    own = shutil.copytree(base(), tmp_path / "base")
+    trainer = build("--model", own)
+    trainer.train()
+    trainer.save_model()
+    expected = logits(trainer.model, 8)
+    assert torch.equal(logits(load(str(tmp_path / "run")).model, 8), expected)
+    model = AutoModelForCausalLM.from_pretrained(own)
+    model.transformer.wte.weight.data += 0.1
+    model.save_pretrained(own)
+    with pytest.raises(ValueError, match=r"base/model\.safetensors: not as saved with nt_failures\.json"):
+        load(str(tmp_path / "run"))
 
 
 def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):

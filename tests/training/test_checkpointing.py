@@ -15,6 +15,7 @@ from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import budget_of
 from nt_failures.training.callbacks import StopWhenSolved
 from nt_failures.training.divergence import LossWatch
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -266,3 +267,48 @@ def test_a_solved_run_stays_stopped(trainer):
     more.compute_metrics = lambda found: {"free/exact": 1.0}
     more.train(resume_from_checkpoint=True)
     assert more.state.global_step == 6
+
+
+BEST = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+
+
+@pytest.mark.parametrize("steps", [8, 10])
+@pytest.mark.parametrize("original", ["trained again", "gone"])
+def test_the_best_model_of_a_copied_run(trainer, tmp_path, original, steps):
+    """Catches: the best checkpoint at the recorded path, where another run has been trained since, reported as this
+    run's; or the last one where that path is gone."""
+    worse = {"greater_is_better": True, "learning_rate": 1e-2, **BEST}  # the largest loss, so the first checkpoint
+    trainer(**worse).train()
+    own = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
+    (tmp_path / "run").rename(tmp_path / "copy")
+    if original == "trained again":
+        trainer(**worse, seed=1).train()
+    again = trainer(max_steps=steps, **worse)
+    again.args.output_dir = str(tmp_path / "copy")
+    again.train(resume_from_checkpoint=True)
+    assert again.state.best_model_checkpoint == str(tmp_path / "copy" / "checkpoint-2")
+    assert torch.equal(again.model.transformer.wte.weight, own["transformer.wte.weight"])
+    assert budget_of(again).steps == 2
+
+
+def test_a_best_model_that_was_not_copied(trainer, tmp_path):
+    """Catches: the last model reported as the best, because the checkpoint of that was left behind."""
+    worse = {"greater_is_better": True, "learning_rate": 1e-2}
+    trainer(**worse, **BEST).train()
+    checkpoint_files.remove(tmp_path / "run" / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"checkpoint-2, the best checkpoint up to checkpoint-8, .* \(it is missing\)"):
+        trainer(max_steps=10, **worse, **BEST).train(resume_from_checkpoint=True)
+    again = trainer(max_steps=10)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 10
+
+
+def test_the_budget_is_that_of_the_checkpoint_that_was_loaded(trainer):
+    """Catches: three steps said of the model of step 2, because a better one at step 3 was evaluated and not saved."""
+    figures = iter([0.1, 0.5, 0.9, *[0.2] * 5])
+    run = trainer(**{**BEST, "eval_steps": 1, "metric_for_best_model": "free/exact"})
+    run.compute_metrics = lambda found: {"free/exact": next(figures)}
+    run.train()
+    assert run.state.best_global_step == 3
+    assert Path(run.state.best_model_checkpoint).name == "checkpoint-2"
+    assert budget_of(run).steps == 2
