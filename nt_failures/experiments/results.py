@@ -16,9 +16,10 @@ from nt_failures.evaluation.prediction import forced_symbols, read_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
+from nt_failures.hub.integrity import sum_of_weights
 from nt_failures.hub.json_files import write_json
 from nt_failures.hub.recipe import recipe_text
-from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
+from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.tasks.base import Task
@@ -106,8 +107,12 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
 
 
 def write(results: RunResults, args: Arguments) -> None:
-    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder."""
+    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder.
+
+    The model is saved already: what is written names its weights.
+    """
     folder = Path(args.training.output_dir)
+    results = dataclasses.replace(results, weights=sum_of_weights(folder / RUN_FILE))
     write_json(folder / RESULTS_FILE, results.to_json())
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 

@@ -43,6 +43,8 @@ def write_card(
 ) -> None:
     """Write README.md and the figures that the results allow. `given`: see `card_data.metadata`."""
     settled, tokens, answer_notes = model.generation_config.max_new_tokens, None, ()
+    for figure in FIGURES:  # those that an earlier model left
+        (folder / figure).unlink(missing_ok=True)
     if task is not None and tokenizer is not None:
         prompt, answer = instance(task, results.instance)
         tokens = len(encode_rows(tokenizer, [prompt], [answer])["target_ids"][0])
@@ -75,9 +77,7 @@ def published_card(folder: Path, repo_id: str) -> bytes:
 
 
 def draw(folder: Path, objective: Objective, task: Task, results: RunResults) -> None:
-    """The figures of a card; those that an earlier run left and this one does not make are removed."""
-    for figure in FIGURES:
-        (folder / figure).unlink(missing_ok=True)
+    """The figures of a card."""
     decision, chance = results.decision_position, results.chance
     if _by_position(results):
         report.draw(folder, results.accuracies, decision, chance, task, results.example)

@@ -14,7 +14,20 @@ from safetensors import SafetensorError, safe_open
 
 from nt_failures import registry
 from nt_failures.hub.json_files import read_object, write_json
-from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, SUMMED, WEIGHTS
+from nt_failures.hub.run_files import (
+    CARD,
+    CHECKED,
+    CONFIG,
+    FIGURES,
+    INDEX,
+    NEEDED,
+    READ,
+    REPORTS,
+    RESULTS_FILE,
+    RUN_FILE,
+    SUMMED,
+    WEIGHTS,
+)
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.objectives.base import Objective
@@ -61,6 +74,20 @@ def read_run(file: Path, name_or_path: str) -> dict[str, Any]:
             f"the files again, or, if you changed them on purpose, remove {SUMS!r} from {RUN_FILE}."
         )
     return described
+
+
+def sum_of_weights(run_file: Path) -> str | None:
+    """One sum of weights, objective and task, made of those in a `nt_failures.json`; None where that has none."""
+    sums = read_object(run_file).get(SUMS) if run_file.is_file() else None
+    if not isinstance(sums, dict):
+        return None
+    return _sum_of_entries({n: value for n, value in sums.items() if n == _DESCRIPTION or n.endswith(".safetensors")})
+
+
+def of_other_weights(results: RunResults, run_file: Path) -> bool:
+    """Whether results are known to be those of another model than the one that `run_file` stands beside."""
+    known = (results.weights, sum_of_weights(run_file))
+    return None not in known and known[0] != known[1]
 
 
 def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
@@ -110,6 +137,12 @@ def check_whole(folder: Path) -> None:
     if found := [*missing, *_faults(folder, (*model, *CHECKED))]:
         raise ValueError(
             f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train again."
+        )
+    if of_other_weights(RunResults.read(folder), folder / RUN_FILE):
+        stale = ", ".join(name for name in (*REPORTS, *FIGURES, CARD) if (folder / name).exists())
+        raise ValueError(
+            f"{str(folder)!r} holds another model than the one that its {RESULTS_FILE} is about; remove {stale}, or "
+            "finish the run with --resume."
         )
 
 

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from nt_failures.hub.integrity import save_run
+from nt_failures.hub.run_files import EXTRA, MODEL, TOKENIZER
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules
@@ -137,6 +138,10 @@ class CheckpointMixin:
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return
+        # Of an earlier model in this folder, for one of another form would be read beside it, or in its place.
+        for pattern in (*MODEL, *(() if self.processing_class is None else (*TOKENIZER, *EXTRA))):
+            for earlier in folder.glob(pattern):
+                earlier.unlink()
         rest = auxiliary_modules.save(state, folder)
         if self._adapter:
             lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)

@@ -143,6 +143,17 @@ def message(flags, monkeypatch, folder):
     return stopped.value.code
 
 
+def test_results_of_another_model(run, tmp_path, monkeypatch):
+    """Catches: the budget, the learning order and the training rows of an earlier run in the same folder."""
+    folder, _ = run
+    shutil.copytree(folder, tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results | {"weights": "another"}))
+    said = message(["run", "--output_dir", "out"], monkeypatch, tmp_path)
+    assert said.endswith("results.json is about another model; remove it to diagnose this one without its training.")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.training import checkpoint_files
@@ -204,6 +205,23 @@ def test_a_checkpoint_is_not_hashed_and_the_model_is(trainer, tmp_path):
     hashed = ["sha256" in json.loads((folder / RUN_FILE).read_text(encoding="utf-8")) for folder in folders]
     assert hashed == [False, True]
     assert checkpoint_files.damage(folders[0]) is None
+
+
+def test_nothing_of_an_earlier_model_stays_beside_another(trainer, tokenizer, tmp_path):
+    """Catches: an adapter, or tokens that were added, of whatever was saved in this folder before; files of the user's
+    own that are deleted."""
+    stale = ("adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors")
+    for name in (*stale, "added_tokens.json", "notes.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    run = trainer()
+    run.save_model(str(tmp_path), _internal_call=True)
+    here = {path.name for path in tmp_path.iterdir()}
+    assert here.isdisjoint(stale)
+    assert {"added_tokens.json", "notes.json", "tokenizer.json"} < here  # without a tokenizer of its own
+    run.processing_class = tokenizer
+    run.save_model(str(tmp_path), _internal_call=True)
+    assert not (tmp_path / "added_tokens.json").exists()
+    assert load(str(tmp_path)).tokenizer("0,1")["input_ids"] == [0, 1]
 
 
 def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
