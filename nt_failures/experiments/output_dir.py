@@ -21,6 +21,8 @@ from nt_failures.training import checkpoint_files
 
 LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
+REPLACED = ".replaced"
+"""Where an earlier run stands until its successor has made a step, or ended: one that fails before leaves it whole."""
 PARTS = ("task", "data", "model", "objective")
 BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
 """Training arguments that say how much is to be trained: a resumed run may change them."""
@@ -64,8 +66,9 @@ def check(args: Arguments) -> None:
 def claim(args: Arguments) -> Iterator[str | None]:
     """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Raises as `check`.
 
-    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, cleared where
-    that is allowed, and the arguments are written, by the main process; others look when it is done.
+    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, an earlier run
+    is set aside where it may be replaced, and the arguments are written, by the main process; others look when it is
+    done.
     """
     folder, main = Path(args.training.output_dir), args.training.process_index == 0
     with contextlib.ExitStack() as until_the_end:
@@ -74,10 +77,13 @@ def claim(args: Arguments) -> Iterator[str | None]:
                 until_the_end.enter_context(locked(folder))
             checkpoint = _checkpoint(args)
             if main and args.training.overwrite_output_dir:
-                _clear(folder)
+                _set_aside(folder)
+                until_the_end.callback(_bring_back, folder)
             if main:
                 write_json(folder / ARGUMENTS_FILE, _as_written(args))
         yield checkpoint
+        if main:
+            forget_earlier(folder)
 
 
 def _checkpoint(args: Arguments) -> str | None:
@@ -134,11 +140,40 @@ def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
     return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
 
 
+def _set_aside(folder: Path) -> None:
+    """Move an earlier run out of the way. If one stands there, what followed it was killed before its first step."""
+    earlier = folder / REPLACED
+    if earlier.exists():
+        _clear(folder)
+    else:
+        earlier.mkdir()
+        for path in _content(folder):
+            path.rename(earlier / path.name)
+
+
+def _bring_back(folder: Path) -> None:
+    """Undo `_set_aside`, if the earlier run is still there."""
+    if (folder / REPLACED).exists():
+        _clear(folder)
+        for path in (folder / REPLACED).iterdir():
+            path.rename(folder / path.name)
+        (folder / REPLACED).rmdir()
+
+
+def forget_earlier(folder: Path) -> None:
+    """Delete the run that was set aside, if any."""
+    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+
+
+def _content(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED)]
+
+
 def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in _content(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != LOCK_FILE:
+        else:
             path.unlink()
 
 

@@ -3,6 +3,7 @@
 `python -m nt_failures.experiments.run RECIPE.yaml --seed 1` does what examples/train.py does.
 """
 
+import functools
 import itertools
 import sys
 import time
@@ -25,7 +26,13 @@ from nt_failures.models.load import load_model, load_tokenizer, set_answer_lengt
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
-from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopOnSignal, StopWhenSolved
+from nt_failures.training.callbacks import (
+    LiveProgressCallback,
+    OnFirstStep,
+    SampleTableCallback,
+    StopOnSignal,
+    StopWhenSolved,
+)
 from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -102,6 +109,8 @@ def make_trainer(
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
     trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(OnFirstStep(functools.partial(output_dir.forget_earlier, Path(args.training.output_dir))))
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer

@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -123,6 +123,19 @@ class StopWhenSolved(TrainerCallback):
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
         last = [judged(entry, self.trained) for entry in learning_curve(state)[-self.evaluations :]]
         return len(last) == self.evaluations and all(share >= SOLVED_AT for share in last)
+
+
+class OnFirstStep(TrainerCallback):
+    """Does something once, as soon as a step is made, so that the training is known to work."""
+
+    def __init__(self, do: Callable[[], None]):
+        self._do: Callable[[], None] | None = do
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Only once."""
+        if self._do is not None:
+            self._do()
+            self._do = None
 
 
 class StopOnSignal(TrainerCallback):

@@ -77,6 +77,40 @@ def test_an_earlier_run_is_replaced_whole(earlier):
     assert set(content(earlier)) == {"arguments.json"}
 
 
+def test_an_earlier_run_stays_until_its_successor_has_made_a_step(earlier):
+    """Catches: a run of hours deleted for one that has no memory for its first batch, or whose optimizer is missing;
+    one that comes back, or stays beside it, once the other trains."""
+    before, args = content(earlier), arguments(earlier, "--overwrite_output_dir")
+
+    def fails(made):
+        with output_dir.claim(args):
+            assert not (earlier / "results.json").exists()
+            (earlier / "runs").mkdir()
+            (earlier / "runs" / "log").write_text("of a tracker", encoding="utf-8")
+            if made:
+                output_dir.forget_earlier(earlier)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fails(made=False)
+    assert content(earlier) == before
+    with pytest.raises(MemoryError):
+        fails(made=True)
+    assert set(content(earlier)) == {"arguments.json", "runs/log"}
+
+
+def test_an_earlier_run_outlives_a_kill_before_the_first_step(earlier):
+    """Catches: the earlier run set aside twice, so that what comes back is the one that was killed."""
+    before, args = content(earlier), arguments(earlier, "--overwrite_output_dir")
+    output_dir._set_aside(earlier)
+    (earlier / "arguments.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"is not empty; add --overwrite_output_dir"):
+        claim(arguments(earlier))
+    with pytest.raises(MemoryError), output_dir.claim(args):
+        raise MemoryError
+    assert content(earlier) == before
+
+
 def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
     """Catches: `--overwrite_output_dir --output_dir ~`."""
     (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
