@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 
 from nt_failures.experiments.arguments import Arguments
+from nt_failures.experiments.kept_arguments import BUDGET, kept
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
@@ -24,18 +25,6 @@ LOCK_FILE = ".lock"
 REPLACED = ".replaced"
 """Where an earlier run stands until its successor has made a step, or ended: one that fails before leaves it whole."""
 PARTS = ("task", "data", "model", "objective")
-BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
-"""Training arguments that say how much is to be trained: a resumed run may change them."""
-# A checkpoint brings these back, so a new value would not be used.
-FIXED = ["optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2"]
-FIXED += ["adam_epsilon"]
-# These choose the rows of every step.
-FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last"]
-FIXED += ["train_sampling_strategy"]
-# The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
-FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
-FIXED += ["neftune_noise_alpha"]
-"""Training arguments that a resumed run must keep."""
 PROCESSES = "processes"  # in arguments.json: how many there were
 
 
@@ -194,7 +183,7 @@ def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
     """What a resumed run must keep of its arguments.json, by name."""
     free = ("num_validation", "num_test")
     fixed = {name: value for part in PARTS for name, value in written[part].items() if name not in free}
-    fixed |= {name: written["training"].get(name, "its default") for name in FIXED}
+    fixed |= kept(written["training"])
     if PROCESSES in written:  # they share each step's rows
         fixed["num_processes"] = written[PROCESSES]
     if fixed.get("streaming"):  # workers divide a stream; a single one reads as the process itself does

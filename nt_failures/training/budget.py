@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
 from nt_failures.diagnosis import Budget
@@ -18,8 +19,10 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
         field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(args)
     }
-    private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
+    default["accelerator_config"] = AcceleratorConfig().to_dict()
+    private = ("output_dir", "run_name", "hub_token")
     given = {name: value for name, value in args.to_dict().items() if name not in private}
+    given["accelerator_config"] = AcceleratorConfig().to_dict() | given["accelerator_config"]
     return portable({name: value for name, value in given.items() if value not in (default.get(name), [])})
 
 

@@ -10,6 +10,7 @@ from nt_failures.experiments import output_dir
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.output_dir import LOCK_FILE
 from nt_failures.experiments.run_arguments import RunArguments
+from nt_failures.hub.recipe import recipe_text
 from nt_failures.training import checkpoint_files
 
 
@@ -340,6 +341,39 @@ def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
     """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
     with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"):
         claim(arguments(earlier, "--resume", *flags))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accelerator_config", '{"use_seedable_sampler": false}'),
+        ("torch_compile", "true"),
+        ("optim_args", "momentum=0.9"),
+        ("dataloader_in_order", "false"),
+        ("average_tokens_across_devices", "false"),
+    ],
+)
+def test_whatever_changes_the_training_is_recorded_and_kept(earlier, name, value):
+    """Catches: other rows or updates behind a resume, in silence, because nobody had listed the argument."""
+    flags = [f"--{name}", value]
+    with pytest.raises(ValueError, match=rf"began with {name}='its default', not .*; resume it with the"):
+        resumed(earlier, [], *flags)
+    with pytest.raises(ValueError, match=rf"began with {name}=.*, not 'its default'; resume it with the"):
+        resumed(earlier, flags)
+    assert resumed(earlier, flags, *flags) == "checkpoint-10"
+    (earlier / "recipe.yaml").write_text(recipe_text(arguments(earlier, *flags).to_dict()), encoding="utf-8")
+    again = parse([str(earlier / "recipe.yaml"), "--output_dir", str(earlier)])
+    assert again.to_dict()["training"][name] == arguments(earlier, *flags).to_dict()["training"][name]
+
+
+def test_the_best_so_far_is_compared_by_its_own_metric(earlier):
+    """Catches: an accuracy compared with the loss of the best model before; a run that can never drop its best."""
+    saved = ("--eval_strategy", "steps", "--eval_steps", "5", "--save_strategy", "steps", "--save_steps", "5")
+    best = (*saved, "--load_best_model_at_end", "true", "--metric_for_best_model")
+    with pytest.raises(ValueError, match=r"began with metric_for_best_model='loss', not 'decision'"):
+        resumed(earlier, [*best, "loss"], *best, "decision")
+    assert resumed(earlier, [*best, "decision"], *best, "decision") == "checkpoint-10"
+    assert resumed(earlier, [*best, "decision"], *saved) == "checkpoint-10"
 
 
 def test_a_resumed_run_has_as_many_processes(earlier):
