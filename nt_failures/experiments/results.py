@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
 from nt_failures.data.columns import to_columns
@@ -30,11 +32,24 @@ TRAIN_ROWS = 2000
 """Training instances on which the decision is measured; of the test split all rows are."""
 
 
-def longest_sequence(rows: datasets.Dataset) -> int:
-    """Tokens of the longest row, prefix and target together, with room for rows of other splits."""
-    lengths = [len(p) + len(t) for p, t in zip(rows["prefix_ids"], rows["target_ids"], strict=True)]
-    # Rows of equal length stay so in every split; where a tokenizer makes them vary, other rows may be longer.
-    return 2 * max(lengths) - min(lengths)
+LOOKED_AT = 1000
+"""Rows of a stream that are looked at to tell how long rows are."""
+
+
+def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDataset]) -> tuple[int, int]:
+    """Tokens of the longest row, prefix and target together, and of the longest target.
+
+    Of the tokenised rows of all splits; for rows with room for those of a stream that nobody has seen yet.
+    """
+    streams = [split for split in splits.values() if isinstance(split, datasets.IterableDataset)]
+    tables = [split.with_format("arrow")[:] for split in splits.values() if split not in streams]
+    tables += [pa.Table.from_pylist(list(stream.take(LOOKED_AT))) for stream in streams]
+    sizes = [[pc.list_value_length(table[name]) for name in ("prefix_ids", "target_ids")] for table in tables]
+    ends = [pc.min_max(pc.add(prefix, target)).as_py() for prefix, target in sizes]
+    longest = max(end["max"] for end in ends)
+    # Rows of equal length stay so; where a tokenizer makes them vary, the next ones of a stream may be longer.
+    room = longest - min(end["min"] for end in ends) if streams else 0
+    return longest + room, max(pc.max(target).as_py() for _, target in sizes)
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:

@@ -97,7 +97,7 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    chosen, longest = args.model, results.longest_sequence(splits["test"])
+    chosen, (longest, answer_tokens) = args.model, results.longest_sequence(splits)
     options = {"dtype": chosen.dtype}
     if chosen.attn_implementation is not None:
         options["attn_implementation"] = chosen.attn_implementation
@@ -105,7 +105,6 @@ def make_trainer(
     if chosen.lora is not None:
         tokens = [] if objective.dummy_token_id is None else [objective.dummy_token_id]
         lora.add(model, chosen.lora, tokens, chosen.config_overrides)
-    answer_tokens = max(map(len, splits["test"]["target_ids"]))
     set_answer_length(model, answer_tokens, objective.pad_token_id, tokenizer.eos_token_id)
     sets = {"train_dataset": splits["train"], "eval_dataset": splits["validation"], "processing_class": tokenizer}
     trainer = ObjectiveTrainer(model, args.training, objective=objective, task=args.task, **sets)

@@ -32,7 +32,7 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     torch.manual_seed(5)
     made = run.make_trainer(args, objective, tokenizer, splits).model
     torch.manual_seed(5)
-    longest = longest_sequence(splits["test"])
+    longest, _ = longest_sequence(splits)
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 
