@@ -61,7 +61,8 @@ def main(argv: list[str]) -> dict:
     check_length(loaded.model, predictor.longest(held_out))
     budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)
     observed = Observations(predictor, task, held_out)
-    found = diagnose_observed(observed, None if train is None else Observations(predictor, task, train), curve, budget)
+    seen = None if train is None else Observations(predictor, task, train)
+    found = diagnose_observed(observed, seen, curve, budget, known=budget is not None)
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)

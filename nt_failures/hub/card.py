@@ -119,6 +119,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "objective": objective,
         "objective_name": registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"),
         "about": task and about(task),
+        "task_citation": task_citation(task),
         "results": results,
         "table": table,
         "caption": caption,
@@ -154,6 +155,12 @@ def about(task: Task) -> str:
     if text.startswith(f"{name}("):  # what dataclasses write for a class without a docstring
         text = "a task of its author's own"
     return text.split("\n")[0].removeprefix(f"{name}: ").rstrip(".") + "."
+
+
+def task_citation(task: Task | None) -> str | None:
+    """The source of a task of the user's own, "" where that names none; None for ours, of the paper."""
+    own = task is not None and not type(task).__module__.startswith("nt_failures.")
+    return type(task).citation if own else None
 
 
 def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
