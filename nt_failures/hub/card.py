@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,8 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import WORDS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+ASKED = 16
+"""Prompts for which the answers of stock `generate` are compared with an own objective's."""
 CURVE_ROWS = 12
 """Evaluations shown in the table of a card."""
 _NAME = re.compile(r'^name = "[^"\n]*"(?:  # this folder)?(?=\n(?:tokenizer = |run = nt_failures\.load))', re.MULTILINE)
@@ -61,8 +64,34 @@ def write_card(
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
         notes=answer_notes,
         adapter=lora.has_adapter(auxiliary_modules.unwrap_model(model)),
+        stock=answers_as_stock(model, tokenizer, objective, task),
     )
     model_card(run, **given).save(folder / CARD)
+
+
+def answers_as_stock(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, objective: Objective, task: Task | None
+) -> bool:
+    """Whether stock `generate` answers as the objective decodes. Of ours tests say so; a user's own is asked for a few
+    prompts, and promises nothing where there are none."""
+    if not objective.stock or type(objective).__module__.startswith("nt_failures."):
+        return objective.stock
+    if task is None or tokenizer is None:
+        return False
+    texts = {name: text.to_list() for name, text in task.texts(task.block(0, "test", 0, rows=ASKED)).items()}
+    encoded = encode_rows(tokenizer, texts["prompt"], texts["completion"])
+    was_training = model.training
+    model.eval()
+    try:
+        for prefix, target in zip(encoded["prefix_ids"], encoded["target_ids"], strict=True):
+            ids, length = torch.tensor([prefix], device=model.device), len(target)
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=length, do_sample=False)
+            answer = written[0, len(prefix) :].flip(0 if objective.order == "reversed" else ())
+            if not torch.equal(answer, objective.decode(model, ids, length)[0]):
+                return False
+    finally:
+        model.train(was_training)
+    return True
 
 
 def card_of_folder(folder: Path, name: str) -> None:

@@ -187,6 +187,26 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
     assert "The task and the failure" in model_card(model_of()).text
 
 
+def outside_in(self, ids_BT, target_BT=None):
+    """The last token first, and the others behind it: an order of writing that stock `generate` does not know."""
+    return torch.cat([ids_BT[:, 1:], ids_BT[:, :1]], dim=1)
+
+
+def test_a_pipeline_is_promised_where_it_was_seen_to_answer(tiny_model, tokenizer, task):
+    """Catches: an own objective with another writing order whose card says that stock transformers answers."""
+    model = tiny_model("gpt2", spread=0.5)
+    for order in ("forward", "reversed"):
+        same = type("Same", (NextToken,), {"__module__": __name__})(order=order, pad_token_id=tokenizer.pad_token_id)
+        assert card.answers_as_stock(model, tokenizer, same, task)
+    other = type("Other", (NextToken,), {"__module__": __name__, "reorder": outside_in})()
+    assert other.stock
+    assert not card.answers_as_stock(model, tokenizer, other, task)
+    assert not card.answers_as_stock(model, tokenizer, other, None)
+    text = str(model_card(dataclasses.replace(model_of(other), stock=False)))
+    assert "library_name: nt_failures" in text
+    assert "With `nt_failures`, which knows how the model decodes" in text
+
+
 def expected(folder):
     """What our own decoding answers to the prompt of the snippet."""
     loaded = nt_failures.load(str(folder))
