@@ -37,19 +37,19 @@ LOOKED_AT = 1000
 
 
 def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDataset]) -> tuple[int, int]:
-    """Tokens of the longest row, prefix and target together, and of the longest target.
+    """Tokens of the longest prefix and the longest target together, and of the longest target alone.
 
-    Of the tokenised rows of all splits; for rows with room for those of a stream that nobody has seen yet.
+    Of the tokenised rows of all splits; a batch is decoded to the length of its longest target, behind any prefix.
+    Where rows differ in length, the first has room for a stream's later rows, and for prompts with a wrong start.
     """
     streams = [split for split in splits.values() if isinstance(split, datasets.IterableDataset)]
     tables = [split.with_format("arrow")[:] for split in splits.values() if split not in streams]
     tables += [pa.Table.from_pylist(list(stream.take(LOOKED_AT))) for stream in streams]
     sizes = [[pc.list_value_length(table[name]) for name in ("prefix_ids", "target_ids")] for table in tables]
-    ends = [pc.min_max(pc.add(prefix, target)).as_py() for prefix, target in sizes]
-    longest = max(end["max"] for end in ends)
-    # Rows of equal length stay so; where a tokenizer makes them vary, the next ones of a stream may be longer.
-    room = longest - min(end["min"] for end in ends) if streams else 0
-    return longest + room, max(pc.max(target).as_py() for _, target in sizes)
+    answer = max(pc.max(target).as_py() for _, target in sizes)
+    longest = max(pc.max(prefix).as_py() for prefix, _ in sizes) + answer
+    shortest = min(pc.min(pc.add(prefix, target)).as_py() for prefix, target in sizes)
+    return 2 * longest - shortest, answer
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
