@@ -23,9 +23,10 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.hub.integrity import of_other_weights
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.load import Loaded, find_file
-from nt_failures.hub.run_files import RESULTS_FILE
+from nt_failures.hub.run_files import RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
 from nt_failures.tasks import find_task
@@ -61,7 +62,8 @@ def main(argv: list[str]) -> dict:
     check_length(loaded.model, predictor.longest(held_out))
     budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)
     observed = Observations(predictor, task, held_out)
-    found = diagnose_observed(observed, None if train is None else Observations(predictor, task, train), curve, budget)
+    seen = None if train is None else Observations(predictor, task, train)
+    found = diagnose_observed(observed, seen, curve, budget, known=budget is not None)
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / REPORT_FILE, found)
@@ -142,13 +144,18 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
 
 def read_results(model: str) -> RunResults:
     """results.json of a run of ours, in its folder or on the Hub; one without entries for any other model."""
-    path = find_file(model, RESULTS_FILE)
+    path, run_file = find_file(model, RESULTS_FILE), find_file(model, RUN_FILE)
+    if path is None:
+        return RunResults()
     try:
-        return RunResults() if path is None else RunResults.from_json(read_object(path))
+        results = RunResults.from_json(read_object(path))
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}); remove it to diagnose the model without its training."
         ) from error
+    if of_other_weights(results, run_file):
+        raise ValueError(f"{path} is about another model; remove it to diagnose this one without its training.")
+    return results
 
 
 if __name__ == "__main__":

@@ -46,8 +46,13 @@ def diagnose_observed(
     train: Observations | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     budget: Budget | None = None,
+    known: bool = True,
 ) -> dict[str, Any]:
-    """`diagnose` of answers that may be known already."""
+    """`diagnose` of answers that may be known already.
+
+    Where it is not `known` whether the model was trained on the task, no learning order is missed, and the verdict does
+    not say `undertrained`.
+    """
     predictor, missing = held_out.predictor, {}
 
     def tried(claim: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any] | None:
@@ -64,6 +69,8 @@ def diagnose_observed(
         "by_place": tried(by_place, held_out),
         "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
     }
+    if not known:
+        del missing["learning_order"]
     measured, cheat, decided = found["forced_vs_free"], found["clever_hans"], found["decision_token"] or {}
     alike = held_out.decision is not None or held_out.chance is None
     products = None
@@ -86,4 +93,4 @@ def diagnose_observed(
         products=products,
         words=held_out.task.words,
     ).restricted_to(predictor.trained_positions)
-    return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget))}
+    return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget, known))}

@@ -18,6 +18,7 @@ VERDICTS = (
     *("solved", "clever-hans + indecipherable token", "indecipherable token"),
     *("memorised", "snowballing", "undertrained"),
 )
+"""As `RULES` give them; `verdict` calls `undertrained` otherwise where there was no training, or none is known of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +30,20 @@ class Verdict:
     rule: str
 
 
-def verdict(evidence: Evidence, budget: Budget | None = None) -> Verdict:
-    """Judge a model by the first rule of `RULES` that fits."""
+def verdict(evidence: Evidence, budget: Budget | None = None, known: bool = True) -> Verdict:
+    """Judge a model by the first rule of `RULES` that fits.
+
+    What is not learnt is `undertrained`; `untrained` after a budget of 0 steps; and `untrained or undertrained` where
+    it is not `known` whether the model was trained on the task.
+    """
     facts = Facts(evidence)
     rule = next(rule for rule in RULES if rule.fits(facts))
     condition = "every trained position >= 0.95" if rule.name == "solved" and evidence.trained else rule.condition
-    return Verdict(rule.name, rule.text(facts, "" if budget is None else f" after {budget}"), condition)
+    name, text = rule.name, rule.text(facts, "" if budget is None else f" after {budget}")
+    if name == "undertrained" and (not known or (budget is not None and budget.steps == 0)):
+        name = "untrained" if known else "untrained or undertrained"
+        text = text.replace("Undertrained", name.capitalize(), 1)
+    return Verdict(name, text, condition)
 
 
 class Facts:

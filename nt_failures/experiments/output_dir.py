@@ -14,6 +14,7 @@ import filelock
 import numpy as np
 
 from nt_failures.experiments.arguments import Arguments, DataArguments
+from nt_failures.experiments.kept_arguments import BUDGET, kept
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 from nt_failures.registry import shorten
@@ -22,18 +23,9 @@ from nt_failures.training import checkpoint_files
 
 LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
+REPLACED = ".replaced"
+"""Where an earlier run stands until its successor has made a step, or ended: one that fails before leaves it whole."""
 PARTS = ("task", "data", "model", "objective")
-BUDGET = ("max_steps", "num_train_epochs", "stop_when_solved")
-"""Training arguments that say how much is to be trained: a resumed run may change them."""
-# A checkpoint brings these back, so a new value would not be used.
-FIXED = ["optimizer", "optim", "learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2"]
-FIXED += ["adam_epsilon"]
-# These choose the rows of every step.
-FIXED += ["seed", "data_seed", "per_device_train_batch_size", "gradient_accumulation_steps", "dataloader_drop_last"]
-FIXED += ["train_sampling_strategy", "curriculum"]
-# The last steps would be made otherwise than the first, and recipe.yaml would repeat neither.
-FIXED += ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_grad_norm", "bf16", "fp16"]
-"""Training arguments that a resumed run must keep."""
 PROCESSES = "processes"  # in arguments.json: how many there were
 
 
@@ -66,8 +58,9 @@ def check(args: Arguments) -> None:
 def claim(args: Arguments) -> Iterator[str | None]:
     """Hold the output folder for as long as the run lasts; yields the checkpoint to resume, if any. Raises as `check`.
 
-    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, cleared where
-    that is allowed, and the arguments are written, by the main process; others look when it is done.
+    A twin may have begun, or ended, since the folder was checked: so it is locked and checked once more, an earlier run
+    is set aside where it may be replaced, and the arguments are written, by the main process; others look when it is
+    done.
     """
     folder, main = Path(args.training.output_dir), args.training.process_index == 0
     with contextlib.ExitStack() as until_the_end:
@@ -76,10 +69,13 @@ def claim(args: Arguments) -> Iterator[str | None]:
                 until_the_end.enter_context(locked(folder))
             checkpoint = _checkpoint(args)
             if main and args.training.overwrite_output_dir:
-                _clear(folder)
+                _set_aside(folder)
+                until_the_end.callback(_bring_back, folder)
             if main:
                 write_json(folder / ARGUMENTS_FILE, _as_written(args))
         yield checkpoint
+        if main:
+            forget_earlier(folder)
 
 
 def _checkpoint(args: Arguments) -> str | None:
@@ -152,11 +148,40 @@ def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
     return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
 
 
+def _set_aside(folder: Path) -> None:
+    """Move an earlier run out of the way. If one stands there, what followed it was killed before its first step."""
+    earlier = folder / REPLACED
+    if earlier.exists():
+        _clear(folder)
+    else:
+        earlier.mkdir()
+        for path in _content(folder):
+            path.rename(earlier / path.name)
+
+
+def _bring_back(folder: Path) -> None:
+    """Undo `_set_aside`, if the earlier run is still there."""
+    if (folder / REPLACED).exists():
+        _clear(folder)
+        for path in (folder / REPLACED).iterdir():
+            path.rename(folder / path.name)
+        (folder / REPLACED).rmdir()
+
+
+def forget_earlier(folder: Path) -> None:
+    """Delete the run that was set aside, if any."""
+    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+
+
+def _content(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED)]
+
+
 def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in _content(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != LOCK_FILE:
+        else:
             path.unlink()
 
 
@@ -190,7 +215,7 @@ def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
     """What a resumed run must keep of its arguments.json, by name."""
     free = ("num_validation", "num_test")
     fixed = {name: value for part in PARTS for name, value in written[part].items() if name not in free}
-    fixed |= {name: written["training"].get(name, "its default") for name in FIXED}
+    fixed |= kept(written["training"])
     if PROCESSES in written:  # they share each step's rows
         fixed["num_processes"] = written[PROCESSES]
     if fixed.get("streaming"):  # workers divide a stream; a single one reads as the process itself does

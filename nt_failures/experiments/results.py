@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
 from nt_failures.data.columns import to_columns
@@ -16,9 +18,10 @@ from nt_failures.evaluation.prediction import forced_symbols, read_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
+from nt_failures.hub.integrity import sum_of_weights
 from nt_failures.hub.json_files import write_json
 from nt_failures.hub.recipe import recipe_text
-from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE
+from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.tasks.base import Task
@@ -29,11 +32,24 @@ TRAIN_ROWS = 2000
 """Training instances on which the decision is measured; of the test split all rows are."""
 
 
-def longest_sequence(rows: datasets.Dataset) -> int:
-    """Tokens of the longest row, prefix and target together, with room for rows of other splits."""
-    lengths = [len(p) + len(t) for p, t in zip(rows["prefix_ids"], rows["target_ids"], strict=True)]
-    # Rows of equal length stay so in every split; where a tokenizer makes them vary, other rows may be longer.
-    return 2 * max(lengths) - min(lengths)
+LOOKED_AT = 1000
+"""Rows of a stream that are looked at to tell how long rows are."""
+
+
+def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDataset]) -> tuple[int, int]:
+    """Tokens of the longest prefix and the longest target together, and of the longest target alone.
+
+    Of the tokenised rows of all splits; a batch is decoded to the length of its longest target, behind any prefix.
+    Where rows differ in length, the first has room for a stream's later rows, and for prompts with a wrong start.
+    """
+    streams = [split for split in splits.values() if isinstance(split, datasets.IterableDataset)]
+    tables = [split.with_format("arrow")[:] for split in splits.values() if split not in streams]
+    tables += [pa.Table.from_pylist(list(stream.take(LOOKED_AT))) for stream in streams]
+    sizes = [[pc.list_value_length(table[name]) for name in ("prefix_ids", "target_ids")] for table in tables]
+    answer = max(pc.max(target).as_py() for _, target in sizes)
+    longest = max(pc.max(prefix).as_py() for prefix, _ in sizes) + answer
+    shortest = min(pc.min(pc.add(prefix, target)).as_py() for prefix, target in sizes)
+    return 2 * longest - shortest, answer
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
@@ -107,8 +123,12 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
 
 
 def write(results: RunResults, args: Arguments) -> None:
-    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder."""
+    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder.
+
+    The model is saved already: what is written names its weights.
+    """
     folder = Path(args.training.output_dir)
+    results = dataclasses.replace(results, weights=sum_of_weights(folder / RUN_FILE))
     write_json(folder / RESULTS_FILE, results.to_json())
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 

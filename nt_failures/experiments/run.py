@@ -3,6 +3,7 @@
 `python -m nt_failures.experiments.run RECIPE.yaml --seed 1` does what examples/train.py does.
 """
 
+import functools
 import itertools
 import sys
 import time
@@ -25,7 +26,13 @@ from nt_failures.models.load import check_size, load_model, load_tokenizer, set_
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
-from nt_failures.training.callbacks import LiveProgressCallback, SampleTableCallback, StopOnSignal, StopWhenSolved
+from nt_failures.training.callbacks import (
+    LiveProgressCallback,
+    OnFirstStep,
+    SampleTableCallback,
+    StopOnSignal,
+    StopWhenSolved,
+)
 from nt_failures.training.curriculum import Curriculum
 from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -92,8 +99,8 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    answer_tokens = max(map(len, splits["test"]["target_ids"]))
-    chosen, longest = args.model, results.longest_sequence(splits["test"]) + objective.added_columns(answer_tokens)
+    chosen, (longest, answer_tokens) = args.model, results.longest_sequence(splits)
+    longest += objective.added_columns(answer_tokens)
     options = {"dtype": chosen.dtype}
     if chosen.attn_implementation is not None:
         options["attn_implementation"] = chosen.attn_implementation
@@ -107,6 +114,8 @@ def make_trainer(
     if args.training.curriculum:
         trainer.curriculum = Curriculum(trainer, args.training.curriculum)
         trainer.add_callback(trainer.curriculum)
+    if trainer.is_world_process_zero():
+        trainer.add_callback(OnFirstStep(functools.partial(output_dir.forget_earlier, Path(args.training.output_dir))))
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import ModelCard
 from tokenizers.models import WordLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +26,8 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import WORDS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+ASKED = 16
+"""Prompts for which the answers of stock `generate` are compared with an own objective's."""
 CURVE_ROWS = 12
 """Evaluations shown in the table of a card."""
 _NAME = re.compile(r'^name = "[^"\n]*"(?:  # this folder)?(?=\n(?:tokenizer = |run = nt_failures\.load))', re.MULTILINE)
@@ -43,6 +46,8 @@ def write_card(
 ) -> None:
     """Write README.md and the figures that the results allow. `given`: see `card_data.metadata`."""
     settled, tokens, answer_notes = model.generation_config.max_new_tokens, None, ()
+    for figure in FIGURES:  # those that an earlier model left
+        (folder / figure).unlink(missing_ok=True)
     if task is not None and tokenizer is not None:
         prompt, answer = instance(task, results.instance)
         tokens = len(encode_rows(tokenizer, [prompt], [answer])["target_ids"][0])
@@ -59,8 +64,34 @@ def write_card(
         figures=[figure for figure in FIGURES if (folder / figure).exists()],
         notes=answer_notes,
         adapter=lora.has_adapter(auxiliary_modules.unwrap_model(model)),
+        stock=answers_as_stock(model, tokenizer, objective, task),
     )
     model_card(run, **given).save(folder / CARD)
+
+
+def answers_as_stock(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, objective: Objective, task: Task | None
+) -> bool:
+    """Whether stock `generate` answers as the objective decodes. Of ours tests say so; a user's own is asked for a few
+    prompts, and promises nothing where there are none."""
+    if not objective.stock or type(objective).__module__.startswith("nt_failures."):
+        return objective.stock
+    if task is None or tokenizer is None:
+        return False
+    texts = {name: text.to_list() for name, text in task.texts(task.block(0, "test", 0, rows=ASKED)).items()}
+    encoded = encode_rows(tokenizer, texts["prompt"], texts["completion"])
+    was_training = model.training
+    model.eval()
+    try:
+        for prefix, target in zip(encoded["prefix_ids"], encoded["target_ids"], strict=True):
+            ids, length = torch.tensor([prefix], device=model.device), len(target)
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=length, do_sample=False)
+            answer = written[0, len(prefix) :].flip(0 if objective.order == "reversed" else ())
+            if not torch.equal(answer, objective.decode(model, ids, length)[0]):
+                return False
+    finally:
+        model.train(was_training)
+    return True
 
 
 def card_of_folder(folder: Path, name: str) -> None:
@@ -75,9 +106,7 @@ def published_card(folder: Path, repo_id: str) -> bytes:
 
 
 def draw(folder: Path, objective: Objective, task: Task, results: RunResults) -> None:
-    """The figures of a card; those that an earlier run left and this one does not make are removed."""
-    for figure in FIGURES:
-        (folder / figure).unlink(missing_ok=True)
+    """The figures of a card."""
     decision, chance = results.decision_position, results.chance
     if _by_position(results):
         report.draw(folder, results.accuracies, decision, chance, task, objective.order, results.example)
@@ -119,6 +148,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "objective": objective,
         "objective_name": registry.name_of(type(objective)).rpartition(".")[2].replace("_", "-"),
         "about": task and about(task),
+        "task_citation": task_citation(task),
         "results": results,
         "table": table,
         "caption": caption,
@@ -154,6 +184,12 @@ def about(task: Task) -> str:
     if text.startswith(f"{name}("):  # what dataclasses write for a class without a docstring
         text = "a task of its author's own"
     return text.split("\n")[0].removeprefix(f"{name}: ").rstrip(".") + "."
+
+
+def task_citation(task: Task | None) -> str | None:
+    """The source of a task of the user's own, "" where that names none; None for ours, of the paper."""
+    own = task is not None and not type(task).__module__.startswith("nt_failures.")
+    return type(task).citation if own else None
 
 
 def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:

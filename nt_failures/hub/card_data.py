@@ -41,6 +41,14 @@ class PublishedModel:
     adapter: bool = False
     """whether it is an adapter beside the weights of the base model"""
 
+    stock: bool | None = None
+    """whether stock `generate` was seen to answer as the objective decodes; None where nobody looked"""
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether stock `generate` answers as the objective decodes."""
+        return self.objective.stock if self.stock is None else self.stock
+
     @property
     def continued(self) -> bool:
         """Whether training began from a model in a local folder, which is not published."""
@@ -69,7 +77,7 @@ def metadata(run: PublishedModel, **given: Any) -> ModelCardData:
     Args:
         given: fields of `ModelCardData` that the caller knows better; `tags` come on top.
     """
-    kind, stock = registry.name_of(type(run.objective)).rpartition(".")[2], run.objective.stock
+    kind, stock = registry.name_of(type(run.objective)).rpartition(".")[2], run.is_stock
     dataset = dataset_id(run.task)
     tags = ["nt_failures", "next-token-prediction", kind, f"{run.objective.order}-order"]
     if run.task is not None:

@@ -14,7 +14,20 @@ from safetensors import SafetensorError, safe_open
 
 from nt_failures import registry
 from nt_failures.hub.json_files import read_object, write_json
-from nt_failures.hub.run_files import CHECKED, CONFIG, INDEX, NEEDED, READ, RESULTS_FILE, RUN_FILE, SUMMED, WEIGHTS
+from nt_failures.hub.run_files import (
+    CARD,
+    CHECKED,
+    CONFIG,
+    FIGURES,
+    INDEX,
+    NEEDED,
+    READ,
+    REPORTS,
+    RESULTS_FILE,
+    RUN_FILE,
+    SUMMED,
+    WEIGHTS,
+)
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from nt_failures.objectives.base import Objective
@@ -24,6 +37,8 @@ SUMS = "sha256"
 """The entry of nt_failures.json that holds the sums."""
 _DESCRIPTION = "description"
 """The name under which the sum of that file's other entries stands."""
+_BASE = "base/"
+"""What the names of an adapter's base model's weights begin with."""
 
 
 def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
@@ -38,6 +53,8 @@ def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool
     if hashes:
         files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
         sums = {path.name: _sum_of_file(path) for path in files}
+        if base := _base_folder(folder):  # an adapter only names it, and other weights may stand there some day
+            sums |= {f"{_BASE}{path.name}": _sum_of_file(path) for path in sorted(base.glob("*.safetensors"))}
         described = {**described, SUMS: {**sums, _DESCRIPTION: _sum_of_entries(described)}}
     write_json(folder / RUN_FILE, described)
 
@@ -59,6 +76,20 @@ def read_run(file: Path, name_or_path: str) -> dict[str, Any]:
     return described
 
 
+def sum_of_weights(run_file: Path) -> str | None:
+    """One sum of weights, objective and task, made of those in a `nt_failures.json`; None where that has none."""
+    sums = read_object(run_file).get(SUMS) if run_file.is_file() else None
+    if not isinstance(sums, dict):
+        return None
+    return _sum_of_entries({n: value for n, value in sums.items() if n == _DESCRIPTION or n.endswith(".safetensors")})
+
+
+def of_other_weights(results: RunResults, run_file: Path) -> bool:
+    """Whether results are known to be those of another model than the one that `run_file` stands beside."""
+    known = (results.weights, sum_of_weights(run_file))
+    return None not in known and known[0] != known[1]
+
+
 def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
     """Names of the files that are other than their sums say."""
     sums = described[SUMS]
@@ -66,6 +97,10 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
         raise ValueError(f"its {SUMS} are no sums of files")
     entries = {name: value for name, value in described.items() if name != SUMS}
     bad = [RUN_FILE] if sums[_DESCRIPTION] != _sum_of_entries(entries) else []
+    if base := _base_folder(folder):
+        of_base = {base / name.removeprefix(_BASE): wanted for name, wanted in sums.items() if name.startswith(_BASE)}
+        found = {path: wanted for path, wanted in of_base.items() if path.parent == base and path.is_file()}
+        bad += [str(path) for path, wanted in found.items() if _sum_of_file(path) != wanted]
     for path, wanted in ((folder / name, wanted) for name, wanted in sums.items() if name != _DESCRIPTION):
         if path.parent != folder:
             continue
@@ -74,6 +109,14 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
         elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
             bad.append(f"{path.name} (missing)")
     return bad
+
+
+def _base_folder(folder: Path) -> Path | None:
+    """The folder of an adapter's base model; None where that is on the Hub or gone, and for a whole model."""
+    if not is_adapter(folder):
+        return None
+    base = Path(str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")))
+    return base if base.is_dir() else None
 
 
 def _sum_of_file(path: Path) -> str:
@@ -94,6 +137,12 @@ def check_whole(folder: Path) -> None:
     if found := [*missing, *_faults(folder, (*model, *CHECKED))]:
         raise ValueError(
             f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train again."
+        )
+    if of_other_weights(RunResults.read(folder), folder / RUN_FILE):
+        stale = ", ".join(name for name in (*REPORTS, *FIGURES, CARD) if (folder / name).exists())
+        raise ValueError(
+            f"{str(folder)!r} holds another model than the one that its {RESULTS_FILE} is about; remove {stale}, or "
+            "finish the run with --resume."
         )
 
 

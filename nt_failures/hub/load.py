@@ -123,13 +123,22 @@ def _check_folder(name: str) -> None:
     folder = Path(name)
     adapter = is_adapter(folder)  # whose base model is looked at when it is loaded
     if not adapter and not (folder / CONFIG).exists():
-        raise ValueError(f"folder {name} holds no model: config.json is missing; give the folder of a run.")
+        way = "give the folder of a run"
+        if checkpoint := _newest_checkpoint(folder):
+            way = f"its run was interrupted: finish it with --resume, or give its checkpoint {checkpoint}"
+        raise ValueError(f"folder {name} holds no model: config.json is missing; {way}.")
     check_readable(folder)
     with _damage_named(name, CONFIG):
         config = None if adapter else AutoConfig.from_pretrained(folder, trust_remote_code=False)
         layers, tensors = getattr(config, "num_hidden_layers", 0), count_tensors(folder)
         if layers > tensors > 0:  # so many would be built before anybody misses their weights
             raise ValueError(f"it asks for {layers:,} layers, and the weights hold {tensors} tensors")
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the highest step with a model in it, of which `RUN_FILE` is written last."""
+    found = {path.parent: re.fullmatch(r"checkpoint-(\d+)", path.parent.name) for path in folder.glob(f"*/{RUN_FILE}")}
+    return max((path for path, match in found.items() if match), key=lambda path: int(found[path][1]), default=None)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.utils import filter_repo_objects
 
 from nt_failures.hub.card import card_of_folder, published_card
-from nt_failures.hub.integrity import check_whole
+from nt_failures.hub.integrity import check_whole, of_other_weights
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, RESULTS_FILE
+from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, REPORTS, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_CONFIG, is_adapter
@@ -133,7 +133,8 @@ def upload(
     """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk."""
     api = _api()
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    pushed = list(filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=NOT_PUSHED))
+    other = REPORTS if of_other_weights(RunResults.read(folder), folder / RUN_FILE) else ()
+    pushed = list(filter_repo_objects(names, allow_patterns=PUSHED, ignore_patterns=[*NOT_PUSHED, *other]))
     contents = {name: published_card(folder, repo_id) if name == CARD else folder / name for name in pushed}
     added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
 

@@ -12,7 +12,9 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 NEEDED = (*TOKENIZER, RUN_FILE)
 """Beside the weights: without one of them nobody can load the run."""
-READ = (CONFIG, ADAPTER_CONFIG, "generation_config.json", *TOKENIZER, INDEX, MODULES_FILE)
+EXTRA = ("added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
+"""Of a tokenizer, read where they are there, though few of today's tokenizers are saved with them."""
+READ = (CONFIG, ADAPTER_CONFIG, "generation_config.json", *TOKENIZER, *EXTRA, INDEX, MODULES_FILE)
 """Files beside the weights that are read when a model is loaded."""
 CHECKED = (*READ, *NEEDED, RESULTS_FILE, ARGUMENTS_FILE)
 """Files beside the weights of a run that must be readable where they are there."""
@@ -25,5 +27,9 @@ PUSHED = [
 """What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
 NOT_PUSHED = ["*/*", "trainer_state.json", "_*"]
 """Nothing of subfolders (checkpoints with their optimizer states, logs of trackers)."""
-REPLACED = ["model*.safetensors", INDEX, CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODULES_FILE]
-"""What decides which model a repository is: of an earlier push nothing of it may stay beside other weights."""
+MODEL = ("model*.safetensors", INDEX, CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODULES_FILE, "generation_config.json")
+"""What decides which model a folder is: of an earlier one nothing of it may stay beside other weights."""
+REPORTS = (RESULTS_FILE, RECIPE_FILE, ARGUMENTS_FILE)
+"""What a run of the command line says of its model."""
+REPLACED = [*MODEL, *TOKENIZER, *EXTRA, *REPORTS, *FIGURES, CARD]
+"""What goes from a repository where a push has no such file: all that an earlier push said and made of a model."""

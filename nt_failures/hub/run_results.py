@@ -66,6 +66,8 @@ class RunResults:
     """which of "model" and "tokenizer" came from a folder of the machine that trained"""
     versions: Mapping[str, str] | None = _entry("object")
     hardware: Mapping[str, Any] | None = _entry("object")
+    weights: str | None = _entry("text")
+    """`integrity.sum_of_weights` of the model that all this is about"""
     trained_together: int | None = _entry("count")
     """runs that were trained at once, this one among them"""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -140,6 +142,7 @@ _IS = {
     "share": lambda value: type(value) in (int, float) and 0 <= value <= 1,
     "count": lambda value: type(value) is int and value >= 0,
     "object": lambda value: isinstance(value, Mapping),
+    "text": lambda value: isinstance(value, str),
     "list": lambda value: isinstance(value, (list, tuple)),
     "verdict": lambda value: isinstance(value, Mapping) and {"name", "text", "rule"} <= {*value},
 }

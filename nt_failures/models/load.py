@@ -171,11 +171,12 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
 def set_answer_length(model: PreTrainedModel, tokens: int, pad_token_id: int, eos_token_id: int | None = None) -> None:
     """Make `generate` and pipelines answer greedily with this many tokens, also after saving and loading.
 
-    The end token cuts no answer short; the Trainer expects to find the tokenizer's own here.
+    Whoever gives a `max_new_tokens` of their own gets it. There is no least number, which nobody would think of taking
+    back: it would keep others, such as TRL's GRPOTrainer, from ever seeing an answer that ends by itself. The Trainer
+    expects to find the tokenizer's own end token here.
     """
     model.generation_config = GenerationConfig(
         max_new_tokens=tokens,
-        min_new_tokens=tokens,
         do_sample=False,
         pad_token_id=pad_token_id,
         eos_token_id=eos_token_id,

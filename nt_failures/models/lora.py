@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from nt_failures.models.compat import merge_adapter_layers
 from nt_failures.models.families import from_scratch
@@ -101,19 +102,26 @@ def add(
             names no model that exists, so that nobody loads it onto the unchanged one.
 
     Raises:
-        ValueError: peft is missing, or no layer has a name of `target_modules`.
+        ValueError: peft is missing, no layer has a name of `target_modules`, or one of them is tied to another.
     """
-    config = configuration(options)
+    config, tied = configuration(options), model.get_output_embeddings().weight is model.get_input_embeddings().weight
     on_disk = AutoConfig.from_pretrained(model.name_or_path, trust_remote_code=False).vocab_size
     trained = sorted({*tokens, *range(on_disk, model.config.vocab_size)})
     if trained:
         config.trainable_token_indices = dict.fromkeys(_vocabulary_layers(model), trained)
     try:
         model.add_adapter(config)
-    except ValueError as error:
-        linear = {n.rpartition(".")[2] for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-        layers = json.dumps({"target_modules": sorted(linear)})
+    except (TypeError, ValueError) as error:  # the former where rows of a layer are trained that has an adapter, too
+        kinds, head = (torch.nn.Linear, Conv1D), model.get_output_embeddings()
+        inside = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, kinds) and m is not head}
+        layers = json.dumps({"target_modules": sorted(inside)})
         raise ValueError(f"lora: {error} For {type(model).__name__} name layers such as {layers}.") from error
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if tied and any("lora_" in name for layer in ends for name, _ in layer.named_parameters()):
+        raise ValueError(
+            f"lora: embedding and unembedding of {type(model).__name__} are one tied weight, and an adapter of one of "
+            "them cannot be merged without changing the other; leave both out of target_modules."
+        )
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16, as the base may be, would lose small steps

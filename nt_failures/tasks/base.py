@@ -56,6 +56,8 @@ class Task(abc.ABC):
     """symbol that never occurs in an instance; objectives put it where they hide an answer token"""
     END: ClassVar[str] = END
     """symbol that ends an answer, where answers differ in length; it belongs to no position"""
+    citation: ClassVar[str] = ""
+    """source of a task of your own, for the card of a model trained on it"""
     PROBLEM: ClassVar[str] = WORDS.problem
     """a problem in the words of reports and figures"""
     ANSWER: ClassVar[str] = WORDS.answer

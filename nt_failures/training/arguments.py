@@ -67,6 +67,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
         check_numbers(self)
         if needs_cpu():
             self.use_cpu = True
+        adopt_launch(self)
         super().__post_init__()
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")
@@ -129,6 +130,22 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
     several = "LOCAL_RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
     device = torch.accelerator.current_accelerator()
     return several and (device is None or device.type == "mps")
+
+
+def adopt_launch(args: TrainingArguments, environment: Mapping[str, str] = os.environ) -> None:
+    """Make what `accelerate launch` changes of the training part of its arguments, which are recorded and compared.
+
+    ValueError for a compiler that it was told to use, which would stand nowhere.
+    """
+    launched = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched in ("bf16", "fp16") and not (args.bf16 or args.fp16):
+        setattr(args, launched, True)
+    backend = environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if backend != "no" and not args.torch_compile:
+        raise ValueError(
+            f"accelerate launch compiles with dynamo_backend {backend!r}, which no recipe would repeat; give "
+            f"--torch_compile true --torch_compile_backend {backend} in its place."
+        )
 
 
 def launch_note(script: str, world_size: int, environment: Mapping[str, str] = os.environ) -> str | None:

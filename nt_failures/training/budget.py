@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
+from transformers.trainer_pt_utils import AcceleratorConfig
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
 from nt_failures.diagnosis import Budget
 from nt_failures.hub.json_files import portable
@@ -17,8 +19,10 @@ def changed_arguments(args: TrainingArguments) -> dict[str, Any]:
         field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(args)
     }
-    private = ("output_dir", "run_name", "logging_dir", "hub_token", "accelerator_config")
+    default["accelerator_config"] = AcceleratorConfig().to_dict()
+    private = ("output_dir", "run_name", "hub_token")
     given = {name: value for name, value in args.to_dict().items() if name not in private}
+    given["accelerator_config"] = AcceleratorConfig().to_dict() | given["accelerator_config"]
     return portable({name: value for name, value in given.items() if value not in (default.get(name), [])})
 
 
@@ -28,8 +32,11 @@ def budget_of(trainer: Trainer) -> Budget:
     That is what every `train` has cost, each of which went on with the weights of the one before.
     """
     args, state, earlier = trainer.args, trainer.state, trainer.earlier
-    best = args.load_best_model_at_end and state.best_model_checkpoint is not None
-    steps, flops = (state.best_global_step, trainer.best_flos) if best else (state.global_step, state.total_flos)
+    steps, flops = state.global_step, state.total_flos
+    if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+        # Not `best_global_step`, which may be that of an evaluation without a checkpoint.
+        steps = int(Path(state.best_model_checkpoint).name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))
+        flops = trainer.best_flos
     flops += earlier.flops or 0
     return Budget(earlier.steps + steps, earlier.examples + _examples(trainer, steps), flops or None)
 

@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -143,6 +143,19 @@ class StopWhenSolved(TrainerCallback):
         last = [[judged(entry, self.trained) for entry in curve[-self.evaluations :]] for curve in curves]
         enough = all(len(shares) == self.evaluations for shares in last)
         return bool(last) and enough and all(share >= SOLVED_AT for shares in last for share in shares)
+
+
+class OnFirstStep(TrainerCallback):
+    """Does something once, as soon as a step is made, so that the training is known to work."""
+
+    def __init__(self, do: Callable[[], None]):
+        self._do: Callable[[], None] | None = do
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Only once."""
+        if self._do is not None:
+            self._do()
+            self._do = None
 
 
 class StopOnSignal(TrainerCallback):

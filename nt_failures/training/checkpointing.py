@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from nt_failures.hub.integrity import save_run
+from nt_failures.hub.run_files import EXTRA, MODEL, TOKENIZER
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.training import checkpoint_files
 from nt_failures.training.callbacks import StopWhenSolved
 from nt_failures.training.compat import run_folder
+
+
+class _KnowsBest(TrainerCallback):
+    """Puts the best checkpoint of a resumed run into the state, once the Trainer has read that."""
+
+    def __init__(self, best: str | None):
+        self.best = best
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.best_model_checkpoint = self.best
 
 
 class CheckpointMixin:
@@ -29,6 +40,8 @@ class CheckpointMixin:
     """the step of the checkpoint from which the last `train` went on"""
     best_flos: float = 0.0
     """FLOPs up to the best checkpoint, once it is loaded"""
+    _best: str | None = None
+    """the best checkpoint up to there"""
     _checkpoint: Path | None = None
     """the checkpoint that is being written, or was written last"""
     _save_total_limit: int | None = None
@@ -45,7 +58,7 @@ class CheckpointMixin:
     def _load_finished(self, folder: Path) -> TrainOutput | None:
         """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""
         state = TrainerState.load_from_json(str(folder / checkpoint_files.STATE_FILE))
-        self.resumed_at = state.global_step
+        self.resumed_at, self._best = state.global_step, self._best_beside(folder, state)
         if not self._is_finished(state):
             if not (any(folder.glob("optimizer*")) or any(folder.glob("global_step*"))):  # the latter are DeepSpeed's
                 raise ValueError(
@@ -61,10 +74,24 @@ class CheckpointMixin:
         self._load_from_checkpoint(str(folder))
         state.is_local_process_zero = self.is_local_process_zero()
         state.is_world_process_zero = self.is_world_process_zero()
-        self.state = state
+        self.state, state.best_model_checkpoint = state, self._best
         if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load_best_model()
         return TrainOutput(state.global_step, math.nan, {})
+
+    def _best_beside(self, folder: Path, state: TrainerState) -> str | None:
+        """The best checkpoint so far, of this run: what stands at the recorded path may be another's by now."""
+        if state.best_model_checkpoint is None:
+            return None
+        best = folder.resolve().parent / Path(state.best_model_checkpoint).name
+        if damage := checkpoint_files.damage(best) if best.is_dir() else "it is missing":
+            if self.args.load_best_model_at_end:
+                raise ValueError(
+                    f"{best}, the best checkpoint up to {folder.name}, is not whole ({damage}); bring it back, or "
+                    "resume without load_best_model_at_end."
+                )
+            return None
+        return str(folder.parent / best.name)
 
     def _is_finished(self, state: TrainerState) -> bool:
         """Whether a resumed run has nothing left to train. Behind whole epochs the Trainer stops by itself."""
@@ -75,12 +102,18 @@ class CheckpointMixin:
         return solved or 0 < steps <= state.global_step
 
     @contextlib.contextmanager
-    def _own_rotation(self) -> Iterator[None]:
-        """Keep the Trainer from deleting, at a save and at the end, checkpoints that `rotate` keeps."""
+    def _own_checkpoints(self, resumed: bool) -> Iterator[None]:
+        """Keep the Trainer from deleting, at a save and at the end, checkpoints that `rotate` keeps, and from loading
+        the best one from where it had been recorded."""
         self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        found = _KnowsBest(self._best)
+        if resumed:
+            self.add_callback(found)
         try:
             yield
         finally:
+            if resumed:
+                self.remove_callback(found)
             self.args.save_total_limit = self._save_total_limit
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -107,6 +140,10 @@ class CheckpointMixin:
         if not self.args.should_save:  # the other processes only take part in gathering what is sharded
             super()._save(output_dir, state)
             return
+        # Of an earlier model in this folder, for one of another form would be read beside it, or in its place.
+        for pattern in (*MODEL, *(() if self.processing_class is None else (*TOKENIZER, *EXTRA))):
+            for earlier in folder.glob(pattern):
+                earlier.unlink()
         rest = auxiliary_modules.save(state, folder, self._adapter)
         if self._adapter:
             lora.save(auxiliary_modules.unwrap_model(self.model), rest, folder)

@@ -139,11 +139,13 @@ class PublishMixin:
         known["throughput"] = self.throughput
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
+        spent = budget_of(self)
         evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
-        if evaluated:
+        if evaluated := [entry for entry in evaluated if entry["step"] == spent.steps]:  # else of another model
             last = evaluated[-1].items()
             known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
-            rows = None if self.evaluation is None else self.evaluation.num_samples
+            same = self.evaluation is not None and self.evaluation.metrics.items() <= last
+            rows = self.evaluation.num_samples if same else None
             known["n"] = known["metrics"].get("problems", rows)
             known["rows"] = rows if "problems" in known["metrics"] else None
             known["chance"] = known["metrics"].get("chance")
@@ -151,5 +153,5 @@ class PublishMixin:
             decision = self.task.decision_position(self.objective.order)
             known |= {"chance": known.get("chance", self.task.chance), "decision_position": decision or None}
         if self.state.global_step:
-            known |= dataclasses.asdict(budget_of(self))
+            known |= dataclasses.asdict(spent)
         return RunResults(**known)

@@ -159,7 +159,7 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         self.earlier = Budget(0, 0) if checkpoint or not self.state.global_step else budget_of(self)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
-        with self._own_rotation():
+        with self._own_checkpoints(resumed=checkpoint is not None):
             output = super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
         divergence.check(self, self._watch, weights=True)
         self.throughput = self._clock.total(self.accelerator, auxiliary_modules.unwrap_model(self.model))

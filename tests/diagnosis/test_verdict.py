@@ -422,6 +422,17 @@ def test_a_single_arm_or_edge_leaves_nothing_to_plan(planted):
         assert diagnose(planted(task), task, columns)["verdict"]["name"] == "solved"
 
 
+def test_a_model_that_was_not_trained_is_not_undertrained():
+    """Catches: random weights called undertrained."""
+    junk = evidence([0.1] * 5, 0.0)
+    assert verdict(junk, Budget(0, 0)).text.startswith(
+        "Untrained after 0 steps (0 examples): position 1 is right in 10"
+    )
+    assert verdict(junk, Budget(0, 0)).name == "untrained"
+    assert verdict(junk, known=False).name == "untrained or undertrained"
+    assert verdict(evidence([1] * 5, 1.0), known=False).name == "solved"
+
+
 def test_evidence_is_not_changed_by_a_verdict():
     """Catches: one verdict that changes the next one on the same evidence."""
     found = evidence([0.1, 0.5, 0.1, 0.1, 0.1], 0.0, trained=(2,))

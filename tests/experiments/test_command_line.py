@@ -19,7 +19,7 @@ from nt_failures.models.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 
-GRIDS = ("objectives", "map")  # axes of recipes, see test_grid.py
+GRIDS = ("objectives", "own_reach", "map")  # axes of recipes, see test_grid.py
 RECIPES = sorted(
     path for path in (Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml") if path.stem not in GRIDS
 )
@@ -371,6 +371,22 @@ def test_flags_that_would_break_the_run(flag):
         parse([f"--{flag}", "true"])
     with pytest.raises(ValueError, match=r"eval_do_concat_batches=False .*; leave it out"):
         parse(["--eval_do_concat_batches", "false"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--train_sampling_strategy", "group_by_length"), "='group_by_length' looks for a column of lengths, which"),
+        (("--train_sampling_strategy", "batch_rebalance"), "='batch_rebalance' looks for a column of lengths, which"),
+        (("--metric_for_best_model", "eval_accuracy"), "='accuracy' is measured by no evaluation; give loss, decision"),
+    ],
+)
+def test_what_would_fail_in_the_middle_is_refused_at_once(flags, said):
+    """Catches: hours of training before the first evaluation, or an earlier run cleared, before an argument fails."""
+    with pytest.raises(ValueError, match=f"{flags[0][2:]}{said}"):
+        parse([*flags])
+    for metric in ("loss", "eval_loss", "free/exact", "eval_forced/position_2", "decision"):
+        parse(["--metric_for_best_model", metric])
 
 
 def test_stop_when_solved_in_range():

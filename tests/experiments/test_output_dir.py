@@ -11,6 +11,7 @@ from nt_failures.experiments import output_dir
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.output_dir import LOCK_FILE
 from nt_failures.experiments.run_arguments import RunArguments
+from nt_failures.hub.recipe import recipe_text
 from nt_failures.training import checkpoint_files
 
 
@@ -76,6 +77,40 @@ def test_an_earlier_run_is_replaced_whole(earlier):
     """Catches: checkpoints of the old run that the new one would resume from."""
     assert claim(arguments(earlier, "--overwrite_output_dir")) is None
     assert set(content(earlier)) == {"arguments.json"}
+
+
+def test_an_earlier_run_stays_until_its_successor_has_made_a_step(earlier):
+    """Catches: a run of hours deleted for one that has no memory for its first batch, or whose optimizer is missing;
+    one that comes back, or stays beside it, once the other trains."""
+    before, args = content(earlier), arguments(earlier, "--overwrite_output_dir")
+
+    def fails(made):
+        with output_dir.claim(args):
+            assert not (earlier / "results.json").exists()
+            (earlier / "runs").mkdir()
+            (earlier / "runs" / "log").write_text("of a tracker", encoding="utf-8")
+            if made:
+                output_dir.forget_earlier(earlier)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fails(made=False)
+    assert content(earlier) == before
+    with pytest.raises(MemoryError):
+        fails(made=True)
+    assert set(content(earlier)) == {"arguments.json", "runs/log"}
+
+
+def test_an_earlier_run_outlives_a_kill_before_the_first_step(earlier):
+    """Catches: the earlier run set aside twice, so that what comes back is the one that was killed."""
+    before, args = content(earlier), arguments(earlier, "--overwrite_output_dir")
+    output_dir._set_aside(earlier)
+    (earlier / "arguments.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"is not empty; add --overwrite_output_dir"):
+        claim(arguments(earlier))
+    with pytest.raises(MemoryError), output_dir.claim(args):
+        raise MemoryError
+    assert content(earlier) == before
 
 
 def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
@@ -346,6 +381,39 @@ def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
     """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
     with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"):
         claim(arguments(earlier, "--resume", *flags))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("accelerator_config", '{"use_seedable_sampler": false}'),
+        ("torch_compile", "true"),
+        ("optim_args", "momentum=0.9"),
+        ("dataloader_in_order", "false"),
+        ("average_tokens_across_devices", "false"),
+    ],
+)
+def test_whatever_changes_the_training_is_recorded_and_kept(earlier, name, value):
+    """Catches: other rows or updates behind a resume, in silence, because nobody had listed the argument."""
+    flags = [f"--{name}", value]
+    with pytest.raises(ValueError, match=rf"began with {name}='its default', not .*; resume it with the"):
+        resumed(earlier, [], *flags)
+    with pytest.raises(ValueError, match=rf"began with {name}=.*, not 'its default'; resume it with the"):
+        resumed(earlier, flags)
+    assert resumed(earlier, flags, *flags) == "checkpoint-10"
+    (earlier / "recipe.yaml").write_text(recipe_text(arguments(earlier, *flags).to_dict()), encoding="utf-8")
+    again = parse([str(earlier / "recipe.yaml"), "--output_dir", str(earlier)])
+    assert again.to_dict()["training"][name] == arguments(earlier, *flags).to_dict()["training"][name]
+
+
+def test_the_best_so_far_is_compared_by_its_own_metric(earlier):
+    """Catches: an accuracy compared with the loss of the best model before; a run that can never drop its best."""
+    saved = ("--eval_strategy", "steps", "--eval_steps", "5", "--save_strategy", "steps", "--save_steps", "5")
+    best = (*saved, "--load_best_model_at_end", "true", "--metric_for_best_model")
+    with pytest.raises(ValueError, match=r"began with metric_for_best_model='loss', not 'decision'"):
+        resumed(earlier, [*best, "loss"], *best, "decision")
+    assert resumed(earlier, [*best, "decision"], *best, "decision") == "checkpoint-10"
+    assert resumed(earlier, [*best, "decision"], *saved) == "checkpoint-10"
 
 
 def test_a_resumed_run_has_as_many_processes(earlier):

@@ -36,10 +36,19 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_longest_sequence():
-    """Catches: a model too short for the longer rows of another split."""
-    even = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3]] * 2, "target_ids": [[1, 2]] * 2})
-    uneven = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3], [1, 2]], "target_ids": [[1, 2], [1]]})
-    assert (runs.longest_sequence(even), runs.longest_sequence(uneven)) == (5, 7)
+    """Catches: a model too short, or answers cut, because one row of one split was looked at; no room for what a stream
+    may yet bring."""
+    one = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3]], "target_ids": [[1, 2]]})
+    other = datasets.Dataset.from_dict({"prefix_ids": [[1] * 4, [1, 2]], "target_ids": [[1], [1, 2, 3]]})
+    assert runs.longest_sequence({"test": one, "train": one}) == (5, 2)
+    assert runs.longest_sequence({"test": one, "train": other}) == (
+        9,
+        3,
+    )  # 4 + 3, and room for the 2 above the shortest
+    longer = datasets.Dataset.from_dict({"prefix_ids": [[1] * 9], "target_ids": [[1]]})
+    assert runs.longest_sequence({"test": one, "train": longer}) == (17, 2)
+    assert runs.longest_sequence({"test": one, "train": one.to_iterable_dataset()}) == (5, 2)
+    assert runs.longest_sequence({"test": one, "train": longer.to_iterable_dataset()}) == (17, 2)
 
 
 SPLITS = ("train", "test")

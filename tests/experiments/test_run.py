@@ -11,6 +11,7 @@ from nt_failures.experiments import run, script
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.results import headline, longest_sequence
 from nt_failures.models.load import load_model
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TINY = [
     *("--degree", "2", "--path_length", "4", "--num_nodes", "10", "--num_train", "64", "--num_validation", "16"),
@@ -31,7 +32,7 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     torch.manual_seed(5)
     made = run.make_trainer(args, objective, tokenizer, splits).model
     torch.manual_seed(5)
-    longest = longest_sequence(splits["test"])
+    longest, _ = longest_sequence(splits)
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 
@@ -43,7 +44,7 @@ def test_a_model_has_positions_for_what_an_objective_adds(tmp_path, monkeypatch)
     tokenizer, objective = run.choose_tokenizer_and_objective(args)
     splits = tokenized_splits(args, tokenizer)
     made = run.make_trainer(args, objective, tokenizer, splits).model
-    assert made.config.n_positions == longest_sequence(splits["test"]) + 1
+    assert made.config.n_positions == longest_sequence(splits)[0] + 1
     batch = objective.collate(splits["train"].to_list())
     assert int(batch["position_ids"].max()) + 1 == made.config.n_positions
 
@@ -58,6 +59,27 @@ def test_what_is_about_to_run(tiny_model, tmp_path):
     assert dropped == "of config_overrides in the recipe: dropped n_head=2"
     assert last.startswith("mamba-1x16: MambaForCausalLM, ")
     assert last.endswith(" -> here")
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_run_that_fails_at_its_first_step_replaces_none(step, tmp_path, monkeypatch):
+    """Catches: an earlier run deleted for one that ends before anything was trained; one that outlives its place."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "run").mkdir()
+    for name in ("arguments.json", "results.json"):
+        (tmp_path / "run" / name).write_text("{}")
+    train = ObjectiveTrainer.training_step
+
+    def fails(trainer, *args, **kwargs):
+        if trainer.state.global_step + 1 == step:
+            raise MemoryError
+        return train(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(ObjectiveTrainer, "training_step", fails)
+    with pytest.raises(MemoryError):
+        run.main([*TINY, "--eval_strategy", "steps", "--output_dir", str(tmp_path / "run"), "--overwrite_output_dir"])
+    assert (tmp_path / "run" / "results.json").exists() == (step == 1)
+    assert not (tmp_path / "run" / ".replaced").exists()
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ import nt_failures
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.metrics import Accuracies
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, run
 from nt_failures.hub import card
 from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
@@ -156,6 +157,54 @@ def test_the_recipe_repeats_the_run(read, tmp_path):
     assert yaml.safe_load(shown) == yaml.safe_load((folder / "recipe.yaml").read_text())
     again = command_line.parse([str(folder / "recipe.yaml"), "--disable_tqdm", "true"]).to_dict()
     assert json.loads(json.dumps(again)) == results["arguments"]
+
+
+def test_the_command_of_a_card_repeats_the_run(read, monkeypatch, tmp_path):
+    """Catches: a command that runs in no folder, or a recipe of another model."""
+    folder, page, _ = read("next_token", "forward")
+    (typed,) = (line for text in blocks(page.text, "bash") for line in text.splitlines() if "recipe.yaml" in line)
+    words = typed.split()
+    assert words[:4] == ["accelerate", "launch", *run.MODULE.split()]
+    (tmp_path / "download").mkdir()
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path / "download")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "download")
+    run.main(words[4:])
+    (made,) = (tmp_path / "download" / "outputs").iterdir()
+    assert (made / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
+    """Catches: the paper named as the source of a task that it does not have."""
+    own = type("Own", (PathStar,), {"__module__": __name__, "citation": "Me, 2026"})(2, 4, 10)
+    text = model_card(model_of(task=own)).text
+    assert "- The task: Me, 2026." in text
+    assert "The task and the failure" not in text
+    monkeypatch.setattr(type(own), "citation", "")
+    assert "The task" not in model_card(model_of(task=own)).text.split("## Sources")[1]
+    assert "The task and the failure" in model_card(model_of()).text
+
+
+def outside_in(self, ids_BT, target_BT=None):
+    """The last token first, and the others behind it: an order of writing that stock `generate` does not know."""
+    return torch.cat([ids_BT[:, 1:], ids_BT[:, :1]], dim=1)
+
+
+def test_a_pipeline_is_promised_where_it_was_seen_to_answer(tiny_model, tokenizer, task):
+    """Catches: an own objective with another writing order whose card says that stock transformers answers."""
+    model = tiny_model("gpt2", spread=0.5)
+    for order in ("forward", "reversed"):
+        same = type("Same", (NextToken,), {"__module__": __name__})(order=order, pad_token_id=tokenizer.pad_token_id)
+        assert card.answers_as_stock(model, tokenizer, same, task)
+    other = type("Other", (NextToken,), {"__module__": __name__, "reorder": outside_in})()
+    assert other.stock
+    assert not card.answers_as_stock(model, tokenizer, other, task)
+    assert not card.answers_as_stock(model, tokenizer, other, None)
+    text = str(model_card(dataclasses.replace(model_of(other), stock=False)))
+    assert "library_name: nt_failures" in text
+    assert "With `nt_failures`, which knows how the model decodes" in text
 
 
 def expected(folder):

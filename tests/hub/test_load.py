@@ -1,6 +1,7 @@
 """Loading: a saved run comes back with what it was trained for; a stock model says nothing; damage is an error."""
 
 import json
+import re
 
 import datasets
 import pytest
@@ -272,3 +273,14 @@ def test_an_unknown_entry(save, tokenizer, tmp_path):
             ValueError, match=r"run: nt_failures\.json is damaged \(it has an unknown entry '(sha257|tasc)'"
         ):
             load(str(tmp_path / "run"))
+
+
+def test_an_interrupted_run_names_its_newest_checkpoint(save, tokenizer, tmp_path):
+    """Catches: no word of the checkpoints beside which a run has no model yet; the last by name, 9 before 10."""
+    for step in (9, 10):
+        save(NextToken.from_tokenizer(tokenizer), tmp_path / "run" / f"checkpoint-{step}")
+    (tmp_path / "run" / "checkpoint-11").mkdir()
+    said = r"run holds no model: .* finish it with --resume, or give its checkpoint (.*run.checkpoint-10)\.$"
+    with pytest.raises(ValueError, match=said) as refused:
+        load(str(tmp_path / "run"))
+    load(re.search(said, str(refused.value))[1])

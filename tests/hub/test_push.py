@@ -8,7 +8,7 @@ import pytest
 import torch
 from hub_server import TOKEN
 from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
 from nt_failures.hub.push import push_run
@@ -241,10 +241,50 @@ def test_weights_of_an_earlier_push_do_not_stay_beside_others(online, run):
     push_run(run, REPO)
     stays = {"notes.md", "mine.safetensors", "onnx/model.safetensors"}
     gone = {"adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors"}
+    gone |= {"special_tokens_map.json", "chat_template.jinja"}
     for name in gone | stays:
         HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id=REPO)
     push_run(run, REPO)
     assert set(online.files(REPO)) == ARRIVES | stays
+
+
+def test_a_tokenizer_of_an_earlier_push_does_not_stay_beside_another(online, run):
+    """Catches: tokens that an earlier tokenizer had added, which every loader would add to the new one's."""
+    prompt = "0,1|1,2/0,2="
+    expected = nt_failures.load(str(run)).tokenizer(prompt)["input_ids"]
+    online.create(REPO)
+    HfApi().upload_file(path_or_fileobj=b'{"0,1": 0}', path_in_repo="added_tokens.json", repo_id=REPO)
+    push_run(run, REPO)
+    assert nt_failures.load(REPO).tokenizer(prompt)["input_ids"] == expected
+    assert AutoTokenizer.from_pretrained(REPO)(prompt)["input_ids"] == expected
+
+
+def test_results_of_another_model_are_not_pushed(online, trainer, run, tmp_path, caplog):
+    """Catches: verdict, figures and recipe of an earlier run as those of the model saved over it."""
+    run.rename(tmp_path / "library")
+    push_run(tmp_path / "library", REPO)
+    used = trainer()
+    used.save_model()
+    with pytest.raises(
+        ValueError, match=r"another model than .* results\.json is about; remove results\.json, .*README"
+    ):
+        push_run(tmp_path / "library", REPO)
+    used.hub_model_id = REPO
+    used.push_to_hub()
+    reports = {"results.json", "recipe.yaml", "arguments.json", *(name for name in ARRIVES if name.endswith(".png"))}
+    assert set(online.files(REPO)) == ARRIVES - reports
+    page = ModelCard(online.files(REPO)["README.md"].decode())
+    assert page.data.eval_results is None
+    assert "Verdict" not in page.text
+
+
+def test_a_checkpoint_is_not_pushed_beside_earlier_figures(online, trainer, run):
+    """Catches: the card and results of an earlier run above weights that are still in training."""
+    push_run(run, REPO)
+    used = trainer(push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=2, hub_always_push=True)
+    used.train()
+    used._finish_current_push()
+    assert not {"results.json", "recipe.yaml", "README.md", "graph.png"} & set(online.files(REPO))
 
 
 def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):
@@ -334,6 +374,26 @@ def test_a_card_before_any_training(trainer, tmp_path):
     assert page.data.eval_results is None
     assert "budget" not in page.text
     assert "Accuracy" not in page.text
+
+
+def test_figures_are_of_the_model_and_rows_that_the_card_is_about(trainer, tokenized):
+    """Catches: the last evaluation as that of the best model; its shares beside the n of another evaluation."""
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    used = trainer(**best, **steps, learning_rate=1e-2)
+    used.train()
+    first, last = (entry["eval_loss"] for entry in used.state.log_history if "eval_loss" in entry)
+    assert first > last
+    assert used._known_results().metrics["loss"] == first
+    used = trainer()
+    used.task = None
+    exact = used.evaluate()["eval_free/exact"]
+    used.evaluate(tokenized.select(range(4)), metric_key_prefix="test")
+    known = used._known_results()
+    assert known.metrics["free/exact"] == exact
+    assert known.n is None
+    used.evaluate()
+    assert used._known_results().n == 32
 
 
 def test_no_training_starts_without_a_repository(online, trainer):

@@ -3,6 +3,7 @@
 import json
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -264,6 +265,51 @@ def test_layers_that_are_not_there(build):
         build(family="mamba", options={"target_modules": ["q_proj"]})
     with pytest.raises(ValueError, match=r"lora: Please specify .*For MambaForCausalLM name layers such as"):
         build(family="mamba", options={"target_modules": None})
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("gpt2", {"target_modules": ["c_attn", "lm_head"]}),
+        ("gpt2", {"target_modules": ["c_attn", "wte"]}),
+        ("gpt2", {"target_modules": [], "target_parameters": ["wte.weight"]}),
+        ("llama", {"target_modules": ["q_proj", "embed_tokens"], "tie_word_embeddings": True}),
+    ],
+)
+def test_tied_weights_get_no_adapter(family, options, build):
+    """Catches: a merge that adds the unembedding's adapter to the embedding, too, and is tested and pushed as the
+    model that was trained."""
+    config = {name: options[name] for name in options if name.startswith("tie")}
+    options = {name: value for name, value in options.items() if name not in config}
+    with pytest.raises(ValueError, match=r"^lora: .* one tied weight, .*; leave both out of target_modules\.$"):
+        build("--objective", "next_token", family=family, options=options, **config)
+    with pytest.raises(ValueError, match=r"^lora: .*(one tied weight|cannot be applied to modules of type)"):
+        build("--objective", "teacherless", family=family, options=options, **config)
+
+
+def test_an_untied_unembedding_may_have_an_adapter(build):
+    """Catches: a refusal where a merge changes nothing else."""
+    options, untied = {"target_modules": ["c_attn", "lm_head"]}, {"tie_word_embeddings": False}
+    trainer = build("--objective", "next_token", options=options, **untied)
+    trainer.train()
+    expected = logits(trainer.model, 8)
+    lora.merge(trainer.model)
+    torch.testing.assert_close(logits(trainer.model, 8), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_weights_where_the_base_model_was(build, base, tmp_path):
+    """Catches: an adapter loaded onto what a later training left in its base model's folder."""
+    own = shutil.copytree(base(), tmp_path / "base")
+    trainer = build("--model", own)
+    trainer.train()
+    trainer.save_model()
+    expected = logits(trainer.model, 8)
+    assert torch.equal(logits(load(str(tmp_path / "run")).model, 8), expected)
+    model = AutoModelForCausalLM.from_pretrained(own)
+    model.transformer.wte.weight.data += 0.1
+    model.save_pretrained(own)
+    with pytest.raises(ValueError, match=r"base/model\.safetensors: not as saved with nt_failures\.json"):
+        load(str(tmp_path / "run"))
 
 
 def test_a_lost_base_model_and_another_adapter(build, base, tmp_path):

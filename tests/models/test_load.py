@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, pipeline
+from transformers import AutoModelForCausalLM, GenerationConfig, GPT2Config, GPT2LMHeadModel, pipeline
 
 from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
 from nt_failures.experiments.command_line import read_recipe
@@ -165,8 +165,6 @@ def test_pipelines_answer_with_the_length_of_a_path(tiny_model, tokenizer, tmp_p
     model = tiny_model(family, spread=0.5)
     ids = tokenizer("0,1|1,2|0,3|3,4/0,2=", return_tensors="pt").input_ids
     set_answer_length(model, 3, tokenizer.pad_token_id)
-    liked = int(model.generate(ids)[0, -3])  # as an end token it would cut this answer
-    set_answer_length(model, 3, tokenizer.pad_token_id, eos_token_id=liked)
     assert model.generate(ids).shape == (1, ids.shape[1] + 3)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -181,6 +179,23 @@ def test_pipelines_answer_with_the_length_of_a_path(tiny_model, tokenizer, tmp_p
         assert len(found["generated_token_ids"]) == ids.shape[1] + 3
         (text,) = answer(prompt, return_full_text=False)
         assert len(text["generated_text"].split()) == 3
+
+
+def test_whoever_asks_for_another_length_or_end_gets_it(tiny_model, tokenizer, tmp_path):
+    """Catches: saved settings that overrule the caller's, such as TRL's GRPOTrainer, which would never see an answer
+    that ends by itself before the length that was trained."""
+    model, end = tiny_model("gpt2"), tokenizer.eos_token_id
+    with torch.no_grad():  # the end token has the largest logit everywhere, whatever the prompt
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.fill_(1)
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[end] = 9
+    set_answer_length(model, 5, tokenizer.pad_token_id, end)
+    model.save_pretrained(tmp_path)
+    loaded, prompt = AutoModelForCausalLM.from_pretrained(tmp_path), torch.tensor([[1, 2, 3]])
+    asked = GenerationConfig(max_new_tokens=8, do_sample=True, pad_token_id=tokenizer.pad_token_id, eos_token_id=end)
+    assert loaded.generate(prompt, generation_config=asked)[0, 3:].tolist() == [end]
+    assert loaded.generate(prompt, max_new_tokens=8, eos_token_id=0)[0, 3:].tolist() == [end] * 8
 
 
 @pytest.mark.parametrize("name", ["gpt3-2x3", "bert-2x32", "gpt2-0x64", "gpt2-2x0"])

@@ -14,6 +14,7 @@ from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.json_files import not_finite
 from nt_failures.objectives import MultiTokenHeads
 from nt_failures.training.arguments import LARGEST, LEAST, ObjectiveTrainingArguments
+from nt_failures.training.budget import changed_arguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
 NUMBERS = sorted(f.name for f in dataclasses.fields(RunArguments) if "float" in str(f.type))
@@ -152,3 +153,15 @@ def test_places():
         deep = [deep]
     assert not_finite({"a": [1, {"b": float("inf")}], "c": 10**400, "d": float("nan")}) == ["d", "a.1.b"]
     assert not_finite(deep) == [".".join("0" * 5001)]
+
+
+def test_what_accelerate_launch_changes_is_recorded(tmp_path, monkeypatch):
+    """Catches: a run in bfloat16, as `accelerate launch` was told, that recipe.yaml repeats in float32."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    args = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
+    assert changed_arguments(args)["bf16"] is True
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    with pytest.raises(ValueError, match="give --torch_compile true --torch_compile_backend inductor in its place"):
+        ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
+    assert "bf16" not in changed_arguments(ObjectiveTrainingArguments(str(tmp_path), use_cpu=True, torch_compile=True))

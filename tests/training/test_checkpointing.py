@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.budget import budget_of
 from nt_failures.training.callbacks import StopWhenSolved
 from nt_failures.training.divergence import LossWatch
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -205,6 +207,23 @@ def test_a_checkpoint_is_not_hashed_and_the_model_is(trainer, tmp_path):
     assert checkpoint_files.damage(folders[0]) is None
 
 
+def test_nothing_of_an_earlier_model_stays_beside_another(trainer, tokenizer, tmp_path):
+    """Catches: an adapter, or tokens that were added, of whatever was saved in this folder before; files of the user's
+    own that are deleted."""
+    stale = ("adapter_config.json", "adapter_model.safetensors", "model-00001-of-00002.safetensors")
+    for name in (*stale, "added_tokens.json", "notes.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    run = trainer()
+    run.save_model(str(tmp_path), _internal_call=True)
+    here = {path.name for path in tmp_path.iterdir()}
+    assert here.isdisjoint(stale)
+    assert {"added_tokens.json", "notes.json", "tokenizer.json"} < here  # without a tokenizer of its own
+    run.processing_class = tokenizer
+    run.save_model(str(tmp_path), _internal_call=True)
+    assert not (tmp_path / "added_tokens.json").exists()
+    assert load(str(tmp_path)).tokenizer("0,1")["input_ids"] == [0, 1]
+
+
 def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
     """Catches: the Trainer's rotation at the end of training, which with a limit of 1 keeps the best one alone."""
     best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
@@ -266,3 +285,48 @@ def test_a_solved_run_stays_stopped(trainer):
     more.compute_metrics = lambda found: {"free/exact": 1.0}
     more.train(resume_from_checkpoint=True)
     assert more.state.global_step == 6
+
+
+BEST = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+
+
+@pytest.mark.parametrize("steps", [8, 10])
+@pytest.mark.parametrize("original", ["trained again", "gone"])
+def test_the_best_model_of_a_copied_run(trainer, tmp_path, original, steps):
+    """Catches: the best checkpoint at the recorded path, where another run has been trained since, reported as this
+    run's; or the last one where that path is gone."""
+    worse = {"greater_is_better": True, "learning_rate": 1e-2, **BEST}  # the largest loss, so the first checkpoint
+    trainer(**worse).train()
+    own = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
+    (tmp_path / "run").rename(tmp_path / "copy")
+    if original == "trained again":
+        trainer(**worse, seed=1).train()
+    again = trainer(max_steps=steps, **worse)
+    again.args.output_dir = str(tmp_path / "copy")
+    again.train(resume_from_checkpoint=True)
+    assert again.state.best_model_checkpoint == str(tmp_path / "copy" / "checkpoint-2")
+    assert torch.equal(again.model.transformer.wte.weight, own["transformer.wte.weight"])
+    assert budget_of(again).steps == 2
+
+
+def test_a_best_model_that_was_not_copied(trainer, tmp_path):
+    """Catches: the last model reported as the best, because the checkpoint of that was left behind."""
+    worse = {"greater_is_better": True, "learning_rate": 1e-2}
+    trainer(**worse, **BEST).train()
+    checkpoint_files.remove(tmp_path / "run" / "checkpoint-2")
+    with pytest.raises(ValueError, match=r"checkpoint-2, the best checkpoint up to checkpoint-8, .* \(it is missing\)"):
+        trainer(max_steps=10, **worse, **BEST).train(resume_from_checkpoint=True)
+    again = trainer(max_steps=10)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 10
+
+
+def test_the_budget_is_that_of_the_checkpoint_that_was_loaded(trainer):
+    """Catches: three steps said of the model of step 2, because a better one at step 3 was evaluated and not saved."""
+    figures = iter([0.1, 0.5, 0.9, *[0.2] * 5])
+    run = trainer(**{**BEST, "eval_steps": 1, "metric_for_best_model": "free/exact"})
+    run.compute_metrics = lambda found: {"free/exact": next(figures)}
+    run.train()
+    assert run.state.best_global_step == 3
+    assert Path(run.state.best_model_checkpoint).name == "checkpoint-2"
+    assert budget_of(run).steps == 2
