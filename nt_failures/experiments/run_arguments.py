@@ -8,8 +8,8 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures.experiments.arguments import RunOptions
 from nt_failures.hub.json_files import check_finite
-from nt_failures.registry import first_line
 from nt_failures.hub.run_results import SHARE
+from nt_failures.registry import first_line
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 
