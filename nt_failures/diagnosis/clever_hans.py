@@ -11,14 +11,14 @@ from nt_failures.evaluation.observations import Observations
 def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     """Reveal a WRONG decision, such as the first node of a wrong arm, and watch what the model does next.
 
-    At each later position it can follow the detour, jump to the right symbol of that position, or break (anything
-    else). Measured `forced` (the whole detour is revealed up to there) and `free` (only the symbols up to the row's
-    decision are given, then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
+    At each later position at which the two differ it can follow the detour, jump to the right symbol, or break. Measured
+    `forced` (the whole detour is revealed up to there) and `free` (only the symbols up to the row's decision are given,
+    then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
 
     Following does not prove failure: models that have solved the task do it too. Read it with the decision accuracy.
 
     Args:
-        observed: rows that have a decision, and a position between it and the last.
+        observed: rows that have a decision, and between it and the last a position at which a detour is wrong.
         seed: which detour each instance is put on.
 
     Returns:
@@ -30,29 +30,15 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     Raises:
         ValueError: the task has no detours, or no row a position between its decision and its last.
     """
-    predictor, task, forward = observed.predictor, observed.task, observed.predictor.order == "forward"
-    lengths, decisions = task.lengths(observed.columns), observed.decisions
-    between = lengths - 1 - decisions if forward else decisions - 2  # how many positions
-    rows = np.flatnonzero((decisions > 0) & (between > 0))
-    if not len(rows):
-        raise ValueError(
-            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
-            "where the cheat shows; longer ones have one (path-star graphs with path_length >= 4)."
-        )
+    predictor, forward = observed.predictor, observed.predictor.order == "forward"
+    rows, wrong, middle = _put_on(observed, seed)
     columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
-    answers, lengths, decisions = observed.answers[rows], lengths[rows], decisions[rows]
-    wrong = task.detours(columns, np.random.default_rng(seed))
-    place = np.arange(1, answers.shape[1] + 1)
-    if not forward:  # what comes before the decision is as it should be
-        wrong = np.where(place > decisions[:, None], answers, wrong)
+    answers, lengths, decisions = observed.answers[rows], observed.task.lengths(columns), observed.decisions[rows]
     given = decisions if forward else lengths - decisions + 1
     given = int(given[0]) if (given == given[0]).all() else given
-    continued = predictor.continued(columns, wrong, given)[:, : len(place)]  # first: what decodes all at once refuses
-    ways = {"forced": predictor.forced(columns, wrong)[:, : len(place)], "free": continued}
+    continued = predictor.continued(columns, wrong, given)[:, : wrong.shape[1]]  # first: what decodes at once refuses
+    ways = {"forced": predictor.forced(columns, wrong)[:, : wrong.shape[1]], "free": continued}
     last = lengths if forward else np.ones_like(lengths)
-    middle = (place > decisions[:, None]) & (place < last[:, None])
-    if not forward:
-        middle = (place < decisions[:, None]) & (place > 1)
     fates = {way: _fates(predicted, wrong, answers) for way, predicted in ways.items()}
     rates = {fate: (fates["free"][fate] | ~middle).all(axis=1) for fate in ("follow", "jump")}
     follow_rate, n = float(rates["follow"].mean()), observed.n(np.isin(np.arange(len(observed.answers)), rows))
@@ -70,6 +56,29 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
         "break_rate": float(1 - (rates["follow"] | rates["jump"]).mean()),
         "last_position": {way: _last(predicted[at], answers[at], wrong[at]) for way, predicted in ways.items()},
     }
+
+
+def _put_on(observed: Observations, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows (k,) that have a detour and a position to follow it at, their detours and these positions, (k, L)."""
+    task, forward = observed.task, observed.predictor.order == "forward"
+    rows = np.flatnonzero(observed.deciding)
+    columns = {name: np.asarray(column)[rows] for name, column in observed.columns.items()}
+    answers, decisions = observed.answers[rows], observed.decisions[rows, None]
+    wrong = task.detours(columns, np.random.default_rng(seed)) if len(rows) else answers
+    place = np.arange(1, answers.shape[1] + 1)
+    astray = (wrong != answers) & (place == decisions)  # a detour may be one in the other order alone
+    ends = np.minimum(task.lengths(columns), (wrong != -1).sum(axis=1))[:, None]  # a detour may be the shorter one
+    if not forward:  # what comes before the decision is as it should be
+        wrong = np.where(place > decisions, answers, wrong)
+    middle = (place > decisions) & (place < ends) if forward else (place < decisions) & (place > 1)
+    middle &= wrong != answers  # a detour may come back: who is right there neither follows it nor jumps
+    some = astray.any(axis=1) & middle.any(axis=1)
+    if not some.any():
+        raise ValueError(
+            f"no {task.ANSWER} of up to {task.answer_length} symbols has a position between a decision and the last, "
+            "where the cheat shows; longer ones have one (path-star graphs with path_length >= 4)."
+        )
+    return rows[some], wrong[some], middle[some]
 
 
 def _by_position(shown: np.ndarray, middle: np.ndarray, forward: bool) -> dict[int, float]:

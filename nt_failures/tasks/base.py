@@ -64,6 +64,8 @@ class Task(abc.ABC):
     """what `detours` go wrong by, in these words"""
     answer_column: ClassVar[str] = "answer"
     """the column of `sample` that holds the right answers"""
+    CONFIGS: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """parameters of the sizes that have a name of their own, such as those of a source, by that name"""
 
     def __new__(cls, *args: object, **kwargs: object) -> "Task":
         annotated = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
@@ -141,6 +143,10 @@ class Task(abc.ABC):
     def guess(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
         """`chance` of each row, (n,), for tasks in which it differs."""
         return np.full(len(self.answers(columns)), self.chance)
+
+    def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:
+        """What each row drew, (n,), of the parameters that may be ranges, by their names."""
+        return {}
 
     def lengths(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Symbols of each right answer, (n,), without `END`."""

@@ -24,7 +24,10 @@ from nt_failures.tasks.path_star import PathStar
 TRIALS = [f"own_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy")]
 """Tasks unlike ours: a decision that moves and answers that end, several right answers, few problems."""
 
-GOLDEN = {"path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda"}
+GOLDEN = {
+    "path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda",
+    "addition": "b7a4517179cf72463093700dc30f484797f5e2ec41cb1371b9a9cbf5ef564bda",
+}
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
 
 
