@@ -8,13 +8,15 @@ from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import Star
+from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
 
-__all__ = ["TASKS", "Addition", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
     "path_star": PathStar,
     "addition": Addition,
+    "hops": Hops,
 }
 """Tasks by their command-line names, each the name of its file."""
 

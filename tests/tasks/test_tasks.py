@@ -27,6 +27,7 @@ TRIALS = [f"own_tasks.{name}" for name in ("OffCentre", "AnyOrder", "Few", "Copy
 GOLDEN = {
     "path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda",
     "addition": "b7a4517179cf72463093700dc30f484797f5e2ec41cb1371b9a9cbf5ef564bda",
+    "hops": "6e72302d9b9897fbf7b000e027ba6942348a542852a51a2386938e3f5997971b",
 }
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
 
