@@ -10,13 +10,15 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.sort import Sort
 
-__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
     "path_star": PathStar,
     "addition": Addition,
     "hops": Hops,
+    "sort": Sort,
 }
 """Tasks by their command-line names, each the name of its file."""
 
