@@ -11,9 +11,9 @@ from nt_failures.evaluation.observations import Observations
 def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     """Reveal a WRONG decision, such as the first node of a wrong arm, and watch what the model does next.
 
-    At each later position at which the two differ it can follow the detour, jump to the right symbol, or break. Measured
-    `forced` (the whole detour is revealed up to there) and `free` (only the symbols up to the row's decision are given,
-    then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
+    At each later position at which the two differ it can follow the detour, jump to the right symbol, or break.
+    Measured `forced` (the whole detour is revealed up to there) and `free` (only the symbols up to the row's decision
+    are given, then it decodes on its own). The symbol generated last is apart: it is a copy from the prompt.
 
     Following does not prove failure: models that have solved the task do it too. Read it with the decision accuracy.
 

@@ -118,6 +118,11 @@ class PathStar(Task):
         """1 / degree; 1 for paths of two nodes, the source and the goal, which leave nothing to decide."""
         return 1 / self.degree if self.path_length > 2 else 1.0
 
+    @property
+    def factors(self) -> dict[str, float]:
+        doublings = math.log2(self.num_nodes)
+        return {"node of the path": self.path_length, "arm": self.degree, "doubling of the labels": doublings}
+
     def decision_position(self, order: str) -> int:
         """2 from the source on (`"forward"`); path_length - 1, one look-up, from the goal back (`"reversed"`)."""
         return 2 if order == "forward" else max(self.path_length - 1, 1)

@@ -250,3 +250,14 @@ def test_a_cycle_is_in_one_split_whatever_is_asked_of_it():
     assert task.split_hash(other) != task.split_hash(columns)[0]
     assert len({*Hops(4, 3).instance_hash(Hops(4, 3).sample(np.random.default_rng(0), 5000)).tolist()}) == 72
     assert Hops(4, 3).num_problems == 72
+
+
+def test_accuracy_is_told_by_hops():
+    """Catches: sizes of other rows, or forced predictions of one symbol taken for whole answers."""
+    task = Hops(20, 8)
+    columns = task.block(0, "test", 0, rows=2000)
+    found = diagnose(Stepwise(task, shallow(4)), task, columns)["by_difficulty"]
+    assert {k: each["exact"] for k, each in found["hops"].items()} == {k: float(k <= 4) for k in range(1, 9)}
+    assert sum(each["n"] for each in found["hops"].values()) == len({*task.instance_hash(columns).tolist()})
+    one = {name: column[columns["hops"] == 2] for name, column in columns.items()}
+    assert diagnose(Stepwise(task, shallow(4)), task, one)["by_difficulty"] == {}
