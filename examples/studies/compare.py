@@ -1,11 +1,11 @@
-"""Compare objectives under one protocol: choose each one's learning rate on validation graphs, then run its seeds.
+"""Compare objectives under one protocol: choose each one's learning rate on validation rows, then run its seeds.
 
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml      # five seeds of each
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
 
 The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in
 which they differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
-choice looks at validation graphs alone: the most tuning seeds solved, then the earliest step, then the last accuracy.
+choice looks at validation rows alone: the most tuning seeds solved, then the earliest step, then the last accuracy.
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
@@ -101,7 +101,7 @@ def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
 
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
-    """The multiple of the learning rates that serves each recipe best on validation graphs."""
+    """The multiple of the learning rates that serves each recipe best on validation rows."""
     found = {key: key for key in results_file.read_diverged(tuning)}
     found |= {run.key: run for run in results_file.read_results(tuning)}
     chosen = {}

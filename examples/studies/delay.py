@@ -1,32 +1,33 @@
-"""How long does each objective take to solve a graph, and how does that grow with the graph's size?
+"""How long does each objective take to solve a problem, and how does that grow with the problem's size?
 
     python examples/studies/delay.py                                     # the whole map, or what is missing
     python examples/studies/delay.py --only muon deg2-path3-nodes7       # only the cells with all of these
     python examples/studies/delay.py --only_report
 
-Runs go from the first graph of the map to the last, each until it has solved the task or its steps are spent. Stop it
+    python examples/studies/delay.py --recipe examples/recipes/tasks/addition.yaml --map my_map.yaml     # any task
+
+Runs go from the first problem of the map to the last, each until it has solved the task or its steps are spent. Stop it
 at any time: finished runs are kept, and the same command goes on where it stopped.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
-from nt_failures.experiments import output_dir
+from nt_failures.experiments import command_line, output_dir
+from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import cli, delay, figures, grid, results_file
 from nt_failures.experiments.study.runner import Job, run_missing
+from nt_failures.tasks import find_task
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
-AXES = {
-    "graphs": ("degree", "path_length", "num_nodes", "max_steps"),
-    "objectives": grid.OBJECTIVE_KEYS,
-    "optimizers": ("optimizer", "learning_rate", "muon_learning_rate"),
-}
+OPTIMIZER_KEYS = ("optimizer", "learning_rate", "muon_learning_rate")
 
 
 def main(argv: list[str]) -> None:
     """Run what is missing, report."""
     args = parse(argv)
-    axes = grid.read_axes(args.map, AXES)
+    axes = grid.read_axes(args.map, args.axes)
     results = args.output_dir / "results.jsonl"
     if args.only_report and not results.exists():
         raise cli.no_results(results)
@@ -44,25 +45,35 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.parser(__doc__, seeds=3)
     parser.add_argument("--recipe", type=Path, default=RECIPES / "cpu.yaml", help="what all runs share (%(default)s)")
     parser.add_argument(
-        "--map", type=Path, default=RECIPES / "map.yaml", help="graphs, objectives, optimizers (%(default)s)"
+        "--map", type=Path, default=RECIPES / "map.yaml", help="problems, objectives, optimizers (%(default)s)"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only cells with all of these choices")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs") / "delay", help="(%(default)s)")
-    return cli.parse(parser, argv, differing=[key for keys in AXES.values() for key in keys])
+    axes = axes_of(parser.parse_known_args(argv)[0].recipe)
+    args = cli.parse(parser, argv, differing=["task", *(key for keys in axes.values() for key in keys)])
+    args.axes = axes
+    return args
+
+
+def axes_of(recipe: Path) -> dict[str, tuple[str, ...]]:
+    """What the choices of a map may set: the sizes of the recipe's task, what is trained, and by which optimizer."""
+    task = find_task(str(command_line.read_recipe(recipe).get("task", DataArguments.task)))
+    sizes = (*(field.name for field in dataclasses.fields(task)), "max_steps")
+    return {"problems": sizes, "objectives": grid.OBJECTIVE_KEYS, "optimizers": OPTIMIZER_KEYS}
 
 
 def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:
-    """The runs asked for, graph by graph, within each seed by seed: the map is even wherever it ends."""
+    """The runs asked for, problem by problem, within each seed by seed: the map is even wherever it ends."""
     known = {name for choices in axes.values() for name in choices}
     if unknown := sorted(set(args.only) - known):
         raise ValueError(f"--only {unknown[0]}: no such choice in {args.map}; give some of {', '.join(sorted(known))}.")
     chosen = {names: path for names, path in cells.items() if set(args.only) <= set(names)}
     return [
         Job(path, seed, tuple(args.extra))
-        for graph in axes["graphs"]
+        for problem in axes["problems"]
         for seed in range(args.seeds)
         for names, path in chosen.items()
-        if graph in names
+        if problem in names
     ]
 
 

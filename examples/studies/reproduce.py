@@ -11,10 +11,17 @@ Stop it at any time: finished runs are kept, and the same command goes on where 
 import argparse
 from pathlib import Path
 
+from nt_failures.diagnosis.figures import save
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.study import cli, figures, results_file
 from nt_failures.experiments.study.runner import Job, run_missing
-from nt_failures.experiments.study.summary import missing_note, study_table, summarise
+from nt_failures.experiments.study.summary import (
+    difficulty_tables,
+    missing_note,
+    shared_difficulties,
+    study_table,
+    summarise,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -52,14 +59,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
-    """table.md and figure.png of the runs of these recipes, as they are now, in results.jsonl."""
+    """table.md and figure.png of the runs of these recipes, as they are now, in results.jsonl.
+
+    Where the sizes of problems differ from row to row, by_SIZE.png, too.
+    """
     runs, diverged = results_file.read_study(results, forms)
     if not runs and diverged:
         raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
     if not runs:
         raise cli.no_results(results)
     groups = summarise(runs, diverged)
-    table = study_table(groups) + missing_note(forms, groups)
+    table = study_table(groups) + difficulty_tables(groups) + missing_note(forms, groups)
+    for name in shared_difficulties(groups):
+        save(figures.by_difficulty(groups, name, title), folder / f"by_{name}.png")
     cli.write_report(folder / "table.md", table, folder / "figure.png", figures.side_by_side(groups, title))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nt_failures.diagnosis.by_difficulty import by_difficulty
 from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
@@ -35,7 +36,8 @@ def diagnose(
 
     Returns:
         JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim
-        cannot be tested, with the reason in `not_measured`), and `verdict` (name, text, rule).
+        cannot be tested, with the reason in `not_measured`), `by_difficulty` (empty where all problems are of one
+        size), and `verdict` (name, text, rule).
     """
     seen = None if train is None else Observations(predictor, task, train)
     return diagnose_observed(Observations(predictor, task, held_out), seen, curve, budget)
@@ -67,6 +69,7 @@ def diagnose_observed(
         "decision_token": tried(decision_token, held_out, train),
         "clever_hans": tried(clever_hans, held_out),
         "by_place": tried(by_place, held_out),
+        "by_difficulty": by_difficulty(held_out),
         "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
     }
     if not known:

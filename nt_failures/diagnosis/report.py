@@ -87,6 +87,9 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
     lines = [*_accuracy(found["forced_vs_free"], found["decision_token"] or {}, words)]
     if (places := found.get("by_place")) and places["differ"]:
         lines.append(_places(places))
+    for name, sizes in found.get("by_difficulty", {}).items():
+        shares = ", ".join(f"{size}: {each['exact']:.1%}" for size, each in sizes.items())
+        lines.append(f"exact {words.answer}s by {name}: {shares}")
     if cheat := found["clever_hans"]:
         lines.append(
             f"put on a {words.detour} it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to "

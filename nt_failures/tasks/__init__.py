@@ -5,18 +5,24 @@ from typing import Any
 
 from nt_failures import registry
 from nt_failures.tasks._text import Text
+from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import Star
+from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
 
-__all__ = ["TASKS", "PathStar", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
     "path_star": PathStar,
     "tree_star": TreeStar,
     "unequal_star": UnequalStar,
+    "addition": Addition,
+    "hops": Hops,
+    "sort": Sort,
 }
 """Tasks by their command-line names, each the name of its file."""
 

@@ -60,6 +60,21 @@ def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
     return Text(cells[used], offsets)
 
 
+def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
+    """Write for each row of `index` (n, k) these of the words, one behind the other; ValueError as `join_numbers`."""
+    n, k = index.shape
+    table = np.array([word.encode() for word in words])
+    if (bound := n * k * (width := table.dtype.itemsize)) > MAX_TEXT:
+        raise ValueError(
+            f"{n} rows of {k} words are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
+        )
+    cells = table.view(np.uint8).reshape(len(words), width)[index]  # 0 marks an unused byte
+    used = cells != 0
+    offsets = np.zeros(n + 1, dtype=np.int32)
+    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
+    return Text(cells[used], offsets)
+
+
 @functools.lru_cache(maxsize=4)
 def _words(count: int) -> np.ndarray:
     """The numbers below `count` in decimal digits, (count, width) uint8, filled up with 0; cached."""

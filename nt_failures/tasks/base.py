@@ -162,6 +162,11 @@ class Task(abc.ABC):
         """What each row drew, (n,), of the parameters that may be ranges, by their names."""
         return {}
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """What the time to learn it may grow with, by what one more of it is called; by default all whole numbers."""
+        return {name: value for name, value in self.to_dict().items() if type(value) is int}
+
     def lengths(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Symbols of each right answer, (n,), without `END`."""
         return (self.answers(columns) != -1).sum(axis=1)

@@ -123,6 +123,11 @@ class PathStar(Graphs):
         degrees = [degree for degree, length in self._sizes() if degree > 1 and length > 2]
         return sum(1 / degree for degree in degrees) / len(degrees) if degrees else 1.0
 
+    @property
+    def factors(self) -> dict[str, float]:
+        doublings = math.log2(self.num_nodes)
+        return {"node of the path": self.path_length, "arm": self.degree, "doubling of the labels": doublings}
+
     def decision_position(self, order: str) -> int:
         """2 from the source on (`"forward"`); path_length - 1, one look-up, from the goal back (`"reversed"`).
 

@@ -22,7 +22,7 @@ folder.mkdir()
 (folder / "results.json").write_text(json.dumps(made))
 """
 MAP = """
-graphs:
+problems:
   deg2-path3: {degree: 2, path_length: 3, num_nodes: 10}
   deg2-path4: {degree: 2, path_length: 4, num_nodes: 10}
 objectives:
@@ -68,8 +68,8 @@ def test_graph_by_graph_and_once(delay, tmp_path):
     assert delay("--only", "muon") == []
     assert delay("--only", "adamw", "deg2-path3", "cure") == ["deg2-path3-cure-adamw 0", "deg2-path3-cure-adamw 1"]
     lines = (tmp_path / "out" / "delay.md").read_text().splitlines()
-    assert "| G(2,3) | 10 | muon | hans | 0 of 2 | > 800 | > 8.0e+11 | - | - |" in lines
-    assert "| G(2,3) | 10 | muon | cure | 2 of 2 | 200 | 2.0e+11 | > 4.0 x | > 4.0 x |" in lines
+    assert "| deg2-path3 | muon | hans | 0 of 2 | > 800 | > 8.0e+11 | - | - |" in lines
+    assert "| deg2-path3 | muon | cure | 2 of 2 | 200 | 2.0e+11 | > 4.0 x | > 4.0 x |" in lines
     assert (tmp_path / "out" / "delay.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "out" / "delay.md").unlink()
     assert delay("--only_report") == []
@@ -114,3 +114,10 @@ def test_bad_arguments(flags, message, delay):
     """Catches: an empty map passed off as done, a flag that makes all cells one."""
     with pytest.raises(ValueError, match=message):
         delay(*flags)
+
+
+def test_a_map_of_any_task(delay, tmp_path):
+    """Catches: sizes of path-star graphs asked of every task, or allowed for every task."""
+    (tmp_path / "cpu.yaml").write_text("task: addition\nmax_steps: 800\n")
+    with pytest.raises(ValueError, match="deg2-path3 may set digits, max_steps"):
+        delay()

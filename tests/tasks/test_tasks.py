@@ -29,6 +29,9 @@ GOLDEN = {
     "path_star": "89ec2a3228a20c0331849cee82a4ac6c219ad4d935386c33e1fbb7d6f242ccda",
     "tree_star": "ed7cd10a8de9c063473b450a32de94fb400195ac670ec72129f2ff43fed7c589",
     "unequal_star": "7f532234eeeb944837f579969ec69eca366a530da1b40d3272feb789a5a8d9db",
+    "addition": "b7a4517179cf72463093700dc30f484797f5e2ec41cb1371b9a9cbf5ef564bda",
+    "hops": "6e72302d9b9897fbf7b000e027ba6942348a542852a51a2386938e3f5997971b",
+    "sort": "284b5d83c9d8be3d123c4f2d6bfb47c8e573f52b27cc0ef9a7dbccb056aa19b5",
 }
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
 

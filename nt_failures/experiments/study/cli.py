@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from nt_failures.diagnosis import figures
 from nt_failures.experiments import command_line, script
 from nt_failures.objectives import find_objective
+from nt_failures.tasks import find_task
 
 
 def parser(description: str, seeds: int) -> argparse.ArgumentParser:
@@ -49,11 +50,12 @@ def parse(
 
 def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:
     """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
-    asked = command_line.peek(extra, "objective")
-    for recipe in recipes:
-        name = asked or command_line.read_recipe(recipe).get("objective")
-        if "." in str(name):
-            find_objective(str(name))
+    for kind, find in (("objective", find_objective), ("task", find_task)):
+        asked = command_line.peek(extra, kind)
+        for recipe in recipes:
+            name = asked or command_line.read_recipe(recipe).get(kind)
+            if "." in str(name):
+                find(str(name))
 
 
 def no_results(results: Path) -> ValueError:

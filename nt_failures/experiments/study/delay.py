@@ -1,10 +1,10 @@
-"""The map of delays: when each run solved its graph, if it did, and how that time grows with the graph."""
+"""The map of delays: when each run solved its problem, if it did, and how that time grows with the problem's size."""
 
 import dataclasses
 import math
 import operator
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,26 +18,25 @@ class Run:
     """One run of the map.
 
     `before` are the training steps at the last evaluation at which it was not solved, 0 if there was none; `solved_at`
-    those at the evaluation from which it was solved, infinite for a run that was censored at `before`.
+    those at the evaluation from which it was solved, infinite for a run that was censored at `before`. `sizes` are the
+    `Task.factors`, in words.
     """
 
-    graph: str
+    problem: str
     objective: str
     optimizer: str
     seed: int
-    path_length: int
-    degree: int
-    labels: int
+    sizes: Mapping[str, float]
     before: int
     solved_at: float
     flops_per_step: float
 
 
-def observe(run: StudyRun, graph: str, objective: str, optimizer: str) -> Run:
+def observe(run: StudyRun, problem: str, objective: str, optimizer: str) -> Run:
     """What a line of results.jsonl says, under the names of its cell of the map."""
-    solved_at, task = run.solved_at, run.task
+    solved_at = run.solved_at
     return Run(
-        *(graph, objective, optimizer, run.key.seed, task["path_length"], task["degree"], task["num_nodes"]),
+        *(problem, objective, optimizer, run.key.seed, run.make_task().factors),
         before=max((step for step, _ in run.curve if solved_at is None or step < solved_at), default=0),
         solved_at=math.inf if solved_at is None else solved_at,
         flops_per_step=run.flops / run.steps,
@@ -45,9 +44,9 @@ def observe(run: StudyRun, graph: str, objective: str, optimizer: str) -> Run:
 
 
 def by(runs: Sequence[Run], *names: str) -> dict[tuple, list[Run]]:
-    """Runs by the values of these fields, smaller graphs first, otherwise in the order of their first run."""
+    """Runs by the values of these fields, smaller problems first, otherwise in the order of their first run."""
     groups: dict[tuple, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels)):
+    for run in sorted(runs, key=lambda run: (*run.sizes.values(),)):
         groups.setdefault(tuple(vars(run)[name] for name in names), []).append(run)
     return groups
 
@@ -68,14 +67,6 @@ def ratio(slow: Sequence[Run], fast: Sequence[Run], flops: bool = False) -> tupl
     return slow_time / fast_time, "=" if slow_solved and fast_solved else "<" if slow_solved else ">"
 
 
-FACTORS = {
-    "node of the path": lambda run: run.path_length,
-    "arm": lambda run: run.degree,
-    "doubling of the labels": lambda run: math.log2(run.labels),
-}
-"""What log time is regressed on: a coefficient is a factor on the time for each of these."""
-
-
 def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
@@ -83,16 +74,16 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     values, which bound it from one side.
     """
     # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
-    kept, factors = sorted(runs, key=lambda run: (run.path_length, run.degree, run.labels, run.seed)), {}
-    for name, value in FACTORS.items():
-        levels = {value(run) for run in runs if math.isfinite(run.solved_at)}
+    kept, factors = sorted(runs, key=lambda run: (*run.sizes.values(), run.seed)), []
+    for name in runs[0].sizes:
+        levels = {run.sizes[name] for run in runs if math.isfinite(run.solved_at)}
         if len(levels) > 1:
-            factors[name] = value
+            factors.append(name)
         else:
-            kept = [run for run in kept if value(run) in levels]
+            kept = [run for run in kept if run.sizes[name] in levels]
     if not factors or not kept:
         return {}
-    design_NP = np.array([[1.0, *(value(run) for value in factors.values())] for run in kept])
+    design_NP = np.array([[1.0, *(run.sizes[name] for name in factors)] for run in kept])
     bounds = (np.array([float(vars(run)[name]) for run in kept]) for name in ("before", "solved_at"))
     found = survival.fit(design_NP, *bounds)
     return {} if found is None else {name: found[:, 1 + i] for i, name in enumerate(factors)}
@@ -104,19 +95,18 @@ def markdown(runs: Sequence[Run], baseline: str) -> str:
 
 
 def _cell_table(runs: Sequence[Run], baseline: str) -> str:
-    head = ("graph", "labels", "optimizer", "objective", "solved", "steps to solve", "FLOPs to solve")
+    head = ("problem", "optimizer", "objective", "solved", "steps to solve", "FLOPs to solve")
     rows = [(*head, f"{baseline} later by", "in FLOPs")]
-    cells = by(runs, "graph", "optimizer", "objective")
-    for (graph, optimizer, objective), group in cells.items():
-        name = f"G({group[0].degree},{group[0].path_length})"
-        slow = None if objective == baseline else cells.get((graph, optimizer, baseline))
+    cells = by(runs, "problem", "optimizer", "objective")
+    for (problem, optimizer, objective), group in cells.items():
+        slow = None if objective == baseline else cells.get((problem, optimizer, baseline))
         times, later = [], []
         for flops, form in ((False, ",.0f"), (True, ".1e")):
             time, solved = median(group, flops)
             times.append(f"{'' if solved else '> '}{time:{form}}")
             found = None if slow is None else ratio(slow, group, flops)
             later.append("-" if found is None else f"{found[1].strip('=')} {found[0]:.1f} x".strip())
-        rows.append((name, str(group[0].labels), optimizer, objective, _solved(group), *times, *later))
+        rows.append((problem, optimizer, objective, _solved(group), *times, *later))
     note = (
         "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; "
         ">: the median run was stopped there, unsolved. FLOPs are counted (nt_failures/training/flops.py): forward and "
@@ -128,20 +118,21 @@ def _cell_table(runs: Sequence[Run], baseline: str) -> str:
 def _growth_table(runs: Sequence[Run], baseline: str) -> str:
     groups = by(runs, "optimizer", "objective")
     effects = {key: growth(group) for key, group in groups.items()}
-    rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in FACTORS))]
+    factors = [*runs[0].sizes]
+    rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in factors))]
     for (optimizer, objective), group in groups.items():
         found = effects[optimizer, objective]
-        rows.append((objective, optimizer, _solved(group), *(_factor(found.get(name)) for name in FACTORS)))
+        rows.append((objective, optimizer, _solved(group), *(_factor(found.get(name)) for name in factors)))
     for (optimizer, objective), fast in effects.items():
         slow = effects.get((optimizer, baseline), {})
         if objective != baseline:
-            both = [slow[name] - fast[name] if name in slow and name in fast else None for name in FACTORS]
+            both = [slow[name] - fast[name] if name in slow and name in fast else None for name in factors]
             rows.append((f"{baseline} / {objective}", optimizer, "", *map(_factor, both)))
     note = (
-        "Log-normal regression of the time on all three factors at once, censored runs as such, with 95 % bootstrap "
-        "intervals over the seeds of each graph (of simulated studies with three seeds they cover 92 to 95 %): what "
-        "other graphs of the same size would give is not in them. `not identified`: too few solved runs, too few "
-        "values of the factor among them, or a graph with one run alone. The form (a factor for each node, so "
+        "Log-normal regression of the time on all factors at once, censored runs as such, with 95 % bootstrap "
+        "intervals over the seeds of each problem (of simulated studies with three seeds they cover 92 to 95 %): what "
+        "other problems of the same size would give is not in them. `not identified`: too few solved runs, too few "
+        "values of the factor among them, or a problem with one run alone. The form (a factor for each more, so "
         "exponential growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
     return f"{markdown_table(rows)}\n\n{note}"

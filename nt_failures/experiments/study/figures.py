@@ -13,7 +13,7 @@ from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPL
 from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.evaluation.metrics import format_percent
 from nt_failures.experiments.study import delay
-from nt_failures.experiments.study.summary import best_first
+from nt_failures.experiments.study.summary import best_first, words_of
 
 
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
@@ -36,7 +36,9 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
         axes.text(1.05, row, format_percent(values.mean()), va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, 1.04)
     axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
-    measured = "exact paths on held-out graphs" + ("; *: the decision alone" if "*" in "".join(names) else "")
+    words = words_of(groups)
+    measured = f"exact {words.answer}s on held-out {words.problem}s"
+    measured += "; *: the decision alone" if "*" in "".join(names) else ""
     legend = "dots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)"
     axes.set_xlabel(f"{measured}\n{legend}", fontsize=10)
     return figure
@@ -55,8 +57,27 @@ def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figur
         axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
-    measured = "training steps until exact >= 95 % on validation graphs"
+    measured = f"training steps until exact >= 95 % on validation {words_of(groups).problem}s"
     axes.set_xlabel(f"{measured}\ndots: seeds, triangles: never", fontsize=10)
+    return figure
+
+
+def by_difficulty(groups: Sequence[Mapping[str, Any]], name: str, title: str = "") -> Figure:
+    """Exact accuracy by a size that differs from row to row, `Task.difficulty`: a line for each recipe."""
+    figure, axes = new_axes(6.4, 3.6)
+    for i, group in enumerate(groups):
+        sizes, shares = zip(*group["by_difficulty"][name].items(), strict=True)
+        look = {"marker": MARKERS[i % 6], "color": COLOURS[i % 6], "label": literal(group["name"])}
+        axes.plot(sizes, shares, markersize=5, clip_on=False, zorder=3, **look)
+        axes.set_xticks(sizes)
+    axes.set_ylim(0, 1)
+    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    _grid(axes, "y")
+    words = words_of(groups)
+    axes.set_ylabel(f"exact {words.answer}s", fontsize=10)
+    axes.set_xlabel(f"{literal(name)} (held-out {words.problem}s, mean over seeds)", fontsize=10)
+    axes.set_title(literal(title), fontsize=11, loc="left")
+    axes.legend(frameon=False, fontsize=9.5)
     return figure
 
 
@@ -83,42 +104,41 @@ def _spread(count: int, width: float) -> np.ndarray:
 COLOURS = (VERMILION, BLUE, GREEN, ORANGE, PURPLE, GREY)
 MARKERS = "os^Dv*"
 Looks = Mapping[str, tuple[str, str, float]]
-"""Of an objective: its colour, its marker, and where it stands beside the middle of a graph's column."""
+"""Of an objective: its colour, its marker, and where it stands beside the middle of a problem's column."""
 
 
 def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
-    """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; graphs from left to right.
+    """One panel of times to solve for each optimizer, and one of the ratios to `baseline`; problems from left to right.
 
     A filled marker is a run, or a ratio of medians; an open one is a bound: the run was stopped there unsolved, and so
     the true value lies in the direction of the arrow.
     """
-    graphs = [graph for (graph,) in delay.by(runs, "graph")]
+    problems = [problem for (problem,) in delay.by(runs, "problem")]
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     objectives = sorted({run.objective for run in runs}, key=lambda name: (name != baseline, name))
     shifts = 0.8 * ((np.arange(len(objectives)) + 0.5) / len(objectives) - 0.5)
     looks = {name: (COLOURS[i % 6], MARKERS[i % 6], shifts[i]) for i, name in enumerate(objectives)}
-    size = max(6.4, 0.95 * len(graphs) + 1.5), 2.4 * len(optimizers) + 3.2
+    size = max(6.4, 0.95 * len(problems) + 1.5), 2.4 * len(optimizers) + 3.2
     figure = Figure(figsize=size, dpi=160, layout="constrained")
     panels = figure.subplots(len(optimizers) + 1, 1, sharex=True, squeeze=False)[:, 0]
     for axes, optimizer in zip(panels, optimizers, strict=False):
-        _times(axes, [run for run in runs if run.optimizer == optimizer], graphs, looks)
+        _times(axes, [run for run in runs if run.optimizer == optimizer], problems, looks)
         axes.set_title(f"training steps until exact >= 95 %, {optimizer}", fontsize=11, loc="left")
-    _ratios(panels[-1], runs, graphs, looks, baseline)
+    _ratios(panels[-1], runs, problems, looks, baseline)
     panels[-1].set_title(f"how many times later {baseline} is, in steps", fontsize=11, loc="left")
     for axes in panels:
-        _log_scale(axes, len(graphs))
-    first = {run.graph: run for run in runs}
-    names = [f"G({first[g].degree},{first[g].path_length})\n{first[g].labels} labels" for g in graphs]
-    panels[-1].set_xticks(range(len(graphs)), names, fontsize=9.5)
-    panels[-1].set_xlim(-0.5, len(graphs) - 0.5)
+        _log_scale(axes, len(problems))
+    names = ["\n".join(map(literal, problem.split("-"))) for problem in problems]
+    panels[-1].set_xticks(range(len(problems)), names, fontsize=9.5)
+    panels[-1].set_xlim(-0.5, len(problems) - 0.5)
     look = {"frameon": False, "fontsize": 9.5, "title_fontsize": 9.5, "loc": "outside lower center", "ncols": 4}
     title = "open markers with an arrow: stopped unsolved, a bound"
     figure.legend(*panels[0].get_legend_handles_labels(), title=title, **look)
     return figure
 
 
-def _log_scale(axes: Axes, graphs: int) -> None:
-    """A logarithmic axis with plain numbers, and a line between any two graphs."""
+def _log_scale(axes: Axes, problems: int) -> None:
+    """A logarithmic axis with plain numbers, and a line between any two problems."""
     axes.set_yscale("log")
     axes.margins(y=0.14)  # room for the arrows
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -126,31 +146,31 @@ def _log_scale(axes: Axes, graphs: int) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
     _grid(axes, "y")
-    for i in range(1, graphs):
+    for i in range(1, problems):
         axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
 
 
-def _times(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Looks) -> None:
+def _times(axes: Axes, runs: Sequence[delay.Run], problems: Sequence[str], looks: Looks) -> None:
     for objective, (colour, marker, shift) in looks.items():
         axes.plot([], [], marker, color=colour, label=objective)
-        for (graph,), group in delay.by([run for run in runs if run.objective == objective], "graph").items():
-            places = graphs.index(graph) + shift + np.linspace(-0.05, 0.05, len(group))
+        for (problem,), group in delay.by([run for run in runs if run.objective == objective], "problem").items():
+            places = problems.index(problem) + shift + np.linspace(-0.05, 0.05, len(group))
             for x, run in zip(places, group, strict=True):
                 at = (run.solved_at, "=") if math.isfinite(run.solved_at) else (run.before, ">")
                 _point(axes, x, *at, colour, marker)
 
 
-def _ratios(axes: Axes, runs: Sequence[delay.Run], graphs: Sequence[str], looks: Looks, baseline: str) -> None:
-    cells = delay.by(runs, "graph", "optimizer", "objective")
+def _ratios(axes: Axes, runs: Sequence[delay.Run], problems: Sequence[str], looks: Looks, baseline: str) -> None:
+    cells = delay.by(runs, "problem", "optimizer", "objective")
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     axes.axhline(1, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
-    for (graph, optimizer, objective), group in cells.items():
-        slow = cells.get((graph, optimizer, baseline))
+    for (problem, optimizer, objective), group in cells.items():
+        slow = cells.get((problem, optimizer, baseline))
         found = None if slow is None or objective == baseline else delay.ratio(slow, group)
         if found is not None:
             colour, marker, shift = looks[objective]
             shift += 0.06 * (optimizers.index(optimizer) - (len(optimizers) - 1) / 2)
-            _point(axes, graphs.index(graph) + shift, *found, colour, marker)
+            _point(axes, problems.index(problem) + shift, *found, colour, marker)
     if len(optimizers) > 1:
         axes.set_xlabel(f"ratios from left to right: {', '.join(optimizers)}", fontsize=9.5)
 

@@ -2,16 +2,18 @@
 
 A grid file is a YAML mapping from the axis to its choices, and from a choice to the values that it sets:
 
-    graphs:
+    problems:
       deg2-path3-nodes7: {degree: 2, path_length: 3, num_nodes: 7}
     objectives:
       next_token: {objective: next_token, order: forward}
       next_token-reversed: {objective: next_token, order: reversed}
-      multi_token_heads: {objective: multi_token_heads, objective_options: {heads: path_length}}
+      multi_token_heads: {objective: multi_token_heads, objective_options: {heads: answer_length}}
 
-An option may be a number of the recipe, by its name, and less so much: `path_length - 1`.
+An option may be a number, and less so much: `answer_length`, the symbols of the longest answer, or one of the recipe by
+its name, such as `path_length - 1`.
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,9 @@ from typing import Any
 
 import yaml
 
+from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.command_line import read_recipe
+from nt_failures.tasks import find_task
 
 Axes = dict[str, dict[str, dict[str, Any]]]  # axis -> choice -> the values of a recipe that the choice sets
 
@@ -75,7 +79,10 @@ def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...
 
 
 def _number(value: Any, recipe: Mapping[str, Any]) -> Any:
-    """The number of the recipe that a text such as `path_length - 1` stands for; anything else as it is."""
+    """The number that a text such as `answer_length - 1` stands for; anything else as it is."""
     found = re.fullmatch(r"(\w+)(?: - (\d+))?", value) if isinstance(value, str) else None
     number = None if found is None else recipe.get(found[1])
+    if found is not None and found[1] == "answer_length":
+        task = find_task(str(recipe.get("task", DataArguments.task)))
+        number = task(**{f.name: recipe[f.name] for f in dataclasses.fields(task) if f.name in recipe}).answer_length
     return number - int(found[2] or 0) if type(number) is int else value

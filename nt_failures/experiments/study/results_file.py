@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged, judged_by
+from nt_failures.experiments.arguments import DataArguments
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import find_objective
+from nt_failures.tasks import Task, find_task, read_task
+from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,8 @@ class StudyRun:
     `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
     for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
     is step and validation accuracy, judged as `exact`; `gradients` are the shares of the further terms of the loss, all
-    together, by step.
+    together, by step; `by_difficulty` are exact answers by each size that differs from row to row; `task` are the
+    task's parameters, and `words` what it calls its things.
     """
 
     key: Key
@@ -50,7 +54,10 @@ class StudyRun:
     steps: int
     flops: float | None
     verdict: str
+    by_difficulty: Mapping[str, Mapping[int, float]]
+    task_name: str
     task: Mapping[str, Any]
+    words: Words
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "StudyRun":
@@ -77,7 +84,13 @@ class StudyRun:
                 steps=run.steps,
                 flops=run.flops,
                 verdict=run.verdict["name"],
+                by_difficulty={
+                    name: {int(size): float(each["exact"]) for size, each in sizes.items()}
+                    for name, sizes in (run.diagnosis.get("by_difficulty") or {}).items()
+                },
+                task_name=(name := run.data_arguments.get("task", DataArguments.task)),
                 task=run.arguments.get("task", {}),
+                words=words_of(find_task(name, from_file=True)),
             )
             measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
             if not (all(0 <= x <= 1 for x in measured) and found.steps > 0 and isinstance(found.verdict, str)):
@@ -85,6 +98,10 @@ class StudyRun:
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"no run: {error!r}") from error
         return found
+
+    def make_task(self) -> Task:
+        """The task, with its parameters."""
+        return read_task({"task": self.task_name, **self.task})
 
     @property
     def solved(self) -> bool:
@@ -95,6 +112,11 @@ class StudyRun:
     def solved_at(self) -> int | None:
         """Training steps until validation says so for good."""
         return steps_to_solve(self.curve)
+
+
+def words_of(task: type[Task]) -> Words:
+    """What a task calls its things, whatever its size."""
+    return Words(task.PROBLEM, task.ANSWER, task.DETOUR)
 
 
 def read_key(line: Mapping[str, Any]) -> Key:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
 from nt_failures.experiments.study.results_file import Key, StudyRun
+from nt_failures.tasks.facts import WORDS, Words
 
 
 def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
@@ -51,7 +52,24 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "flops_to_solve": statistics.median(flops) if flops else None,
         "steps": max(run.steps for run in runs),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
+        "by_difficulty": _by_difficulty(runs),
+        "words": first.words,
     }
+
+
+def _by_difficulty(runs: Sequence[StudyRun]) -> dict[str, dict[int, float]]:
+    """The mean over runs of exact answers, by each size that differs from row to row, where all runs have it."""
+    return {
+        name: {size: statistics.fmean(run.by_difficulty[name][size] for run in runs) for size in sizes}
+        for name, sizes in runs[0].by_difficulty.items()
+        if all(run.by_difficulty.get(name, {}).keys() == sizes.keys() for run in runs)
+    }
+
+
+def words_of(groups: Sequence[Mapping[str, Any]]) -> Words:
+    """What the task of all groups calls its things; general words where they are of several tasks."""
+    first, *others = {group.get("words", WORDS) for group in groups}
+    return WORDS if others else first
 
 
 def _medians(series: Sequence[Sequence[float]]) -> list[float]:
@@ -83,16 +101,17 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
     """The study as a Markdown table, with what its columns mean."""
+    words = words_of(groups)
     note = (
         "Mean and its 95 % interval (Student's t) over seeds, which share their test rows. `exact` of training on some "
         "positions alone is the worst of these, such as the decision. `decision`: forced accuracy at the decision (a "
         "model that decodes in parallel: its own). `others`: the worst other position of any seed. `on train`: the "
-        "decision on training graphs, where each was seen at least once. `follows wrong arm`: share that goes on along "
-        "a wrong arm once put on it, mean (lowest to highest seed). `solved`: seeds with exact >= 95 %, with the "
-        "Wilson interval of the solve probability. `steps to solve`: median over the solved seeds that stayed there on "
-        "validation graphs; > N: none within N steps."
+        f"decision on training {words.problem}s, where each was seen at least once. `follows {words.detour}`: share "
+        f"that goes on along a {words.detour} once put on it, mean (lowest to highest seed). `solved`: seeds with "
+        "exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over the solved "
+        f"seeds that stayed there on validation {words.problem}s; > N: none within N steps."
     )
-    rows = [cells(group) for group in groups]
+    rows = [cells(group, words) for group in groups]
     return _table(groups, [tuple(rows[0]), *(tuple(row.values()) for row in rows)], f". {note}")
 
 
@@ -103,22 +122,24 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         groups: of `summarise`, each with `rate`, the chosen multiple of the recipe's learning rates.
     """
     head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
-    rows = [(*head, "follows wrong arm", "gradient", "verdicts")]
+    words = words_of(groups)
+    rows = [(*head, f"follows {words.detour}", "gradient", "verdicts")]
     for group in best_first(groups):
-        cell = cells(group)
+        cell = cells(group, words)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
         gradients = " / ".join(f"{share:.2g}" for share in group["gradients"]) or "-"
-        judged = (cell[head[-1]], cell["follows wrong arm"], gradients, cell["verdict"])
+        judged = (cell[head[-1]], cell[f"follows {words.detour}"], gradients, cell["verdict"])
         rows.append((cell["recipe"], *costs, *judged))
     note = (
         "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
         "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
         "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
-        "the recipe's learning rates, chosen on validation graphs. `gradient`: norm of the further terms' gradient "
-        "into the first block over the next token's, median over seeds at the start, behind 100 steps and at the end. "
-        f"Chance {cells(groups[0])['chance']}."
+        f"the recipe's learning rates, chosen on validation {words.problem}s. `gradient`: norm of the further terms' "
+        "gradient into the first block over the next token's, median over seeds at the start, behind 100 steps and at "
+        "the end. "
+        f"Chance {cells(groups[0], words)['chance']}."
     )
     return _table(groups, rows, f", {note}")
 
@@ -128,7 +149,27 @@ def _table(groups: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], n
     counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
     diverged = _note("Seeds that diverged, counted as not solved and left out of the means", lost)
-    return f"{markdown_table(rows)}\n\nn = {counts} held-out graphs a run{note}\n{diverged}"
+    return f"{markdown_table(rows)}\n\nn = {counts} held-out {words_of(groups).problem}s a run{note}\n{diverged}"
+
+
+def difficulty_tables(groups: Sequence[Mapping[str, Any]]) -> str:
+    """A table of exact answers for each size that differs from row to row, where all groups have the same ones."""
+    tables = []
+    for name in shared_difficulties(groups):
+        sizes = [*groups[0]["by_difficulty"][name]]
+        rows = [(f"exact by {name}", *map(str, sizes))]
+        for group in groups:
+            rows.append((_cell(group["name"]), *(_percent(group["by_difficulty"][name][size]) for size in sizes)))
+        tables.append(f"\n{markdown_table(rows)}\n\nMeans over seeds; the other sizes mixed.\n")
+    return "".join(tables)
+
+
+def shared_difficulties(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names of the sizes that differ from row to row alike in all groups."""
+    first = groups[0]["by_difficulty"]
+    return [
+        name for name in first if all(g["by_difficulty"].get(name, {}).keys() == first[name].keys() for g in groups)
+    ]
 
 
 def missing_note(recipes: Iterable[str], groups: Sequence[Mapping[str, Any]]) -> str:
@@ -142,7 +183,7 @@ def _note(said: str, names: Iterable[str]) -> str:
     return f"\n{said}: {listed}.\n" if listed else ""
 
 
-def cells(group: Mapping[str, Any]) -> dict[str, str]:
+def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
     """A group as text, by the columns of the study's table."""
     (low, high), exact = group["solve_interval"], format_percent(group["exact"])
     if group["exact_interval"] is not None:
@@ -158,7 +199,7 @@ def cells(group: Mapping[str, Any]) -> dict[str, str]:
         "decision": _percent(group["decision"]),
         "others": _percent(group["others"]),
         "on train": _percent(group["train_decision"]),
-        "follows wrong arm": _range(group["follow_rates"]),
+        f"follows {words.detour}": _range(group["follow_rates"]),
         "solved": f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
         "steps to solve": time,
         "verdict": _cell(", ".join(group["verdicts"])),

@@ -16,8 +16,9 @@ def run(objective="next_token", solved_at=500, graph=(2, 3, 7), optimizer="muon"
     degree, length, labels = graph
     before = budget if solved_at is None else solved_at - 100
     name = f"deg{degree}-path{length}-nodes{labels}"
+    sizes = {"node of the path": length, "arm": degree, "doubling of the labels": math.log2(labels)}
     return delay.Run(
-        *(name, objective, optimizer, seed, length, degree, labels, before),
+        *(name, objective, optimizer, seed, sizes, before),
         solved_at=math.inf if solved_at is None else solved_at,
         flops_per_step=flops,
     )
@@ -43,7 +44,8 @@ def test_what_a_run_says(curve, before, solved_at):
     made["arguments"] |= task
     seen = delay.observe(StudyRun.from_json(made), "a graph", "an objective", "an optimizer")
     assert (seen.before, seen.solved_at, seen.flops_per_step) == (before, solved_at, 2e7)
-    assert (seen.degree, seen.path_length, seen.labels) == (3, 4, 10)
+    assert seen.sizes == {"node of the path": 4, "arm": 3, "doubling of the labels": math.log2(10)}
+    assert seen.problem == "a graph"
 
 
 @pytest.mark.parametrize(
@@ -126,8 +128,8 @@ def test_no_interval_where_one_graph_has_one_run():
     """Catches: an interval without width for the factor that only this graph tells, as a map that was stopped half-way
     has it."""
     made = grown("next_token", 3)
-    graphs = sorted({each.graph for each in made})
-    stopped = [each for each in made if each.graph != graphs[-1] or each.seed == 0]
+    graphs = sorted({each.problem for each in made})
+    stopped = [each for each in made if each.problem != graphs[-1] or each.seed == 0]
     assert "| next_token | muon | 15 of 15 | x " in delay.markdown(made, "x")
     unknown = "not identified | not identified | not identified |"
     assert f"| next_token | muon | 13 of 13 | {unknown}" in delay.markdown(stopped, "x")
@@ -137,10 +139,10 @@ def test_tables_say_what_is_a_bound_and_what_is_not_known():
     """Catches: a censored median without its sign, a ratio of two growths where one is unknown."""
     text = delay.markdown(grown("next_token", 30, budget=4000) + grown("cure", 1.2), "next_token")
     lines = text.splitlines()
-    assert "| G(2,3) | 7 | muon | next_token | 3 of 3 | 1,000 | 2.0e+03 | - | - |" in lines
-    assert "| G(2,3) | 7 | muon | cure | 3 of 3 | 1,000 | 2.0e+03 | 1.0 x | 1.0 x |" in lines
-    assert "| G(2,4) | 7 | muon | next_token | 0 of 3 | > 4,000 | > 8.0e+03 | - | - |" in lines
-    assert "| G(2,4) | 7 | muon | cure | 3 of 3 | 1,200 | 2.4e+03 | > 3.3 x | > 3.3 x |" in lines
+    assert "| deg2-path3-nodes7 | muon | next_token | 3 of 3 | 1,000 | 2.0e+03 | - | - |" in lines
+    assert "| deg2-path3-nodes7 | muon | cure | 3 of 3 | 1,000 | 2.0e+03 | 1.0 x | 1.0 x |" in lines
+    assert "| deg2-path4-nodes7 | muon | next_token | 0 of 3 | > 4,000 | > 8.0e+03 | - | - |" in lines
+    assert "| deg2-path4-nodes7 | muon | cure | 3 of 3 | 1,200 | 2.4e+03 | > 3.3 x | > 3.3 x |" in lines
     (own,) = [line for line in lines if line.startswith("| next_token | muon | 9 of 15 | not identified | x 1.5 [")]
     (both,) = [line for line in lines if line.startswith("| next_token / cure | muon |  | not identified | x 1 [")]
     assert own.count("|") == both.count("|")
@@ -152,7 +154,7 @@ def test_the_figure_draws_bounds_apart():
     made += runs(500, 500, 500, objective="cure", graph=(2, 4, 7))
     times, ratios = study_figures.delays(made, "next_token").axes
     names = [label.get_text() for label in ratios.get_xticklabels()]
-    assert names == ["G(2,3)\n7 labels", "G(2,4)\n7 labels"]
+    assert names == ["deg2\npath3\nnodes7", "deg2\npath4\nnodes7"]
 
     def points(axes):
         found = [line for line in axes.lines if line.get_marker() in ("o", "s") and len(line.get_xdata())]

@@ -17,7 +17,7 @@ COMPARISON = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objective
 MAP = grid.read_axes(
     RECIPES / "delay" / "map.yaml",
     {
-        "graphs": ("degree", "path_length", "num_nodes", "max_steps"),
+        "problems": ("degree", "path_length", "num_nodes", "max_steps"),
         "objectives": grid.OBJECTIVE_KEYS,
         "optimizers": ("optimizer", "muon_learning_rate"),
     },
@@ -146,3 +146,13 @@ def test_every_combination_has_a_file_of_its_own(text, message, tmp_path):
     (tmp_path / "grid.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         grid.read_axes(tmp_path / "grid.yaml", {"one": ["x"], "two": ["y"]})
+
+
+@pytest.mark.parametrize(("text", "length"), [("task: addition", 4), ("{task: sort, length: 5}", 5), ("degree: 3", 5)])
+def test_the_length_of_any_tasks_answer(text, length, tmp_path):
+    """Catches: a comparison of path-star graphs alone; a length of the default size."""
+    (tmp_path / "common.yaml").write_text(text)
+    options = {"heads": "answer_length", "depths": "answer_length - 1"}
+    made = grid.write_recipes(tmp_path / "common.yaml", {"objectives": {"a": {"objective_options": options}}}, tmp_path)
+    found = command_line.read_recipe(made["a",])["objective_options"]
+    assert found == {"heads": length, "depths": length - 1}

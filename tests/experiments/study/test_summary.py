@@ -87,6 +87,8 @@ def test_groups_by_hand():
         "flops_to_solve": None,
         "steps": 2000,
         "verdicts": ["clever-hans + indecipherable token"],
+        "by_difficulty": {},
+        "words": ("graph", "path", "wrong arm"),
     }
     assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
     assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
