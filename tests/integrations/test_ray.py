@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -10,7 +11,7 @@ from stand_in import until
 from study_promises import *  # noqa: F403 - the tests, and their fixture
 from study_promises import EVERY, finish, kill
 
-HERE = "127.0.0.1"
+HERE = "127.0.0.2"  # of the loopback: Ray takes 127.0.0.1 for the machine's address to others
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def paths():
         paths = [str(ROOT), str(ROOT / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a cluster of one machine listens on its loopback only
         yield
 
 
@@ -81,7 +83,7 @@ def test_a_cluster_of_its_own_ends_with_a_killed_study(small):
 
 def descendants(pid):
     """All processes below one."""
-    children = [int(word) for word in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return children + [below for child in children for below in descendants(child)]
 
 
@@ -102,6 +104,6 @@ def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, mon
         made.shutdown()
     assert code == 1
     last = errors.strip().splitlines()[-1]
-    assert last.startswith("error: 127.0.0.1 has another nt_failures (0.1.0, sources ")
+    assert last.startswith("error: 127.0.0.2 has another nt_failures (0.1.0, sources ")
     assert last.endswith("Install on every node what is installed here.")
     assert small.calls == []

@@ -89,9 +89,8 @@ class OnRay:
         """Find or start the cluster, and see that its nodes have what a run needs."""
         ray = _ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start reports to nobody
-        own = {} if self.address else {"_node_ip_address": "127.0.0.1"}
         before = signal.getsignal(signal.SIGTERM)
-        context = ray.init(self.address or "local", log_to_driver=False, logging_level="error", **own)
+        context = ray.init(self.address or "local", log_to_driver=False, logging_level="error")
         signal.signal(signal.SIGTERM, before)  # the study's own way to end, which Ray replaces
         if context.dashboard_url:
             sys.stderr.write(f"dashboard: http://{context.dashboard_url}\n")

@@ -82,9 +82,9 @@ def _printing_to(log: Path) -> Iterator[None]:
             os.dup2(file.fileno(), number)
         line = {"mode": "w", "buffering": 1, "closefd": False, "encoding": "utf-8"}  # a killed process has said it all
         try:
-            with open(1, **line) as out, open(2, **line) as err:
-                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                    yield
+            out, err = open(1, **line), open(2, **line)
+            with out, err, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                yield
         finally:
             for number, before in kept.items():
                 os.dup2(before, number)
