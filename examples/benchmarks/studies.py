@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "examples" / "recipes" / "quickstart.yaml"
-FLAGS = "--max_steps 300 --eval_steps 150 --num_train 20000 --num_test 1000 --use_cpu true --disable_tqdm true".split()
+FLAGS = ["--max_steps", "300", "--eval_steps", "150", "--num_train", "20000", "--num_test", "1000"]
+FLAGS += ["--use_cpu", "true", "--disable_tqdm", "true"]
 
 
 def main(argv: list[str]) -> None:

@@ -77,7 +77,8 @@ class Study:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         words = [sys.executable, str(self.script), *self.arguments(*flags)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(words, env=environment, start_new_session=True, **pipes)
+        # Elsewhere than in a clone: Ray's processes, too, import what lies in the folder in which a study is started.
+        return subprocess.Popen(words, env=environment, cwd=self.marks, start_new_session=True, **pipes)
 
     @property
     def results(self):

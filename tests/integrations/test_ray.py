@@ -1,6 +1,7 @@
 """Studies on Ray: what an engine promises (study_promises.py), and a cluster of two nodes that loses one."""
 
 import os
+import select
 import shutil
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def test_a_node_that_is_lost_loses_no_run(small, on, cluster):
     small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
     process = small.start(*on, "--jobs", "2")
     until(lambda: small.calls == [("a", 0), ("b", 0)], process)
+    trainings = [os.pidfd_open(small.pid(recipe, 0)) for recipe in ("a", "b")]
     (node,) = cluster.worker_nodes
     cluster.remove_node(node, allow_graceful=False)
+    assert len(select.select(trainings, [], [], 120)[0]) == 1
     small.gate.touch()
     errors, code = finish(process)[1:]
     cluster.add_node(num_cpus=1, node_ip_address=HERE)

@@ -4,6 +4,7 @@ Ray runs a job again whose node is lost or whose process is killed. Only the stu
 study; nodes share no disk: each draws the data again, as they are a function of their seed.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -49,7 +50,7 @@ class OnRay:
     @property
     def running(self) -> int:
         """Processes at work; further jobs wait for room."""
-        return min(len(self._at_work), self._all_room())
+        return min(len(self._at_work), self._all_room()) if self._at_work else 0
 
     def run(self, groups: Iterable[Sequence[Job]]) -> Iterator[Ended]:
         """Give every group to Ray as a task; a group is asked for when there is, or soon will be, room for it."""
@@ -111,10 +112,11 @@ class OnRay:
         look = ray.remote(num_cpus=0)(_package)
         nodes = [node for node in ray.nodes() if self._room(node)]
         found = [look.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote() for node in nodes]
-        names = [node["NodeManagerAddress"] for node in nodes]
-        wrong = [
-            f"{name} {_difference(ours, at)}" for name, at in zip(names, ray.get(found), strict=True) if at != ours
-        ]
+        wrong = []
+        for node, told in zip(nodes, found, strict=True):
+            with contextlib.suppress(ray.exceptions.RayError):  # the node has gone meanwhile
+                if (there := ray.get(told)) != ours:
+                    wrong.append(f"{node['NodeManagerAddress']} {_difference(ours, there)}")
         if wrong:
             raise ValueError(f"{'; '.join(wrong)}. Install on every node what is installed here.")
 

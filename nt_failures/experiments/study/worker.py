@@ -82,7 +82,7 @@ def _printing_to(log: Path) -> Iterator[None]:
             os.dup2(file.fileno(), number)
         line = {"mode": "w", "buffering": 1, "closefd": False, "encoding": "utf-8"}  # a killed process has said it all
         try:
-            out, err = open(1, **line), open(2, **line)
+            out, err = (os.fdopen(number, **line) for number in kept)
             with out, err, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 yield
         finally:
