@@ -280,7 +280,7 @@ def test_joint_multi_token(order, family, tiny_model):
 
 @pytest.mark.parametrize(
     "objective",
-    [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS), SequentialHeads(depths=7, **TOKENS)],
+    [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS)],
 )
 @pytest.mark.parametrize("prompt", [1, 4])
 def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
@@ -296,6 +296,19 @@ def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
     else:
         names = [name for name, part in loss.parts.items() if float(part)]
         assert len(names) == prompt  # of the next token, 2, .. ahead: as many as have a state in the row
+
+
+def test_a_depth_that_no_row_has_is_refused(tiny_model):
+    """Catches: a depth that trains on nothing in silence, or the last one refused that has a label."""
+    short, longest = {"prefix_ids": [1], "target_ids": [7]}, {"prefix_ids": [1, 2, 3, 4], "target_ids": [7]}
+    objective = SequentialHeads(depths=3, **TOKENS)
+    model = prepared(objective, tiny_model, "gpt2")
+    loss = objective.loss(model, objective.collate([short, longest]))
+    loss.sum.backward()
+    assert all(float(part) > 0 for part in loss.parts.values())
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+    with pytest.raises(ValueError, match=r"depths=4: .* no label in any row .*longest has 5 tokens, .* at most 3\."):
+        SequentialHeads(depths=4, **TOKENS).collate([short, longest])
 
 
 def test_fetch_by_hand():
