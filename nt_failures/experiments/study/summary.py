@@ -136,9 +136,9 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
         "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
         "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
-        f"the recipe's learning rates, chosen on validation {words.problem}s. `gradient`: norm of the further terms' "
-        "gradient into the first block over the next token's, median over seeds at the start, behind 100 steps and at "
-        "the end. "
+        f"the recipe's learning rates; of several, validation {words.problem}s chose it. `gradient`: norm of the "
+        "further terms' gradient into the first block over the next token's, median over seeds at the start, behind "
+        "100 steps and at the end. "
         f"Chance {cells(groups[0], words)['chance']}."
     )
     return _table(groups, rows, f", {note}")
