@@ -150,7 +150,7 @@ class Objective(abc.ABC):
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives start from new modules
-        """Before a training, fill what `attach` added from elsewhere; a saved model has all of it in its own files."""
+        """Fill what `attach` added from elsewhere; called by `ObjectiveTrainer` alone: a saved model has all of it."""
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
