@@ -16,6 +16,8 @@ from nt_failures.objectives.losses import Loss
 NEXT_TOKEN = "next_token"
 ALL = "auxiliary"
 """The name of all further terms together."""
+PREFIX = "grad/"
+"""Of the shares' names in the log."""
 STEPS = (0, 100)
 """Steps behind which shares are measured, beside the end of the training."""
 
@@ -91,4 +93,13 @@ class GradientShares(TrainerCallback):
             loss = trainer.objective_loss(model, trainer._prepare_inputs(self._inputs))
         shares = gradient_shares(loss, [weight for weight in first.parameters() if weight.requires_grad])
         if shares:
-            trainer.log({f"grad/{name}": float(share) for name, share in shares.items()})
+            trainer.log({f"{PREFIX}{name}": float(share) for name, share in shares.items()})
+
+
+def logged_gradients(state: TrainerState) -> list[dict[str, float]]:
+    """What `GradientShares` logged: `step`, and each term's share without its prefix."""
+    shares = [
+        (entry, {k.removeprefix(PREFIX): v for k, v in entry.items() if k.startswith(PREFIX)})
+        for entry in state.log_history
+    ]
+    return [{"step": entry["step"], **found} for entry, found in shares if found]
