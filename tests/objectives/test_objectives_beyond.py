@@ -784,6 +784,13 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
             lambda: MaskedDiffusion(time_weight="1/t", **TOKENS),
             "time_weight='1/t' is not a choice; give one of 'linear'",
         ),
+        (lambda: FutureSummary(weight=-1), "weight=-1 must be a number from 0; the default is 1.0"),
+        (lambda: FutureSummary(teacher=""), "teacher='' must be the folder of an earlier run"),
+        (lambda: FutureSummary(teacher=5), "teacher=5 must be the folder of an earlier run"),
+        (lambda: Semformer(plan_tokens=0), "plan_tokens=0 must be a whole number from 1 to 256; the default is 4"),
+        (lambda: Semformer(latent_size=0), "latent_size=0 must be a whole number from 1; the default is 32"),
+        (lambda: Semformer(decoder_layers=0), "decoder_layers=0 must be a whole number from 1; the default is 6"),
+        (lambda: Semformer(bag_weight=-1), "bag_weight=-1 must be a number from 0; the default is 0.0"),
         (lambda: MaskedDiffusion(unmasking=2, **TOKENS), "unmasking=2 is not a choice; give one of 'linear', 'cosine'"),
     ],
 )
