@@ -95,8 +95,8 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def check_ids(name: str, ids: Any) -> None:
-    """ValueError unless an option's value is a sequence of token ids."""
-    if not isinstance(ids, tuple | list) or any(type(token) is not int for token in ids):
+    """ValueError unless an option's value is a tuple of token ids."""
+    if not isinstance(ids, tuple) or any(type(token) is not int for token in ids):
         raise ValueError(f"{name}={ids!r} must be a sequence of token ids.")
 
 

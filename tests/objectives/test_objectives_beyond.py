@@ -20,13 +20,16 @@ from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.future_summary import FutureSummary
+from nt_failures.objectives.insertion import Insertion
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
+from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.ritf import Ritf
 from nt_failures.objectives.semformer import Semformer
 from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.token_order import TokenOrder
@@ -806,6 +809,22 @@ def test_options_survive_json():
     assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
     objective = FutureBag(token_weights=(0.5, 2), states="first", next_token_in_bag=True, head="shared")
     assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (NextToken, "positions", [1, 3]),
+        (FutureBag, "token_weights", [0.5, 2.0]),
+        (Ritf, "separators", [10, 11]),
+        (Insertion, "special_ids", [14]),
+    ],
+)
+def test_a_list_is_as_good_as_a_tuple(kind, name, values):
+    """Catches: an objective that differs from itself once it was saved and read."""
+    objective = kind(**{name: values})
+    assert objective == kind(**{name: tuple(values)}) == read_objective(json.loads(json.dumps(objective.to_dict())))
+    assert hash(objective) == hash(kind(**{name: tuple(values)}))
 
 
 def test_a_bag_weighs_each_id_of_the_vocabulary(tiny_model):
