@@ -26,15 +26,10 @@ from nt_failures.models.load import check_size, load_model, load_tokenizer, set_
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
-from nt_failures.training.callbacks import (
-    LiveProgressCallback,
-    OnFirstStep,
-    SampleTableCallback,
-    StopOnSignal,
-    StopWhenSolved,
-)
+from nt_failures.training.callbacks import LiveProgressCallback, OnFirstStep, SampleTableCallback, StopWhenSolved
 from nt_failures.training.curriculum import Curriculum
 from nt_failures.training.seeded_collator import SeededCollator
+from nt_failures.training.stop_on_signal import StopOnSignal
 from nt_failures.training.trainer import ObjectiveTrainer
 
 MODULE = "-m nt_failures.experiments.run"
