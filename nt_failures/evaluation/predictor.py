@@ -69,10 +69,10 @@ class ModelPredictor:
         self.trained_positions = objective.trained_positions
 
     def longest(self, columns: Columns) -> int:
-        """Tokens of the longest instance, prompt and answer together, and what the objective puts between them."""
+        """Positions of the longest instance: prompt and answer together, and what the objective adds to them."""
         batches = self._examples(columns, self.task.answers(columns))
         longest = max(len(row["prefix_ids"]) + len(row["target_ids"]) for rows in batches for row in rows)
-        return longest + self.objective.inserted_tokens
+        return longest + self.objective.inserted_tokens + self.objective.extra_positions
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
         found = []

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 import filelock
 import numpy as np
 
+from nt_failures.experiments import earlier_run
 from nt_failures.experiments.arguments import Arguments, DataArguments
+from nt_failures.experiments.earlier_run import LOCK_FILE
 from nt_failures.experiments.kept_arguments import BUDGET, kept
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
@@ -21,10 +22,6 @@ from nt_failures.registry import shorten
 from nt_failures.tasks import TASKS, find_task
 from nt_failures.training import checkpoint_files
 
-LOCK_FILE = ".lock"
-"""Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
-REPLACED = ".replaced"
-"""Where an earlier run stands until its successor has made a step, or ended: one that fails before leaves it whole."""
 PARTS = ("task", "data", "model", "objective")
 PROCESSES = "processes"  # in arguments.json: how many there were
 
@@ -69,13 +66,13 @@ def claim(args: Arguments) -> Iterator[str | None]:
                 until_the_end.enter_context(locked(folder))
             checkpoint = _checkpoint(args)
             if main and args.training.overwrite_output_dir:
-                _set_aside(folder)
-                until_the_end.callback(_bring_back, folder)
+                earlier_run.set_aside(folder)
+                until_the_end.callback(earlier_run.bring_back, folder)
             if main:
                 write_json(folder / ARGUMENTS_FILE, _as_written(args))
         yield checkpoint
         if main:
-            forget_earlier(folder)
+            earlier_run.forget(folder)
 
 
 def _checkpoint(args: Arguments) -> str | None:
@@ -146,43 +143,6 @@ def _possible(name: str) -> Path:
 def _refusal(folder: Path | str, why: str, way: str = "") -> ValueError:
     """The error of a folder that is not taken; `way` is what may be done about it beside giving another."""
     return ValueError(f"output_dir {shorten(str(folder))} {why}; {way}give --output_dir with another folder.")
-
-
-def _set_aside(folder: Path) -> None:
-    """Move an earlier run out of the way. If one stands there, what followed it was killed before its first step."""
-    earlier = folder / REPLACED
-    if earlier.exists():
-        _clear(folder)
-    else:
-        earlier.mkdir()
-        for path in _content(folder):
-            path.rename(earlier / path.name)
-
-
-def _bring_back(folder: Path) -> None:
-    """Undo `_set_aside`, if the earlier run is still there."""
-    if (folder / REPLACED).exists():
-        _clear(folder)
-        for path in (folder / REPLACED).iterdir():
-            path.rename(folder / path.name)
-        (folder / REPLACED).rmdir()
-
-
-def forget_earlier(folder: Path) -> None:
-    """Delete the run that was set aside, if any."""
-    shutil.rmtree(folder / REPLACED, ignore_errors=True)
-
-
-def _content(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED)]
-
-
-def _clear(folder: Path) -> None:
-    for path in _content(folder):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _check_same_run(args: Arguments, folder: Path) -> None:

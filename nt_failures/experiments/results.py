@@ -25,7 +25,8 @@ from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.tasks.base import Task
-from nt_failures.training.budget import budget_of, learning_curve, logged_gradients, seen_all
+from nt_failures.training.budget import budget_of, learning_curve, seen_all
+from nt_failures.training.gradient_shares import logged_gradients
 from nt_failures.training.trainer import ObjectiveTrainer
 
 TRAIN_ROWS = 2000

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 from nt_failures.data.columns import to_columns
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
-from nt_failures.experiments import command_line, output_dir, results, script
+from nt_failures.experiments import command_line, earlier_run, output_dir, results, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
@@ -26,15 +26,10 @@ from nt_failures.models.load import check_size, load_model, load_tokenizer, set_
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
-from nt_failures.training.callbacks import (
-    LiveProgressCallback,
-    OnFirstStep,
-    SampleTableCallback,
-    StopOnSignal,
-    StopWhenSolved,
-)
+from nt_failures.training.callbacks import LiveProgressCallback, OnFirstStep, SampleTableCallback, StopWhenSolved
 from nt_failures.training.curriculum import Curriculum
 from nt_failures.training.seeded_collator import SeededCollator
+from nt_failures.training.stop_on_signal import StopOnSignal
 from nt_failures.training.trainer import ObjectiveTrainer
 
 MODULE = "-m nt_failures.experiments.run"
@@ -115,7 +110,7 @@ def make_trainer(
         trainer.curriculum = Curriculum(trainer, args.training.curriculum)
         trainer.add_callback(trainer.curriculum)
     if trainer.is_world_process_zero():
-        trainer.add_callback(OnFirstStep(functools.partial(output_dir.forget_earlier, Path(args.training.output_dir))))
+        trainer.add_callback(OnFirstStep(functools.partial(earlier_run.forget, Path(args.training.output_dir))))
     if args.training.stop_when_solved:
         trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
     return trainer

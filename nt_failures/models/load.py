@@ -162,9 +162,11 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
     """Raise ValueError if the model's position table is shorter than `max_length` tokens. Mambas have none."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and positions < max_length:
+        field = model.config.attribute_map.get("max_position_embeddings", "max_position_embeddings")
+        new = f"(from scratch: --config_overrides '{{\"{field}\": {max_length}}}')"
         raise ValueError(
             f"{type(model).__name__} takes sequences of up to {positions} tokens and these need {max_length}; take a "
-            "model with more positions, or smaller graphs, or a tokenizer that writes them in fewer tokens."
+            f"model with more positions {new}, or smaller graphs, or a tokenizer that writes them in fewer tokens."
         )
 
 

@@ -62,7 +62,7 @@ def read_objective(values: Mapping[str, Any]) -> Objective:
 
     ValueError for one that was defined otherwise when it was written.
     """
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    options = dict(values)
     name, version = options.pop("objective"), options.pop("version", 1)
     objective = find_objective(name, from_file=True)
     if version != objective.VERSION:

@@ -94,7 +94,9 @@ class Objective(abc.ABC):
             raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
         check_choice("order", self.order, ORDERS)
         for field in dataclasses.fields(self):
-            _check_option(field, getattr(self, field.name))
+            if isinstance(value := getattr(self, field.name), list):  # as JSON has a tuple
+                object.__setattr__(self, field.name, tuple(value))
+            _check_option(field, value)
         for token, name in self.extra_tokens.items():
             if getattr(self, name) is None:
                 uses = f"{type(self).__name__} uses the token {token!r}"
@@ -150,7 +152,7 @@ class Objective(abc.ABC):
         """Add the objective's own modules into the model, so that they are saved, moved and optimised with it."""
 
     def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027 - most objectives start from new modules
-        """Before a training, fill what `attach` added from elsewhere; a saved model has all of it in its own files."""
+        """Fill what `attach` added from elsewhere; called by `ObjectiveTrainer` alone: a saved model has all of it."""
 
     @abc.abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:

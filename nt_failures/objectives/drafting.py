@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from nt_failures.objectives import auxiliary_modules, last_block
@@ -40,11 +40,27 @@ def attach_layers(model: PreTrainedModel, depths: int) -> None:
 
 
 def load_layers(model: PreTrainedModel) -> None:
-    """Give attached layers the weights of the checkpoint that the model was loaded from."""
+    """Give attached layers the weights of the checkpoint that the model was loaded from.
+
+    ValueError for a model without attached layers, and for a checkpoint with another number of them.
+    """
     from transformers.modeling_layers import MtpModel
 
-    layers = MtpModel.from_pretrained(model).layers
-    auxiliary_modules.modules_of(model)["layers"].load_state_dict(layers.state_dict())
+    if not hasattr(model, auxiliary_modules.DRAFT_NAME):
+        raise ValueError("the model has no layers attached; attach_layers, or a trainer, puts some into it first.")
+    attached, path = auxiliary_modules.modules_of(model)["layers"], model.config.name_or_path
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config() if path else None
+    saved = getattr(config, "num_mtp_layers", None) or 0
+    if saved != len(attached):
+        other = f"the model has {len(attached)} layers attached, its checkpoint {path!r} has {saved}"
+        raise ValueError(f"{other}; attach as many as the checkpoint has.")
+    try:
+        layers = MtpModel.from_pretrained(model).layers
+    except RuntimeError as error:  # transformers lists each weight
+        raise ValueError(
+            f"{path}: config.json promises {saved} layers to draft with, and weights are missing."
+        ) from error
+    attached.load_state_dict(layers.state_dict())
 
 
 def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], new_tokens: int) -> float:
@@ -56,7 +72,12 @@ def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], ne
     Args:
         prompts: rows of token ids, such as the column `prefix_ids` of `tokenize`.
         new_tokens: for each of them, 2 or more.
+
+    Raises:
+        ValueError: too few new tokens, or nothing was drafted.
     """
+    if new_tokens < 2:
+        raise ValueError(f"new_tokens={new_tokens} must be at least 2: the first is never drafted.")
     kept, drafted = 0, 0
 
     def compare(_: torch.nn.Module, args: tuple, kwargs: dict[str, Any], output: ModelOutput) -> None:
@@ -76,4 +97,6 @@ def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], ne
             model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
     finally:
         hook.remove()
+    if not drafted:
+        raise ValueError("nothing was drafted: there are no prompts, or each answer ends with its first token.")
     return kept / drafted

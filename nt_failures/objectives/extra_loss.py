@@ -16,7 +16,7 @@ Terms = dict[str, tuple[float, Tensor]]
 
 
 class ExtraLoss(Objective):
-    """Teacher forcing, as in `next_token`, with further terms of the loss; decoding drops the modules behind them."""
+    """Teacher forcing, as in `next_token`, with further terms of the loss."""
 
     needs = frozenset({"hidden_states"})
     whole_row: ClassVar[bool] = False

@@ -86,7 +86,7 @@ class FutureBag(ExtraLoss):
         if not isinstance(self.next_token_in_bag, bool):
             raise ValueError(f"next_token_in_bag={self.next_token_in_bag!r} must be True or False.")
         weights = () if self.token_weights is None else self.token_weights
-        if not (isinstance(weights, tuple | list) and all(map(_is_weight, weights))):
+        if not (isinstance(weights, tuple) and all(map(_is_weight, weights))):
             raise ValueError("token_weights must be a sequence of numbers from 0, one for each id of the vocabulary.")
 
     def attach(self, model: PreTrainedModel) -> None:

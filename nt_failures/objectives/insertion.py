@@ -5,7 +5,7 @@ Shapes: B rows, P prefix columns, T target columns, S = P + T, C columns behind 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE, Example, position_ids
+from nt_failures.data.tokenizer import check_ids
 from nt_failures.models.attention_masks import additive, full
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_choice, option
@@ -103,7 +104,7 @@ class Insertion(Objective):
 
     needs = frozenset({"4d_mask", "bidirectional", "hidden_states"})
     decodings = ("insertion",)
-    extra_positions: ClassVar[int] = 1
+    extra_positions = 1
     citation = (
         "Patel et al., Insertion Language Models: Sequence Generation with Arbitrary-Position Insertions, "
         "arXiv 2505.05755"
@@ -112,6 +113,7 @@ class Insertion(Objective):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("choice", self.choice, CHOICES)
+        check_ids("special_ids", self.special_ids)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Insertion":

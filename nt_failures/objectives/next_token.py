@@ -44,7 +44,7 @@ class NextToken(Objective):
         super().__post_init__()
         if self.positions is None:
             return
-        whole = isinstance(self.positions, (tuple, list)) and all(type(k) is int and k > 0 for k in self.positions)
+        whole = isinstance(self.positions, tuple) and all(type(k) is int and k > 0 for k in self.positions)
         if not (whole and self.positions):
             raise ValueError(f"positions={self.positions!r} must name positions of the answer, from 1, such as (2,).")
 

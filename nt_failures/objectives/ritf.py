@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE, Example, join
+from nt_failures.data.tokenizer import check_ids
 from nt_failures.objectives.base import Loss, Objective, option, target_logits
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, at_least_float32, upcoming
@@ -70,9 +71,7 @@ class Ritf(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = self.separators
-        if not isinstance(given, tuple | list) or any(type(token) is not int for token in given):
-            raise ValueError(f"separators={given!r} must be a sequence of token ids.")
+        check_ids("separators", self.separators)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Ritf":

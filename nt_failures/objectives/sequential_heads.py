@@ -62,7 +62,8 @@ class SequentialHeads(Objective):
     transformers' code (golden, float32).
 
     Args:
-        depths: tokens predicted beside the next one, 1 to 64. The source has 1.
+        depths: tokens predicted beside the next one, 1 to 64. The source has 1. The longest row of each batch must
+            have two tokens more, prompt included.
         weight: of the mean over the depths; 0.3 in the source, later 0.1.
         form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
             as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
@@ -98,6 +99,10 @@ class SequentialHeads(Objective):
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
+        longest = max(len(row["prefix_ids"]) + len(row["target_ids"]) for row in examples)
+        if self.depths > longest - 2:
+            nothing = f"depths={self.depths}: the last of them has no label in any row of this batch"
+            raise ValueError(f"{nothing}; the longest has {longest} tokens, which allow at most {longest - 2}.")
         return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:

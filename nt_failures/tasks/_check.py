@@ -42,6 +42,11 @@ def _check_answers(task: Task, columns: Columns) -> None:
         raise ValueError(
             f"the answers of {name} have the shape {answers.shape}; give (n, answer_length), (n, {task.answer_length})."
         )
+    if task.END in task.symbols and (answers == task.symbols.index(task.END)).any():
+        raise ValueError(
+            f"an answer of {name} holds END, {task.END!r}; leave END out of {task.answer_column!r}, it is written for "
+            "you, and give -1 in its place."
+        )
     lengths = task.lengths(columns)
     has = np.arange(task.answer_length) < lengths[:, None]
     if (lengths < 1).any() or ((answers == -1) == has).any():

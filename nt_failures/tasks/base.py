@@ -1,4 +1,4 @@
-"""Task: the base class of all problems. NumPy only.
+"""Task: the base class of all problems. NumPy only. What follows from the rest is in _derived.py.
 
 A task is a frozen dataclass whose fields are its parameters.
 """
@@ -8,27 +8,23 @@ import dataclasses
 import inspect
 import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from nt_failures.registry import shorten
 from nt_failures.tasks import blocks
+from nt_failures.tasks._derived import END, Derived
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
-from nt_failures.tasks.facts import WORDS, Clue, Star, Words
+from nt_failures.tasks.facts import WORDS, Clue, Star
 from nt_failures.tasks.hashing import hash_rows
 from nt_failures.tasks.judging import judge_symbols
 
-END = "."
-"""Symbol that ends an answer, in tasks whose answers differ in length."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Task(abc.ABC):
+class Task(Derived, abc.ABC):
     """Base of all tasks: what a problem is and what counts as right.
 
     A subclass gives the sizes as its fields, and `symbols`, `answer_length`, `sample` and `render`. All else has a
@@ -109,24 +105,6 @@ class Task(abc.ABC):
     # ------------------------------------------------------------ what most tasks leave as it is
 
     @property
-    def config_name(self) -> str:
-        """Name of this size, that of `CONFIGS` or for example `deg2-path5-nodes50`; also its folder on the Hub."""
-        if self.named:
-            return self.named
-        sizes = [f"{name}{re.sub(r'[^A-Za-z0-9.]+', '_', str(value))}" for name, value in self.to_dict().items()]
-        return "-".join(sizes) or "default"
-
-    @property
-    def named(self) -> str | None:
-        """The name of this size in `CONFIGS`."""
-        return next((name for name, values in self.CONFIGS.items() if type(self)(**values) == self), None)
-
-    @property
-    def words(self) -> Words:
-        """`PROBLEM`, `ANSWER` and `DETOUR`."""
-        return Words(self.PROBLEM, self.ANSWER, self.DETOUR)
-
-    @property
     def num_problems(self) -> float:
         """How many different problems (`instance_hash`) there are in all splits; infinite where that is not known."""
         return math.inf
@@ -175,44 +153,6 @@ class Task(abc.ABC):
         """As `sample`, for the train split: a task may train on more than it asks."""
         return self.sample(rng, n)
 
-    def texts(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
-        """The text columns `prompt` and `completion`: `render` with its default filled in. ValueError if it has others.
-
-        Example:
-            >>> from nt_failures import PathStar
-            >>> task = PathStar(degree=2, path_length=3, num_nodes=10)
-            >>> task.texts(task.block(seed=0, split="test", index=0, rows=1))["completion"].to_list()
-            ['8,4,7']
-        """
-        rendered = self.render(columns)
-        given = dict(rendered) if isinstance(rendered, Mapping) else {}
-        if not {"prompt"} <= set(given) <= {"prompt", "completion"}:
-            raise ValueError(f"render of {type(self).__name__} gives {sorted(given)}; give `prompt` and `completion`.")
-        if "completion" not in given:
-            given["completion"] = self._completions(self.answers(columns))
-        for name, text in given.items():
-            if isinstance(text, str) or not (isinstance(text, Text) or all(isinstance(one, str) for one in text)):
-                raise ValueError(
-                    f"render of {type(self).__name__} gives {shorten(text, 80)} for {name!r}; give a list of strings, "
-                    "or a nt_failures.tasks.Text."
-                )
-        return {name: text if isinstance(text, Text) else Text.from_list(text) for name, text in given.items()}
-
-    def _completions(self, answers: np.ndarray) -> list[str]:
-        names, ended = self.symbols, END in self.symbols
-        if not ((answers >= -1) & (answers < len(names))).all():
-            raise ValueError(
-                f"the answers of {type(self).__name__} are no indices into its {len(names)} symbols; give these, and "
-                "-1 behind the end of a shorter one."
-            )
-        if not ended and (answers < 0).any():
-            raise ValueError(
-                f"the answers of {type(self).__name__} differ in length, and END, {END!r}, is not among its symbols; "
-                "list it there, before DUMMY."
-            )
-        rows = [[names[i] for i in row if i != -1] for row in answers.tolist()]
-        return [",".join(row) + (self.answer_length + 1 - len(row)) * f" {END}" * ended for row in rows]
-
     def parse(self, text: str) -> dict[str, object]:
         """Read a prompt, or a prompt and its completion in one string, back into a row. ValueError if it is neither."""
         raise ValueError(f"{type(self).__name__} reads no text back: it has no `parse`.")
@@ -239,24 +179,6 @@ class Task(abc.ABC):
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The right answers of the given instances, (n, answer_length), -1 behind the end of a shorter one."""
         return np.asarray(columns[self.answer_column])
-
-    def checked_answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """`answers`, (n, answer_length); ValueError if there are no instances, or they are of another task or size."""
-        for name, none in self.sample(np.random.default_rng(0), 0).items():  # no instance is drawn: for the shapes
-            shape = np.shape(columns[name]) if name in columns else None
-            if shape is None or shape[1:] != none.shape[1:] or shape[0] == 0:
-                wanted = ", ".join(["n", *map(str, none.shape[1:])])
-                raise ValueError(
-                    f"{name!r} has the shape {shape}, and {self} needs ({wanted}) with n >= 1; give instances of this "
-                    "very task."
-                )
-        answers = self.answers(columns)
-        if (largest := answers.max()) >= len(self.symbols):
-            raise ValueError(
-                f"an answer holds symbol {largest}, and {self} has {len(self.symbols)} from 0 on; give instances of "
-                "this very task."
-            )
-        return answers
 
     def with_answers(self, columns: Mapping[str, np.ndarray], answers: np.ndarray) -> Columns:
         """The same instances with other answers, right or wrong, in place of the right ones; `texts` shows them."""
@@ -288,11 +210,6 @@ class Task(abc.ABC):
         it is the hash of what these have in common. The bits may be anything: they are mixed before they decide.
         """
         return self.instance_hash(columns)
-
-    def to_dict(self) -> dict[str, object]:
-        """The parameters, JSON-ready."""
-        fields = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""

@@ -1,4 +1,4 @@
-"""What a run records of a training: budget (steps, rows, FLOPs), changed arguments, learning curve, gradients."""
+"""What a run records of a training: budget (steps, rows, FLOPs), changed arguments, learning curve."""
 
 import dataclasses
 import math
@@ -82,13 +82,3 @@ def learning_curves(state: TrainerState) -> dict[str, list[dict[str, float]]]:
 def learning_curve(state: TrainerState) -> list[dict[str, float]]:
     """The evaluations during training of one set, the one that was evaluated first."""
     return next(iter(learning_curves(state).values()), [])
-
-
-def logged_gradients(state: TrainerState) -> list[dict[str, float]]:
-    """What `GradientShares` logged: `step`, and each term's share without its prefix."""
-    start = "grad/"
-    shares = [
-        (entry, {k.removeprefix(start): v for k, v in entry.items() if k.startswith(start)})
-        for entry in state.log_history
-    ]
-    return [{"step": entry["step"], **found} for entry, found in shares if found]

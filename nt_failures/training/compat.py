@@ -8,6 +8,7 @@ Some methods of the Trainer are replaced, and so cannot stand here:
 | `_save_checkpoint` | after a checkpoint is whole and before older ones are deleted (`on_save` comes after both) |
 | `_maybe_log_save_evaluate` | before a log, an evaluation or a checkpoint, which could still be called off |
 | `_get_dataloader` | for rows other than those of `datasets`, while `train_dataset` stays as it was given |
+| `_get_train_sampler` | for rows that a curriculum draws |
 | `_push_from_checkpoint` | for the choice of the files that `hub_strategy` pushes |
 """
 

@@ -16,6 +16,8 @@ from nt_failures.objectives.losses import Loss
 NEXT_TOKEN = "next_token"
 ALL = "auxiliary"
 """The name of all further terms together."""
+PREFIX = "grad/"
+"""Of the shares' names in the log."""
 STEPS = (0, 100)
 """Steps behind which shares are measured, beside the end of the training."""
 
@@ -23,8 +25,8 @@ STEPS = (0, 100)
 def gradient_shares(loss: Loss, parameters: Sequence[torch.nn.Parameter]) -> dict[str, Tensor]:
     """Norm of each further term's gradient over that of the next token's; by name, and of all together.
 
-    Terms weigh as they do in the loss. Empty for a loss that has no term of the next token, or no other, and where that
-    sends no gradient.
+    Terms weigh as they do in the loss; a part that the loss was not computed from is left out. Empty for a loss that
+    has no term of the next token, or no other, and where that sends no gradient.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([3.0]))
@@ -34,14 +36,17 @@ def gradient_shares(loss: Loss, parameters: Sequence[torch.nn.Parameter]) -> dic
         {'mine': 0.25, 'auxiliary': 0.25}
     """
     terms = {name: part for name, part in loss.parts.items() if part.requires_grad}
-    if NEXT_TOKEN not in terms or len(terms) == 1 or not parameters:
+    if not terms or not parameters:
         return {}
     # The loss is linear in its terms: what it is multiplied by is its derivative.
-    weights = torch.autograd.grad(loss.sum, [*terms.values()], retain_graph=True, materialize_grads=True)
+    weights = torch.autograd.grad(loss.sum, [*terms.values()], retain_graph=True, allow_unused=True)
     pulls = {}
     for (name, term), weight in zip(terms.items(), weights, strict=True):
-        grads = torch.autograd.grad(term, parameters, weight, retain_graph=True, materialize_grads=True)
-        pulls[name] = torch.cat([grad.flatten() for grad in grads])
+        if weight is not None:  # else the loss was not built from this tensor
+            grads = torch.autograd.grad(term, parameters, weight, retain_graph=True, materialize_grads=True)
+            pulls[name] = torch.cat([grad.flatten() for grad in grads])
+    if NEXT_TOKEN not in pulls or len(pulls) == 1:
+        return {}
     next_token = pulls.pop(NEXT_TOKEN).norm()
     pulls[ALL] = torch.stack([*pulls.values()]).sum(dim=0)
     return {name: pull.norm() / next_token for name, pull in pulls.items()} if next_token else {}
@@ -88,4 +93,13 @@ class GradientShares(TrainerCallback):
             loss = trainer.objective_loss(model, trainer._prepare_inputs(self._inputs))
         shares = gradient_shares(loss, [weight for weight in first.parameters() if weight.requires_grad])
         if shares:
-            trainer.log({f"grad/{name}": float(share) for name, share in shares.items()})
+            trainer.log({f"{PREFIX}{name}": float(share) for name, share in shares.items()})
+
+
+def logged_gradients(state: TrainerState) -> list[dict[str, float]]:
+    """What `GradientShares` logged: `step`, and each term's share without its prefix."""
+    shares = [
+        (entry, {k.removeprefix(PREFIX): v for k, v in entry.items() if k.startswith(PREFIX)})
+        for entry in state.log_history
+    ]
+    return [{"step": entry["step"], **found} for entry, found in shares if found]

@@ -1,28 +1,21 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-Here are the loss, the optimizer, the evaluation, and what a step costs. Saving and resuming are in checkpointing.py,
-the model card and the push to the Hub in publishing.py.
+Here are the loss, the optimizer, the batches, and what a step costs. Evaluation is in evaluating.py, saving and
+resuming in checkpointing.py, the model card and the push to the Hub in publishing.py.
 """
 
-import contextlib
 import functools
 from typing import Any
 
 import torch
-from transformers import EvalPrediction, PreTrainedModel, Trainer
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import TrainOutput
 
-from nt_failures.data.columns import check_first_rows, task_columns
+from nt_failures.data.columns import check_first_rows
 from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis import Budget
-from nt_failures.evaluation.prediction import (
-    collate_answers,
-    each_pass_once,
-    objective_metrics,
-    predict,
-    rows_of_its_own,
-)
+from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Loss, Objective, check_needs
@@ -32,6 +25,7 @@ from nt_failures.training.arguments import ObjectiveTrainingArguments, check_use
 from nt_failures.training.budget import budget_of
 from nt_failures.training.checkpointing import CheckpointMixin
 from nt_failures.training.compat import prepare_anew
+from nt_failures.training.evaluating import EvaluationMixin
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
 from nt_failures.training.optimizers import MuonAdamW
@@ -40,21 +34,10 @@ from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.throughput import Clock
 
 
-class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
+class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
     """Train a stock causal LM under an objective.
 
-    Metrics of `evaluate`, as shares in 0..1 (k counts answer symbols from 1, in the task's own order):
-        `eval_forced/exact`, `eval_forced/position_k`: argmax with the true earlier tokens revealed, one forward pass.
-        `eval_free/exact`: the objective's own decoding, which never sees the target. An autoregressive objective needs
-            no pass for it: up to the first error, forced and free see the same input.
-        `eval_free/position_k`: token by token; only with `full_decode` for autoregressive objectives.
-        `eval_parallel/...`: one pass behind dummies, where the objective trains for it.
-        `eval_decision`, `eval_chance`: accuracy at the task's decision (forced; by its own decoding where an objective
-            is not autoregressive), and what guessing gives (with a `task` that has a decision).
-        `eval_problems`: how many different problems the rows pose, the n of every interval; `eval_n/position_k` of a
-            position that some of them lack (with a `task`, for rows that kept its columns).
-
-    What is exact is asked of `Task.judge` where a task has more than one right answer.
+    What `evaluate` measures, such as `eval_free/exact`, is said by `EvaluationMixin` (evaluating.py).
 
     `state.total_flos` is counted on the first batch of each shape, not estimated, and `throughput` says how fast the
     training went.
@@ -101,8 +84,6 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         objective.attach(model)
         objective.prepare(model)
         self.objective, self.task = objective, task
-        self.evaluation: EvalLoopOutput | None = None
-        """what the last evaluation predicted, and of how many rows"""
         self.curriculum: torch.utils.data.Sampler | None = None
         """draws the training rows, where it is given: a `Curriculum`, which is a callback, too"""
         self.results: RunResults | None = None
@@ -132,7 +113,6 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         """of each `train` before the last one"""
         self.throughput: dict[str, Any] | None
         """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
-        self._evaluated = torch.zeros(2)  # sum of the loss and its labels, over the rows of this evaluation
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -260,41 +240,6 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
         finally:
             self.data_collator, self.args.dataloader_drop_last = kept
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
-        if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
-            return super().get_eval_dataloader(eval_dataset)
-        return self.get_test_dataloader(eval_dataset)
-
-    @torch.no_grad()
-    def prediction_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None, dict[str, torch.Tensor] | None]:
-        """Loss, predicted ids by way of decoding, and the answers, for one batch."""
-        inputs = self._prepare_inputs(inputs)
-        real = rows_of_its_own(self.accelerator, len(inputs["input_ids"]))
-        # Without a row of its own a process runs all the same: a sharded model wants all of them.
-        kept = {name: value[: real or None] for name, value in inputs.items()}
-        plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-        alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
-        with self.compute_loss_context_manager(), each_pass_once(model) if alone else contextlib.nullcontext():
-            loss = self.objective_loss(model, kept)
-            if real:
-                self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])
-            mean = loss.sum.detach() / loss.count.clamp(min=1)
-            if prediction_loss_only:
-                return mean, None, None
-            with self.accelerator.autocast():
-                full = self.args.full_decode or not (self.task is None or self.task.one_answer)
-                predictions = predict(plain, self.objective, inputs, full_decode=full)
-        target = inputs["target_ids"]
-        answers = {name: self.objective.reorder(inputs[name], target) for name in ("target_ids", "target_positions")}
-        return mean, predictions, answers
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""
         if "loss" in logs and self._parts:
@@ -302,23 +247,3 @@ class ObjectiveTrainer(CheckpointMixin, PublishMixin, Trainer):
             logs |= {f"loss/{name}": value / max(items, 1) for name, value in zip(self._parts, sums, strict=True)}
             self._parts, self._items = {}, 0.0
         super().log(logs, start_time)
-
-    def _metrics(self, output: EvalPrediction) -> dict[str, float]:
-        return objective_metrics(output, self.objective, self.task, self._columns, self.processing_class)
-
-    def evaluation_loop(
-        self, dataloader: torch.utils.data.DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
-    ) -> EvalLoopOutput:
-        """As in `transformers.Trainer`, but the loss is the mean per label over all rows, not a mean over batches.
-
-        The training goes on as if there had been no evaluation.
-        """
-        self._evaluated = torch.zeros(2, device=self.args.device)
-        self._columns = None if self.task is None else task_columns(dataloader.dataset, self.task)
-        with torch.random.fork_rng([]):  # a DataLoader draws a number, which would change the dropout of the next step
-            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
-        self.evaluation = output
-        total, labels = self.accelerator.reduce(self._evaluated).tolist()
-        if labels:
-            output.metrics[f"{metric_key_prefix}_loss"] = total / labels
-        return output

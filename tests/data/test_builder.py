@@ -285,7 +285,15 @@ def test_second_call_draws_nothing(load, monkeypatch):
     assert again["train"]._fingerprint == first["train"]._fingerprint
 
 
-CODE = ("tasks.base", "tasks.path_star", "tasks._sampling", "tasks._text", "data.builder", "data.compat")
+CODE = (
+    "tasks.base",
+    "tasks._derived",
+    "tasks.path_star",
+    "tasks._sampling",
+    "tasks._text",
+    "data.builder",
+    "data.compat",
+)
 
 
 @pytest.mark.parametrize("module", [f"nt_failures.{name}" for name in CODE])

@@ -12,7 +12,7 @@ from small_models import SMALL
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.models.load import load_model
-from nt_failures.objectives import Hybrid, NextToken, Teacherless
+from nt_failures.objectives import Hybrid, Insertion, NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 4, 100)
@@ -316,6 +316,18 @@ def test_dropout_is_off_and_comes_back(make, columns):
     with pytest.raises(ValueError, match="cannot write"):
         predictor.forced(columns, columns["path"] + 100)
     assert predictor.model.training
+
+
+def test_positions_beyond_the_tokens_count(make, columns):
+    """Catches: a model that has the positions of the tokens alone, found out in the middle of a diagnosis."""
+    tokenizer = make("gpt2", "words").tokenizer
+    objective = Insertion.from_tokenizer(tokenizer)
+    positions = make("gpt2", "words").longest(columns) + 1
+    model = load_model("gpt2-1x16", tokenizer, positions)
+    objective.attach(model)
+    predictor = ModelPredictor(model, tokenizer, objective, TASK)
+    assert predictor.longest(columns) == positions
+    assert predictor.free(columns).shape == columns["path"].shape
 
 
 @every_kind

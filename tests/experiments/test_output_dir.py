@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from run_arguments import TINY, arguments
 
-from nt_failures.experiments import output_dir
+from nt_failures.experiments import earlier_run, output_dir
 from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.output_dir import LOCK_FILE
+from nt_failures.experiments.earlier_run import LOCK_FILE
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.recipe import recipe_text
 from nt_failures.training import checkpoint_files
@@ -90,7 +90,7 @@ def test_an_earlier_run_stays_until_its_successor_has_made_a_step(earlier):
             (earlier / "runs").mkdir()
             (earlier / "runs" / "log").write_text("of a tracker", encoding="utf-8")
             if made:
-                output_dir.forget_earlier(earlier)
+                earlier_run.forget(earlier)
             raise MemoryError
 
     with pytest.raises(MemoryError):
@@ -104,7 +104,7 @@ def test_an_earlier_run_stays_until_its_successor_has_made_a_step(earlier):
 def test_an_earlier_run_outlives_a_kill_before_the_first_step(earlier):
     """Catches: the earlier run set aside twice, so that what comes back is the one that was killed."""
     before, args = content(earlier), arguments(earlier, "--overwrite_output_dir")
-    output_dir._set_aside(earlier)
+    earlier_run.set_aside(earlier)
     (earlier / "arguments.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match=r"is not empty; add --overwrite_output_dir"):
         claim(arguments(earlier))

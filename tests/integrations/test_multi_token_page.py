@@ -91,6 +91,53 @@ def test_sft_trains_on_the_objective_s_loss(page):
     torch.testing.assert_close(found, loss.sum / loss.count)
 
 
+FITTING = [ntf.MultiTokenHeads, ntf.SequentialHeads, ntf.JointMultiToken, ntf.TokenOrder, ntf.FutureBag]
+FITTING += [ntf.NextLatent, ntf.LseMtp]
+
+
+@pytest.mark.parametrize("kind", FITTING)
+def test_an_objective_that_fits_has_its_own_loss(kind, page, tiny_model):
+    """Catches: an objective that the class takes, whose loss reads TRL's rows otherwise where prompts differ in length,
+    which TRL fills up on the right alone."""
+    folder, names = page
+    rows = [{"prefix_ids": [1, 2, 3], "target_ids": [7, 8, 9]}, {"prefix_ids": [5], "target_ids": [4, 8, 3, 14]}]
+    model, objective = tiny_model("llama"), kind(pad_token_id=14)
+    args = names["SFTConfig"](str(folder / "fits"), report_to=[], use_cpu=True, bf16=False)
+    data = {"train_dataset": names["data"], "processing_class": names["tokenizer"]}
+    sft = names["ObjectiveSFTTrainer"](model, args, objective=objective, **data)
+    batch = sft.data_collator(
+        [
+            {
+                "input_ids": row["prefix_ids"] + row["target_ids"],
+                "labels": [-100] * len(row["prefix_ids"]) + row["target_ids"],
+            }
+            for row in rows
+        ]
+    )
+    assert batch["labels"].tolist()[1] == [-100, 4, 8, 3, 14, -100]
+    with torch.no_grad():
+        loss = objective.loss(model.eval(), objective.collate(rows))
+        torch.testing.assert_close(sft.compute_loss(model, dict(batch)), loss.sum / loss.count)
+
+
+@pytest.mark.parametrize(
+    ("objective", "more"),
+    [
+        (ntf.SequentialHeads(order="reversed"), {}),
+        (ntf.FutureBag(states="first"), {}),
+        (ntf.LseMtp(predicts="row"), {}),
+        (ntf.FutureSummary(), {}),
+        (ntf.Registers(), {}),
+        (ntf.TokenOrder(), {"peft_config": object()}),
+    ],
+)
+def test_what_does_not_fit_is_refused(objective, more, page, tiny_model):
+    """Catches: an objective that trains on something else than its loss inside TRL, or whose layers are frozen."""
+    _, names = page
+    with pytest.raises(ValueError, match="does not fit TRL's batches; take ObjectiveTrainer"):
+        names["ObjectiveSFTTrainer"](tiny_model("llama"), objective=objective, **more)
+
+
 def test_heads_are_dropped_as_it_says(page):
     """Catches: heads that stay in a checkpoint, or a stock model that is changed by leaving them out."""
     folder, names = page

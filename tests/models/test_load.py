@@ -133,13 +133,19 @@ def test_embeddings_only_grow(tiny_model, task, tmp_path):
     assert torch.equal(grown.transformer.wte.weight[:20], old)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
-def test_too_few_positions(tiny_model, tokenizer, tmp_path, family):
-    """Catches: an index error in the middle of training, or a refusal of the last length that fits."""
+@pytest.mark.parametrize(
+    ("family", "field"),
+    [("gpt2", "n_positions"), ("gpt_neox", "max_position_embeddings"), ("llama", "max_position_embeddings")],
+)
+def test_too_few_positions(tiny_model, tokenizer, tmp_path, family, field):
+    """Catches: an index error in the middle of training, a refusal of the last length that fits, or a way out that a
+    family's config has no field for."""
     tiny_model(family).save_pretrained(tmp_path)
     assert load_model(str(tmp_path), tokenizer, max_length=64)
-    with pytest.raises(ValueError, match=r"(ForCausalLM|LMHeadModel) takes .* 64 tokens and these need 65"):
+    said = rf"(ForCausalLM|LMHeadModel) takes .* 64 tokens and these need 65.*--config_overrides '{{\"{field}\": 65}}'"
+    with pytest.raises(ValueError, match=said):
         load_model(str(tmp_path), tokenizer, max_length=65)
+    assert load_model(f"{family}-1x16", tokenizer, 64, config_overrides={field: 65}).config.to_dict()[field] == 65
 
 
 @pytest.mark.parametrize("family", ["mamba", "mamba2"])

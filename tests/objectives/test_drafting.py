@@ -168,6 +168,40 @@ def test_the_acceptance_rate_counts_drafts_that_greedy_writes(rows, tmp_path, mo
     assert rate == sum(drafted) / (2 * len(drafted))
 
 
+@pytest.mark.parametrize(
+    ("prompts", "new_tokens", "message"),
+    [([], 8, "nothing was drafted: there are no prompts"), ([[1, 2]], 1, "new_tokens=1 must be at least 2")],
+)
+def test_an_acceptance_rate_of_nothing_is_refused(prompts, new_tokens, message):
+    """Catches: a division by zero."""
+    with pytest.raises(ValueError, match=message):
+        ntf.acceptance_rate(new_model("exaone_moe"), prompts, new_tokens)
+
+
+def test_layers_are_loaded_only_where_the_checkpoint_has_as_many(tmp_path):
+    """Catches: layers left out in silence, those that stay new, an error of transformers that lists each weight."""
+    saved = new_model("llama")
+    drafting.attach_layers(saved, 1)
+    saved.save_pretrained(tmp_path / "one")
+    without = AutoModelForCausalLM.from_pretrained(tmp_path / "one")
+    with pytest.raises(ValueError, match="the model has no layers attached; attach_layers"):
+        drafting.load_layers(without)
+    without.save_pretrained(tmp_path / "lost")
+    without.config.num_mtp_layers = None
+    without.save_pretrained(tmp_path / "none")
+    numbers = "the model has {} layers attached, its checkpoint '.*' has {}; attach as many"
+    cases = [("one", 2, numbers.format(2, 1)), ("none", 1, numbers.format(1, 0)), ("lost", 1, "weights are missing")]
+    for folder, depths, message in cases:
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / folder)
+        drafting.attach_layers(model, depths)
+        with pytest.raises(ValueError, match=message):
+            drafting.load_layers(model)
+    fresh = new_model("llama")
+    drafting.attach_layers(fresh, 1)
+    with pytest.raises(ValueError, match=numbers.format(1, 0)):
+        drafting.load_layers(fresh)
+
+
 def test_more_layers_than_blocks_are_refused():
     """Catches: a layer that transformers takes for another one when it loads them, so that it has no weights."""
     with pytest.raises(ValueError, match="depths=3 is more than the 2 blocks of the model"):

@@ -20,13 +20,16 @@ from nt_failures.objectives.decoding import one_pass
 from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.future_summary import FutureSummary
+from nt_failures.objectives.insertion import Insertion
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
+from nt_failures.objectives.next_token import NextToken
 from nt_failures.objectives.registers import Registers
+from nt_failures.objectives.ritf import Ritf
 from nt_failures.objectives.semformer import Semformer
 from nt_failures.objectives.sequential_heads import SequentialHeads
 from nt_failures.objectives.token_order import TokenOrder
@@ -280,7 +283,7 @@ def test_joint_multi_token(order, family, tiny_model):
 
 @pytest.mark.parametrize(
     "objective",
-    [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS), SequentialHeads(depths=7, **TOKENS)],
+    [JointMultiToken(window=8, **TOKENS), MultiTokenHeads(heads=8, **TOKENS)],
 )
 @pytest.mark.parametrize("prompt", [1, 4])
 def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
@@ -296,6 +299,19 @@ def test_one_token_has_nothing_behind_it(objective, prompt, tiny_model):
     else:
         names = [name for name, part in loss.parts.items() if float(part)]
         assert len(names) == prompt  # of the next token, 2, .. ahead: as many as have a state in the row
+
+
+def test_a_depth_that_no_row_has_is_refused(tiny_model):
+    """Catches: a depth that trains on nothing in silence, or the last one refused that has a label."""
+    short, longest = {"prefix_ids": [1], "target_ids": [7]}, {"prefix_ids": [1, 2, 3, 4], "target_ids": [7]}
+    objective = SequentialHeads(depths=3, **TOKENS)
+    model = prepared(objective, tiny_model, "gpt2")
+    loss = objective.loss(model, objective.collate([short, longest]))
+    loss.sum.backward()
+    assert all(float(part) > 0 for part in loss.parts.values())
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+    with pytest.raises(ValueError, match=r"depths=4: .* no label in any row .*longest has 5 tokens, .* at most 3\."):
+        SequentialHeads(depths=4, **TOKENS).collate([short, longest])
 
 
 def test_fetch_by_hand():
@@ -771,6 +787,13 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
             lambda: MaskedDiffusion(time_weight="1/t", **TOKENS),
             "time_weight='1/t' is not a choice; give one of 'linear'",
         ),
+        (lambda: FutureSummary(weight=-1), "weight=-1 must be a number from 0; the default is 1.0"),
+        (lambda: FutureSummary(teacher=""), "teacher='' must be the folder of an earlier run"),
+        (lambda: FutureSummary(teacher=5), "teacher=5 must be the folder of an earlier run"),
+        (lambda: Semformer(plan_tokens=0), "plan_tokens=0 must be a whole number from 1 to 256; the default is 4"),
+        (lambda: Semformer(latent_size=0), "latent_size=0 must be a whole number from 1; the default is 32"),
+        (lambda: Semformer(decoder_layers=0), "decoder_layers=0 must be a whole number from 1; the default is 6"),
+        (lambda: Semformer(bag_weight=-1), "bag_weight=-1 must be a number from 0; the default is 0.0"),
         (lambda: MaskedDiffusion(unmasking=2, **TOKENS), "unmasking=2 is not a choice; give one of 'linear', 'cosine'"),
     ],
 )
@@ -786,6 +809,22 @@ def test_options_survive_json():
     assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
     objective = FutureBag(token_weights=(0.5, 2), states="first", next_token_in_bag=True, head="shared")
     assert read_objective(json.loads(json.dumps(objective.to_dict()))) == objective
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (NextToken, "positions", [1, 3]),
+        (FutureBag, "token_weights", [0.5, 2.0]),
+        (Ritf, "separators", [10, 11]),
+        (Insertion, "special_ids", [14]),
+    ],
+)
+def test_a_list_is_as_good_as_a_tuple(kind, name, values):
+    """Catches: an objective that differs from itself once it was saved and read."""
+    objective = kind(**{name: values})
+    assert objective == kind(**{name: tuple(values)}) == read_objective(json.loads(json.dumps(objective.to_dict())))
+    assert hash(objective) == hash(kind(**{name: tuple(values)}))
 
 
 def test_a_bag_weighs_each_id_of_the_vocabulary(tiny_model):

@@ -37,6 +37,10 @@ def but(**columns):
         ({"answer_length": 5}, r"have the shape \(8, 3\); give \(n, answer_length\), \(n, 5\)"),
         ({"sample": but(answer=lambda n: np.full((n, 3), [1, -1, 2]))}, "is empty, or has -1 before its end"),
         ({"sample": but(answer=lambda n: np.full((n, 3), -1))}, "is empty, or has -1 before its end"),
+        (
+            {"symbols": [*"0123456789=.$"], "sample": but(answer=lambda n: np.full((n, 3), [1, 2, 11]))},
+            "an answer of Slip holds END, '.'; leave END out of 'answer', it is written for you",
+        ),
         ({"decision_position": lambda self, order: 7}, r"is at \[7\] of answers of \[3\] symbols"),
         ({"chance": 50}, "the chance of Slip is 50.0; give a share"),
         ({"render": lambda self, columns: {"prompt": ["1="]}}, r"gives \{'prompt': 1, 'completion': 8\} texts"),

@@ -34,6 +34,16 @@ def test_a_term_that_does_not_reach_the_weights():
     }
 
 
+def test_parts_that_the_loss_was_not_computed_from():
+    """Catches: a share of 0 for a part that was computed once more for the log, and so is not in the loss's graph."""
+    x = torch.nn.Parameter(torch.tensor([1.0]))
+    terms = {"next_token": x.sum(), "mine": 3 * x.sum(), "copied": 3 * x.sum()}
+    one = torch.tensor(1)
+    assert gradient_shares(Loss(terms["next_token"] + terms["mine"], one, terms), [x]) == {"mine": 3, "auxiliary": 3}
+    assert gradient_shares(Loss(terms["mine"] + terms["copied"], one, terms), [x]) == {}
+    assert gradient_shares(Loss(terms["next_token"] + 3 * x.sum(), one, terms), [x]) == {}
+
+
 @pytest.mark.parametrize("terms", [{}, {"next_token": 1.0}, {"a": 1.0, "b": 1.0}, {"next_token": 0.0, "a": 1.0}])
 def test_nothing_to_compare(terms):
     """Catches: a division by nothing, a share of a loss that has no next token."""

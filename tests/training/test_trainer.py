@@ -469,7 +469,7 @@ def test_evaluation_runs_each_pass_once(tiny_model, tokenized, tokenizer, task, 
         assert len(passes) == most
         handle.remove()
         with monkeypatch.context() as patch:
-            patch.setattr("nt_failures.training.trainer.each_pass_once", lambda model: contextlib.nullcontext())
+            patch.setattr("nt_failures.training.evaluating.each_pass_once", lambda model: contextlib.nullcontext())
             twice = trainer.evaluate()
         assert {k: v for k, v in metrics.items() if k in SHARES} == {k: v for k, v in twice.items() if k in SHARES}
         assert "forward" not in vars(model)
@@ -585,7 +585,7 @@ def test_a_field_without_the_decorator_is_named():
 def test_no_method_is_overridden_twice():
     """Catches: a step, a save or a push that can only be understood by reading several classes at once."""
     own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
-    assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", "CheckpointMixin", "PublishMixin"]
+    assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", "CheckpointMixin", "EvaluationMixin", "PublishMixin"]
     methods = [
         name for cls in own for name, value in vars(cls).items() if callable(value) or isinstance(value, property)
     ]

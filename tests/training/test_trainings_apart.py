@@ -9,7 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from nt_failures.objectives import MultiTokenHeads, NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.budget import budget_of
-from nt_failures.training.callbacks import LiveProgressCallback, StopOnSignal
+from nt_failures.training.callbacks import LiveProgressCallback
+from nt_failures.training.stop_on_signal import StopOnSignal
 from nt_failures.training.trainer import ObjectiveTrainer
 
 

@@ -9,8 +9,8 @@ A grid file is a YAML mapping from the axis to its choices, and from a choice to
       next_token-reversed: {objective: next_token, order: reversed}
       multi_token_heads: {objective: multi_token_heads, objective_options: {heads: answer_length}}
 
-An option may be a number, and less so much: `answer_length`, the symbols of the longest answer, or one of the recipe by
-its name, such as `path_length - 1`.
+In place of a number, an option may have the name of one: `answer_length`, the symbols of the task's longest answer, or
+one of the recipe's numbers. A whole number may be taken off: `path_length - 1`.
 """
 
 import dataclasses

@@ -28,9 +28,9 @@ class StudyRun:
     `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
     `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
     for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
-    is step and validation accuracy, judged as `exact`; `gradients` are the shares of the further terms of the loss, all
-    together, by step; `by_difficulty` are exact answers by each size that differs from row to row; `task` are the
-    task's parameters, and `words` what it calls its things.
+    is step and validation accuracy, judged as `exact`; `gradients` are step and share of the further terms of the
+    loss, all together, the last at the training's end; `by_difficulty` are exact answers by each size that differs from
+    row to row; `task` are the task's parameters, and `words` what it calls its things.
     """
 
     key: Key
@@ -43,7 +43,7 @@ class StudyRun:
     follow_rate: float | None
     train_decision: float | None
     curve: Sequence[tuple[int, float]]
-    gradients: Sequence[float]
+    gradients: Sequence[tuple[int, float]]
     steps: int
     flops: float | None
     verdict: str
@@ -73,7 +73,7 @@ class StudyRun:
                 follow_rate=None if cheat is None else cheat["follow_rate"],
                 train_decision=(run.diagnosis["decision_token"] or {}).get("train_accuracy"),
                 curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],
-                gradients=[float(point[ALL]) for point in run.gradient_shares or ()],
+                gradients=[(int(point["step"]), float(point[ALL])) for point in run.gradient_shares or ()],
                 steps=run.steps,
                 flops=run.flops,
                 verdict=run.verdict["name"],

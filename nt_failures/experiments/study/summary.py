@@ -9,6 +9,7 @@ from typing import Any
 from nt_failures.evaluation.metrics import format_percent, t975, wilson
 from nt_failures.experiments.study.results_file import Key, StudyRun
 from nt_failures.tasks.facts import WORDS, Words
+from nt_failures.training.gradient_shares import STEPS
 
 
 def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
@@ -43,7 +44,13 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "others": None if first.others is None else min(run.others for run in runs),
         "follow_rates": [run.follow_rate for run in runs if run.follow_rate is not None],
         "train_decision": _mean([run.train_decision for run in runs]),
-        "gradients": _medians([run.gradients for run in runs]),
+        "gradients": [
+            statistics.median(shares) if shares else None
+            for shares in (
+                *([share for run in runs for step, share in run.gradients[:-1] if step == at] for at in STEPS),
+                [run.gradients[-1][1] for run in runs if run.gradients],
+            )
+        ],
         "solved": solved,
         "solve_interval": wilson(solved, seeds),
         "watched": all(run.curve for run in runs),
@@ -70,11 +77,6 @@ def words_of(groups: Sequence[Mapping[str, Any]]) -> Words:
     """What the task of all groups calls its things; general words where they are of several tasks."""
     first, *others = {group.get("words", WORDS) for group in groups}
     return WORDS if others else first
-
-
-def _medians(series: Sequence[Sequence[float]]) -> list[float]:
-    """The median over runs at each place, as far as the shortest goes."""
-    return [statistics.median(values) for values in zip(*series, strict=False)]
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -128,7 +130,8 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         cell = cells(group, words)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
-        gradients = " / ".join(f"{share:.2g}" for share in group["gradients"]) or "-"
+        shares = ["-" if share is None else f"{share:.2g}" for share in group["gradients"]]
+        gradients = " / ".join(shares) if {*shares} != {"-"} else "-"
         judged = (cell[head[-1]], cell[f"follows {words.detour}"], gradients, cell["verdict"])
         rows.append((cell["recipe"], *costs, *judged))
     note = (
@@ -136,9 +139,9 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
         "validation accuracy stays >= 95 %, to the run's end; > N: none within N steps. FLOPs: forward and backward of "
         "the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. `rate`: times "
-        f"the recipe's learning rates, chosen on validation {words.problem}s. `gradient`: norm of the further terms' "
-        "gradient into the first block over the next token's, median over seeds at the start, behind 100 steps and at "
-        "the end. "
+        f"the recipe's learning rates; of several, validation {words.problem}s chose it. `gradient`: norm of the "
+        "further terms' gradient into the first block over the next token's, median over seeds at the start, behind "
+        "100 steps and at the end. "
         f"Chance {cells(groups[0], words)['chance']}."
     )
     return _table(groups, rows, f", {note}")

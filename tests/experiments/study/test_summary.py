@@ -4,7 +4,7 @@ import pytest
 from study_records import lost, record, summarise
 
 from nt_failures.experiments.study.results_file import steps_to_solve
-from nt_failures.experiments.study.summary import mean_interval, missing_note, study_table
+from nt_failures.experiments.study.summary import comparison_table, mean_interval, missing_note, study_table
 
 GOOD = [0.5, 0.52, 0.54]
 
@@ -78,7 +78,7 @@ def test_groups_by_hand():
         "others": 0.99,
         "follow_rates": [0.9, 0.91],
         "train_decision": 0.55,
-        "gradients": [],
+        "gradients": [None, None, None],
         "solved": 0,
         "solve_interval": pytest.approx((0.0, 0.6576), abs=1e-4),
         "watched": True,
@@ -94,6 +94,29 @@ def test_groups_by_hand():
     assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
     assert cure["others"] == 0.6  # of its own, parallel decoding
     assert cure["verdicts"] == ["solved", "undertrained"]
+
+
+def shares(*points):
+    return [{"step": step, "order": 2 * share, "auxiliary": share} for step, share in points]
+
+
+def test_gradients_are_medians_by_step():
+    """Catches: the end of a short run among the shares behind 100 steps, one term's share in place of all, a mean."""
+    runs = [
+        record(seed=0, gradient_shares=shares((0, 1.0), (100, 0.5), (2000, 0.1))),
+        record(seed=1, gradient_shares=shares((0, 2.0), (100, 0.7), (2000, 0.2))),
+        record(seed=2, gradient_shares=shares((0, 9.0), (60, 0.9))),
+    ]
+    (group,) = summarise(runs)
+    assert group["gradients"] == [2.0, 0.6, 0.2]
+    (short,) = summarise(runs[2:])
+    assert short["gradients"] == [9.0, None, 0.9]
+    (none,) = summarise([record()])
+    table = comparison_table(
+        [{**each, "name": name, "rate": 1} for name, each in zip("abc", (group, short, none), strict=True)]
+    )
+    head, _, *rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    assert [row[head.index("gradient")] for row in rows] == ["2 / 0.6 / 0.2", "9 / - / 0.9", "-"]
 
 
 def test_forced_accuracy_counts_where_the_cheat_was_not_measured():
