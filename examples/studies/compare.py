@@ -17,9 +17,10 @@ from pathlib import Path
 import yaml
 
 from nt_failures.experiments import command_line, output_dir
-from nt_failures.experiments.study import cli, figures, grid, results_file
+from nt_failures.experiments.study import cli, engine, figures, grid, results_file
+from nt_failures.experiments.study.job import Job
 from nt_failures.experiments.study.results_file import Key, StudyRun
-from nt_failures.experiments.study.runner import Job, run_missing
+from nt_failures.experiments.study.runner import run_missing
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
@@ -36,19 +37,19 @@ def main(argv: list[str]) -> None:
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     if args.only_report and not results.exists():
         raise cli.no_results(results)
-    with output_dir.locked(folder):
+    with output_dir.locked(folder), engine.of(args, folder) as on:
         recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
         cli.import_named(recipes, args.extra)
         if not args.only_report:
             for recipe in recipes:
                 check_watched(recipe, args.extra)
             tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
-            run_missing(tuning, tuned, args.jobs)
+            run_missing(tuning, tuned, on)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
         if not args.only_report:
-            run_missing(wanted, results, args.jobs)
+            run_missing(wanted, results, on)
         report(folder, chosen, wanted, args.title or args.recipe.stem)
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.arguments import DataArguments
-from nt_failures.experiments.study import cli, delay, figures, grid, results_file
-from nt_failures.experiments.study.runner import Job, run_missing
+from nt_failures.experiments.study import cli, delay, engine, figures, grid, results_file
+from nt_failures.experiments.study.job import Job
+from nt_failures.experiments.study.runner import run_missing
 from nt_failures.tasks import find_task
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
@@ -36,7 +37,8 @@ def main(argv: list[str]) -> None:
         cli.import_named(list(cells.values()), args.extra)
         if not args.only_report:
             wanted = jobs_of(cells, axes, args)
-            run_missing(wanted, results, args.jobs)
+            with engine.of(args, args.output_dir) as on:
+                run_missing(wanted, results, on)
         report(args, cells, next(iter(axes["objectives"])))
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from nt_failures.diagnosis.figures import save
 from nt_failures.experiments import output_dir
-from nt_failures.experiments.study import cli, figures, results_file
-from nt_failures.experiments.study.runner import Job, run_missing
+from nt_failures.experiments.study import cli, engine, figures, results_file
+from nt_failures.experiments.study.job import Job
+from nt_failures.experiments.study.runner import run_missing
 from nt_failures.experiments.study.summary import (
     difficulty_tables,
     missing_note,
@@ -39,7 +40,8 @@ def main(argv: list[str]) -> None:
     cli.import_named(recipes, args.extra)
     with output_dir.locked(folder):
         if not args.only_report:
-            run_missing(wanted, results, args.jobs, args.together)
+            with engine.of(args, folder) as on:
+                run_missing(wanted, results, on, args.together)
         report(results, folder, args.title or args.recipes.stem, forms)
 
 

@@ -3,28 +3,11 @@
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
-from typing import Any
-
-VARIABLE = "NT_FAILURES_LIFELINE"
-"""Environment variable of a process whose standard input is a pipe that its parent holds open and never writes to."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def start(command: list[str], env: dict[str, str], **options: Any) -> subprocess.Popen:
-    """As `subprocess.Popen`; a command that calls `hold` ends with this process. Close `stdin` when it has ended."""
-    return subprocess.Popen(command, env={**env, VARIABLE: "stdin"}, stdin=subprocess.PIPE, **options)
-
-
-def hold() -> None:
-    """End this process with the one that started it by `start`; does nothing for any other."""
-    if os.environ.pop(VARIABLE, None) is not None:
-        threading.Thread(target=_end_after, args=(lambda: os.read(0, 1),), daemon=True).start()
 
 
 def end_with(caller: BaseProcess, forked: bool) -> None:
@@ -41,9 +24,9 @@ def end_with(caller: BaseProcess, forked: bool) -> None:
         if (forked and os.getppid() != caller.pid) or not caller.is_alive():  # it died before
             os._exit(1)
     else:
-        threading.Thread(target=_end_after, args=(caller.join,), daemon=True).start()
+        threading.Thread(target=_end_after, args=(caller,), daemon=True).start()
 
 
-def _end_after(wait: Callable[[], object]) -> None:
-    wait()
+def _end_after(caller: BaseProcess) -> None:
+    caller.join()
     os._exit(1)  # not sys.exit: that would end this thread alone

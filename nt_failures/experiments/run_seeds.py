@@ -7,7 +7,7 @@ examples/studies/train_seeds.py does.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,16 @@ from nt_failures.training.trainer import ObjectiveTrainer
 def main(argv: Sequence[str], description: str | None = __doc__) -> None:
     """All seeds of one recipe: parse, build, train at once, then test and save one seed after the other.
 
-    Raises as `run.run`; ValueError, too, for arguments that cannot be trained together. Where some seeds diverged, the
-    others have finished.
+    Raises as `ends`. Where some seeds diverged, the others have finished, and a FloatingPointError names them.
+    """
+    if diverged := [f"seed {seed}: {error}" for seed, error in ends(argv, description) if error]:
+        raise FloatingPointError("; ".join(diverged))
+
+
+def ends(argv: Sequence[str], description: str | None = __doc__) -> Iterator[tuple[int, FloatingPointError | None]]:
+    """The same, seed by seed: yields each as soon as it is tested and saved, or with the error that it diverged with.
+
+    Raises as `run.run`; ValueError, too, for arguments that cannot be trained together.
     """
     all_args = parse(argv, description)
     for args in all_args:
@@ -42,9 +50,8 @@ def main(argv: Sequence[str], description: str | None = __doc__) -> None:
         for args in all_args:
             claims.enter_context(output_dir.claim(args))
         run.say(f"{results.headline(all_args[0], trainers[0].model)} and {len(trainers) - 1} more seeds")
-        errors = train_and_test(trainers, all_args, rows, test)
-    if diverged := [f"seed {args.training.seed}: {e}" for args, e in zip(all_args, errors, strict=True) if e]:
-        raise FloatingPointError("; ".join(diverged))
+        for args, error in zip(all_args, train_and_test(trainers, all_args, rows, test), strict=True):
+            yield args.training.seed, error
 
 
 def parse(argv: Sequence[str], description: str | None) -> list[Arguments]:
@@ -80,8 +87,8 @@ def trainers_of(all_args: Sequence[Arguments]) -> tuple[list[ObjectiveTrainer], 
 
 def train_and_test(
     trainers: Sequence[ObjectiveTrainer], all_args: Sequence[Arguments], rows: run.Splits, test: Dataset
-) -> list[FloatingPointError | None]:
-    """Train all at once, then test one after the other; with which error each diverged, if it did."""
+) -> Iterator[FloatingPointError | None]:
+    """Train all at once, then test one after the other; yields with which error each diverged, if it did."""
     start = time.monotonic()
     errors = train_together(trainers)
     seconds = (time.monotonic() - start) / len(trainers)  # a seed's share
@@ -93,7 +100,7 @@ def train_and_test(
             results.write(trainer.results, args)
             trainer.create_model_card()
             run.say(results.summary(trainer.results, args.training.output_dir, args.task))
-    return errors
+        yield error
 
 
 if __name__ == "__main__":

@@ -4,22 +4,19 @@ import signal
 import sys
 from collections.abc import Callable
 
-from nt_failures.data import child_processes
-
 DIVERGED = 3
-"""Exit code of a script whose training diverged, so that a study can tell that from a failure."""
+"""Exit code of a script whose training diverged, so that a caller can tell that from a failure."""
 
 
 KEPT = "interrupted; what was saved before stays, and --resume goes on from a checkpoint among it"
 
 
 def run(main: Callable[[list[str]], object], interrupted: str = KEPT) -> None:
-    """Call `main` with the command line. A study that started this process by `child_processes.start` takes it along.
+    """Call `main` with the command line.
 
     Exit codes: 0; 1 after an error that is the user's to repair, shown as one line; 3 after a divergence
     (FloatingPointError); 130 after Ctrl-C, of which `interrupted` is said. Any other error keeps its traceback.
     """
-    child_processes.hold()
     try:
         main(sys.argv[1:])
     except FloatingPointError as error:

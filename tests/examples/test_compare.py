@@ -5,25 +5,28 @@ import json
 
 import pytest
 from scripts import STUDIES, load
+from small_studies import Inline
 from study_records import record, summarise
 
+from nt_failures.experiments.study import engine, results_file
 from nt_failures.experiments.study import figures as study_figures
-from nt_failures.experiments.study import results_file, runner
+from nt_failures.experiments.study.job import Ended
 from nt_failures.experiments.study.summary import comparison_table
 
-TRAIN = """
-import json, pathlib, sys
-recipe, seed, folder = pathlib.Path(sys.argv[1]), int(sys.argv[3]), pathlib.Path(sys.argv[5])
-rate = float(sys.argv[sys.argv.index("--learning_rate") + 1]) if "--learning_rate" in sys.argv else None
-marks = pathlib.Path(__file__).parent / "marks"
-(marks / f"{recipe.stem} {seed} {rate}").touch()
-made = json.loads((pathlib.Path(__file__).parent / f"{recipe.stem}.json").read_text())
-if made[str(rate)] is None:
-    print("error: the loss became NaN")
-    sys.exit(3)
-folder.mkdir()
-(folder / "results.json").write_text(json.dumps(made[str(rate)]))
-"""
+
+class Runs(Inline):
+    """In place of an engine: leaves a mark for each run, and gives the results that the rate has."""
+
+    def __init__(self, folder):
+        super().__init__(self.one)
+        self.folder = folder
+
+    def one(self, jobs):
+        (job,), name = jobs, jobs[0].recipe.stem
+        rate = float(job.extra[job.extra.index("--learning_rate") + 1]) if "--learning_rate" in job.extra else None
+        (self.folder / "marks" / f"{name} {job.seed} {rate}").touch()
+        made = json.loads((self.folder / f"{name}.json").read_text())[str(rate)]
+        yield Ended(job, diverged="the loss became NaN") if made is None else Ended(job, results=made)
 
 
 def results(curve, exact):
@@ -41,8 +44,7 @@ def setting(tmp_path, monkeypatch):
     """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py with a stand-in for
     the run."""
     (tmp_path / "marks").mkdir()
-    (tmp_path / "train.py").write_text(TRAIN)
-    monkeypatch.setattr(runner, "RUN", (str(tmp_path / "train.py"),))
+    monkeypatch.setattr(engine, "of", lambda args, folder: Runs(tmp_path))
     for name, by_rate in {
         "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},

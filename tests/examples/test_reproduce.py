@@ -1,111 +1,19 @@
-"""examples/studies/reproduce.py: every run exactly once, whatever kills it.
+"""examples/studies/reproduce.py: every run exactly once, whatever fails.
 
-One study trains two real models. The others run the same script with a training of a few lines, which writes a fixed
-results.json, fails, or waits for a gate, as the recipe says, and leaves a mark for each call.
+One study trains two real models, one of them in a process of its own. The others run a training of a few lines in this
+process; what engines promise is in tests/faults/test_studies.py.
 """
 
 import json
-import os
 import runpy
-import select
-import signal
-import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import datasets
 import pytest
 from scripts import STUDIES, TINY, load
-from study_records import record
+from small_studies import Inline, Study
 
-from nt_failures.data import child_processes
-from nt_failures.experiments import run
-from nt_failures.experiments.study import results_file, runner
-
-TRAIN = """
-import os, pathlib, runpy, sys, threading
-runpy.run_path(LIFELINE)["hold"]()
-recipe, seed, folder, extra = sys.argv[1], sys.argv[3], pathlib.Path(sys.argv[5]), sys.argv[6:]
-asked = dict(line.split(": ", 1) for line in pathlib.Path(recipe).read_text().splitlines() if line[0] != "#")
-asked["results"] = asked["results"][1:-1]
-(pathlib.Path(asked["marks"]) / f"{pathlib.Path(recipe).stem}-{seed}-{os.getpid()}").touch()
-if asked.get("diverge") == seed:
-    print("error: the loss became NaN at step 7")
-    sys.exit(3)
-if asked.get("fail"):
-    print("some words before")
-    sys.exit("error: " + asked["fail"])
-if "gate" in asked and seed == asked["gate_of_seed"]:
-    for _ in range(6000):
-        if pathlib.Path(asked["gate"]).exists():
-            break
-        threading.Event().wait(0.01)
-    else:
-        sys.exit("the gate never opened")
-if "open" in asked:
-    pathlib.Path(asked["open"]).touch()
-folder.mkdir()
-(folder / "results.json").write_text(asked["results"])
-print(*extra)
-"""
-START = """
-import runpy
-from nt_failures.experiments.study import runner
-runner.RUN = (TRAIN,)
-runpy.run_path(SCRIPT, run_name="__main__")
-"""
-
-
-def until(condition, process=None):
-    """Wait for a condition, at most two minutes."""
-    for _ in range(6000):
-        if condition():
-            return
-        assert process is None or process.poll() is None, process.communicate()
-        threading.Event().wait(0.02)
-    raise AssertionError("it never happened")
-
-
-class Study:
-    """A folder of recipes, reproduce.py with the training above, as a module and as a script, and the place for the
-    results."""
-
-    def __init__(self, folder, monkeypatch):
-        self.recipes, self.out, self.marks = (folder / name for name in ("recipes", "out", "marks"))
-        for made in (self.recipes, self.marks):
-            made.mkdir()
-        self.gate = folder / "gate"
-        train, reproduce = str(folder / "train.py"), str(STUDIES / "reproduce.py")
-        Path(train).write_text(TRAIN.replace("LIFELINE", repr(child_processes.__file__)))
-        monkeypatch.setattr(runner, "RUN", (train,))
-        self.script, self.module = folder / "start.py", load(STUDIES / "reproduce.py")
-        self.script.write_text(START.replace("TRAIN", repr(train)).replace("SCRIPT", repr(reproduce)))
-
-    def recipe(self, name, exact=0.5, **asked):
-        results = {k: v for k, v in record(exact=exact).items() if k not in ("recipe", "seed", "fingerprint")}
-        lines = {"marks": self.marks, "results": f"'{json.dumps(results)}'", **asked}
-        (self.recipes / f"{name}.yaml").write_text("\n".join(f"{key}: {value}" for key, value in lines.items()))
-
-    def arguments(self, *flags):
-        return [str(self.recipes), "--output_dir", str(self.out), "--jobs", "1", "--seeds", "2", *flags]
-
-    def run(self, *flags):
-        self.module.main(self.arguments(*flags))
-
-    @property
-    def results(self):
-        """(recipe, seed) of the lines of results.jsonl, as they stand."""
-        return [(run.key.recipe, run.key.seed) for run in results_file.read_results(self.out / "results.jsonl")]
-
-    @property
-    def calls(self):
-        """(recipe, seed) of the trainings that were started, killed ones too."""
-        return sorted((name, int(seed)) for name, seed, _ in (mark.name.split("-") for mark in self.marks.iterdir()))
-
-    @property
-    def leftovers(self):
-        return [path.name for path in self.out.iterdir() if path.is_dir()]
+from nt_failures.experiments.study import engine, results_file, storage, worker
 
 
 @pytest.fixture
@@ -124,7 +32,8 @@ EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
 
 
 def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
-    """Catches: a study that does not fit its runs: its flags, its results.json, or the figures read from it.
+    """Catches: a study that does not fit its runs: its flags, its results.json, or the figures read from it; a model
+    that is kept nowhere.
 
     One run is a process as always; the other stays in this one, which saves seconds of imports.
     """
@@ -133,22 +42,17 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipes = tmp_path / "recipes"
     recipes.mkdir()
-    (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
-    (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
     reproduce = load(STUDIES / "reproduce.py")
-    call = runner.Attempts.call
-
-    def call_or_stay(children, command, **options):
-        if "hidden.yaml" not in command[3]:
-            return call(children, command, **options)
-        assert command[:3] == [sys.executable, "-m", "nt_failures.experiments.run"]
-        run.main(command[3:])
-        return 0
-
-    monkeypatch.setattr(runner.Attempts, "call", call_or_stay)
-    command = ["recipes", "--seeds", "1", "--jobs", "1"]
-    reproduce.main(command)
     folder = tmp_path / "outputs" / "studies" / "recipes"
+    command = ["recipes", "--seeds", "1", "--jobs", "1", "--keep_models"]
+    (recipes / "forward.yaml").write_text(TINY + "objective: next_token\n")
+    reproduce.main(command)
+    (kept,) = folder.glob("models/forward-*/seed0")
+    assert {"model.safetensors", "results.json", storage.WHOLE} <= {path.name for path in kept.iterdir()}
+    (recipes / "hidden.yaml").write_text(TINY + "objective: teacherless\norder: reversed\n")
+    here = Inline(worker.train)
+    monkeypatch.setattr(engine, "of", lambda args, folder: here)
+    reproduce.main(command[:-1])
     found = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert [entry["recipe"] for entry in found] == ["forward", "hidden"]
     for entry, objective in zip(found, ("next_token", "teacherless"), strict=True):
@@ -160,14 +64,11 @@ def test_recipes_become_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     assert [line.split(" | ")[0] for line in table.splitlines()[2:4]] == ["| forward", "| hidden"]
     assert table in capsys.readouterr().out
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "figure.png", "results.jsonl", "table.md"]
-
-    def no_more(*args, **kwargs):
-        raise AssertionError("a finished run was started again")
-
-    monkeypatch.setattr(subprocess, "call", no_more)
+    names = [".lock", "figure.png", "models", "results.jsonl", "table.md"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     (folder / "table.md").unlink()
-    reproduce.main(command)
+    reproduce.main(command[:-1])
+    assert len(here.asked) == 1, "a finished run was started again"
     assert (folder / "table.md").read_text() == table
 
 
@@ -184,59 +85,6 @@ def test_nothing_is_run_twice(small):
     assert small.results == [*EVERY, ("a", 2), ("b", 2)]
     assert small.calls == sorted(small.results)
     assert small.leftovers == []
-
-
-def test_killed_anywhere_every_run_counts_once(small):
-    """Killed in the middle of a run, then between two runs with half a line written, then left to finish.
-
-    Catches: a killed run that counts, a finished one lost or doubled, a lock or folder that blocks the next attempt,
-    two processes at work on one study.
-    """
-    small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
-    command = [sys.executable, str(small.script), *small.arguments()]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    try:
-        until(lambda: ("b", 0) in small.calls, process)
-        assert small.results == [("a", 0)]
-        with pytest.raises(
-            ValueError, match=r"another process is at work in .*; wait until it ends, or give --output_dir with another"
-        ):
-            small.run()
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
-    assert small.results == [("a", 0)]
-
-    small.gate.touch()
-    child = os.fork()
-    if child == 0:  # dies right behind its second run, while it writes a line
-        append = results_file.append_result
-
-        def append_and_die(path, run):
-            append(path, run)
-            if run["recipe"] == "a":
-                with open(path, "ab") as file:
-                    file.write(b'{"recipe":"b","se')
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        results_file.append_result = append_and_die
-        try:
-            small.run()
-        finally:
-            os._exit(0)
-    ends = []
-    until(lambda: ends.append(os.waitpid(child, os.WNOHANG)) or ends[-1][0] == child)
-    assert ends[-1][1] == signal.SIGKILL
-    assert small.results == [("a", 0), ("b", 0), ("a", 1)]
-
-    small.run()
-    assert small.results == EVERY
-    assert small.calls.count(("a", 0)) == small.calls.count(("a", 1)) == 1
-    assert small.calls.count(("b", 0)) == 2  # the one that was killed, and again
-    lines = (small.out / "results.jsonl").read_text().splitlines()
-    assert len(lines) == 4
-    table = (small.out / "table.md").read_text()
-    assert [line.split("|")[8].split()[2] for line in table.splitlines()[2:4]] == ["2", "2"]  # `x of 2` seeds
 
 
 def test_a_changed_recipe_is_a_new_run(small):
@@ -264,56 +112,15 @@ def test_a_comment_is_no_change(small):
     assert small.results == [("a", 0), ("b", 0)]
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_study_that_is_stopped_leaves_no_training_behind(name, small):
-    """Catches: an orphan that takes a core beside the next attempt; a trace for a stop that was asked for."""
-    small.recipe("a", gate=small.gate, gate_of_seed=0)
-    command = [sys.executable, str(small.script), *small.arguments()]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until(lambda: small.calls, process)
-    (mark,) = small.marks.iterdir()
-    process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.strip().endswith("stopped; finished runs are kept, and the same command goes on from there")
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(mark.name.split("-")[2]), 0)
-
-
-def test_a_study_that_is_killed_takes_its_trainings_along(small):
-    """Catches: a training that goes on for hours beside the next attempt, whose folder was removed. SIGKILL hits the
-    study alone, which can do nothing about it any more."""
-    small.recipe("a", gate=small.gate, gate_of_seed=0)
-    command = [sys.executable, str(small.script), *small.arguments()]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    until(lambda: small.calls, process)
-    (mark,) = small.marks.iterdir()
-    training = os.pidfd_open(int(mark.name.split("-")[2]))
-    process.kill()
-    process.communicate(timeout=60)
-    assert select.select([training], [], [], 60)[0], "it still runs"
-    os.close(training)
-    small.gate.touch()
-    small.run()
-    assert sorted(small.results) == sorted(EVERY)
-
-
-def test_flags_of_train_go_to_train(small, monkeypatch):
+def test_flags_of_train_go_to_train(small):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
-    call, asked = runner.Attempts.call, []
-
-    def listen(children, command, **options):
-        asked.append(command[command.index("--output_dir") + 2 :])
-        return call(children, command, **options)
-
-    monkeypatch.setattr(runner.Attempts, "call", listen)
     small.run("--seeds", "1", "--max_steps", "5", "--streaming")
-    assert asked == [["--max_steps", "5", "--streaming"]] * 2
+    assert [jobs[0].extra for jobs in small.engine.asked] == [("--max_steps", "5", "--streaming")] * 2
 
 
 def test_a_seed_that_diverges_is_finished(small):
     """Catches: the seeds behind it never run, it run at every start, a table that does not know of it."""
-    small.recipe("a", diverge=0)
+    small.recipe("a", diverge=[0])
     small.run()
     assert sorted(small.results) == [("a", 1), ("b", 0), ("b", 1)]
     small.run()
@@ -328,7 +135,7 @@ def test_a_seed_that_diverges_is_finished(small):
 def test_recipes_of_which_every_seed_diverged_are_named(small):
     """Catches: a recipe that drops out of the table in silence; "run without --only_report", which would train
     nothing."""
-    small.recipe("a", diverge=0)
+    small.recipe("a", diverge=[0])
     small.run("--seeds", "1")
     table = (small.out / "table.md").read_text()
     assert "| b |" in table
@@ -354,64 +161,47 @@ def test_a_run_that_cannot_be_written_loses_no_other(small, monkeypatch):
     assert ("a", 0) in small.results
 
 
-def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small, monkeypatch):
+def test_a_recipe_edited_during_its_run_is_recorded_as_it_was(small):
     """Catches: a run of hours recorded under the recipe that was saved meanwhile, which then is never run."""
-    call = runner.Attempts.call
 
-    def edited(children, command, **options):
+    def edited(jobs):
         small.recipe("a", exact=0.9)
-        return call(children, command, **options)
+        yield from train(jobs)
 
     only = [str(small.recipes / "a.yaml"), "--output_dir", str(small.out), "--seeds", "1"]
-    monkeypatch.setattr(runner.Attempts, "call", edited)
+    train, small.engine.train = small.engine.train, edited
     small.module.main(only)
-    monkeypatch.setattr(runner.Attempts, "call", call)
+    small.engine.train = train
     small.module.main(only)
     found = results_file.read_results(small.out / "results.jsonl")
     assert [run.exact for run in found] == [0.5, 0.9]
 
 
+def test_the_bar_tells_what_there_is(small, capsys):
+    """Catches: a bar that says nothing of solved runs or of the end, or forgets those of an earlier start."""
+    small.run("--seeds", "1")
+    said = capsys.readouterr().err.split("\r")[-1]
+    assert "2/2" in said
+    assert "0 running, 1 solved, ends " in said
+    small.run("--seeds", "2")
+    assert "2 solved" in capsys.readouterr().err.split("\r")[-1]
+
+
 # ---------------------------------------------------------------- failures
 
 
-def test_a_failing_recipe_is_named_with_its_log(small, monkeypatch, capsys):
-    """Catches: exit code 0 after a failure, a trace instead of a line, a log that is gone, finished runs lost."""
+def test_a_failing_recipe_is_given_up_and_the_others_go_on(small):
+    """Catches: exit code 0 after a failure, finished runs lost, a repaired recipe that is not run."""
     small.recipe("b", fail="no such objective")
-    monkeypatch.setattr(sys, "argv", [str(small.script), *small.arguments()])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(small.script), run_name="__main__")
-    message = stopped.value.code
-    assert "\n" not in message
-    assert message.startswith("error: b, seed 0 failed with exit code 1: error: no such objective (log: ")
-    log = Path(message.split("(log: ")[1].rstrip(")"))
-    assert log.read_text() == "some words before\nerror: no such objective\n"
-    assert small.results == [("a", 0), ("a", 1)]  # the others go on, the failing one is not tried again
+    with pytest.raises(ChildProcessError, match=r"^b, seed 0 failed: ValueError: no such obj.*b-seed0.txt\)$"):
+        small.run()
+    assert small.results == [("a", 0), ("a", 1)]
     assert small.calls == [("a", 0), ("a", 1), ("b", 0)]
     assert not (small.out / "table.md").exists()
     small.recipe("b")
     small.run()
     assert sorted(small.results) == sorted(EVERY)
-
-
-def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
-    """Catches: hours of training thrown away because another run failed in the meantime."""
-    small.recipe("a", fail="out of memory", marks=small.marks)
-    small.recipe("b", gate=small.gate, gate_of_seed=0)
-    train = runner.Attempts.train
-
-    def opens_the_gate(attempts, jobs):
-        try:
-            return train(attempts, jobs)
-        finally:
-            if jobs[0].recipe.stem == "a":
-                until(lambda: ("b", 0) in small.calls)
-                small.gate.touch()
-
-    monkeypatch.setattr(runner.Attempts, "train", opens_the_gate)
-    with pytest.raises(ChildProcessError, match="a, seed 0 failed"):
-        small.run("--jobs", "2")
-    assert ("b", 0) in small.results
-    assert ("a", 0) not in small.results
+    assert small.leftovers == []
 
 
 @pytest.mark.parametrize(
@@ -424,6 +214,11 @@ def test_runs_beside_a_failing_one_are_kept(small, monkeypatch):
         (["recipes", "--only_report"], "holds no finished run"),
         (["recipes", "--seed", "7"], "--seed is set for each run"),
         (["recipes", "--seed=7"], "--seed is set for each run"),
+        (["recipes", "--address", "auto"], "--address would change nothing on this machine; add --engine ray"),
+        (["recipes", "--engine", "ray", "--cpus_per_run", "0"], "a run needs something of a node"),
+        (["recipes", "--engine", "ray", "--gpus_per_run", "-1"], "must be at least 0"),
+        (["recipes", "--storage_path", "kept"], "as no model is kept; add --keep_models"),
+        (["recipes", "--engine", "ray", "--address", "x:1", "--keep_models"], "on a cluster needs --storage_path"),
         (["recipes", "--output_dir", "recipes/a.yaml"], "File exists"),
     ],
 )

@@ -8,7 +8,6 @@ import drill
 import pytest
 from drill import Fault
 
-from nt_failures.data import child_processes
 from nt_failures.training import checkpoint_files
 
 FLAGS = (
@@ -56,15 +55,6 @@ def test_stopped_at_the_last_step(whole, tmp_path):
     assert (ended.code, ended.steps) == (0, []), ended.text
     assert (folder / "model.safetensors").read_bytes() == weights
     assert (folder / "results.json").exists()
-
-
-@pytest.mark.slow
-def test_its_study_is_gone(whole, tmp_path):
-    """Catches: a training that goes on after the study that started it was killed. Here its lifeline is at its end at
-    once."""
-    ended = drill.run(FLAGS, tmp_path / "run", whole[0], None, {child_processes.VARIABLE: "stdin"})
-    assert ended.code == 1, ended.text
-    assert not (tmp_path / "run" / "results.json").exists()
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """Launchers and config files: what was asked for is what runs, or it is said.
 
-Really launched are cpu_2.yaml (test_distributed.py), fsdp2.yaml (test_fsdp.py), and one process instead of two
-(test_train_example.py).
+Really launched are one_process.yaml (here), cpu_2.yaml (test_distributed.py), fsdp2.yaml (test_fsdp.py), and one
+process instead of two (tests/examples/test_train.py).
 """
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,12 +29,25 @@ def test_configs_hold_nothing_unknown(path):
     flags = {action.dest for action in launch_command_parser()._actions}
     assert set(config.fsdp_config) <= flags
     assert config.num_processes == (1 if config.distributed_type.value == "NO" else 2)
-    assert config.mixed_precision == ("no" if path.stem == "cpu_2" else "bf16")
+    assert config.mixed_precision == ("no" if path.stem in ("cpu_2", "one_process") else "bf16")
 
 
 def test_there_are_configs():
     """Catches: a scan of the wrong folder."""
-    assert [path.stem for path in CONFIGS] == ["cpu_2", "fsdp2", "multi_gpu", "single_gpu"]
+    assert [path.stem for path in CONFIGS] == ["cpu_2", "fsdp2", "multi_gpu", "one_process", "single_gpu"]
+
+
+@pytest.mark.slow
+def test_one_process_is_launched_in_silence():
+    """Catches: six lines of the launcher's before each run, a traceback of its own behind an error of one line, or
+    success told of a run that was refused."""
+    page = (EXAMPLES / "recipes" / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^accelerate (launch -q --config_file .*)$", page, flags=re.MULTILINE)
+    words = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *command.split(), "--max_step", "3"]
+    done = subprocess.run(words, cwd=EXAMPLES.parent, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: command line: unknown name 'max_step'.")
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 @pytest.mark.parametrize(

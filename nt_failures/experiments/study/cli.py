@@ -1,28 +1,25 @@
 """What the command lines of all studies share: flags, the report, the script's end."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from nt_failures.diagnosis import figures
 from nt_failures.experiments import command_line, script
+from nt_failures.experiments.study import engine
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import find_task
 
 
 def parser(description: str, seeds: int) -> argparse.ArgumentParser:
-    """A parser with `--seeds`, `--jobs` and `--only_report`; `seeds` is the default number of seeds."""
+    """A parser with `--seeds`, `--only_report` and the flags of an engine; `seeds` is the default number of seeds."""
     made = command_line.plain_parser(description)
-    at_once = 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
     made.add_argument("--seeds", type=int, default=seeds, help="seeds 0 .. SEEDS-1 of each recipe (%(default)s)")
-    jobs = "runs at a time, one thread each on a CPU (%(default)s)"
-    made.add_argument("--jobs", type=int, default=at_once, help=jobs)
+    engine.add_flags(made)
     made.add_argument("--only_report", action="store_true", help="make table and figure from what is there")
     return made
 
@@ -38,8 +35,10 @@ def parse(
     `differing` are flags in which the runs differ, which `extra` may not set.
     """
     args, args.extra = study_parser.parse_known_args(argv)
-    if few := [f"--{name} {vars(args)[name]}" for name in counts if vars(args)[name] < 1]:
+    given = {name: vars(args)[name] for name in counts if vars(args)[name] is not None}
+    if few := [f"--{name} {value}" for name, value in given.items() if value < 1]:
         raise ValueError(f"{few[0]} must be at least 1.")
+    engine.check_flags(args)
     for name in command_line.flag_names(args.extra):
         if name in ("seed", "output_dir"):
             raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")

@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged, judged_by
 from nt_failures.experiments.arguments import DataArguments
+from nt_failures.experiments.study.job import Key
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import Task, find_task, read_task
@@ -18,14 +19,6 @@ from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
 
 logger = logging.getLogger(__name__)
-
-
-class Key(NamedTuple):
-    """What a study tells its runs apart by; `fingerprint` is of the recipe's values and the extra flags."""
-
-    recipe: str
-    seed: int
-    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)

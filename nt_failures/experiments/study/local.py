@@ -1,0 +1,126 @@
+"""The engine of this machine: each job in a fresh process, several at a time, and none outlives the study.
+
+Processes of `multiprocessing` with a pipe each, not a pool: a pool is broken as a whole when the kernel kills one of
+its workers, and its futures tell nothing of a job before all of it has ended.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from nt_failures.data import child_processes
+from nt_failures.experiments.study import interrupts, worker
+from nt_failures.experiments.study.job import Ended, Job
+
+
+class Local:
+    """Runs jobs in processes of this machine.
+
+    Args:
+        at_once: how many.
+        threads: of each process; None: as many as it likes, for a GPU.
+        scratch: a folder for the runs that are under way. What a killed study left in it is removed.
+        keep: as of `worker.train`.
+    """
+
+    train = staticmethod(worker.train)
+
+    def __init__(self, at_once: int, threads: int | None, scratch: Path, keep: str | None = None):
+        self.at_once, self.threads, self.scratch, self.keep = at_once, threads, scratch, keep
+        self._at_work: dict[Connection, tuple[Any, Sequence[Job]]] = {}
+        self._told: deque[Ended] = deque()
+
+    def __enter__(self) -> "Local":
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    @property
+    def running(self) -> int:
+        """Processes at work."""
+        return len(self._at_work)
+
+    def run(self, groups: Iterable[Sequence[Job]]) -> Iterator[Ended]:
+        """Train every group in a process of its own; a group is asked for when there is room for it."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        waiting = iter(groups)
+        while True:
+            while len(self._at_work) < self.at_once and (jobs := next(waiting, None)) is not None:
+                self._start(jobs)
+            if not self._at_work:
+                return
+            for pipe in wait(list(self._at_work)):
+                self._receive(pipe)
+                while self._told:
+                    yield self._told[0]
+                    self._told.popleft()  # heard, and not before
+
+    def stop(self) -> list[Ended]:
+        """End all processes at once; what they have told, and nobody has heard of yet."""
+        for pipe, (process, _) in list(self._at_work.items()):
+            while pipe in self._at_work and pipe.poll():
+                self._receive(pipe)
+            process.kill()
+            process.join()
+        self._at_work.clear()
+        told = [*self._told]
+        self._told.clear()
+        return told
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(theirs, self.train, jobs, str(self.scratch), self.keep))
+        with interrupts.held(), _threads(self.threads):
+            process.start()
+            theirs.close()
+            self._at_work[ours] = (process, jobs)
+
+    def _receive(self, pipe: Connection) -> None:
+        """Take what a process tells, which may be that it has ended."""
+        try:
+            with interrupts.held():
+                self._told.append(pipe.recv())
+        except (EOFError, OSError):
+            process, jobs = self._at_work.pop(pipe)
+            process.join()
+            pipe.close()
+            if process.exitcode:
+                self._told.append(Ended(jobs[0], failed=_why(process.exitcode)))
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """What processes that are started meanwhile find in their environment: torch reads it when it is loaded."""
+    before = os.environ.copy()
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
+        os.environ.update(before)
+
+
+def _why(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "its process was killed by SIGKILL, as the kernel does where memory runs out; try fewer --jobs"
+    return f"its process ended with exit code {code}"
+
+
+def _work(pipe: Connection, train: Any, jobs: Sequence[Job], *where: str | None) -> None:
+    """All that a process does."""
+    child_processes.end_with(multiprocessing.parent_process(), forked=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all, and the study ends this one
+    for ended in train(jobs, *where):
+        pipe.send(ended)

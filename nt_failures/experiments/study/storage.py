@@ -1,0 +1,43 @@
+"""Whole run folders in a place that outlives the machine that trained them: any path that fsspec knows."""
+
+import json
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+
+from nt_failures.experiments.study.job import Key
+
+WHOLE = "WHOLE.json"
+"""Written last: a folder without it is a part of one. Object stores know no renaming, so nothing else would say so."""
+
+
+def place(root: str, key: Key) -> str:
+    """Where a run's folder goes. A changed recipe has another."""
+    return f"{root.rstrip('/')}/{key.recipe}-{key.fingerprint}/seed{key.seed}"
+
+
+def located(root: str) -> str:
+    """A path that means the same in every process of this machine; one with a protocol stays as it is.
+
+    ValueError, before anything is trained, for a protocol that is not known or not installed.
+    """
+    try:
+        url_to_fs(root)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"--storage_path {root}: {error}") from error
+    return root if "://" in root else str(Path(root).absolute())
+
+
+def publish(folder: Path, target: str) -> None:
+    """Copy a finished folder; what an earlier, broken copy left there is removed first."""
+    files, where = url_to_fs(target)
+    if files.exists(where):
+        files.rm(where, recursive=True)
+    sizes = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            name = path.relative_to(folder).as_posix()
+            files.makedirs(f"{where}/{name}".rpartition("/")[0], exist_ok=True)
+            files.put_file(str(path), f"{where}/{name}")
+            sizes[name] = path.stat().st_size
+    files.pipe_file(f"{where}/{WHOLE}", json.dumps(sizes, indent=2).encode())
