@@ -109,7 +109,7 @@ about six eighths of them, validation and test from about one each.
 `decision`: the position, from 1 and from the first symbol of the answer on, that cannot be copied or looked up from the
 prompt and the symbols before it, for who writes the answer from its first symbol on; counted in the first {ROWS:,} rows
 of `{splits[-1]}`.
-`chance`: of the rows with a decision, how many are right there by the best guess without a plan."""
+`chance`: of these rows with a decision, how many the best guess without a plan is right in there, on average."""
 
 
 def _making(publication: Publication, config: Config) -> str:

@@ -16,13 +16,16 @@ CONFIGS = [(name, config) for name, builder in BUILDERS.items() for config in bu
 
 def test_every_task_has_a_builder():
     """Catches: a task of the library that `load_dataset` does not know, or under another's name; two in one module, of
-    which `datasets` would take the first for both."""
+    which `datasets` would take the first for both; a named size that is left out."""
     assert [builder.task_class for builder in BUILDERS.values()] == [*TASKS.values()]
     assert [builder.REPO_ID for builder in BUILDERS.values()] == [*BUILDERS]
     named = {f"nt_failures/{name}" for name in TASKS if name != "path_star"}
     assert {*BUILDERS} == {"nt_failures/pathstar", *named}
     assert len({builder.__module__ for builder in BUILDERS.values()}) == len(BUILDERS)
     assert builder_class(object) is None
+    for builder in BUILDERS.values():
+        named = [*builder.task_class.CONFIGS]
+        assert [*builder.builder_configs][-len(named) :] == named  # before them those of the paper
 
 
 @pytest.mark.parametrize(("name", "config"), CONFIGS)
