@@ -1,24 +1,12 @@
-"""The dataset card, README.md: YAML for the Hub, then what the rows are, how they were made and how to read them."""
+"""The card of path-star graphs: what the rows are, how they were made and how to read them."""
 
-import dataclasses
 import json
 import math
 
-from datasets import DatasetInfo
-from datasets.info import DatasetInfosDict
-from huggingface_hub import DatasetCardData
-from pathstar_publication import Publication
-
-from nt_failures.data.builder import PathStarBuilder
+from dataset_card import Config, default_of, head, making, megabytes, table, usage
+from publication import Publication
 
 FIGURE = "graph.png"
-
-MARK = "<!-- Written by dataset_scripts/publish_pathstar.py of nt_failures: edit that, not this. -->"
-"""By this the script knows a card of its own on the Hub; it overwrites no other."""
-
-SIZES = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M"}
-SIZES |= {10**7: "1M<n<10M", 10**8: "10M<n<100M", 10**9: "100M<n<1B", 10**10: "1B<n<10B"}
-"""The Hub's names, by the bound above; all configs together count."""
 
 PAPER = """@inproceedings{bachmann2024pitfalls,
   title     = {The Pitfalls of Next-Token Prediction},
@@ -29,72 +17,21 @@ PAPER = """@inproceedings{bachmann2024pitfalls,
 }"""
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """One config as it was written: its builder (prepared), bytes of its Parquet, and its first rows."""
-
-    builder: PathStarBuilder
-    size: int
-    samples: list[dict]
-
-    @property
-    def name(self) -> str:
-        """Its name, and its folder's."""
-        return self.builder.config.name
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """Rows of each split."""
-        return {split: info.num_examples for split, info in self.builder.info.splits.items()}
-
-
-def default_of(configs: list[Config]) -> Config:
-    """The config that `load_dataset` takes unasked: the builder's default where it is published, else the first."""
-    return next((config for config in configs if config.name == PathStarBuilder.DEFAULT_CONFIG_NAME), configs[0])
-
-
 def text(publication: Publication, configs: list[Config]) -> str:
     """The whole card."""
     default = default_of(configs)
     parts = [
-        f"---\n{metadata(configs)}\n---\n{MARK}",
+        head(configs, "Path-star graphs", ["next-token-prediction", "path-star", "graph", "planning"]),
         _what(default),
         _configs(configs),
-        _usage(publication, default),
+        usage(publication, default, {"degree": 3, "path_length": 4}),
+        "The library also brings the training objectives that solve the task, and a diagnosis that says why a model "
+        "does not.",
         _making(publication, configs[0]),
         _limits(configs),
         f"## Citation\n\n```bibtex\n{PAPER}\n```",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def metadata(configs: list[Config]) -> str:
-    """The YAML: which files are which split of which config, their features and sizes."""
-    total = sum(sum(config.rows.values()) for config in configs)
-    data = DatasetCardData(
-        license="apache-2.0",
-        pretty_name="Path-star graphs",
-        task_categories=["text-generation"],
-        size_categories=[next(name for bound, name in SIZES.items() if total < bound)],
-        annotations_creators=["machine-generated"],
-        tags=["next-token-prediction", "path-star", "graph", "planning", "synthetic", "nt_failures"],
-    )
-    data["configs"] = [
-        {
-            "config_name": config.name,
-            "data_files": [{"split": split, "path": f"{config.name}/{split}-*"} for split in config.rows],
-        }
-        | ({"default": True} if config is default_of(configs) else {})
-        for config in configs
-    ]
-    DatasetInfosDict({config.name: _info(config) for config in configs}).to_dataset_card_data(data)
-    return data.to_yaml()
-
-
-def _info(config: Config) -> DatasetInfo:
-    known = config.builder.info
-    size = sum(split.num_bytes for split in known.splits.values())
-    return DatasetInfo(features=known.features, splits=known.splits, download_size=config.size, dataset_size=size)
 
 
 def _what(config: Config) -> str:
@@ -153,14 +90,9 @@ def _chance(config: Config) -> str:
     return f"1 of {task.degree} cases" if task.alike else f"{task.chance:.0%} of the cases, over all its sizes,"
 
 
-def megabytes(size: int) -> str:
-    """Bytes for a reader."""
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
-
-
 def _configs(configs: list[Config]) -> str:
     splits = list(configs[0].rows)
-    head = [
+    names = [
         "config",
         "arms",
         "nodes of an arm",
@@ -170,7 +102,7 @@ def _configs(configs: list[Config]) -> str:
         "Parquet",
         "chance",
     ]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
     for config in configs:
         task = config.builder.config.task
         sizes = [f"{task.degree}", f"{task.path_length}", f"{task.num_nodes}"]
@@ -178,7 +110,6 @@ def _configs(configs: list[Config]) -> str:
         name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
         chance = f"{task.chance:.0%}" if _plans(config) else "-"
         lines.append([name, *sizes, *rows, f"{task.num_problems:.2g}", megabytes(config.size), chance])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     copied = "" if all(map(_plans, configs)) else " `-`: nothing to guess, the answer is a copy from the prompt."
     if not all(config.builder.config.task.alike for config in configs):
         copied += (
@@ -187,7 +118,7 @@ def _configs(configs: list[Config]) -> str:
         )
     return f"""## Configs
 
-{table}
+{table(lines)}
 
 The nodes of an arm include the source. `graphs` is how many different ones there are, with their goals, whatever the
 order of their edges: train draws from six eighths of them, validation and test from one each.
@@ -195,48 +126,8 @@ order of their edges: train draws from six eighths of them, validation and test 
 that knows everything else.{copied}"""
 
 
-def _usage(publication: Publication, config: Config) -> str:
-    own = "".join(f", {name}={count}" for name, count in publication.rows.items())
-    return f"""## Use
-
-```python
-from datasets import load_dataset
-
-data = load_dataset("{publication.repo_id}", "{config.name}")
-```
-
-needs nothing but `datasets`. With the library `nt_failures` installed, the same rows are drawn on your machine, at
-any size, and nothing is downloaded:
-
-```python
-import nt_failures
-from datasets import load_dataset
-
-data = load_dataset("{PathStarBuilder.REPO_ID}", "{config.name}"{own})
-more = load_dataset("{PathStarBuilder.REPO_ID}", degree=3, path_length=4, num_train=1000, num_test=100)
-```
-
-Without that import `load_dataset` looks on the Hub for `{PathStarBuilder.REPO_ID}` alone, and the last line fails with
-`doesn't have a 'degree' key`, `doesn't exist on the Hub or cannot be accessed`, or `Couldn't reach`:
-put `import nt_failures` above it.
-
-The library also brings the training objectives that solve the task, and a diagnosis that says why a model does not."""
-
-
 def _making(publication: Publication, config: Config) -> str:
-    facts = publication.made_with()
-    command = facts.pop("command")
-    facts |= {"seed": str(config.builder.config.seed), "overlap": config.builder.config.overlap}
-    table = "\n".join(f"| {name} | `{value}` |" for name, value in facts.items())
-    return f"""## How it was made
-
-```bash
-{command}
-```
-
-| made with | |
-|---|---|
-{table}
+    return f"""{making(publication, config)}
 
 Labels are drawn without replacement, edges are shuffled, rows come from
 `numpy.random.default_rng([seed, split, block])` in blocks of 4,096.

@@ -1,8 +1,9 @@
-"""Publish nt_failures/pathstar on the Hub: Parquet of the named configs, a card and a figure.
+"""Publish nt_failures/pathstar, or another task, on the Hub: Parquet of the named configs, a card and a figure.
 
     python dataset_scripts/publish_pathstar.py --dry_run                     # write the folder, look at its README.md
     python dataset_scripts/publish_pathstar.py                               # write it if need be, and push
     python dataset_scripts/publish_pathstar.py --configs deg2-path5-nodes50 --repo_id YOU/pathstar --private
+    python dataset_scripts/publish_pathstar.py --task addition --dry_run     # a task other than path-star graphs
 
 Afterwards `load_dataset("nt_failures/pathstar", "deg2-path5-nodes50")` gives the same rows without this package as with
 it. The folder and the push are each made whole or not at all; what is there already is not made again.
@@ -14,12 +15,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dataset_card import MARK, megabytes
+from dataset_folder import Folder, prepare
 from datasets import disable_progress_bars
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-from pathstar_card import MARK, megabytes
-from pathstar_folder import Folder, prepare
-from pathstar_publication import Publication
+from publication import Publication
+
+from nt_failures.tasks import TASKS
 
 
 class PublishError(Exception):
@@ -36,12 +39,13 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: list[str]) -> argparse.Namespace:
     """Options of the command line."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--task", default="path_star", help=f"one of {', '.join(TASKS)} (%(default)s)")
     parser.add_argument("--configs", nargs="+", default=[], metavar="CONFIG", help="default: every named config")
     for split in ("train", "validation", "test"):
         parser.add_argument(f"--num_{split}", type=int, help="rows of each config; default: the config's own number")
     parser.add_argument("--max_shard_size", default=Publication.max_shard_size, help="of a file (%(default)s)")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs/pathstar"), help="(%(default)s)")
-    parser.add_argument("--repo_id", default=Publication.repo_id, help="(%(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="(outputs/pathstar, or the name of the task)")
+    parser.add_argument("--repo_id", help="(nt_failures/pathstar, or the name of the task)")
     parser.add_argument("--private", action="store_true", help="make the repo private if it is new")
     parser.add_argument("--dry_run", action="store_true", help="write the folder and push nothing")
     return parser.parse_args(argv)
@@ -60,8 +64,10 @@ def run(argv: list[str]) -> None:
 def main(argv: list[str]) -> None:
     """Parse, check the Hub, build, push."""
     args = parse(argv)
-    names = ("num_train", "num_validation", "num_test", "max_shard_size", "repo_id")
+    names = ("num_train", "num_validation", "num_test", "max_shard_size", "repo_id", "task")
     publication = Publication(tuple(args.configs), **{name: vars(args)[name] for name in names})
+    args.repo_id = publication.repo_id
+    args.output_dir = args.output_dir or Path("outputs") / publication.builder.REPO_ID.split("/")[-1]
     disable_progress_bars()  # of each file; that of the configs stays
     api = HfApi()
     if not args.dry_run:
@@ -69,7 +75,8 @@ def main(argv: list[str]) -> None:
     folder = prepare(publication, args.output_dir)
     parquet = sum(name.endswith(".parquet") for name in folder.files)
     written = "is complete from an earlier run" if folder.reused else "written"
-    print(f"{args.output_dir} {written}: {parquet} Parquet files, README.md and a figure, {megabytes(folder.size)}")
+    others = "README.md and a figure" if "graph.png" in folder.files else "README.md"
+    print(f"{args.output_dir} {written}: {parquet} Parquet files, {others}, {megabytes(folder.size)}")
     if args.dry_run:
         print(
             f"nothing pushed (--dry_run). Read {args.output_dir / 'README.md'}, then run the same command without "

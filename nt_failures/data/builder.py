@@ -43,6 +43,11 @@ _TAKEN |= {*inspect.signature(datasets.DatasetBuilder).parameters}
 """Names that a builder's keywords have already, so that no field of its task can have them."""
 
 
+def named_configs(task_class: type[Task]) -> list[TaskConfig]:
+    """The sizes of a task that have a name, its `CONFIGS`, for the `BUILDER_CONFIGS` of its builder."""
+    return [TaskConfig(task=task_class(**values)) for values in task_class.CONFIGS.values()]
+
+
 def _fields(task_class: type[Task]) -> list[str]:
     return [field.name for field in dataclasses.fields(task_class)]
 
@@ -153,7 +158,7 @@ class PathStarBuilder(TaskBuilder):
     BUILDER_CONFIGS = [
         *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
         *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
-        TaskConfig(task=PathStar(**PathStar.CONFIGS["mixed"])),
+        *named_configs(PathStar),
     ]
 
 

@@ -12,10 +12,28 @@ from datasets import load as datasets_load
 from datasets.load import DatasetModule
 
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder
+from nt_failures.data.builders.addition import AdditionBuilder
+from nt_failures.data.builders.hops import HopsBuilder
+from nt_failures.data.builders.sort import SortBuilder
+from nt_failures.data.builders.tree_star import TreeStarBuilder
+from nt_failures.data.builders.unequal_star import UnequalStarBuilder
+from nt_failures.tasks.base import Task
 
-BUILDERS: dict[str, type[TaskBuilder]] = {"nt_failures/pathstar": PathStarBuilder}
+BUILDERS: dict[str, type[TaskBuilder]] = {
+    "nt_failures/pathstar": PathStarBuilder,
+    "nt_failures/tree_star": TreeStarBuilder,
+    "nt_failures/unequal_star": UnequalStarBuilder,
+    "nt_failures/addition": AdditionBuilder,
+    "nt_failures/hops": HopsBuilder,
+    "nt_failures/sort": SortBuilder,
+}
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
 builders up by module."""
+
+
+def builder_class(task_class: type[Task]) -> type[TaskBuilder] | None:
+    """The builder of a task's class; None where it has none of its own."""
+    return next((builder for builder in BUILDERS.values() if builder.task_class is task_class), None)
 
 
 def register() -> None:

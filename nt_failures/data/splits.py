@@ -3,7 +3,7 @@
 import datasets
 
 from nt_failures.data.builder import OwnTaskBuilder, TaskBuilder
-from nt_failures.data.registration import BUILDERS
+from nt_failures.data.registration import builder_class
 from nt_failures.tasks.base import Task
 
 
@@ -37,5 +37,5 @@ def load_splits(
 
 def builder_of(task: Task, **rows: object) -> TaskBuilder:
     """The builder of a task, its own where it has one; `rows` are fields of `TaskConfig`."""
-    own = next((builder for builder in BUILDERS.values() if builder.task_class is type(task)), None)
+    own = builder_class(type(task))
     return OwnTaskBuilder(task, **rows) if own is None else own(**task.to_dict(), **rows)

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from nt_failures import registry
-from nt_failures.data.registration import BUILDERS
+from nt_failures.data.registration import builder_class
 from nt_failures.evaluation.metrics import DECODINGS, positions_of, wilson
 from nt_failures.hub.run_results import SHARE, RunResults
 from nt_failures.models.families import from_scratch
@@ -100,7 +100,8 @@ def metadata(run: PublishedModel, **given: Any) -> ModelCardData:
 
 def dataset_id(task: Task | None) -> str | None:
     """Name for `load_dataset` of a task's rows, None where it has none."""
-    return {builder.task_class: name for name, builder in BUILDERS.items()}.get(type(task))
+    builder = builder_class(type(task))
+    return builder and builder.REPO_ID
 
 
 def eval_results(run: PublishedModel, dataset: str | None) -> list[EvalResult]:

@@ -38,6 +38,9 @@ class TreeStar(Graphs):
     guesses the first one alone stands before an indecipherable token. No wrong start goes on consistently, as each of
     its nodes leaves a choice: there are no detours, and no cheat is measured.
 
+    The configs are ours: degrees and path lengths of the range that is said of the source, in 100 or 200 labels, and a
+    small one, `deg2-branch2-path3-nodes50`.
+
     Args:
         degree: children of the source, at least 2.
         branching: children of every other node that has some, at least 2: with one, it is a path-star graph.
@@ -59,6 +62,11 @@ class TreeStar(Graphs):
     branching: int = 2
     path_length: int = 5
     num_nodes: int = 100
+
+    CONFIGS = {
+        f"deg{degree}-branch2-path{length}-nodes{nodes}": {"degree": degree, "path_length": length, "num_nodes": nodes}
+        for degree, length, nodes in ((2, 3, 50), (2, 5, 100), (3, 5, 100), (5, 5, 100), (2, 7, 200))
+    }
 
     def __post_init__(self) -> None:
         check_integers(self, degree=2, branching=2, path_length=3, num_nodes=2)

@@ -18,7 +18,7 @@ from nt_failures.data.builder import PathStarBuilder
 
 SCRIPTS = Path(__file__).parents[2] / "dataset_scripts"
 sys.path.insert(0, str(SCRIPTS))
-import pathstar_folder  # noqa: E402
+import dataset_folder  # noqa: E402
 import publish_pathstar  # noqa: E402
 
 REPO = "datasets/nt_failures/pathstar"
@@ -139,6 +139,15 @@ def test_a_second_push_changes_nothing(hub, publish):
     assert "has all of this already: nothing pushed" in told
     assert len(hub.commits(REPO)) == 2
     assert not [path for method, path in hub.requests if method == "PUT" or "/commit/" in path]
+
+
+def test_another_task_has_a_repo_of_its_own(hub, publish):
+    """Catches: sums pushed over the graphs, or a commit that no reader finds whole."""
+    assert "nt_failures/addition (commit " in publish("--task", "addition", base=SMALL[3:])
+    assert [*hub.repos] == ["datasets/nt_failures/addition"]
+    files = hub.files("datasets/nt_failures/addition")
+    assert {"README.md", "digits2/test-00000-of-00001.parquet", "digits8/train-00000-of-00001.parquet"} <= {*files}
+    assert "has all of this already" in publish("--task", "addition", base=SMALL[3:])
 
 
 def test_fewer_shards_leave_no_old_ones(hub, publish):
@@ -382,7 +391,7 @@ def test_a_killed_build(publish, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir() if "out" in path.name) == ["out"]
     partial = tmp_path / ".out.partial"  # what SIGKILL leaves
     (partial / DEFAULT).mkdir(parents=True)
-    (partial / pathstar_folder.MANIFEST).write_text('{"made_with": {}, "files": {}}')
+    (partial / dataset_folder.MANIFEST).write_text('{"made_with": {}, "files": {}}')
     (partial / DEFAULT / "train-00000-of-00001.parquet").write_bytes(b"PAR1 half")
     assert "written" in publish("--dry_run", "--num_test", "9")
     assert not partial.exists()
@@ -401,6 +410,7 @@ def test_a_killed_build(publish, tmp_path, monkeypatch):
         (["--max_shard_size", "many"], "max_shard_size='many'"),
         (["--repo_id", "a/b/c"], "'a/b/c'"),
         (["--repo_id", "pathstar"], "give it as OWNER/pathstar"),
+        (["--task", "pathstar"], "Did you mean 'path_star'"),
     ],
 )
 def test_bad_options(hub, publish, tmp_path, args, told):

@@ -151,7 +151,7 @@ def test_every_named_config_has_a_task():
     group = yaml.safe_load((FOLDER / "pathstar.yaml").read_text(encoding="utf-8"))
     assert group["task"] == [f"pathstar_{name}" for name in names]
     manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
-    assert set(manager.all_subtasks) == set(group["task"])
+    assert {name for name in manager.all_subtasks if not name.startswith("nt_")} == set(group["task"])
     for config, name in zip(PathStarBuilder.builder_configs, group["task"], strict=True):
         text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
         assert f"task: {name}\ndataset_kwargs: {{config: {config}}}\n" in text

@@ -1,4 +1,4 @@
-"""The folder on disk: Parquet in the Hub's layout, the card and a figure. It is replaced whole, if it is ours."""
+"""The folder on disk: Parquet in the Hub's layout, card and figure (path-star graphs). Replaced whole, if ours."""
 
 import dataclasses
 import hashlib
@@ -8,11 +8,13 @@ import shutil
 from pathlib import Path
 
 import pathstar_card
+import task_card
+from dataset_card import Config, default_of
 from huggingface_hub.utils.sha import sha_fileobj
-from pathstar_publication import Publication
+from publication import Publication
 from tqdm.auto import tqdm
 
-from nt_failures.data.builder import PathStarBuilder
+from nt_failures.data.builder import TaskBuilder
 from nt_failures.diagnosis import figures
 
 MANIFEST = ".published.json"
@@ -74,16 +76,23 @@ def write(publication: Publication, path: Path) -> None:
     for builder in tqdm(publication.builders(), desc="configs"):
         builder.download_and_prepare()
         configs.append(_write_config(builder, publication.shard_bytes, path))
-    shown = pathstar_card.default_of(configs)
+    card = task_card
+    if publication.task == "path_star":
+        card = pathstar_card
+        _draw(default_of(configs), path / card.FIGURE)
+    (path / "README.md").write_text(card.text(publication, configs), encoding="utf-8")
+
+
+def _draw(shown: Config, path: Path) -> None:
+    """The figure: the first graph of a config."""
     row = shown.samples[0]
     title = f"{shown.name}: from {row['source']} to {row['goal']}"
     star = shown.builder.config.task.picture(row, [node for node in row["path"] if node >= 0])
     figure = figures.path_star(star.edges, star.source, star.goal, star.path, star.answer, title=title)
-    figures.save(figure, path / pathstar_card.FIGURE)
-    (path / "README.md").write_text(pathstar_card.text(publication, configs), encoding="utf-8")
+    figures.save(figure, path)
 
 
-def _write_config(builder: PathStarBuilder, shard_bytes: int, path: Path) -> pathstar_card.Config:
+def _write_config(builder: TaskBuilder, shard_bytes: int, path: Path) -> Config:
     """The Parquet of one config; the schema carries the features, from which `datasets` reads them back."""
     name, splits, size = builder.config.name, builder.as_dataset(), 0
     (path / name).mkdir()
@@ -94,7 +103,7 @@ def _write_config(builder: PathStarBuilder, shard_bytes: int, path: Path) -> pat
             rows.shard(count, index, contiguous=True).to_parquet(file)
             size += file.stat().st_size
     samples = next(iter(splits.values())).take(3).to_list()
-    return pathstar_card.Config(builder, size, samples)
+    return Config(builder, size, samples)
 
 
 def _own_manifest(path: Path) -> dict:
@@ -136,6 +145,6 @@ def _sha256(path: Path) -> str:
 
 
 def _code_hash() -> str:
-    """Changes with the card's wording and the figure, which the builder's own hash does not see."""
-    files = [*Path(__file__).parent.glob("pathstar_*.py"), *Path(figures.__file__).parent.glob("*.py")]
+    """Changes with the cards' wording and the figure, which the builder's own hash does not see."""
+    files = [*Path(__file__).parent.glob("[!_]*.py"), *Path(figures.__file__).parent.glob("*.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()[:16]

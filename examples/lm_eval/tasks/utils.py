@@ -1,0 +1,47 @@
+"""Rows and judge of the tasks of this folder: those of nt_failures, which has to be installed."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+
+import nt_failures  # noqa: F401 - teaches load_dataset the names of its tasks
+from nt_failures.tasks import Task, read_task
+
+
+def rows(name: str, config: str, **metadata: Any) -> dict[str, datasets.Dataset]:
+    """All test rows of a named config, and a hundred training rows for `--num_fewshot`; nothing is downloaded.
+
+    A row has its task in the column `task`, by which it is judged.
+    """
+    del metadata  # what the command line says of the model
+    found = datasets.load_dataset(f"nt_failures/{name}", config, num_train=100)
+    builder = datasets.load_dataset_builder(f"nt_failures/{name}", config)
+    size = json.dumps({"task": name, **builder.config.task.to_dict()})
+    return {split: part.add_column("task", [size] * len(part)) for split, part in found.items()}
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """Scores of one answer, from 0 to 1, by `Task.judge`; `decision` only of a row that has one.
+
+    Where all answers have one length, what stands behind it does not count, as in the library's own evaluations: these
+    targets carry no end token, so a model may go on until it is cut. The others do, and a model has to stop.
+    """
+    task, names = _task(doc["task"])
+    columns = {name: np.array([doc[name]]) for name in names}
+    answer, length = task.read_answer(results[0]), int(task.lengths(columns)[0])
+    if task.END not in task.symbols:
+        answer = answer[:length]
+    judged, (place,) = task.judge(columns, [answer]), task.decisions(columns, "forward")
+    scores = {"exact": float(judged["exact"][0]), "complete": float(len(answer) >= length)}
+    return scores | ({"decision": float(judged["correct"][0, place - 1])} if place else {})
+
+
+@functools.cache
+def _task(size: str) -> tuple[Task, list[str]]:
+    """The task, and the columns of its problems."""
+    task = read_task(json.loads(size))
+    return task, list(task.sample(np.random.default_rng(0), 0))

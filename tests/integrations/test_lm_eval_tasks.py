@@ -1,0 +1,103 @@
+"""examples/lm_eval/tasks in lm-evaluation-harness: the rows and the judge of every task but path-star graphs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import lm_eval
+import pytest
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+from nt_failures.tasks import TASKS
+
+FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
+EASY = {"tree_star": "deg2-branch2-path3-nodes50", "unequal_star": "medium", "addition": "digits3", "sort": "reverse8"}
+EASY |= {"hops": "nodes20-hops4-way"}
+
+
+def module(name):
+    """A file of the folder, as the harness imports it: in no package."""
+    spec = importlib.util.spec_from_file_location(f"tasks_{name}", FOLDER / "tasks" / f"{name}.py")
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+class Answers(LM):
+    """Gives every prompt the answer of a dict."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers, self.lengths = answers, set()
+
+    def generate_until(self, requests):
+        self.lengths |= {request.args[1]["max_gen_toks"] for request in requests}
+        return [self.answers[request.args[0]] for request in requests]
+
+    def loglikelihood(self, requests):
+        raise NotImplementedError
+
+    def loglikelihood_rolling(self, requests):
+        raise NotImplementedError
+
+
+def test_the_files_are_what_the_script_writes():
+    """Catches: a named config without a file, a file of a config that is gone, one that was changed by hand."""
+    written = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "tasks").glob("*.yaml")}
+    assert written == module("make_tasks").files()
+    named = [f"nt_{name}_{size}".replace("-", "_") for name in TASKS if name in EASY for size in TASKS[name].CONFIGS]
+    manager = TaskManager(include_path=str(FOLDER / "tasks"), include_defaults=False)
+    assert sorted(manager.all_subtasks) == sorted(named)
+    assert sorted(manager.all_groups) == sorted(f"nt_{name}" for name in EASY)
+
+
+@pytest.mark.parametrize("name", EASY)
+def test_figures_by_hand(name):
+    """Catches: rows of another size, split or seed; prompts with something before or behind them; a right answer that
+    is wrong, or a wrong one right; the decision of rows that have none; an answer cut before its end."""
+    task = TASKS[name](**TASKS[name].CONFIGS[EASY[name]])
+    columns = task.block(seed=0, split="test", index=0, rows=40)
+    texts = {column: text.to_list() for column, text in task.texts(columns).items()}
+    some = dict(zip(texts["prompt"], texts["completion"], strict=True))
+    wrong = task.with_answers(columns, task.answers(columns)[::-1])
+    some |= dict(list(zip(texts["prompt"], task.texts(wrong)["completion"].to_list(), strict=True))[:10])
+    full = f"nt_{name}_{EASY[name]}".replace("-", "_")
+    model = Answers(some)
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
+    found = lm_eval.simple_evaluate(model=model, tasks=[full], task_manager=manager, limit=40, bootstrap_iters=0)
+    scores = found["results"][full]
+    judged = task.judge(columns, [task.read_answer(some[prompt]) for prompt in texts["prompt"]])
+    assert scores["exact,none"] == pytest.approx(judged["exact"].mean(), abs=1e-12)
+    assert 0.7 <= scores["exact,none"] < 1
+    places = task.decisions(columns, "forward")
+    if places.any():
+        right = judged["correct"][range(40), places - 1][places > 0]
+        assert scores["decision,none"] == pytest.approx(right.mean(), abs=1e-12)
+    else:
+        assert "decision,none" not in scores
+    assert model.lengths == {task.answer_length + (task.END in task.symbols)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ("0,8,0,3", {"exact": 1.0, "complete": 1.0, "decision": 1.0}),
+        (
+            "0 8 0 3 3 3",
+            {"exact": 1.0, "complete": 1.0, "decision": 1.0},
+        ),  # cut: there is no end token
+        ("0,7,9,3", {"exact": 0.0, "complete": 1.0, "decision": 0.0}),
+        ("0,8", {"exact": 0.0, "complete": 0.0, "decision": 1.0}),
+        ("I think it is 8", {"exact": 0.0, "complete": 1.0, "decision": 0.0}),
+    ],
+)
+def test_scores_of_a_sum(answer, scores):
+    """Catches: a dropped carry that counts as right, digits behind the sum that count as an error, a crash on prose."""
+    doc = {
+        "a": [3, 5, 7],
+        "b": [4, 4, 6],
+        "answer": [0, 8, 0, 3],
+        "task": json.dumps({"task": "addition", "digits": 3}),
+    }
+    assert module("utils").process_results(doc, [answer]) == scores
