@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
 from nt_failures.data.columns import to_columns
+from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.metrics import Scored
@@ -43,8 +44,9 @@ def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDa
     Of the tokenised rows of all splits; a batch is decoded to the length of its longest target, behind any prefix.
     Where rows differ in length, the first has room for a stream's later rows, and for prompts with a wrong start.
     """
-    streams = [split for split in splits.values() if isinstance(split, datasets.IterableDataset)]
-    tables = [split.with_format("arrow")[:] for split in splits.values() if split not in streams]
+    sets = [split.source if isinstance(split, TokenDataset) else split for split in splits.values()]
+    streams = [split for split in sets if isinstance(split, datasets.IterableDataset)]
+    tables = [split.with_format("arrow")[:] for split in sets if split not in streams]
     tables += [pa.Table.from_pylist(list(stream.take(LOOKED_AT))) for stream in streams]
     sizes = [[pc.list_value_length(table[name]) for name in ("prefix_ids", "target_ids")] for table in tables]
     answer = max(pc.max(target).as_py() for _, target in sizes)

@@ -17,12 +17,12 @@ from nt_failures.tasks.unequal_star import UnequalStar
 __all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
-    "path_star": PathStar,
-    "tree_star": TreeStar,
-    "unequal_star": UnequalStar,
     "addition": Addition,
     "hops": Hops,
+    "path_star": PathStar,
     "sort": Sort,
+    "tree_star": TreeStar,
+    "unequal_star": UnequalStar,
 }
 """Tasks by their command-line names, each the name of its file."""
 

@@ -58,11 +58,11 @@ class Counts:
         }
         decode, block, verdict = Objective.decode, Task.block, diagnosing.verdict
 
-        def counted_decode(objective, model, prefix_ids, length, prefix_mask=None, decoding=None, shown=None):
+        def counted_decode(objective, model, prefix_ids, length, prefix_mask=None, decoding=None, shown=None, given=0):
             for i, prefix in enumerate(map(tuple, prefix_ids.tolist())):
                 if prefix in self.targets:
                     self.asked[self._kind(self.targets[prefix], decoding, None if shown is None else shown[i])] += 1
-            return decode(objective, model, prefix_ids, length, prefix_mask, decoding, shown)
+            return decode(objective, model, prefix_ids, length, prefix_mask, decoding, shown, given)
 
         def counted_block(task, seed, split, index, overlap="forbid", rows=BLOCK_ROWS):
             self.blocks[split, index, rows] += 1

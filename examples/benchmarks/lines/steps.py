@@ -131,8 +131,9 @@ def step_flops(size: str, batch: int) -> float:
     """Multiplications and additions of our step in matrix products and attention, as the Trainer counts them."""
     *_, objective, rows = parts()
     model, flops = new_model(size), StepFlops()
-    with flops.counting(8):
-        objective.loss(model, objective.collate(rows.select(range(8)).to_list())).sum.backward()
+    counted = objective.collate(rows.select(range(8)).to_list())
+    with flops.counting(counted):
+        objective.loss(model, counted).sum.backward()
     return flops.of(batch)
 
 

@@ -6,7 +6,6 @@ study; nodes share no disk: each draws the data again, as they are a function of
 
 import contextlib
 import os
-import pickle
 import signal
 import sys
 from collections import deque
@@ -131,7 +130,7 @@ class OnRay:
         return min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in self.needs.items() if need)
 
     def _submit(self, jobs: Sequence[Job]) -> None:
-        work = pickle.dumps((self.train, jobs, self.keep))  # to be read when the package is known to be there
+        work = [_ray().put((self.train, jobs, self.keep))]  # inside a list Ray leaves it to the task when to read it
         self._at_work[
             self._task.options(name=f"{jobs[0].recipe.stem}, seed {jobs[0].seed}").remote(_package(), work)
         ] = jobs
@@ -178,12 +177,12 @@ def _difference(ours: str, there: str) -> str:
     return f"has another nt_failures ({there}; here {ours})" if there else "has no nt_failures"
 
 
-def _study_run(ours: str, work: bytes) -> Iterator[Any]:
+def _study_run(ours: str, work: Sequence[Any]) -> Iterator[Any]:
     """On a node, in a fresh process: the generator that `worker.train` is, once the package is seen to be the same."""
-    import pickle
+    import ray
 
     there = _package()
     if there != ours:
         raise RuntimeError(f"a node {_difference(ours, there)}")
-    train, jobs, keep = pickle.loads(work)
+    train, jobs, keep = ray.get(work[0])
     yield from train(jobs, None, keep)
