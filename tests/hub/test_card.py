@@ -222,6 +222,7 @@ def test_the_snippet_runs_and_answers_as_we_decode(read, kind, monkeypatch, caps
     (code,) = blocks(page.text, "python")
     (tmp_path / "snippet.py").write_text(code)
     monkeypatch.chdir(folder)
+    capsys.readouterr()  # of the training, where this test is the first to ask for it
     runpy.run_path(str(tmp_path / "snippet.py"))
     assert capsys.readouterr().out == expected(folder) + "\n"
     assert f"# the right answer: {card.instance(TASK)[1]}" in code
