@@ -76,12 +76,13 @@ class SampleTableCallback(TrainerCallback):
     def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
         objective, task = self.trainer.objective, self.trainer.task
-        predicted = ModelPredictor(model, self.trainer.processing_class, objective, task).free(self.columns)
-        first = task.judge(self.columns, as_answers(predicted))["first_error"].tolist()
+        predictor = ModelPredictor(model, self.trainer.processing_class, objective, task)
+        predicted = as_answers(predictor.free(self.columns))
+        first = task.judge(self.columns, predicted)["first_error"].tolist()
         decisions = task.decisions(self.columns, objective.order)
         columns = (
             task.texts(self.columns)["prompt"].to_list(),
-            map(_words, task.answers(self.columns)),
+            map(_words, as_answers(task.answers(self.columns))),
             map(_words, predicted),
             [f"{k} (decision)" if k and k == at else str(k or "-") for k, at in zip(first, decisions, strict=True)],
         )
@@ -167,5 +168,5 @@ def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
-def _words(symbols: np.ndarray) -> str:
-    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols.tolist())
+def _words(symbols: Sequence[int]) -> str:
+    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols)

@@ -154,6 +154,17 @@ def test_the_table_of_long_answers(order, start, monkeypatch, capsys):
     assert len(row) < 110
 
 
+def test_the_table_of_shorter_answers(monkeypatch):
+    """Catches: a right path of a range shown with a question mark, and its target too, for each symbol it lacks."""
+    task = PathStar(2, (3, 4), 10)
+    columns = columns_of(task, "7,2|2,4|7,3|3,5/7,4=7,2,4 . .")
+    answer = np.array([[7, 2, 4, -1, -1]])
+    monkeypatch.setattr(callbacks, "ModelPredictor", lambda *_: types.SimpleNamespace(free=lambda _: answer))
+    looks_at = trainer(NextToken())
+    looks_at.task = task
+    assert SampleTableCallback(looks_at, columns).sample("the model")[0][1:] == ["7,2,4", "7,2,4", "-"]
+
+
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 def test_table_for_a_tracker(tracker, table, monkeypatch):
     """Catches: another name than `samples`, columns without their names, a table without its step."""
