@@ -71,6 +71,7 @@ class Addition(Task):
 
     digits: int = 3
 
+    citation = "arXiv 2403.06963, section F.4; the text, the full width and the decision are ours"
     PROBLEM, ANSWER, DETOUR = "sum", "result", "wrong carry"
     CONFIGS = {f"digits{k}": {"digits": k} for k in (2, 3, 4, 8)}
 

@@ -1,6 +1,7 @@
 """The card: what a reader sees, what a machine reads, and that its snippet does what it says."""
 
 import dataclasses
+import inspect
 import json
 import re
 import runpy
@@ -28,6 +29,7 @@ from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks import TASKS, find_task
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.path_star import PathStar
 
@@ -208,6 +210,32 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
     monkeypatch.setattr(type(own), "citation", "")
     assert "The task" not in model_card(model_of(task=own)).text.split("## Sources")[1]
     assert "The task and the failure" in model_card(model_of()).text
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("sort", "2310.16028"),
+        ("hops", "2512.17351"),
+        ("tree_star", "2503.10542"),
+        ("unequal_star", "2505.05755"),
+        ("addition", "2403.06963, section F.4"),
+    ],
+)
+def test_a_task_of_ours_has_the_source_of_its_docstring(name, source):
+    """Catches: the path-star paper named as the source of a task that is another paper's."""
+    task = find_task(name)()
+    text = model_card(model_of(task=task)).text.split("## Sources")[1]
+    assert "\n- The failure: [The Pitfalls" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("- The task: "))
+    assert f"arXiv {source}" in line
+    said = inspect.getdoc(inspect.getmodule(type(task))) + inspect.getdoc(type(task))
+    assert f"arXiv {source}" in said
+
+
+def test_every_task_of_ours_names_a_source():
+    """Catches: a card of a new task that names none."""
+    assert [name for name, task in TASKS.items() if not task.citation] == ["path_star"]
 
 
 def outside_in(self, ids_BT, target_BT=None):
