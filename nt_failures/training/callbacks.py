@@ -105,15 +105,16 @@ class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
     That time is the one of a run of full length, unless that would have fallen below 95 % again. Of several evaluation
-    sets, all must be. ValueError for a training without evaluations, and for one without `free/exact`.
+    sets, all must be, at the same steps. ValueError for a training without evaluations, or without `free/exact`.
 
     Args:
+        trainer: whose evaluation sets are looked at.
         evaluations: how many in a row; one alone may be luck.
         trained: positions that alone are trained and judged, from 1; None: exact answers are.
     """
 
-    def __init__(self, evaluations: int, trained: Sequence[int] | None = None):
-        self.evaluations, self.trained = evaluations, trained
+    def __init__(self, trainer: Trainer, evaluations: int, trained: Sequence[int] | None = None):
+        self.trainer, self.evaluations, self.trained = trainer, evaluations, trained
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Refuse what would never stop."""
@@ -129,10 +130,13 @@ class StopWhenSolved(TrainerCallback):
 
     def solved(self, state: TrainerState) -> bool:
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
-        curves = learning_curves(state).values()
-        last = [[judged(entry, self.trained) for entry in curve[-self.evaluations :]] for curve in curves]
-        enough = all(len(shares) == self.evaluations for shares in last)
-        return bool(last) and enough and all(share >= SOLVED_AT for shares in last for share in shares)
+        found, sets = learning_curves(state), self.trainer.eval_dataset
+        starts = [f"eval_{name}_" for name in sets] if isinstance(sets, dict) else ["eval_"]
+        last = [found.get(start, [])[-self.evaluations :] for start in starts]
+        # Sets are evaluated one after the other: until the last one is, the first is a step ahead.
+        steps = {tuple(entry["step"] for entry in entries) for entries in last}
+        enough = len(steps) == 1 and all(len(entries) == self.evaluations for entries in last)
+        return enough and all(judged(entry, self.trained) >= SOLVED_AT for entries in last for entry in entries)
 
 
 class OnFirstStep(TrainerCallback):
