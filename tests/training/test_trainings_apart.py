@@ -56,6 +56,19 @@ def test_the_budget_is_that_of_all_trainings(make, tmp_path):
     assert trainer.resumed_at == 0
 
 
+def test_the_metrics_of_a_second_training_are_known(make):
+    """Catches: a card without metrics, as the log of the second training begins at step 0 and the budget does not."""
+    trainer = make(max_steps=3)
+    trainer.train()
+    trainer.train()
+    assert trainer._known_results().metrics is None  # nothing was evaluated since
+    found = trainer.evaluate()
+    known = trainer._known_results()
+    assert (known.steps, known.n) == (6, 32)
+    assert known.metrics["loss"] == found["eval_loss"]
+    assert known.metrics["free/exact"] == found["eval_free/exact"]
+
+
 def test_a_new_bar_is_empty():
     """Catches: the accuracy of an earlier training behind the bar of one that has not evaluated yet."""
     bar, state = LiveProgressCallback(), TrainerState(is_world_process_zero=False)
