@@ -152,7 +152,8 @@ class PublishMixin:
             known["chance"] = known["metrics"].get("chance")
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
-            known |= {"chance": known.get("chance", self.task.chance), "decision_position": decision or None}
+            chance = self.task.chance if decision else None  # else only the rows know
+            known |= {"chance": known.get("chance", chance), "decision_position": decision or None}
         if self.state.global_step:
             known |= dataclasses.asdict(spent)
         return RunResults(**known)
