@@ -166,7 +166,7 @@ def test_the_chance_of_a_decision_that_moves_is_no_line():
     for name, figure in both.items():
         axes = axes_of(figure)
         assert [line for line in axes.lines if dashed(line)] == list(axes.texts) == []
-        assert axes.get_xlabel() == f"{name}\nchance at the decision, elsewhere in each row: 52.6 %"
+        assert axes.get_xlabel() == f"{name}\nchance at the decision, whose position differs: 52.6 %"
 
 
 def test_learning_curves_draw_every_position():

@@ -73,7 +73,7 @@ def test_the_metrics_of_a_second_training_are_known(make):
 
 
 @pytest.mark.parametrize(
-    ("task", "order", "chance", "position"),
+    ("asked", "order", "chance", "position"),
     [
         (PathStar(2, 4, 10), "forward", 0.5, 2),
         (PathStar(2, 4, 10), "reversed", 0.5, 3),
@@ -81,10 +81,10 @@ def test_the_metrics_of_a_second_training_are_known(make):
         (Sort(4, 10), "forward", None, None),
     ],
 )
-def test_chance_without_an_evaluation(make, task, order, chance, position):
+def test_chance_without_an_evaluation(make, asked, order, chance, position):
     """Catches: the chance of all sums, or 100 %, for an order or a task in which nothing is decided."""
     trainer = make(NextToken(order=order, pad_token_id=14))
-    trainer.task = task
+    trainer.task = asked
     known = trainer._known_results()
     assert (known.chance, known.decision_position) == (chance, position)
 

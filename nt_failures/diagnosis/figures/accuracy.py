@@ -21,7 +21,7 @@ def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | 
     if chance is not None and decision is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     elif chance is not None:  # at the other positions, which are most, it says nothing
-        name += f"\nchance at the decision, elsewhere in each row: {100 * chance:.1f} %"
+        name += f"\nchance at the decision, whose position differs: {100 * chance:.1f} %"
     axes.set_xlabel(name, fontsize=11)
 
 
