@@ -49,7 +49,8 @@ def main(argv: list[str]) -> dict:
     task = choose_task(args.task, rest, loaded.task)
     folder = choose_folder(args, task)
     run = read_results(args.model) if loaded.described else RunResults()
-    curve = run.learning_curve or () if loaded.task == task else ()
+    same = loaded.task == task  # what a training spent says nothing of a task that it was not on
+    curve = run.learning_curve or () if same else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
     data = run.data_arguments
@@ -57,10 +58,10 @@ def main(argv: list[str]) -> dict:
     held_out, train = task.block(seed, "test", 0, overlap, rows=args.num_test), None
     training = (run.arguments or {}).get("training", {})
     drawn = bool(training.get("dataloader_drop_last") or training.get("curriculum"))
-    if loaded.task == task and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drawn):
+    if same and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drawn):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
-    budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)
+    budget = Budget(run.steps, run.examples, run.flops) if same and run.steps is not None else None
     observed = Observations(predictor, task, held_out)
     seen = None if train is None else Observations(predictor, task, train)
     found = diagnose_observed(observed, seen, curve, budget, known=budget is not None)

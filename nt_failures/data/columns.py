@@ -51,13 +51,17 @@ def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
     return columns
 
 
+FIRST_ROWS = 64
+"""Among so many rows of a range some are smaller than the largest."""
+
+
 def check_first_rows(task: Task, **sets: object) -> None:
-    """ValueError for a data set, or one of a dict of them, whose first row has the columns of another task or size."""
+    """ValueError for a data set, or one of a dict of them, whose first rows have columns of another task or size."""
     for name, given in sets.items():
         for rows in given.values() if isinstance(given, dict) else [given]:
             if isinstance(rows, datasets.Dataset) and len(rows):
                 try:
-                    task_columns(rows.select([0]), task)
+                    task_columns(rows.select(range(min(FIRST_ROWS, len(rows)))), task)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error} Or give the Trainer the task that the rows are of.") from error
 

@@ -101,10 +101,10 @@ class Observations:
 
     def example(self) -> dict[str, Any]:
         """One row as lists, with the model's `prediction`: the first wrong one of 64, or the first if none is wrong."""
-        answers = self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers
+        answers = as_answers(self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers)
         first = {name: np.asarray(column)[: len(answers)] for name, column in self.columns.items()}
-        i = int(np.argmin(self.task.judge(first, as_answers(answers))["exact"]))
-        return {**{name: column[i].tolist() for name, column in first.items()}, "prediction": answers[i].tolist()}
+        i = int(np.argmin(self.task.judge(first, answers)["exact"]))
+        return {**{name: column[i].tolist() for name, column in first.items()}, "prediction": answers[i]}
 
 
 def as_answers(answers: np.ndarray) -> list[list[int]]:

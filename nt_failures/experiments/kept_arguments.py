@@ -33,4 +33,6 @@ def kept(training: Mapping[str, Any]) -> dict[str, Any]:
     names = [name for name in names if not name.startswith(FREE_BEGIN)]
     if training.get("load_best_model_at_end"):  # the figure of the best model so far is one of this metric
         names += ["metric_for_best_model", "greater_is_better"]
+    if training.get("curriculum"):  # its sizes rise at evaluations
+        names += ["eval_strategy", "eval_steps", "eval_delay", "eval_on_start"]
     return {name: training.get(name, "its default") for name in names}

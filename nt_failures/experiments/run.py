@@ -112,7 +112,7 @@ def make_trainer(
     if trainer.is_world_process_zero():
         trainer.add_callback(OnFirstStep(functools.partial(earlier_run.forget, Path(args.training.output_dir))))
     if args.training.stop_when_solved:
-        trainer.add_callback(StopWhenSolved(args.training.stop_when_solved, objective.trained_positions))
+        trainer.add_callback(StopWhenSolved(trainer, args.training.stop_when_solved, objective.trained_positions))
     return trainer
 
 

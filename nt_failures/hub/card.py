@@ -24,6 +24,7 @@ from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import WORDS
+from nt_failures.tasks.path_star import PathStar
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 ASKED = 16
@@ -187,9 +188,8 @@ def about(task: Task) -> str:
 
 
 def task_citation(task: Task | None) -> str | None:
-    """The source of a task of the user's own, "" where that names none; None for ours, of the paper."""
-    own = task is not None and not type(task).__module__.startswith("nt_failures.")
-    return type(task).citation if own else None
+    """The source of a task, "" where it names none; None for path-star, of the paper, which is named in any case."""
+    return None if type(task) in (type(None), PathStar) else type(task).citation
 
 
 def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:

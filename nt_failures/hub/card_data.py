@@ -125,9 +125,12 @@ def eval_results(run: PublishedModel, dataset: str | None) -> list[EvalResult]:
     }
     counts = {name: int(count) for name, count in positions_of(results.metrics or {}, "n").items()}
     by_name = {f"{way}/position_{k}": count for way in DECODINGS for k, count in counts.items()}
+    decision = (results.diagnosis or {}).get("decision_token") or {}
+    if not run.task.alike:  # only some rows decide, and without a diagnosis nobody knows how many
+        by_name["decision"] = decision.get("n")
     found = [_result(name, value, by_name.get(name, results.n), where) for name, value in results.scores.items()]
     if results.diagnosis:
-        cheat, decision = results.diagnosis["clever_hans"] or {}, results.diagnosis["decision_token"] or {}
+        cheat = results.diagnosis["clever_hans"] or {}
         rates = {f"cheat/{name}": value for name, value in cheat.items() if name.endswith("_rate")}
         found += [_result(name, value, cheat["n"], where) for name, value in rates.items()]
         if "train_accuracy" in decision:

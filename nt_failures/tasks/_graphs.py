@@ -64,6 +64,16 @@ class Graphs(Task):
         edges, path = row["edges"] + [(-1, -1)] * (self.num_edges - len(row["edges"])), row["path"]
         return {**row, "edges": edges, "path": path and path + [-1] * (self.answer_length - len(path))}
 
+    def checked_answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """As `Task.checked_answers`; ValueError, too, for a smaller graph beside a task of one size."""
+        answers, sizes = super().checked_answers(columns), vars(self).values()
+        smaller = any((np.asarray(columns[name]) < 0).any() for name in ("edges", "path"))
+        if smaller and not any(isinstance(size, tuple) for size in sizes):
+            raise ValueError(
+                f"some graphs are smaller than {self}, with -1 behind their end; give instances of this very task."
+            )
+        return answers
+
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
         """Score answers, given as node labels (-1 for anything else); ValueError for an answer that is no list of them.
 

@@ -47,7 +47,9 @@ class Addition(Task):
 
     **Chance.** Behind the nines a carry is as likely as none, as pairs of 10 to 18 are as many as pairs of 0 to 8; if
     nines go on to the units there is none. So the best guess is "no carry", right in (1 + 10^-p) / 2 of the sums with
-    p places behind the first nine: 55 % where it is the tens'.
+    p places behind the first nine: 55 % where it is the tens'. That is of all sums. A split has more or fewer whose
+    nines go on to the units, so its chance is counted in its rows: for two digits 57 % in train, which has all of them,
+    and 50 % held out.
 
     From the units on (`reversed`) the carry of every digit is known before it is needed: nothing is to be decided.
 
@@ -71,6 +73,7 @@ class Addition(Task):
 
     digits: int = 3
 
+    citation = "arXiv 2403.06963, section F.4; the text, the full width and the decision are ours"
     PROBLEM, ANSWER, DETOUR = "sum", "result", "wrong carry"
     CONFIGS = {f"digits{k}": {"digits": k} for k in (2, 3, 4, 8)}
 
@@ -115,10 +118,9 @@ class Addition(Task):
         return np.where((first < self.digits - 1) & (order == "forward"), first + 1, 0)
 
     def guess(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray:
-        """That of "no carry"; 1 without a decision."""
-        first, _ = self._nines(columns)
-        decided = self.decisions(columns, order) > 0
-        return np.where(decided, _no_carry(np.where(decided, self.digits - 1 - first, 1)), 1.0)
+        """That of "no carry": 1 where the nines go on to the units, else 1/2; 1 without a decision."""
+        _, behind = self._nines(columns)
+        return np.where((self.decisions(columns, order) > 0) & (behind < self.digits), 0.5, 1.0)
 
     def _nines(self, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Where the first row of nines begins, (n,), and the place behind its end; both K where there is none.

@@ -53,7 +53,7 @@ class Task(Derived, abc.ABC):
     END: ClassVar[str] = END
     """symbol that ends an answer, where answers differ in length; it belongs to no position"""
     citation: ClassVar[str] = ""
-    """source of a task of your own, for the card of a model trained on it"""
+    """its source, for the card of a model trained on it; path-star's is the paper, which every card names"""
     PROBLEM: ClassVar[str] = WORDS.problem
     """a problem in the words of reports and figures"""
     ANSWER: ClassVar[str] = WORDS.answer

@@ -66,6 +66,7 @@ class Hops(Task):
     hops: int = 8
     way: bool = False
 
+    citation = "in the manner of Depo, arXiv 2512.17351; one size, one question and the way are ours"
     PROBLEM = "question"
     CONFIGS = {
         f"nodes{n}-hops{k}{'-way' * way}": {"num_nodes": n, "hops": k, "way": way}

@@ -66,6 +66,7 @@ class Sort(Task):
     num_labels: int = 50
     mode: str = "sort"
 
+    citation = "arXiv 2310.16028, whose tasks include copying and sorting; the fixed length is ours"
     PROBLEM = "list"
     CONFIGS = {f"{mode}{n}": {"length": n, "mode": mode} for mode in MODES for n in (8, 16)}
 

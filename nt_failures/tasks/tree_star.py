@@ -63,6 +63,7 @@ class TreeStar(Graphs):
     path_length: int = 5
     num_nodes: int = 100
 
+    citation = "arXiv 2503.10542, by an account of it; the sizes are ours"
     CONFIGS = {
         f"deg{degree}-branch2-path{length}-nodes{nodes}": {"degree": degree, "path_length": length, "num_nodes": nodes}
         for degree, length, nodes in ((2, 3, 50), (2, 5, 100), (3, 5, 100), (5, 5, 100), (2, 7, 200))

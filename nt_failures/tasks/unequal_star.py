@@ -69,6 +69,7 @@ class UnequalStar(Graphs):
     num_nodes: int = 20
     form: str = "nodes"
 
+    citation = "arXiv 2505.05755 and its released generator; the text and the splits are ours"
     CONFIGS = {
         "easy": {"degree": 3, "path_length": 5, "behind": 4, "num_nodes": 20},
         "medium": {"degree": 3, "path_length": (3, 6), "behind": 2, "num_nodes": 20},

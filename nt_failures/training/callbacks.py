@@ -76,12 +76,13 @@ class SampleTableCallback(TrainerCallback):
     def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
         objective, task = self.trainer.objective, self.trainer.task
-        predicted = ModelPredictor(model, self.trainer.processing_class, objective, task).free(self.columns)
-        first = task.judge(self.columns, as_answers(predicted))["first_error"].tolist()
+        predictor = ModelPredictor(model, self.trainer.processing_class, objective, task)
+        predicted = as_answers(predictor.free(self.columns))
+        first = task.judge(self.columns, predicted)["first_error"].tolist()
         decisions = task.decisions(self.columns, objective.order)
         columns = (
             task.texts(self.columns)["prompt"].to_list(),
-            map(_words, task.answers(self.columns)),
+            map(_words, as_answers(task.answers(self.columns))),
             map(_words, predicted),
             [f"{k} (decision)" if k and k == at else str(k or "-") for k, at in zip(first, decisions, strict=True)],
         )
@@ -104,15 +105,16 @@ class StopWhenSolved(TrainerCallback):
     """Ends training once so many evaluations in a row were at 95 % or more, for studies of the time to solve.
 
     That time is the one of a run of full length, unless that would have fallen below 95 % again. Of several evaluation
-    sets, all must be. ValueError for a training without evaluations, and for one without `free/exact`.
+    sets, all must be, at the same steps. ValueError for a training without evaluations, or without `free/exact`.
 
     Args:
+        trainer: whose evaluation sets are looked at.
         evaluations: how many in a row; one alone may be luck.
         trained: positions that alone are trained and judged, from 1; None: exact answers are.
     """
 
-    def __init__(self, evaluations: int, trained: Sequence[int] | None = None):
-        self.evaluations, self.trained = evaluations, trained
+    def __init__(self, trainer: Trainer, evaluations: int, trained: Sequence[int] | None = None):
+        self.trainer, self.evaluations, self.trained = trainer, evaluations, trained
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Refuse what would never stop."""
@@ -128,10 +130,13 @@ class StopWhenSolved(TrainerCallback):
 
     def solved(self, state: TrainerState) -> bool:
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
-        curves = learning_curves(state).values()
-        last = [[judged(entry, self.trained) for entry in curve[-self.evaluations :]] for curve in curves]
-        enough = all(len(shares) == self.evaluations for shares in last)
-        return bool(last) and enough and all(share >= SOLVED_AT for shares in last for share in shares)
+        found, sets = learning_curves(state), self.trainer.eval_dataset
+        starts = [f"eval_{name}_" for name in sets] if isinstance(sets, dict) else ["eval_"]
+        last = [found.get(start, [])[-self.evaluations :] for start in starts]
+        # Sets are evaluated one after the other: until the last one is, the first is a step ahead.
+        steps = {tuple(entry["step"] for entry in entries) for entries in last}
+        enough = len(steps) == 1 and all(len(entries) == self.evaluations for entries in last)
+        return enough and all(judged(entry, self.trained) >= SOLVED_AT for entries in last for entry in entries)
 
 
 class OnFirstStep(TrainerCallback):
@@ -167,5 +172,5 @@ def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
-def _words(symbols: np.ndarray) -> str:
-    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols.tolist())
+def _words(symbols: Sequence[int]) -> str:
+    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols)

@@ -141,7 +141,8 @@ class PublishMixin:
             known["local"] = ["model"]
         spent = budget_of(self)
         evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
-        if evaluated := [entry for entry in evaluated if entry["step"] == spent.steps]:  # else of another model
+        steps = spent.steps - self.earlier.steps  # of the last training, as the log counts them
+        if evaluated := [entry for entry in evaluated if entry["step"] == steps]:  # else of another model
             last = evaluated[-1].items()
             known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
             same = self.evaluation is not None and self.evaluation.metrics.items() <= last
@@ -151,7 +152,8 @@ class PublishMixin:
             known["chance"] = known["metrics"].get("chance")
         if self.task is not None:
             decision = self.task.decision_position(self.objective.order)
-            known |= {"chance": known.get("chance", self.task.chance), "decision_position": decision or None}
+            chance = self.task.chance if decision else None  # else only the rows know
+            known |= {"chance": known.get("chance", chance), "decision_position": decision or None}
         if self.state.global_step:
             known |= dataclasses.asdict(spent)
         return RunResults(**known)

@@ -57,6 +57,8 @@ LONG = {k: 1.0 for k in range(1, 21)}
 ALL = {
     "forced_vs_free": lambda: figures.forced_vs_free(accuracies(1000), 2, 0.5, WORDS),
     "learning_curves": lambda: figures.learning_curves(CURVE, "forced", 2, 0.5),
+    "a decision that moves": lambda: figures.forced_vs_free(accuracies(1000), None, 0.5, WORDS, "reversed"),
+    "curves, and it moves": lambda: figures.learning_curves(CURVE, "forced", None, 0.5, "reversed"),
     "side_by_side": lambda: study_figures.side_by_side(GROUPS, "a study"),
     "path_star": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12]),
     "reversed": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12], order="reversed"),
@@ -152,6 +154,19 @@ def test_a_task_without_decision_in_its_own_words():
     curves = axes_of(figures.learning_curves(CURVE, "forced", None, None))
     assert [line for line in curves.lines if dashed(line)] == list(curves.texts) == []
     assert not any("decision" in line.get_label() for line in curves.lines)
+
+
+def test_the_chance_of_a_decision_that_moves_is_no_line():
+    """Catches: the chance of some rows at some of the positions drawn through all of them, as if a look-up at 53 % were
+    guessed; a chance that nobody is told."""
+    both = {
+        "position in the path": figures.forced_vs_free(accuracies(100), None, 10 / 19, WORDS),
+        "training step": figures.learning_curves(CURVE, "forced", None, 10 / 19),
+    }
+    for name, figure in both.items():
+        axes = axes_of(figure)
+        assert [line for line in axes.lines if dashed(line)] == list(axes.texts) == []
+        assert axes.get_xlabel() == f"{name}\nchance at the decision, whose position differs: 52.6 %"
 
 
 def test_learning_curves_draw_every_position():

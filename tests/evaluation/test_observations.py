@@ -5,6 +5,7 @@ import pytest
 from own_tasks import Countdown, Fork, Pair, counted
 from planted import Table
 
+from nt_failures.diagnosis import figures
 from nt_failures.evaluation.observations import Observations, as_answers
 from nt_failures.tasks.path_star import PathStar
 
@@ -44,6 +45,19 @@ def test_several_right_answers():
     observed = Observations(Written([[5, 2], [3, 9]]), Pair(), columns)
     assert observed.free.exact.tolist() == [True, False]
     assert observed.example() == {"answer": [3, 4], "shown": [3, 4], "prediction": [3, 9]}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [([7, 2, 4, -1, -1], "7, 2, 4  (right)"), ([7, -2, 4, 5, -1], "7, ?, 4, 5  (wrong)")]
+)
+def test_the_picture_of_a_shorter_answer(written, said):
+    """Catches: every right path of a range titled wrong, with a question mark for each symbol it does not have."""
+    task = PathStar(2, (3, 4), 10)
+    row = task.parse("7,2|2,4|7,3|3,5/7,4=7,2,4 . .")
+    columns = {name: np.array([value]) for name, value in row.items()}
+    example = Observations(Written([written]), task, columns).example()
+    title = figures.path_star(**vars(task.picture(example, example["prediction"]))).axes[0].get_title(loc="left")
+    assert title == f"model's answer: {said}"
 
 
 FORKS = {

@@ -101,14 +101,17 @@ def test_on_a_run_of_ours(run, diagnose, tmp_path, capsys):
 
 
 def test_flags_ask_about_another_size(run, diagnose, tmp_path):
-    """Catches: flags that are ignored on a run of ours; instances called training rows that it was not trained on."""
+    """Catches: flags that are ignored on a run of ours; instances called training rows that it was not trained on; a
+    model called undertrained after the steps of its own size, or missed a learning order of this one."""
     folder, _ = run
     found = diagnose([str(folder), "--path_length", "3", "--num_test", "10", "--output_dir", str(tmp_path)])
     assert list(found["forced_vs_free"]["free"]) == [1, 2, 3]
     assert "train_accuracy" not in found["decision_token"]
     assert "path_length >= 4" in found["not_measured"]["clever_hans"]
-    assert "learning_order" in found["not_measured"]  # the curve is about the size that was trained
-    assert "after 3 steps" in found["verdict"]["text"]
+    assert found["learning_order"] is None  # the curve is about the size that was trained
+    assert "learning_order" not in found["not_measured"]
+    assert found["verdict"]["name"] == "untrained or undertrained"
+    assert "steps" not in found["verdict"]["text"]
 
 
 def test_on_a_stock_model(diagnose, tmp_path, monkeypatch):

@@ -416,6 +416,24 @@ def test_the_best_so_far_is_compared_by_its_own_metric(earlier):
     assert resumed(earlier, [*best, "decision"], *saved) == "checkpoint-10"
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [("eval_strategy", "steps", "epoch"), ("eval_steps", 5, 10), ("eval_delay", 0, 20), ("eval_on_start", False, True)],
+)
+def test_a_curriculum_rises_when_it_would_have(earlier, name, before, now):
+    """Catches: a resumed run whose evaluations, at which the sizes of its rows rise, come at other steps."""
+    watched = {"eval_strategy": "steps", "eval_steps": 5, "eval_delay": 0, "eval_on_start": False}
+    flags, changed = (
+        [word for key, value in (watched | {name: given}).items() for word in (f"--{key}", str(value))]
+        for given in (before, now)
+    )
+    rising = ["--path_length", "3-4", "--curriculum", "path_length"]
+    with pytest.raises(ValueError, match=rf"began with {name}=.*, not .*; resume it with the"):
+        resumed(earlier, [*rising, *flags], *rising, *changed)
+    assert resumed(earlier, [*rising, *flags], *rising, *flags) == "checkpoint-10"
+    assert resumed(earlier, flags, *changed) == "checkpoint-10"
+
+
 def test_a_resumed_run_has_as_many_processes(earlier):
     """Catches: a job that a cluster gives fewer GPUs, with smaller steps, some rows seen twice and some never."""
     written = {**arguments(earlier).to_dict(), "processes": 2}

@@ -1,6 +1,7 @@
 """The card: what a reader sees, what a machine reads, and that its snippet does what it says."""
 
 import dataclasses
+import inspect
 import json
 import re
 import runpy
@@ -28,6 +29,8 @@ from nt_failures.hub.card import model_card
 from nt_failures.hub.card_data import PublishedModel, base_model, metadata
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import NextToken, Teacherless
+from nt_failures.tasks import TASKS, find_task
+from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.path_star import PathStar
 
 TASK, NEXT_TOKEN = PathStar(2, 4, 10), NextToken()
@@ -114,6 +117,28 @@ def test_a_position_that_some_answers_lack_has_an_n_of_its_own():
     assert found["free/position_2"]["interval_95"] == pytest.approx([0.1500, 0.8500], abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("task", "measured", "n"),
+    [
+        (Addition(3), {"n": 19, "chance": 0.53}, 19),
+        (Addition(3), None, None),  # nobody has counted
+        (PathStar((2, 3), (2, 4), 20), {"n": 30, "chance": 0.4}, 30),
+        (TASK, {"n": 20, "chance": 0.5}, 100),  # a diagnosis of fewer rows than the metrics
+        (TASK, None, 100),
+    ],
+)
+def test_the_decision_has_the_n_of_the_rows_that_decide(task, measured, n):
+    """Catches: the 19 of 100 sums that decide anything counted as 100, and an interval less than half as wide as it
+    is; 100 graphs that all decide counted as the 20 that were diagnosed."""
+    diagnosis = {"verdict": {"name": "undertrained", "text": "t", "rule": "r"}, "clever_hans": None}
+    diagnosis = None if measured is None else diagnosis | {"decision_token": measured}
+    run = model_of(task=task, n=100, rows=100, metrics={"free/exact": 0.5, "decision": 0.5}, diagnosis=diagnosis)
+    (found,) = (result for result in metadata(run).eval_results if result.metric_name == "decision")
+    assert (found.metric_args or {}).get("n") == n
+    if n == 19:  # by hand: z^2 / n = 0.2022, so the half width is 1.96 sqrt(0.25 / 19 + 0.2022 / 76) / 1.2022
+        assert found.metric_args["interval_95"] == pytest.approx([0.2950, 0.7050], abs=1e-4)
+
+
 def test_the_head_says_what_the_model_is(read):
     """Catches: a pipeline promised that does not decode the model; tags or data that are missing."""
     _, stock, _ = read("next_token", "forward")
@@ -185,6 +210,32 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
     monkeypatch.setattr(type(own), "citation", "")
     assert "The task" not in model_card(model_of(task=own)).text.split("## Sources")[1]
     assert "The task and the failure" in model_card(model_of()).text
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("sort", "2310.16028"),
+        ("hops", "2512.17351"),
+        ("tree_star", "2503.10542"),
+        ("unequal_star", "2505.05755"),
+        ("addition", "2403.06963, section F.4"),
+    ],
+)
+def test_a_task_of_ours_has_the_source_of_its_docstring(name, source):
+    """Catches: the path-star paper named as the source of a task that is another paper's."""
+    task = find_task(name)()
+    text = model_card(model_of(task=task)).text.split("## Sources")[1]
+    assert "\n- The failure: [The Pitfalls" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("- The task: "))
+    assert f"arXiv {source}" in line
+    said = inspect.getdoc(inspect.getmodule(type(task))) + inspect.getdoc(type(task))
+    assert f"arXiv {source}" in said
+
+
+def test_every_task_of_ours_names_a_source():
+    """Catches: a card of a new task that names none."""
+    assert [name for name, task in TASKS.items() if not task.citation] == ["path_star"]
 
 
 def outside_in(self, ids_BT, target_BT=None):

@@ -154,6 +154,17 @@ def test_the_table_of_long_answers(order, start, monkeypatch, capsys):
     assert len(row) < 110
 
 
+def test_the_table_of_shorter_answers(monkeypatch):
+    """Catches: a right path of a range shown with a question mark, and its target too, for each symbol it lacks."""
+    task = PathStar(2, (3, 4), 10)
+    columns = columns_of(task, "7,2|2,4|7,3|3,5/7,4=7,2,4 . .")
+    answer = np.array([[7, 2, 4, -1, -1]])
+    monkeypatch.setattr(callbacks, "ModelPredictor", lambda *_: types.SimpleNamespace(free=lambda _: answer))
+    looks_at = trainer(NextToken())
+    looks_at.task = task
+    assert SampleTableCallback(looks_at, columns).sample("the model")[0][1:] == ["7,2,4", "7,2,4", "-"]
+
+
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 def test_table_for_a_tracker(tracker, table, monkeypatch):
     """Catches: another name than `samples`, columns without their names, a table without its step."""
@@ -285,7 +296,8 @@ def test_both_in_a_training_run(tiny_model, tmp_path, capsys):
 )
 def test_a_solved_run_stops(shares, stops, trained, name):
     """Catches: a run ended by one lucky evaluation, by an old one, or by another share than it is judged by."""
-    callback, control, log = StopWhenSolved(2, trained), TrainerControl(), []
+    one_set = types.SimpleNamespace(eval_dataset=[])
+    callback, control, log = StopWhenSolved(one_set, 2, trained), TrainerControl(), []
     other = {"eval_free/exact": 0.0, "eval_forced/position_2": 1.0, "eval_forced/position_3": 1.0}
     for step, share in enumerate(shares, start=1):
         log += [
@@ -305,18 +317,20 @@ def test_training_ends_where_it_is_solved(tmp_path, tokenizer, tokenized, tiny_m
         train_dataset=tokenized,
         eval_dataset=tokenized,
         compute_metrics=lambda found: {"free/exact": 1.0},
-        callbacks=[StopWhenSolved(2)],
     )
+    trainer.add_callback(StopWhenSolved(trainer, 2))
     trainer.train()
     assert trainer.state.global_step == 4
 
 
 @pytest.mark.parametrize(
-    ("second", "stops_at"), [([1, 1, 1, 1], 4), ([0, 0, 1, 1], 8), ([0, 1, 0, 1], 8)], ids=["both", "late", "never"]
+    ("evaluations", "second", "stops_at"),
+    [(2, [1, 1, 1, 1], 4), (2, [0, 0, 1, 1], 8), (2, [0, 1, 0, 1], 8), (1, [0, 0, 1, 1], 6), (1, [1, 0, 0, 0], 2)],
+    ids=["both", "late", "never", "one, late", "one"],
 )
-def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny_model, second, stops_at):
+def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny_model, evaluations, second, stops_at):
     """Catches: an evaluation of a dict of sets in which nothing is found; a stop at the first set alone, or at two sets
-    of one evaluation; a curve that is empty, or of both sets."""
+    of one evaluation, or before the second set is evaluated at all; a curve that is empty, or of both sets."""
     flags = {"max_steps": 8, "eval_strategy": "steps", "eval_steps": 2, "use_cpu": True, "disable_tqdm": True}
     shares = iter([x for share in second for x in (1.0, float(share))])
     trainer = ObjectiveTrainer(
@@ -325,8 +339,8 @@ def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny
         train_dataset=tokenized,
         eval_dataset={"main": tokenized.select(range(4)), "main_too": tokenized.select(range(4, 8))},
         compute_metrics=lambda found: {"free/exact": next(shares)},
-        callbacks=[StopWhenSolved(2)],
     )
+    trainer.add_callback(StopWhenSolved(trainer, evaluations))
     trainer.train()
     assert trainer.state.global_step == stops_at
     steps = list(range(2, stops_at + 1, 2))
@@ -337,6 +351,24 @@ def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny
     }
     curve = learning_curve(trainer.state)
     assert [(point["step"], {*point}) for point in curve] == [(step, {"step", "loss", "free/exact"}) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "stops"),
+    [
+        ([0.96, 0.97], [0.96], False),  # the second set of step 2 is still to come
+        ([0.96, 0.97], [0.96, 0.94], False),
+        ([0.96, 0.97], [0.96, 0.95], True),
+        ([0.9, 0.96, 0.97], [0.96, 0.97], False),  # solved at steps 1 and 2
+        ([0.96, 0.97], [], False),
+    ],
+)
+def test_several_sets_are_judged_at_the_same_steps(one, other, stops):
+    """Catches: a stop by the first set of an evaluation, beside what the second set had been a step before."""
+    trainer = types.SimpleNamespace(eval_dataset={"a": [], "b": []})
+    log = [{"step": step, "eval_a_free/exact": share} for step, share in enumerate(one, start=1)]
+    log += [{"step": step, "eval_b_free/exact": share} for step, share in enumerate(other, start=1)]
+    assert StopWhenSolved(trainer, 2).solved(TrainerState(log_history=log)) == stops
 
 
 @pytest.mark.parametrize(
@@ -355,8 +387,8 @@ def test_a_stop_that_would_never_come_is_refused(tmp_path, tokenizer, tokenized,
         objective=NextToken.from_tokenizer(tokenizer),
         train_dataset=tokenized,
         eval_dataset=tokenized,
-        callbacks=[StopWhenSolved(2)],
         **options,
     )
+    trainer.add_callback(StopWhenSolved(trainer, 2))
     with pytest.raises(ValueError, match=f"^StopWhenSolved {what}"):
         trainer.train()

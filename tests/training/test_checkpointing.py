@@ -272,16 +272,19 @@ def test_a_finished_run_takes_no_further_step(trainer, tmp_path, monkeypatch):
 def test_a_solved_run_stays_stopped(trainer):
     """Catches: a run that trains on when it is resumed for its test, to another number of steps."""
     watched = {"eval_strategy": "steps", "eval_steps": 2}
-    run = trainer(StopWhenSolved(2), **watched)
+    run = trainer(**watched)
+    run.add_callback(StopWhenSolved(run, 2))
     run.compute_metrics = lambda found: {"free/exact": 1.0}
     run.train()
-    again = trainer(StopWhenSolved(2), **watched)
+    again = trainer(**watched)
+    again.add_callback(StopWhenSolved(again, 2))
     again.compute_metrics = lambda found: {"free/exact": 0.0}
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == run.state.global_step == 4
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, run.model.state_dict()[name])
-    more = trainer(StopWhenSolved(3), **watched)
+    more = trainer(**watched)
+    more.add_callback(StopWhenSolved(more, 3))
     more.compute_metrics = lambda found: {"free/exact": 1.0}
     more.train(resume_from_checkpoint=True)
     assert more.state.global_step == 6

@@ -285,8 +285,10 @@ def rows_of(task, tokenizer, count=12):
     [
         (PathStar(3, 3, 10), r"'edges' has the shape \(\d+, 6, 2\), and .*degree=2.* needs \(n, 4, 2\)"),
         (PathStar(2, 3, 90), r"an answer holds symbol \d\d, and .*num_nodes=10\) has 14 from 0 on"),
+        (PathStar((1, 2), 3, 10), r"some graphs are smaller than .*degree=2.*, with -1 behind their end"),
+        (PathStar(2, (2, 3), 10), r"some graphs are smaller than .*path_length=3.*, with -1 behind their end"),
     ],
-    ids=["degree", "labels"],
+    ids=["degree", "labels", "range of degrees", "range of lengths"],
 )
 def test_rows_of_another_size_than_the_task(tiny_model, tmp_path, task, tokenizer, other, said):
     """Catches: a chance of 1/2, and a decision read at the wrong place, for rows of three arms beside a task of two; a
@@ -298,7 +300,7 @@ def test_rows_of_another_size_than_the_task(tiny_model, tmp_path, task, tokenize
     for sets in ({"train_dataset": strange}, {"eval_dataset": strange}, {"eval_dataset": {"a": own, "b": strange}}):
         with pytest.raises(ValueError, match=rf"^{next(iter(sets))}: {said}.* Or give the Trainer the task"):
             ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), **options, **sets)
-    with pytest.raises(ValueError, match=r"(has the shape|holds symbol) .*; give instances of this very task"):
+    with pytest.raises(ValueError, match=rf"^{said}.*; give instances of this very task"):
         task_columns(strange, task)  # what `evaluate` asks of every set
 
 

@@ -7,6 +7,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from nt_failures.objectives import MultiTokenHeads, NextToken
+from nt_failures.tasks.addition import Addition
+from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.sort import Sort
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.budget import budget_of
 from nt_failures.training.callbacks import LiveProgressCallback
@@ -54,6 +57,36 @@ def test_the_budget_is_that_of_all_trainings(make, tmp_path):
     assert trainer.resumed_at == 2
     trainer.train()
     assert trainer.resumed_at == 0
+
+
+def test_the_metrics_of_a_second_training_are_known(make):
+    """Catches: a card without metrics, as the log of the second training begins at step 0 and the budget does not."""
+    trainer = make(max_steps=3)
+    trainer.train()
+    trainer.train()
+    assert trainer._known_results().metrics is None  # nothing was evaluated since
+    found = trainer.evaluate()
+    known = trainer._known_results()
+    assert (known.steps, known.n) == (6, 32)
+    assert known.metrics["loss"] == found["eval_loss"]
+    assert known.metrics["free/exact"] == found["eval_free/exact"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "order", "chance", "position"),
+    [
+        (PathStar(2, 4, 10), "forward", 0.5, 2),
+        (PathStar(2, 4, 10), "reversed", 0.5, 3),
+        (Addition(3), "reversed", None, None),
+        (Sort(4, 10), "forward", None, None),
+    ],
+)
+def test_chance_without_an_evaluation(make, asked, order, chance, position):
+    """Catches: the chance of all sums, or 100 %, for an order or a task in which nothing is decided."""
+    trainer = make(NextToken(order=order, pad_token_id=14))
+    trainer.task = asked
+    known = trainer._known_results()
+    assert (known.chance, known.decision_position) == (chance, position)
 
 
 def test_a_new_bar_is_empty():

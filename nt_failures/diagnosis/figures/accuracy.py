@@ -11,14 +11,18 @@ from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
 from nt_failures.tasks.facts import Words
 
 
-def _accuracy_axis(axes: Axes, chance: float | None) -> None:
+def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | None) -> None:
+    """Shares from the bottom to the top, and chance: as a line of the decision's position, or else in words below."""
     axes.set_ylim(-0.03, 1.05)
     axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
     axes.set_ylabel("accuracy", fontsize=11)
     axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
     axes.set_axisbelow(True)
-    if chance is not None:
+    if chance is not None and decision is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
+    elif chance is not None:  # at the other positions, which are most, it says nothing
+        name += f"\nchance at the decision, whose position differs: {100 * chance:.1f} %"
+    axes.set_xlabel(name, fontsize=11)
 
 
 def _written(order: str, before: str) -> str:
@@ -37,7 +41,7 @@ def forced_vs_free(
     if not forced or set(forced) != set(free):
         raise ValueError(f"forced and free must be of the same positions; given {[*forced]} and {[*free]}.")
     figure, axes = new_axes(6.4, 3.4)
-    _accuracy_axis(axes, chance)
+    _accuracy_axis(axes, f"position in the {words.answer}{_written(order, ' ')}", decision, chance)
     for shares, colour, marker, shift, label in (
         (forced, ORANGE, "s", -0.09, "forced: true earlier symbols revealed"),
         (free, BLUE, "o", 0.09, "free: decoding on its own"),
@@ -52,8 +56,7 @@ def forced_vs_free(
     names = [f"{k}\ndecision" if k == decision else str(k) for k in positions]
     axes.set_xticks(positions, names)
     axes.set_xlim(positions[0] - 0.5, positions[-1] + 0.5)
-    axes.set_xlabel(f"position in the {words.answer}{_written(order, ' ')}", fontsize=11)
-    if chance is not None:
+    if chance is not None and decision is not None:
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     different = "" if accuracies.rows is None else "different "
     axes.set_title(f"Forced and free accuracy, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
@@ -74,7 +77,7 @@ def learning_curves(
     if not points or any(step is None or set(shares) != set(positions) for step, shares in points):
         raise ValueError(f"the curve needs evaluations that each have step and {decoding}/position_k of the same k.")
     figure, axes = new_axes(6.4, max(3.6, 0.195 * len(positions) + 0.2))  # room for the names of all
-    _accuracy_axis(axes, chance)
+    _accuracy_axis(axes, "training step", decision, chance)
     steps = np.array([step for step, _ in points])
     others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
     markers = iter("svD^P" * len(positions))
@@ -87,8 +90,7 @@ def learning_curves(
         label = f"position {k}, the decision" if k == decision else f"position {k}"
         axes.plot(steps, values, label=label, zorder=3 if k == decision else 2, **look)
     axes.set_xlim(0, max(steps.max() * 1.02, 1))
-    axes.set_xlabel("training step", fontsize=11)
-    if chance is not None:
+    if chance is not None and decision is not None:
         axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
     axes.set_title(f"What is learnt when ({decoding} accuracy)" + _written(order, "\n"), fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -26,11 +26,12 @@ class StudyRun:
     """A finished run. Its shares are in 0..1, its times in training steps.
 
     `exact` is the share of exact answers on the test, or of the worst of the positions that alone were trained;
-    `others` the worst position but the decision, None where only some were trained; `chance` and `decision` are None
-    for a task without a decision; `train_decision` is on training rows, None where not all of them were seen; `curve`
-    is step and validation accuracy, judged as `exact`; `gradients` are step and share of the further terms of the
-    loss, all together, the last at the training's end; `by_difficulty` are exact answers by each size that differs from
-    row to row; `task` are the task's parameters, and `words` what it calls its things.
+    `others` the worst position but the decision, of the rows that do not decide there where it differs from row to row,
+    None where only some were trained; `chance` and `decision` are None for a task without a decision; `train_decision`
+    is on training rows, None where not all of them were seen; `curve` is step and validation accuracy, judged as
+    `exact`; `gradients` are step and share of the further terms of the loss, all together, the last at the training's
+    end; `by_difficulty` are exact answers by each size that differs from row to row; `task` are the task's parameters,
+    and `words` what it calls its things.
     """
 
     key: Key
@@ -60,7 +61,9 @@ class StudyRun:
         try:
             objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
             decoding = "forced" if objective.decodings[0] == "autoregressive" else "free"
-            shares = getattr(run.accuracies, decoding).positions
+            shares, at = getattr(run.accuracies, decoding).positions, run.decision_position
+            if at is None and run.chance is not None:  # it differs from row to row
+                shares = run.diagnosis["forced_vs_free"][f"{decoding}_others"]
             cheat, trained = run.diagnosis["clever_hans"], run.trained_positions
             found = cls(
                 key=key,
@@ -69,7 +72,7 @@ class StudyRun:
                 trained_positions=trained,
                 exact=judged(run.metrics, trained),
                 decision=run.metrics.get("decision"),
-                others=None if trained else min(v for k, v in shares.items() if k != run.decision_position),
+                others=None if trained else min(share for k, share in shares.items() if k != at),
                 follow_rate=None if cheat is None else cheat["follow_rate"],
                 train_decision=(run.diagnosis["decision_token"] or {}).get("train_accuracy"),
                 curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],

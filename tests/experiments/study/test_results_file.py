@@ -25,6 +25,17 @@ def test_a_line_keeps_of_the_curve_what_times_are_read_from():
     assert alone["learning_curve"] == [{"step": 100, "forced/position_2": 0.97}]
 
 
+@pytest.mark.parametrize(("objective", "others"), [("next_token", 0.98), ("teacherless", 0.7)])
+@pytest.mark.parametrize(("chance", "taken"), [(0.5, True), (None, False)], ids=["decides", "nothing to decide"])
+def test_the_other_positions_of_a_decision_that_moves(objective, others, chance, taken):
+    """Catches: the decision, at 50 %, given out for the worst look-up, where each row has its own; the other decoding;
+    rows without any decision asked for one."""
+    moves = {"forced_others": {"1": 1.0, "2": 0.98, "3": 0.99}, "free_others": {"1": 0.9, "2": 0.7, "3": 0.8}}
+    line = record(objective=objective, decision_position=None, chance=chance)
+    line["diagnosis"]["forced_vs_free"] = moves
+    assert StudyRun.from_json(line).others == (others if taken else 0.5)
+
+
 def test_what_is_appended_is_read(tmp_path):
     """Catches: runs that lose digits, order or keys on their way through the file."""
     path = tmp_path / "new folder" / "results.jsonl"
