@@ -69,6 +69,12 @@ def test_judge_by_hand(case):
     }
 
 
+def test_a_range_is_no_factor():
+    """Catches: a pair of ends in the regression of a study, where a number is needed."""
+    assert PathStar((2, 3), 5, 16).factors == {"node of the path": 5, "doubling of the labels": 4.0}
+    assert PathStar(2, (3, 5), 16).factors == {"arm": 2, "doubling of the labels": 4.0}
+
+
 def test_a_range_of_one_size_is_that_size():
     """Catches: other rows, another name or another vocabulary for `path_length=(5, 5)`."""
     assert PathStar((2, 2), [5, 5], 50) == PathStar(2, 5, 50)
