@@ -56,8 +56,7 @@ def main(argv: list[str]) -> dict:
     seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
     held_out, train = task.block(seed, "test", 0, overlap, rows=args.num_test), None
     training = (run.arguments or {}).get("training", {})
-    drawn = bool(training.get("dataloader_drop_last") or training.get("curriculum"))
-    if loaded.task == task and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drawn):
+    if loaded.task == task and data and not data["streaming"] and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
     budget = None if run.steps is None else Budget(run.steps, run.examples, run.flops)
