@@ -59,8 +59,7 @@ class StudyRun:
         run = RunResults.from_json(line, "the line")
         try:
             objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
-            decoding = "forced" if objective.decodings[0] == "autoregressive" else "free"
-            shares = getattr(run.accuracies, decoding).positions
+            shares = getattr(run.accuracies, objective.judged_decoding()).positions
             cheat, trained = run.diagnosis["clever_hans"], run.trained_positions
             found = cls(
                 key=key,
