@@ -93,6 +93,17 @@ def test_nothing_is_run_twice(setting):
     assert marks(setting) == ["cure 2 0.004", "hans 2 0.001"]
 
 
+def test_a_report_starts_no_engine(setting, monkeypatch):
+    """Catches: a cluster asked for, or a package that is missing, for a table of runs that are there."""
+    run(setting)
+    table = setting[0] / "out" / "comparison.md"
+    before = table.read_text()
+    table.unlink()
+    monkeypatch.setattr(engine, "of", None)
+    run(setting, "--only_report")
+    assert table.read_text() == before
+
+
 def test_a_grid_of_one_needs_no_tuning(setting):
     """Catches: runs whose figures decide nothing."""
     run(setting, "--rates", "2")
