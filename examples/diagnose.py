@@ -57,8 +57,7 @@ def main(argv: list[str]) -> dict:
     seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
     held_out, train = task.block(seed, "test", 0, overlap, rows=args.num_test), None
     training = (run.arguments or {}).get("training", {})
-    drawn = bool(training.get("dataloader_drop_last") or training.get("curriculum"))
-    if same and data and not data["streaming"] and seen_all(run.examples, data["num_train"], drawn):
+    if same and data and not data["streaming"] and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(run.steps, run.examples, run.flops) if same and run.steps is not None else None

@@ -10,6 +10,7 @@ Stop it at any time: finished runs are kept, and the same command goes on where 
 """
 
 import argparse
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> None:
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     if args.only_report and not results.exists():
         raise cli.no_results(results)
-    with output_dir.locked(folder), engine.of(args, folder) as on:
+    makes_runs = contextlib.nullcontext() if args.only_report else engine.of(args, folder)
+    with output_dir.locked(folder), makes_runs as on:
         recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
         cli.import_named(recipes, args.extra)
         if not args.only_report:

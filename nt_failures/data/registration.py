@@ -5,12 +5,14 @@
 answers our names and hands on every other.
 """
 
+import os
 from collections.abc import Callable
 
 from datasets import inspect as datasets_inspect
 from datasets import load as datasets_load
 from datasets.load import DatasetModule
 
+from nt_failures import registry
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder
 from nt_failures.data.builders.addition import AdditionBuilder
 from nt_failures.data.builders.hops import HopsBuilder
@@ -29,6 +31,8 @@ BUILDERS: dict[str, type[TaskBuilder]] = {
 }
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
 builders up by module."""
+OURS = "nt_failures/"
+"""How they all begin: no namespace of the Hub, which would be asked again and again for what is misspelt."""
 
 
 def builder_class(task_class: type[Task]) -> type[TaskBuilder] | None:
@@ -39,7 +43,8 @@ def builder_class(task_class: type[Task]) -> type[TaskBuilder] | None:
 def register() -> None:
     """Teach `load_dataset`, `load_dataset_builder` and `get_dataset_config_names` the names in `BUILDERS`.
 
-    Any other name goes to `datasets` unchanged. Calling it again, or after a reload, changes nothing.
+    A name that does not begin as ours goes to `datasets` unchanged. Calling it again, or after a reload, changes
+    nothing.
     """
     for module in (datasets_load, datasets_inspect):
         if module.dataset_module_factory.__module__ != __name__:
@@ -51,6 +56,9 @@ def _with_builders(original: Callable[..., DatasetModule]) -> Callable[..., Data
     def dataset_module_factory(path: str, *args: object, **kwargs: object) -> DatasetModule:
         """Answers the names in `BUILDERS`; the function of the same name in `datasets.load` answers the others."""
         if path not in BUILDERS:
+            if str(path).startswith(OURS) and not os.path.exists(path):
+                near = registry.suggestion(path, BUILDERS, cutoff=0.0)
+                raise ValueError(f"no data set {registry.shorten(path)}.{near} Known: {', '.join(BUILDERS)}.")
             return original(path, *args, **kwargs)
         for name in ("revision", "data_dir", "data_files"):
             if kwargs.get(name) is not None:

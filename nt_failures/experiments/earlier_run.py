@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from nt_failures.hub.run_files import ARGUMENTS_FILE
+
 LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
 REPLACED = ".replaced"
@@ -12,11 +14,12 @@ REPLACED = ".replaced"
 def set_aside(folder: Path) -> None:
     """Move an earlier run out of the way. If one stands there, what followed it was killed before its first step."""
     earlier = folder / REPLACED
-    if earlier.exists():
+    if (earlier / ARGUMENTS_FILE).exists():
         _clear(folder)
     else:
+        forget(folder)  # what a kill left of it
         earlier.mkdir()
-        for path in _content(folder):
+        for path in reversed(_content(folder)):
             path.rename(earlier / path.name)
 
 
@@ -24,18 +27,36 @@ def bring_back(folder: Path) -> None:
     """Undo `set_aside`, if the earlier run is still there."""
     if (folder / REPLACED).exists():
         _clear(folder)
-        for path in (folder / REPLACED).iterdir():
-            path.rename(folder / path.name)
-        (folder / REPLACED).rmdir()
+        _move_back(folder)
+
+
+def cut_short(folder: Path) -> bool:
+    """Whether `set_aside` was killed, or its caller before it wrote the arguments of the next run."""
+    return (folder / REPLACED).exists() and not (folder / ARGUMENTS_FILE).exists()
+
+
+def mend(folder: Path) -> None:
+    """Undo a `set_aside` that was cut short: what stands in the folder is of the earlier run, too."""
+    if cut_short(folder):
+        _move_back(folder)
 
 
 def forget(folder: Path) -> None:
     """Delete the run that was set aside, if any."""
+    (folder / REPLACED / ARGUMENTS_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / REPLACED, ignore_errors=True)
 
 
+def _move_back(folder: Path) -> None:
+    for path in _content(folder / REPLACED):
+        path.rename(folder / path.name)
+    (folder / REPLACED).rmdir()
+
+
 def _content(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED)]
+    """All of a run, its arguments last: with them it is whole."""
+    content = (path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED))
+    return sorted(content, key=lambda path: path.name == ARGUMENTS_FILE)
 
 
 def _clear(folder: Path) -> None:

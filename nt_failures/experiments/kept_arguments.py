@@ -18,9 +18,8 @@ FREE = {
     *("use_cpu", "local_rank", "use_cache", "torch_empty_cache_steps", "debug", "skip_memory_metrics"),
     *("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory", "dataloader_persistent_workers"),
     *("dataloader_multiprocessing_context", "per_device_eval_batch_size", "full_decode", "batch_eval_metrics"),
-    *("prediction_loss_only", "include_num_input_tokens_seen", "include_for_metrics", "bf16_full_eval"),
-    *("fp16_full_eval", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "push_to_hub"),
-    *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
+    *("include_num_input_tokens_seen", "include_for_metrics", "load_best_model_at_end", "metric_for_best_model"),
+    *("greater_is_better", "push_to_hub", "enable_jit_checkpoint", "restore_callback_states_from_checkpoint"),
 }
 FREE_BEGIN = ("eval_", "log_", "logging_", "save_", "hub_", "trackio_", "do_", "resume", "ddp_")
 FREE_BEGIN += ("gradient_checkpointing", "activation_checkpointing")

@@ -44,11 +44,19 @@ def check(args: Arguments) -> None:
     """
     if "output_dir" not in args.given:
         args.training.output_dir = str(_default(args))
+    _mend(args, _possible(args.training.output_dir))
     _checkpoint(args)
     folder = Path(args.training.output_dir)
     if args.training.process_index == 0 and (folder / LOCK_FILE).exists():
         with locked(folder):  # let go at once: another may still come first, which `claim` sees
             pass
+
+
+def _mend(args: Arguments, folder: Path) -> None:
+    """Bring back an earlier run that was set aside for one that was killed before it wrote anything."""
+    if args.training.process_index == 0 and earlier_run.cut_short(folder):
+        with locked(folder):
+            earlier_run.mend(folder)
 
 
 @contextlib.contextmanager
@@ -117,6 +125,7 @@ def _default(args: Arguments) -> Path:
     first = _possible(str(Path("outputs") / "-".join([*own, args.task.config_name, *form])))
     for number in itertools.count(1):
         folder = first if number == 1 else _possible(f"{first}-{number}")
+        _mend(args, folder)
         if not folder.exists() or {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
             return first if args.training.resume else folder
         if not (folder / ARGUMENTS_FILE).exists() or _difference(args, folder) is not None:
@@ -201,15 +210,20 @@ def _written(folder: Path) -> dict[str, Any]:
 
 
 def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
-    """ValueError if a final test followed the checkpoint, and no more is asked for than had been done by then.
+    """ValueError if nothing is left to do: a final test followed the checkpoint, or the budget was another one.
 
-    The test of an earlier run, gone on from since, does not count.
+    A budget that training never had would stand in the recipe. The test of an earlier run, gone on from since, does not
+    count.
     """
+    training, state = args.training, read_object(checkpoint / checkpoint_files.STATE_FILE)
+    name, done = ("max_steps", "global_step") if training.max_steps > 0 else ("num_train_epochs", "epoch")
+    asked, same, step = getattr(training, name), _same_budget(args, folder), state["global_step"]
     results = folder / RESULTS_FILE
-    if not results.exists() or results.stat().st_mtime < checkpoint_files.written(checkpoint):
-        return
-    step = read_object(checkpoint / checkpoint_files.STATE_FILE)["global_step"]
-    if _same_budget(args, folder) or 0 < args.training.max_steps <= step:
-        more = "a larger --max_steps or --num_train_epochs, or by another --stop_when_solved"
-        ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
-        raise ValueError(f"{ended}; give it more to do by {more}.")
+    if results.exists() and results.stat().st_mtime >= checkpoint_files.written(checkpoint):
+        if same or asked <= state[done]:
+            more = "a larger --max_steps or --num_train_epochs, or by another --stop_when_solved"
+            ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
+            raise ValueError(f"{ended}; give it more to do by {more}.")
+    elif not same and asked <= state[done]:
+        trained = f"the run in {str(folder)!r} is at step {step}, so {name}={asked:g} leaves nothing to train"
+        raise ValueError(f"{trained}; give a larger one, or the budget it had.")

@@ -38,11 +38,12 @@ LOOKED_AT = 1000
 """Rows of a stream that are looked at to tell how long rows are."""
 
 
-def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDataset]) -> tuple[int, int]:
+def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDataset], new: bool) -> tuple[int, int]:
     """Tokens of the longest prefix and the longest target together, and of the longest target alone.
 
     Of the tokenised rows of all splits; a batch is decoded to the length of its longest target, behind any prefix.
-    Where rows differ in length, the first has room for a stream's later rows, and for prompts with a wrong start.
+    For a `new` model and rows that differ in length, the first has room for a stream's later rows, and for prompts with
+    a wrong start; a checkpoint has the positions that it has.
     """
     sets = [split.source if isinstance(split, TokenDataset) else split for split in splits.values()]
     streams = [split for split in sets if isinstance(split, datasets.IterableDataset)]
@@ -52,7 +53,7 @@ def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDa
     answer = max(pc.max(target).as_py() for _, target in sizes)
     longest = max(pc.max(prefix).as_py() for prefix, _ in sizes) + answer
     shortest = min(pc.min(pc.add(prefix, target)).as_py() for prefix, target in sizes)
-    return 2 * longest - shortest, answer
+    return (2 * longest - shortest if new else longest), answer
 
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
@@ -79,8 +80,7 @@ def results(
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
     seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
-    drawn = args.training.dataloader_drop_last or args.training.curriculum is not None
-    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, drawn):
+    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, vars(args.training)):
         train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
         seen = Observations(observed.predictor, args.task, train)
     return RunResults(

@@ -94,7 +94,8 @@ def make_trainer(
     """The model, a new one with random weights as torch's generator stands, and the Trainer around it."""
     # What cannot be trained on is said before a folder is cleared, and no random number is drawn for it.
     SeededCollator(objective.collate, args.training.seed)(list(itertools.islice(splits["train"], 64)))
-    chosen, (longest, answer_tokens) = args.model, results.longest_sequence(splits)
+    chosen = args.model
+    longest, answer_tokens = results.longest_sequence(splits, new=from_scratch(chosen.model))
     longest += objective.added_columns(answer_tokens)
     options = {"dtype": chosen.dtype}
     if chosen.attn_implementation is not None:

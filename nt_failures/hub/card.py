@@ -106,6 +106,11 @@ def published_card(folder: Path, repo_id: str) -> bytes:
     return _NAME.sub(lambda _: f'name = "{repo_id}"', (folder / CARD).read_text(encoding="utf-8")).encode()
 
 
+def made_here(text: str) -> bool:
+    """Whether a card was made by `write_card`, also if it was changed by hand since: it tells of one model."""
+    return _NAME.search(text) is not None
+
+
 def draw(folder: Path, objective: Objective, task: Task, results: RunResults) -> None:
     """The figures of a card."""
     decision, chance = results.decision_position, results.chance

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.utils import filter_repo_objects
 
-from nt_failures.hub.card import card_of_folder, published_card
+from nt_failures.hub.card import card_of_folder, made_here, published_card
 from nt_failures.hub.integrity import check_whole, of_other_weights
 from nt_failures.hub.json_files import read_object
 from nt_failures.hub.run_files import CARD, NOT_PUSHED, PUSHED, REPLACED, REPORTS, RESULTS_FILE, RUN_FILE
@@ -138,10 +138,15 @@ def upload(
     contents = {name: published_card(folder, repo_id) if name == CARD else folder / name for name in pushed}
     added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
 
+    def by_hand() -> bool:
+        page = Path(api.hf_hub_download(repo_id, CARD, revision=revision, token=token))
+        return not made_here(page.read_text(encoding="utf-8"))
+
     def commit() -> CommitInfo:
         there = api.list_repo_files(repo_id, revision=revision, token=token)
         old = filter_repo_objects([name for name in there if "/" not in name], allow_patterns=REPLACED)
-        gone = [CommitOperationDelete(path_in_repo=name) for name in old if name not in pushed]
+        old = [name for name in old if name not in pushed and not (name == CARD and by_hand())]
+        gone = [CommitOperationDelete(path_in_repo=name) for name in old]
         text = message or "Push of a run"
         return api.create_commit(repo_id, [*added, *gone], commit_message=text, token=token, revision=revision)
 

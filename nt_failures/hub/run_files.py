@@ -32,4 +32,6 @@ MODEL = ("model*.safetensors", INDEX, CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, M
 REPORTS = (RESULTS_FILE, RECIPE_FILE, ARGUMENTS_FILE)
 """What a run of the command line says of its model."""
 REPLACED = [*MODEL, *TOKENIZER, *EXTRA, *REPORTS, *FIGURES, CARD]
-"""What goes from a repository where a push has no such file: all that an earlier push said and made of a model."""
+"""What goes from a repository where a push has no such file: all that an earlier push said and made of a model.
+
+Of cards only those that were made here."""

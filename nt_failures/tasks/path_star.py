@@ -125,8 +125,9 @@ class PathStar(Graphs):
 
     @property
     def factors(self) -> dict[str, float]:
-        doublings = math.log2(self.num_nodes)
-        return {"node of the path": self.path_length, "arm": self.degree, "doubling of the labels": doublings}
+        sizes = {"node of the path": self.path_length, "arm": self.degree}
+        alike = {name: size for name, size in sizes.items() if not isinstance(size, tuple)}
+        return alike | {"doubling of the labels": math.log2(self.num_nodes)}
 
     def decision_position(self, order: str) -> int:
         """2 from the source on (`"forward"`); path_length - 1, one look-up, from the goal back (`"reversed"`).

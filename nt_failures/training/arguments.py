@@ -31,7 +31,7 @@ DEALING = {"dispatch_batches": True, "split_batches": True, "even_batches": Fals
 """Values of `accelerator_config` that are refused: only without them does each process collate full batches."""
 
 BELOW_1 = math.nextafter(1, 0)
-LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1, "label_smoothing_factor": 1}
+LARGEST = {"adam_beta1": BELOW_1, "adam_beta2": BELOW_1}
 LARGEST |= {"seed": 2**32 - 1, "data_seed": 2**32 - 1}  # NumPy takes no larger one
 """The largest value, where there is one; infinity itself is never allowed."""
 

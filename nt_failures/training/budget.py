@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,12 @@ def _examples(trainer: Trainer, steps: int) -> int:
     return epochs * rows + min(rest * per_step, rows)
 
 
-def seen_all(examples: int, num_train: int | None, drawn: bool = False) -> bool:
-    """Whether training saw each of its instances; nobody knows where some are left out, or `drawn` with repetition."""
+def seen_all(examples: int, num_train: int | None, training: Mapping[str, Any]) -> bool:
+    """Whether training, by its arguments, saw each of its instances.
+
+    Nobody knows where some are left out, or drawn with repetition.
+    """
+    drawn = training.get("dataloader_drop_last") or training.get("curriculum")
     return num_train is not None and examples >= num_train and not drawn
 
 

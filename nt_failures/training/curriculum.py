@@ -36,7 +36,8 @@ class Curriculum(TrainerCallback, torch.utils.data.Sampler):
         passed_above: of the rule.
 
     Raises:
-        ValueError: the parameter is no range, or the Trainer draws its rows in a way that nobody can follow.
+        ValueError: the parameter is no range, the Trainer draws its rows in a way that nobody can follow, or it has
+            several evaluation sets.
     """
 
     def __init__(self, trainer: Trainer, name: str, passed_above: float = PASSED_ABOVE):
@@ -46,6 +47,8 @@ class Curriculum(TrainerCallback, torch.utils.data.Sampler):
             ranges = ", ".join(sizes) or f"none, so give one, such as --{name} 3-8"
             raise ValueError(f"curriculum={name!r} is no range of {trainer.task}; its ranges: {ranges}.")
         self._check(trainer.args)
+        if isinstance(trainer.eval_dataset, Mapping):  # each of its sets would raise the upper end
+            raise ValueError("a curriculum rises once at each evaluation; give one eval_dataset, not a dict of them.")
         columns = task_columns(trainer.train_dataset, trainer.task)
         if columns is None:
             raise ValueError("a curriculum chooses among fixed rows with their columns; leave --streaming out.")

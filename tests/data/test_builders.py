@@ -62,3 +62,20 @@ def test_default_config_is_the_tasks(tmp_path, name):
     for config in builder.builder_configs.values():
         assert type(builder_of(config.task)) is builder
         assert builder_of(config.task).config == config
+
+
+@pytest.mark.parametrize("name", ["nt_failures/path_star", "nt_failures/pathstr", "nt_failures/PathStar"])
+def test_a_misspelt_name_is_not_asked_of_the_hub(name):
+    """Catches: minutes of retries, and an error about the network, for a letter."""
+    with pytest.raises(
+        ValueError, match=rf"^no data set '{name}'\. Did you mean 'nt_failures/pathstar'\? Known: .*sort"
+    ):
+        load_dataset(name)
+
+
+def test_a_folder_of_that_name_is_read(tmp_path, monkeypatch):
+    """Catches: files on disk that nobody can load, as they lie in a folder `nt_failures`."""
+    (tmp_path / "nt_failures" / "mine").mkdir(parents=True)
+    (tmp_path / "nt_failures" / "mine" / "train.csv").write_text("a\n7\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset("nt_failures/mine", cache_dir=str(tmp_path / "cache"))["train"]["a"] == [7]

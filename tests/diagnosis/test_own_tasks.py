@@ -3,32 +3,12 @@
 import numpy as np
 import pytest
 from own_tasks import AnyOrder, Few, OffCentre
+from stepwise import Stepwise
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.report import counted, diagnosis_text
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
-
-
-class Planted:
-    """Answers by a rule of one position, `step(columns, shown, k)`, which may look at the symbols shown before k."""
-
-    autoregressive, order, trained_positions = True, "forward", None
-
-    def __init__(self, task, step):
-        self.task, self.step = task, step
-
-    def forced(self, columns, answers):
-        return np.stack([self.step(columns, answers, k) for k in range(1, answers.shape[1] + 1)], axis=1)
-
-    def free(self, columns):
-        return self.continued(columns, np.zeros((len(self.task.answers(columns)), self.task.answer_length), int), 0)
-
-    def continued(self, columns, answers, symbols):
-        found = np.array(answers)
-        for k in range(1, found.shape[1] + 1):
-            found[:, k - 1] = np.where(k > symbols, self.step(columns, found, k), found[:, k - 1])
-        return found
 
 
 def cheat(columns, shown, k):
@@ -50,7 +30,7 @@ def test_a_cheat_whose_decision_moves_is_found():
     a cheat that is tested with symbols behind, or without those up to, the row's own decision."""
     task = OffCentre()
     columns = held_out(task)
-    found = diagnose(Planted(task, cheat), task, columns)
+    found = diagnose(Stepwise(task, cheat), task, columns)
     right = (columns["path"].sum(axis=1) % 2 == 0).mean()  # by hand: the guess is right for even sums alone
     assert found["verdict"]["name"] == "clever-hans + indecipherable token"
     assert found["clever_hans"]["follow_rate"] == 1.0
@@ -70,10 +50,10 @@ def test_positions_count_the_rows_that_have_them():
     task = OffCentre()
     columns = held_out(task)
     lengths = task.lengths(columns)
-    nothing = Planted(task, lambda columns, shown, k: np.full(len(columns["path"]), -1))
+    nothing = Stepwise(task, lambda columns, shown, k: np.full(len(columns["path"]), -1))
     found = diagnose(nothing, task, columns)["forced_vs_free"]
     assert set(found["forced"].values()) == set(found["free"].values()) == {0.0}
-    perfect = Planted(task, lambda columns, shown, k: columns["path"][:, k - 1])
+    perfect = Stepwise(task, lambda columns, shown, k: columns["path"][:, k - 1])
     found = diagnose(perfect, task, columns)
     assert set(found["forced_vs_free"]["free"].values()) == {1.0}
     assert found["verdict"]["name"] == "solved"

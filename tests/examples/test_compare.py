@@ -5,7 +5,7 @@ import json
 
 import pytest
 from scripts import STUDIES, load
-from small_studies import Inline
+from small_studies import Runs
 from study_records import record, summarise
 
 from nt_failures.experiments.study import engine, results_file
@@ -14,19 +14,15 @@ from nt_failures.experiments.study.job import Ended
 from nt_failures.experiments.study.summary import comparison_table
 
 
-class Runs(Inline):
+class Marked(Runs):
     """In place of an engine: leaves a mark for each run, and gives the results that the rate has."""
 
-    def __init__(self, folder):
-        super().__init__(self.one)
-        self.folder = folder
-
-    def one(self, jobs):
-        (job,), name = jobs, jobs[0].recipe.stem
+    def one(self, job):
+        name = job.recipe.stem
         rate = float(job.extra[job.extra.index("--learning_rate") + 1]) if "--learning_rate" in job.extra else None
         (self.folder / "marks" / f"{name} {job.seed} {rate}").touch()
         made = json.loads((self.folder / f"{name}.json").read_text())[str(rate)]
-        yield Ended(job, diverged="the loss became NaN") if made is None else Ended(job, results=made)
+        return Ended(job, diverged="the loss became NaN") if made is None else Ended(job, results=made)
 
 
 def results(curve, exact):
@@ -44,7 +40,7 @@ def setting(tmp_path, monkeypatch):
     """Recipes `cure` (solves sooner at twice its rate) and `hans` (never solves), and compare.py with a stand-in for
     the run."""
     (tmp_path / "marks").mkdir()
-    monkeypatch.setattr(engine, "of", lambda args, folder: Runs(tmp_path))
+    monkeypatch.setattr(engine, "of", lambda args, folder: Marked(tmp_path))
     for name, by_rate in {
         "cure": {"0.001": results(NEVER, 0.6), "0.002": results(LATE, 0.96), "0.004": results(SOON, 0.99)},
         "hans": {"0.001": results(NEVER, 0.6), "0.002": results(NEVER[:1], 0.5), "0.004": results(NEVER[:1], 0.5)},
@@ -91,6 +87,17 @@ def test_nothing_is_run_twice(setting):
     assert marks(setting) == []
     run(setting, "--seeds", "3")
     assert marks(setting) == ["cure 2 0.004", "hans 2 0.001"]
+
+
+def test_a_report_starts_no_engine(setting, monkeypatch):
+    """Catches: a cluster asked for, or a package that is missing, for a table of runs that are there."""
+    run(setting)
+    table = setting[0] / "out" / "comparison.md"
+    before = table.read_text()
+    table.unlink()
+    monkeypatch.setattr(engine, "of", None)
+    run(setting, "--only_report")
+    assert table.read_text() == before
 
 
 def test_a_grid_of_one_needs_no_tuning(setting):

@@ -5,28 +5,24 @@ import os
 
 import pytest
 from scripts import STUDIES, load
-from small_studies import Inline
+from small_studies import Runs
 from study_records import record
 
 from nt_failures.experiments.study import engine
 from nt_failures.experiments.study.job import Ended
 
 
-class Runs(Inline):
+class Ordered(Runs):
     """In place of an engine: notes the order of the runs, and gives the results that the objective has."""
 
-    def __init__(self, folder):
-        super().__init__(self.one)
-        self.folder = folder
-
-    def one(self, jobs):
-        (job,), name = jobs, jobs[0].recipe.stem
+    def one(self, job):
+        name = job.recipe.stem
         with open(self.folder / "order", "a") as order:
             order.write(f"{name} {job.seed}\n")
         made = json.loads((self.folder / ("hans" if "hans" in name else "cure")).read_text())
         degree, length = (int(name.split("-")[i][-1]) for i in (0, 1))
         made["arguments"]["task"] = {"degree": degree, "path_length": length, "num_nodes": 10}
-        yield Ended(job, results=made)
+        return Ended(job, results=made)
 
 
 MAP = """
@@ -50,7 +46,7 @@ def results(curve, steps):
 @pytest.fixture
 def delay(tmp_path, monkeypatch):
     """`delay(*flags)`: the script on a map of eight cells; returns the runs it started."""
-    monkeypatch.setattr(engine, "of", lambda args, folder: Runs(tmp_path))
+    monkeypatch.setattr(engine, "of", lambda args, folder: Ordered(tmp_path))
     (tmp_path / "map.yaml").write_text(MAP)
     (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 800\n")
     (tmp_path / "hans").write_text(json.dumps(results([(400, 0.5), (800, 0.6)], 800)))

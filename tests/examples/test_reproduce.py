@@ -11,7 +11,7 @@ import sys
 import datasets
 import pytest
 from scripts import STUDIES, TINY, load
-from small_studies import Inline, Study
+from small_studies import Inline, two_recipes
 
 from nt_failures.experiments.study import engine, results_file, storage, worker
 
@@ -19,10 +19,7 @@ from nt_failures.experiments.study import engine, results_file, storage, worker
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Two recipes, `a` and `b`, that succeed."""
-    made = Study(tmp_path, monkeypatch)
-    made.recipe("a", exact=0.5)
-    made.recipe("b", exact=0.99)
-    return made
+    return two_recipes(tmp_path, monkeypatch)
 
 
 EVERY = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]

@@ -1,5 +1,6 @@
 """The output folder of a run: claimed by one process, and nothing of an earlier run is lost."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -36,7 +37,8 @@ def earlier(tmp_path):
         checkpoint = folder / f"checkpoint-{step}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "model").write_text("weights", encoding="utf-8")
-        (checkpoint / "trainer_state.json").write_text(f'{{"global_step": {step}}}', encoding="utf-8")
+        state = {"global_step": step, "epoch": step / 4}
+        (checkpoint / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
         checkpoint_files.seal(checkpoint)
     (folder / "results.json").write_text('{"steps": 10}', encoding="utf-8")
     (folder / "arguments.json").write_text(
@@ -111,6 +113,29 @@ def test_an_earlier_run_outlives_a_kill_before_the_first_step(earlier):
     with pytest.raises(MemoryError), output_dir.claim(args):
         raise MemoryError
     assert content(earlier) == before
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 4])
+def test_an_earlier_run_comes_back_after_a_kill_as_it_is_set_aside(earlier, monkeypatch, moved):
+    """Catches: a run in `.replaced` that no command finds again, or the rest of it taken for its successor and
+    cleared."""
+    before, rename, done = content(earlier), Path.rename, []
+
+    def killed(path, target):
+        if len(done) == moved:
+            raise KeyboardInterrupt
+        done.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        earlier_run.set_aside(earlier)  # and no arguments of a next run are written
+    with pytest.raises(ValueError, match=r"is not empty; add --resume to go on with it, --overwrite_output_dir"):
+        claim(arguments(earlier))
+    with pytest.raises(MemoryError), output_dir.claim(arguments(earlier, "--overwrite_output_dir")):
+        raise MemoryError
+    assert content(earlier) == before
+    assert not (earlier / ".replaced").exists()
 
 
 def test_a_folder_that_no_run_wrote_is_never_cleared(tmp_path):
@@ -250,6 +275,32 @@ def test_a_finished_training_goes_on_to_its_test(earlier):
     """Catches: a run killed between its last step and its test that can neither be resumed nor finished."""
     (earlier / "results.json").unlink()
     assert claim(arguments(earlier, "--resume", "--max_steps", "10")) == str(earlier / "checkpoint-10")
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "said"),
+    [
+        (["--max_steps", "40"], ["--max_steps", "5"], "max_steps=5 leaves nothing to train"),
+        (["--max_steps", "40"], ["--max_steps", "10"], "max_steps=10 leaves nothing to train"),
+        (["--max_steps", "40"], ["--max_steps", "11"], None),
+        (["--max_steps", "40"], ["--max_steps", "-1", "--num_train_epochs", "2"], "num_train_epochs=2 leaves nothing"),
+        (["--num_train_epochs", "4"], ["--num_train_epochs", "2.5"], "num_train_epochs=2.5 leaves nothing to train"),
+        (["--num_train_epochs", "4"], ["--num_train_epochs", "3"], None),
+        (["--num_train_epochs", "2.5"], ["--num_train_epochs", "2.5"], None),  # finished, but for its test
+    ],
+)
+def test_a_smaller_budget_is_no_end(earlier, began, now, said):
+    """Two epochs and a half are ten steps. Catches: a verdict after 10 of 40 steps, and a recipe of 5 steps that no
+    training had."""
+    (earlier / "results.json").unlink()
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *began).to_dict()), encoding="utf-8")
+    before, again = content(earlier), arguments(earlier, "--resume", *now)
+    if said is None:
+        assert claim(again).endswith("checkpoint-10")
+        return
+    with pytest.raises(ValueError, match=rf"is at step 10, so {said}.*; give a larger one, or the budget it had\.$"):
+        claim(again)
+    assert content(earlier) == before
 
 
 def test_resume_passes_over_half_written_checkpoints(earlier, caplog):

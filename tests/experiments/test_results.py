@@ -37,18 +37,19 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_longest_sequence():
     """Catches: a model too short, or answers cut, because one row of one split was looked at; no room for what a stream
-    may yet bring."""
+    may yet bring; a checkpoint refused that has positions for every row."""
     one = datasets.Dataset.from_dict({"prefix_ids": [[1, 2, 3]], "target_ids": [[1, 2]]})
     other = datasets.Dataset.from_dict({"prefix_ids": [[1] * 4, [1, 2]], "target_ids": [[1], [1, 2, 3]]})
-    assert runs.longest_sequence({"test": one, "train": one}) == (5, 2)
-    assert runs.longest_sequence({"test": one, "train": other}) == (
-        9,
-        3,
-    )  # 4 + 3, and room for the 2 above the shortest
     longer = datasets.Dataset.from_dict({"prefix_ids": [[1] * 9], "target_ids": [[1]]})
-    assert runs.longest_sequence({"test": one, "train": longer}) == (17, 2)
-    assert runs.longest_sequence({"test": one, "train": one.to_iterable_dataset()}) == (5, 2)
-    assert runs.longest_sequence({"test": one, "train": longer.to_iterable_dataset()}) == (17, 2)
+    for train, new, checkpoint in (
+        (one, (5, 2), (5, 2)),
+        (other, (9, 3), (7, 3)),  # 4 + 3, and for a new model room for the 2 above the shortest
+        (longer, (17, 2), (11, 2)),
+        (one.to_iterable_dataset(), (5, 2), (5, 2)),
+        (longer.to_iterable_dataset(), (17, 2), (11, 2)),
+    ):
+        assert runs.longest_sequence({"test": one, "train": train}, new=True) == new
+        assert runs.longest_sequence({"test": one, "train": train}, new=False) == checkpoint
 
 
 SPLITS = ("train", "test")

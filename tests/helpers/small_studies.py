@@ -48,6 +48,14 @@ class Inline:
         return [self.told] if self.told else []
 
 
+class Runs(Inline):
+    """An engine of single runs, each of them ended by `one(job)`, which knows the test's folder."""
+
+    def __init__(self, folder):
+        super().__init__(lambda jobs: map(self.one, jobs))
+        self.folder = folder
+
+
 class Study:
     """A folder of recipes, a place for the results, and reproduce.py: in this process, or in one of its own."""
 
@@ -98,3 +106,11 @@ class Study:
     @property
     def leftovers(self):
         return [path.name for path in self.out.iterdir() if path.is_dir()]
+
+
+def two_recipes(folder, monkeypatch):
+    """A study of two recipes, `a` and `b`, that succeed."""
+    made = Study(folder, monkeypatch)
+    made.recipe("a", exact=0.5)
+    made.recipe("b", exact=0.99)
+    return made

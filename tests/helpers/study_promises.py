@@ -8,7 +8,7 @@ import select
 import signal
 
 import pytest
-from small_studies import Study
+from small_studies import two_recipes
 from stand_in import until
 
 from nt_failures.experiments.study import results_file
@@ -19,10 +19,7 @@ EVERY = [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """Two recipes, `a` and `b`, that succeed."""
-    made = Study(tmp_path, monkeypatch)
-    made.recipe("a", exact=0.5)
-    made.recipe("b", exact=0.99)
-    return made
+    return two_recipes(tmp_path, monkeypatch)
 
 
 def finish(process):

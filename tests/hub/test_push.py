@@ -287,6 +287,17 @@ def test_a_checkpoint_is_not_pushed_beside_earlier_figures(online, trainer, run)
     assert not {"results.json", "recipe.yaml", "README.md", "graph.png"} & set(online.files(REPO))
 
 
+def test_a_page_by_hand_stays_beside_a_checkpoint(online, trainer):
+    """Catches: a README.md that somebody wrote for the repository, deleted by the first step that is saved."""
+    online.create(REPO)
+    HfApi().upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id=REPO)
+    used = trainer(push_to_hub=True, hub_model_id=REPO, save_strategy="steps", save_steps=2, hub_always_push=True)
+    used.train()
+    used._finish_current_push()
+    assert "model.safetensors" in online.files(REPO)
+    assert online.files(REPO)["README.md"] == b"# Mine\n"
+
+
 def test_offline_nothing_is_taken_for_granted(online, run, monkeypatch):
     """Catches: a reversed model that a pipeline has cached, loaded offline as forward next-token in silence."""
     push_run(run, REPO)

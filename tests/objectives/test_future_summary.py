@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_models import with_modules
 
 from nt_failures.hub.load import load
 from nt_failures.objectives import FutureBag, FutureSummary, NextToken, auxiliary_modules
@@ -14,16 +15,6 @@ ROWS = [
     {"prefix_ids": [4, 6], "target_ids": [8, 3]},
     {"prefix_ids": [2], "target_ids": [9]},
 ]
-
-
-def prepared(objective, model):
-    """The model with the objective's modules, every parameter off its initial value, in float64."""
-    torch.manual_seed(1)
-    objective.attach(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.double()
 
 
 def reverse_states(g, ids):
@@ -60,7 +51,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(teacher, family, tiny_mode
         {"rtol": 1e-5, "atol": 1e-5} if family == "mamba" else {"rtol": 1e-9, "atol": 1e-9}
     )  # its logits are float32
     objective = FutureSummary(weight=0.3, teacher=teacher, pad_token_id=PAD)
-    model = prepared(objective, tiny_model(family))
+    model = with_modules(objective, tiny_model(family)).double()
     parameters = dict(model.named_parameters())
     loss = objective.loss(model, objective.collate(ROWS))
     found = torch.autograd.grad(loss.sum, parameters.values(), allow_unused=True)
@@ -79,7 +70,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(teacher, family, tiny_mode
 def test_the_order_of_the_answer_is_the_objectives(tiny_model):
     """Catches: an answer in reversed order whose future is its past."""
     objective = FutureSummary(order="reversed", pad_token_id=PAD)
-    model = prepared(objective, tiny_model("gpt2"))
+    model = with_modules(objective, tiny_model("gpt2")).double()
     turned = [{**row, "target_ids": row["target_ids"][::-1]} for row in ROWS]
     expected = sum(loss_of_a_row(model, row, 1.0, frozen=False) for row in turned)
     torch.testing.assert_close(objective.loss(model, objective.collate(ROWS)).sum, expected, rtol=1e-9, atol=1e-9)

@@ -426,7 +426,7 @@ def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
     for name, cls in OBJECTIVES.items():
         objective = cls.from_tokenizer(tokenizer_for(cls))
         assert objective.autoregressive is (name not in parallel)
-        assert objective.judged_decoding == ("free" if name in parallel else "forced")
+        assert objective.judged_decoding() == ("free" if name in parallel else "forced")
         assert objective.stock is (name not in alone)
 
 

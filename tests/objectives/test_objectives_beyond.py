@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from small_models import SMALL
+from small_models import SMALL, with_modules
 from torch.nn import functional as F
 from transformers import GPT2Config
 from transformers.modeling_layers import MtpModel
@@ -45,13 +45,7 @@ by_family = pytest.mark.parametrize("family", ["gpt2", "mamba"])
 
 def prepared(objective, tiny_model, family):
     """A model with the objective's modules, every parameter off its initial value."""
-    model = tiny_model(family, spread=0.4)
-    torch.manual_seed(1)
-    objective.attach(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+    return with_modules(objective, tiny_model(family, spread=0.4)).eval()
 
 
 def rows_of(order):

@@ -8,6 +8,7 @@ import pytest
 from chi_square import assert_uniform
 from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
+from task_checks import assert_judged, bad_lines
 
 from nt_failures.diagnosis import diagnose
 from nt_failures.experiments.command_line import parse
@@ -58,15 +59,13 @@ JUDGED = {
 @pytest.mark.parametrize("case", JUDGED)
 def test_judge_by_hand(case):
     """Catches: for each way of being wrong, a judge that misses it; -1 of a small graph taken for an edge."""
-    answer, exact, first_error, decision, valid_path = JUDGED[case]
-    judged = TASK.judge(columns_of(LINE), [answer])
-    found = {name: judged[name].tolist() for name in ("exact", "first_error", "decision", "valid_path")}
-    assert found == {
-        "exact": [exact],
-        "first_error": [first_error],
-        "decision": [decision],
-        "valid_path": [valid_path],
-    }
+    assert_judged(TASK, columns_of(LINE), *JUDGED[case])
+
+
+def test_a_range_is_no_factor():
+    """Catches: a pair of ends in the regression of a study, where a number is needed."""
+    assert PathStar((2, 3), 5, 16).factors == {"node of the path": 5, "doubling of the labels": 4.0}
+    assert PathStar(2, (3, 5), 16).factors == {"arm": 2, "doubling of the labels": 4.0}
 
 
 def test_a_range_of_one_size_is_that_size():
@@ -148,15 +147,12 @@ def test_every_row_decides_by_its_own_size():
     assert PathStar().alike
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("7,4|4,9/7,9=", "not a graph of 2 to 3 arms with 3 to 5 nodes"),
-        ("7,4|7,2/7,2=", "not a graph of 2 to 3 arms"),
-        ("7,4|4,9|9,8|7,2|2,11/7,11=", "not a graph of 2 to 3 arms"),  # arms of unequal length
-        ("7,4|4,9|7,2|2,20/7,9=", "not below num_nodes=20"),
-        (LINE.replace("=7,2,11", "=7,2,11,-1"), "not a path-star line"),
-    ],
+@bad_lines(
+    ("7,4|4,9/7,9=", "not a graph of 2 to 3 arms with 3 to 5 nodes"),
+    ("7,4|7,2/7,2=", "not a graph of 2 to 3 arms"),
+    ("7,4|4,9|9,8|7,2|2,11/7,11=", "not a graph of 2 to 3 arms"),  # arms of unequal length
+    ("7,4|4,9|7,2|2,20/7,9=", "not below num_nodes=20"),
+    (LINE.replace("=7,2,11", "=7,2,11,-1"), "not a path-star line"),
 )
 def test_bad_lines(line, reason):
     """Catches: a graph out of range, or a filled-up one, that is read as data."""

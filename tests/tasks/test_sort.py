@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepwise import Stepwise, chi_square
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.tasks.sort import MODES, Sort
@@ -54,25 +55,19 @@ JUDGED = {
 @pytest.mark.parametrize("case", JUDGED)
 def test_judge_by_hand(case):
     """Catches: for each way of being wrong, a judge that misses it."""
-    answer, correct, exact, first_error = JUDGED[case]
     columns = {"labels": np.array([SHOWN]), "answer": np.array([BY_HAND["sort"]])}
-    judged = Sort(4, 50).judge(columns, [answer])
-    assert judged["correct"].tolist() == [[bool(c) for c in correct]]
-    assert (judged["exact"].tolist(), judged["first_error"].tolist()) == ([exact], [first_error])
+    assert_scored(Sort(4, 50), columns, *JUDGED[case])
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("", "is no row of 4 different labels below 50"),
-        ("31,7,48,12", "is no row of 4"),
-        ("31,7,48=", "is no row of 4"),
-        ("31,7,48,7=", "is no row of 4 different"),
-        ("31,7,50,12=", "is no row of 4 different labels below 50"),
-        ("31,07,48,12=", "is no row of 4"),
-        ("31,7,48,12=31,7,48,12", r"is wrong; it is \[7, 12, 31, 48\]"),
-        ("31,7,48,12=7,12,31", r"is wrong; it is \[7, 12, 31, 48\]"),
-    ],
+@bad_lines(
+    ("", "is no row of 4 different labels below 50"),
+    ("31,7,48,12", "is no row of 4"),
+    ("31,7,48=", "is no row of 4"),
+    ("31,7,48,7=", "is no row of 4 different"),
+    ("31,7,50,12=", "is no row of 4 different labels below 50"),
+    ("31,07,48,12=", "is no row of 4"),
+    ("31,7,48,12=31,7,48,12", r"is wrong; it is \[7, 12, 31, 48\]"),
+    ("31,7,48,12=7,12,31", r"is wrong; it is \[7, 12, 31, 48\]"),
 )
 def test_bad_lines(line, reason):
     """Catches: a damaged or foreign line that is read as data."""
@@ -84,30 +79,21 @@ def test_bad_lines(line, reason):
 @given(st.text() | st.text(alphabet="0123456789,= "))
 def test_any_text_parses_or_raises_value_error(text):
     """Catches: a crash of another kind on text that a model made up."""
-    try:
-        row = Sort(2, 10).parse(text)
-    except ValueError:
-        return
-    assert len({*row["labels"]}) == 2
+    row = read_or_none(Sort(2, 10), text)
+    assert row is None or len({*row["labels"]}) == 2
 
 
-@pytest.mark.parametrize(
-    ("parameters", "given", "repair"),
-    [
-        ({"length": 1}, "length=1", "length >= 2"),
-        ({"length": 51}, "num_labels=50", "num_labels from 51"),
-        ({"num_labels": 2**20 + 1}, "num_labels=1048577", "to 1,048,576"),
-        ({"num_labels": 2**20, "length": 2**17}, "length=131,072", "fit into text"),
-        ({"mode": "shuffle"}, "mode='shuffle'", "sort, copy, reverse"),
-        ({"mode": ["sort"]}, "mode=['sort']", "sort, copy, reverse"),
-    ],
+@bad_parameters(
+    ({"length": 1}, "length=1", "length >= 2"),
+    ({"length": 51}, "num_labels=50", "num_labels from 51"),
+    ({"num_labels": 2**20 + 1}, "num_labels=1048577", "to 1,048,576"),
+    ({"num_labels": 2**20, "length": 2**17}, "length=131,072", "fit into text"),
+    ({"mode": "shuffle"}, "mode='shuffle'", "sort, copy, reverse"),
+    ({"mode": ["sort"]}, "mode=['sort']", "sort, copy, reverse"),
 )
 def test_bad_parameters(parameters, given, repair):
     """Catches: a size found out only while rows are drawn, or an error without a way out."""
-    with pytest.raises(ValueError) as error:
-        Sort(**parameters)
-    assert given in str(error.value)
-    assert repair in str(error.value)
+    assert_refused(Sort, parameters, given, repair)
 
 
 # ---------------------------------------------------------------- planted models

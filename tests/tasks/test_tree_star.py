@@ -7,6 +7,7 @@ import pytest
 from chi_square import assert_uniform
 from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
+from task_checks import assert_judged, assert_refused, bad_lines, bad_parameters
 
 from nt_failures.diagnosis import diagnose
 from nt_failures.tasks.tree_star import TreeStar
@@ -56,15 +57,7 @@ JUDGED = {
 @pytest.mark.parametrize("case", JUDGED)
 def test_judge_by_hand(case):
     """Catches: for each way of being wrong, a judge that misses it."""
-    answer, exact, first_error, decision, valid_path = JUDGED[case]
-    judged = SMALL.judge(COLUMNS, [answer])
-    found = {name: judged[name].tolist() for name in ("exact", "first_error", "decision", "valid_path")}
-    assert found == {
-        "exact": [exact],
-        "first_error": [first_error],
-        "decision": [decision],
-        "valid_path": [valid_path],
-    }
+    assert_judged(SMALL, COLUMNS, *JUDGED[case])
 
 
 def test_trees_are_uniform():
@@ -91,18 +84,15 @@ def test_memory_of_train_is_at_chance_held_out(remembered):
     assert sigma < 0.05
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (PROMPT.replace("=", ""), "not a tree line"),
-        (PROMPT.replace("9,4|", ""), "not a tree of 2 arms"),
-        (PROMPT.replace("0,7", "9,7"), "not a tree of 2 arms"),  # three and one
-        (PROMPT.replace("0,7", "2,7"), "not a tree of 2 arms"),  # too long a way
-        (PROMPT.replace("/5,1", "/9,1"), "not a tree of 2 arms"),
-        (PROMPT.replace("/5,1", "/5,9"), "is no leaf"),
-        (PROMPT.replace("4", "10"), "not below num_nodes=10"),
-        (PROMPT + "5,0,2", "not the path to the goal"),
-    ],
+@bad_lines(
+    (PROMPT.replace("=", ""), "not a tree line"),
+    (PROMPT.replace("9,4|", ""), "not a tree of 2 arms"),
+    (PROMPT.replace("0,7", "9,7"), "not a tree of 2 arms"),  # three and one
+    (PROMPT.replace("0,7", "2,7"), "not a tree of 2 arms"),  # too long a way
+    (PROMPT.replace("/5,1", "/9,1"), "not a tree of 2 arms"),
+    (PROMPT.replace("/5,1", "/5,9"), "is no leaf"),
+    (PROMPT.replace("4", "10"), "not below num_nodes=10"),
+    (PROMPT + "5,0,2", "not the path to the goal"),
 )
 def test_bad_lines(line, reason):
     """Catches: a damaged or foreign line that is read as data."""
@@ -110,22 +100,16 @@ def test_bad_lines(line, reason):
         SMALL.parse(line)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "given", "repair"),
-    [
-        ({"degree": 1}, "degree=1", "degree >= 2"),
-        ({"branching": 1}, "branching=1", "branching >= 2"),
-        ({"path_length": 2}, "path_length=2", "path_length >= 3"),
-        ({"num_nodes": 30}, "num_nodes=30", "num_nodes >= 31"),
-        ({"path_length": 10**9}, "path_length=1000000000", "smaller tree"),
-    ],
+@bad_parameters(
+    ({"degree": 1}, "degree=1", "degree >= 2"),
+    ({"branching": 1}, "branching=1", "branching >= 2"),
+    ({"path_length": 2}, "path_length=2", "path_length >= 3"),
+    ({"num_nodes": 30}, "num_nodes=30", "num_nodes >= 31"),
+    ({"path_length": 10**9}, "path_length=1000000000", "smaller tree"),
 )
 def test_bad_parameters(parameters, given, repair):
     """Catches: a tree that does not fit, found out only while sampling, and powers that never end."""
-    with pytest.raises(ValueError) as error:
-        TreeStar(**parameters)
-    assert given in str(error.value)
-    assert repair in str(error.value)
+    assert_refused(TreeStar, parameters, given, repair)
 
 
 PLANTED = {

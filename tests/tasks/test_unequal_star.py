@@ -5,6 +5,7 @@ import pytest
 from chi_square import assert_uniform
 from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
+from task_checks import assert_judged, assert_refused, bad_lines, bad_parameters
 
 from nt_failures.diagnosis import diagnose
 from nt_failures.tasks.unequal_star import UnequalStar
@@ -72,15 +73,7 @@ JUDGED = {
 @pytest.mark.parametrize("case", JUDGED)
 def test_judge_by_hand(case):
     """Catches: for each way of being wrong, a judge that misses it."""
-    answer, exact, first_error, decision, valid_path = JUDGED[case]
-    judged = TASK.judge(columns_of(TASK, PROMPT + "7,3,0,8,5"), [answer])
-    found = {name: judged[name].tolist() for name in ("exact", "first_error", "decision", "valid_path")}
-    assert found == {
-        "exact": [exact],
-        "first_error": [first_error],
-        "decision": [decision],
-        "valid_path": [valid_path],
-    }
+    assert_judged(TASK, columns_of(TASK, PROMPT + "7,3,0,8,5"), *JUDGED[case])
 
 
 @pytest.mark.parametrize(
@@ -159,19 +152,16 @@ def test_graphs_that_begin_alike_are_in_one_split():
     assert len({*TASK.split_hash(columns).tolist()}) == 3
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (PROMPT.replace("=", ""), "not a star line"),
-        (PROMPT.replace("7,3|", ""), "not a star of 2 arms"),  # no way from 7
-        (PROMPT.replace("3,6|", "").replace("|3,6", ""), "not a star of 2 arms"),  # nothing to choose
-        (PROMPT.replace("8,5|", "8,5|0,9|"), "not a star of 2 arms"),  # a second fork
-        (PROMPT.replace("6,4|", ""), "not a star of 2 arms"),  # an arm of one node behind the centre
-        (PROMPT.replace("/7,5", "/5,7"), "not a star of 2 arms"),
-        (PROMPT.replace("8,5", "8,7"), "not a star of 2 arms"),  # a circle
-        (PROMPT.replace("6,4", "6,12"), "not below num_nodes=12"),
-        (PROMPT + "7,3,6,4", "not the path to the goal"),
-    ],
+@bad_lines(
+    (PROMPT.replace("=", ""), "not a star line"),
+    (PROMPT.replace("7,3|", ""), "not a star of 2 arms"),  # no way from 7
+    (PROMPT.replace("3,6|", "").replace("|3,6", ""), "not a star of 2 arms"),  # nothing to choose
+    (PROMPT.replace("8,5|", "8,5|0,9|"), "not a star of 2 arms"),  # a second fork
+    (PROMPT.replace("6,4|", ""), "not a star of 2 arms"),  # an arm of one node behind the centre
+    (PROMPT.replace("/7,5", "/5,7"), "not a star of 2 arms"),
+    (PROMPT.replace("8,5", "8,7"), "not a star of 2 arms"),  # a circle
+    (PROMPT.replace("6,4", "6,12"), "not below num_nodes=12"),
+    (PROMPT + "7,3,6,4", "not the path to the goal"),
 )
 def test_bad_lines(line, reason):
     """Catches: a damaged or foreign line that is read as data."""
@@ -179,23 +169,17 @@ def test_bad_lines(line, reason):
         TASK.parse(line)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "given", "repair"),
-    [
-        ({"degree": 1}, "degree=1", "degree >= 2"),
-        ({"path_length": 2}, "path_length=2", "path_length >= 3"),
-        ({"behind": 1}, "behind=1", "behind >= 2"),
-        ({"behind": 3}, "behind=3", "behind <= 2"),
-        ({"num_nodes": 15}, "num_nodes=15", "num_nodes >= 16"),
-        ({"form": "words"}, "form='words'", "nodes, edges"),
-    ],
+@bad_parameters(
+    ({"degree": 1}, "degree=1", "degree >= 2"),
+    ({"path_length": 2}, "path_length=2", "path_length >= 3"),
+    ({"behind": 1}, "behind=1", "behind >= 2"),
+    ({"behind": 3}, "behind=3", "behind <= 2"),
+    ({"num_nodes": 15}, "num_nodes=15", "num_nodes >= 16"),
+    ({"form": "words"}, "form='words'", "nodes, edges"),
 )
 def test_bad_parameters(parameters, given, repair):
     """Catches: a graph that does not fit, found out only while sampling, or an error without a way out."""
-    with pytest.raises(ValueError) as error:
-        UnequalStar(**parameters)
-    assert given in str(error.value)
-    assert repair in str(error.value)
+    assert_refused(UnequalStar, parameters, given, repair)
 
 
 PLANTED = {

@@ -40,7 +40,6 @@ def test_refused(name, value):
     ("name", "value", "rule"),
     [
         ("adam_beta2", 1.0, "a finite number >= 0 and < 1"),
-        ("label_smoothing_factor", 1.5, "a finite number >= 0 and <= 1"),
         ("seed", -1, "a whole number >= 0 and <= 4294967295"),
         ("max_steps", -2, "a whole number >= -1"),
         ("per_device_train_batch_size", 0, "a whole number >= 1"),

@@ -138,6 +138,13 @@ def test_what_does_not_go_with_it(tmp_path, flags, reason):
         run.main([*TINY, "--max_steps", "1", "--output_dir", str(tmp_path / "run"), *flags])
 
 
+def test_one_set_is_evaluated(trainer):
+    """Catches: an end that rises by one for each of several sets, where it should rise by one."""
+    trainer.eval_dataset = {"short": trainer.eval_dataset, "long": trainer.eval_dataset}
+    with pytest.raises(ValueError, match=r"rises once at each evaluation; give one eval_dataset, not a dict"):
+        Curriculum(trainer, "path_length")
+
+
 def test_difficulty_is_of_the_row():
     """Catches: a curriculum over another parameter than the one it is named after."""
     task = PathStar((2, 3), (3, 5), 20)

@@ -84,5 +84,12 @@ def _number(value: Any, recipe: Mapping[str, Any]) -> Any:
     number = None if found is None else recipe.get(found[1])
     if found is not None and found[1] == "answer_length":
         task = find_task(str(recipe.get("task", DataArguments.task)))
-        number = task(**{f.name: recipe[f.name] for f in dataclasses.fields(task) if f.name in recipe}).answer_length
+        sizes = {f.name: _size(recipe[f.name]) for f in dataclasses.fields(task) if f.name in recipe}
+        number = task(**sizes).answer_length
     return number - int(found[2] or 0) if type(number) is int else value
+
+
+def _size(value: Any) -> Any:
+    """A parameter of a task as the task takes it: a range, `3-8` in a recipe as in a flag, as its two ends."""
+    found = re.fullmatch(r"(\d+)-(\d+)", value.strip()) if isinstance(value, str) else None
+    return value if found is None else (int(found[1]), int(found[2]))

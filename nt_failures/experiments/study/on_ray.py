@@ -17,6 +17,8 @@ from nt_failures.experiments.study.job import Ended, Job
 
 RETRIES = 3
 """Times that Ray runs a job again after its node or its process was lost."""
+LOST = ("TaskUnschedulableError", "NodeDiedError", "LocalRayletDiedError", "WorkerCrashedError", "ObjectLostError")
+"""Ray's errors of a task whose node has gone meanwhile."""
 
 
 class OnRay:
@@ -113,7 +115,7 @@ class OnRay:
         found = [look.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote() for node in nodes]
         wrong = []
         for node, told in zip(nodes, found, strict=True):
-            with contextlib.suppress(ray.exceptions.RayError):  # the node has gone meanwhile
+            with contextlib.suppress(*(getattr(ray.exceptions, name) for name in LOST)):
                 if (there := ray.get(told)) != ours:
                     wrong.append(f"{node['NodeManagerAddress']} {_difference(ours, there)}")
         if wrong:
@@ -170,7 +172,11 @@ def _package() -> str:
     folder, total = pathlib.Path(found.origin).parent, hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return f"{importlib.metadata.version('nt_failures')}, sources {total.hexdigest()[:8]}"
+    try:
+        version = importlib.metadata.version("nt_failures")
+    except importlib.metadata.PackageNotFoundError:  # sources on PYTHONPATH
+        version = "not installed"
+    return f"{version}, sources {total.hexdigest()[:8]}"
 
 
 def _difference(ours: str, there: str) -> str:

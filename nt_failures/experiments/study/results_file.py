@@ -60,7 +60,7 @@ class StudyRun:
         run = RunResults.from_json(line, "the line")
         try:
             objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
-            decoding = "forced" if objective.decodings[0] == "autoregressive" else "free"
+            decoding = objective.judged_decoding()
             shares, at = getattr(run.accuracies, decoding).positions, run.decision_position
             if at is None and run.chance is not None:  # it differs from row to row
                 shares = run.diagnosis["forced_vs_free"][f"{decoding}_others"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
+from nt_failures.experiments.earlier_run import LOCK_FILE
 from nt_failures.experiments.study.job import Key
 
 WHOLE = "WHOLE.json"
@@ -35,7 +36,7 @@ def publish(folder: Path, target: str) -> None:
         files.rm(where, recursive=True)
     sizes = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != ".lock":
+        if path.is_file() and path.name != LOCK_FILE:
             name = path.relative_to(folder).as_posix()
             files.makedirs(f"{where}/{name}".rpartition("/")[0], exist_ok=True)
             files.put_file(str(path), f"{where}/{name}")

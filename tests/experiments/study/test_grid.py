@@ -148,9 +148,12 @@ def test_every_combination_has_a_file_of_its_own(text, message, tmp_path):
         grid.read_axes(tmp_path / "grid.yaml", {"one": ["x"], "two": ["y"]})
 
 
-@pytest.mark.parametrize(("text", "length"), [("task: addition", 4), ("{task: sort, length: 5}", 5), ("degree: 3", 5)])
+LENGTHS = {"task: addition": 4, "{task: sort, length: 5}": 5, "degree: 3": 5, "path_length: 3-8": 8}
+
+
+@pytest.mark.parametrize(("text", "length"), [*LENGTHS.items()])
 def test_the_length_of_any_tasks_answer(text, length, tmp_path):
-    """Catches: a comparison of path-star graphs alone; a length of the default size."""
+    """Catches: a comparison of path-star graphs alone; a length of the default size; a range that is no text there."""
     (tmp_path / "common.yaml").write_text(text)
     options = {"heads": "answer_length", "depths": "answer_length - 1"}
     made = grid.write_recipes(tmp_path / "common.yaml", {"objectives": {"a": {"objective_options": options}}}, tmp_path)
