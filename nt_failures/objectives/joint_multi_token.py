@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE, Example, join, predicting
+from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective, option
+from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix
-from nt_failures.objectives.extra_loss import Terms, weighed
+from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
 from nt_failures.objectives.fetch import Fetch, attention_heads
-from nt_failures.objectives.losses import Batch, cross_entropy, last_states, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.losses import Batch, Loss, cross_entropy, last_states, row_mean_sum, token_nats, unembed
 
 
 @dataclasses.dataclass(frozen=True)
-class JointMultiToken(Objective):
+class JointMultiToken(TeacherForced):
     """Predict a window of tokens from each state, one after the other by a light module that sees nothing else.
 
     Inputs and labels are those of `next_token`. For the target `32 34 6 16 12` and window 4, from the state h of `=`:
@@ -56,7 +56,6 @@ class JointMultiToken(Objective):
     window: int = option(4, least=2, most=256, whole=True)
     weight: float = option(1.0)
 
-    needs = frozenset({"hidden_states"})
     stock = False
     citation = "Ahn et al., Efficient Joint Prediction of Multiple Future Tokens, arXiv 2503.21801"
     VERSION: ClassVar[int] = 2
@@ -65,10 +64,6 @@ class JointMultiToken(Objective):
         width = model.config.hidden_size
         heads = attention_heads(width, min(4, getattr(model.config, "num_attention_heads", 4)))  # a Mamba has none
         auxiliary_modules.attach(model, fetch=Fetch(width, heads, slots=self.window))
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         inputs, first = predicting(batch)

@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, option
+from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix, insert_tokens, revealing_inputs, token_by_token
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.fetch import attention_heads
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
+    Loss,
     at_least_float32,
     last_states,
     row_mean_sum,
