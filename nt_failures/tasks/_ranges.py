@@ -53,11 +53,6 @@ def draw(rng: np.random.Generator, size: "int | tuple[int, int]", shape: int | t
     return rng.integers(low, high + 1, shape)
 
 
-def size_name(size: "int | tuple[int, int]") -> str:
-    """As it stands in names: `5`, or `3_8`."""
-    return "_".join(map(str, size)) if isinstance(size, tuple) else str(size)
-
-
-def in_words(size: "int | tuple[int, int]") -> str:
-    """As it stands in sentences: `5`, or `3 to 8`."""
-    return " to ".join(map(str, size)) if isinstance(size, tuple) else str(size)
+def written(size: "int | tuple[int, int]", between: str = " to ") -> str:
+    """As it stands in sentences, `5` or `3 to 8`; in names it is `3_8`."""
+    return between.join(map(str, size)) if isinstance(size, tuple) else str(size)

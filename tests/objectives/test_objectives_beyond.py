@@ -15,13 +15,13 @@ from transformers.modeling_layers import MtpModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.prediction import each_pass_once
 from nt_failures.objectives import auxiliary_modules, last_block, read_objective
+from nt_failures.objectives.auxiliary_modules import attention_heads
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
-from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.future_summary import FutureSummary
 from nt_failures.objectives.insertion import Insertion
-from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.joint_multi_token import Fetch, JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
