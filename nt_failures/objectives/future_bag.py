@@ -100,9 +100,9 @@ class FutureBag(ExtraLoss):
     def forward_pass(self, model: torch.nn.Module, batch: Batch) -> ForwardPass:
         if self.head != "block":
             return super().forward_pass(model, batch)
-        with last_block.calls_of_last_block(model) as calls:
+        blocks, norm = last_block.parts(model)
+        with last_block.calls_of(blocks[-1]) as calls:
             logits_BTV, labels_BT = target_logits(model, batch)
-        _, norm = last_block.parts(model)
         states_BSD = norm(last_block.states_of(auxiliary_modules.modules_of(model)["block"], *calls))
         return ForwardPass(logits_BTV, labels_BT, states_BSD, batch["labels"].shape[1] - labels_BT.shape[1])
 

@@ -65,9 +65,10 @@ class MultiTokenHeads(TeacherForced):
         auxiliary_modules.attach(model, **modules)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        with last_block.calls_of_last_block(model) as calls:
+        (blocks, norm), modules = last_block.parts(model), auxiliary_modules.modules_of(model)
+        with last_block.calls_of(blocks[-1]) as calls:
             logits_BTV, labels_BT = target_logits(model, batch)
-        (call,), modules, (_, norm) = calls, auxiliary_modules.modules_of(model), last_block.parts(model)
+        (call,) = calls
         weight, but_not = 1.0, None
         if self.mean_weight is not None:
             weight, but_not = self.mean_weight / max(self.heads - 1, 1), self.end_token_id

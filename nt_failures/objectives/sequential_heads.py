@@ -105,10 +105,10 @@ class SequentialHeads(TeacherForced):
         return batch
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        with last_block.calls_of_last_block(model) as calls, last_block.calls_of_norm(model) as normed:
+        (blocks, norm), modules = last_block.parts(model), auxiliary_modules.modules_of(model)
+        with last_block.calls_of(blocks[-1]) as calls, last_block.calls_of(norm) as normed:
             logits_BTV, labels_BT = target_logits(model, batch)
         (call,), ((states_BSD, *_), _) = calls, normed[0]
-        modules, (_, norm) = auxiliary_modules.modules_of(model), last_block.parts(model)
         embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
         stock = self.form == "transformers"
         if stock:

@@ -769,7 +769,7 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 is below min_distance=2; raise it"),
         (
             lambda: Registers(prompt_attention="both"),
-            "prompt_attention='both' is not a choice; give 'causal' or 'bidir",
+            "prompt_attention='both' is not a choice; give one of 'causal', 'bidir",
         ),
         (lambda: NextLatent(projection_factor=0), "projection_factor=0 must be a number above 0 to 64"),
         (lambda: Registers(share=2, **TOKENS), "share=2 must be a number from 0 to 1"),
