@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import EvalLoopOutput
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
@@ -110,23 +109,17 @@ def objective_metrics(
 
 
 def score(
-    output: EvalPrediction | EvalLoopOutput,
-    task: Task | None,
-    columns: Mapping[str, np.ndarray] | None,
-    tokenizer: PreTrainedTokenizerBase | None,
+    output: EvalPrediction, task: Task | None, columns: Mapping[str, np.ndarray] | None, tokenizer: Any
 ) -> dict[str, Scored]:
     """Which gathered predictions are right, by way of decoding; a task with several right answers judges them."""
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     if task is None or task.one_answer:
         return {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
-    found = {}
-    for name, ids in output.predictions.items():
-        if name == "forced":
-            symbols = forced_symbols(task, tokenizer, ids, positions)
-            found[name] = Scored.of_forced(task, columns, symbols, task.answers(columns))
-        else:
-            judged = task.judge(columns, read_answers(task, tokenizer, ids))
-            found[name] = Scored.of_judge(judged, task.lengths(columns))
+    symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
+    found = {"forced": Scored.of_forced(task, columns, symbols, task.answers(columns))}
+    for name in output.predictions.keys() - {"forced"}:
+        judged = task.judge(columns, read_answers(task, tokenizer, output.predictions[name]))
+        found[name] = Scored.of_judge(judged, task.lengths(columns))
     return found
 
 

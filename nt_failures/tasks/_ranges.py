@@ -12,16 +12,12 @@ class Size:
     """The type of such a field: a whole number, or a range as a pair (low, high), both included; `2-10` as a flag."""
 
     def __new__(cls, text: str) -> "int | tuple[int, int]":
+        if found := re.fullmatch(r"(\d+)-(\d+)", text.strip()):
+            return int(found[1]), int(found[2])
         try:
-            low, high = re.fullmatch(r"(\d+)-(\d+)", text.strip()).groups()
-        except AttributeError:  # no range
-            try:
-                return int(text)
-            except ValueError as error:
-                raise argparse.ArgumentTypeError(
-                    f"{text!r} is neither a whole number nor a range such as 2-10"
-                ) from error
-        return int(low), int(high)
+            return int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor a range such as 2-10") from error
 
 
 def check_sizes(fields: object, **least: int) -> None:
