@@ -50,9 +50,6 @@ class Hops(Task):
         hops: the largest k, from 1 to num_nodes - 1.
         way: whether the answer is every node on the way, or the last one alone.
 
-    Raises:
-        ValueError: a parameter is out of range; the message states the rule and the repair.
-
     Example:
         >>> import numpy as np
         >>> from nt_failures.tasks import Hops

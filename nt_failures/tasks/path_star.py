@@ -43,9 +43,6 @@ class PathStar(Graphs):
         num_nodes: labels to draw from, 0..num_nodes-1; at least the 1 + degree * (path_length - 1) nodes of the largest
             graph.
 
-    Raises:
-        ValueError: a parameter is no whole number or out of bounds; the message states the rule and the repair.
-
     Example:
         >>> import numpy as np
         >>> from nt_failures import PathStar

@@ -49,9 +49,6 @@ class Sort(Task):
         num_labels: labels to draw from, 0..num_labels-1; at least `length`.
         mode: `"sort"` (ascending), `"copy"` or `"reverse"`.
 
-    Raises:
-        ValueError: a parameter is no choice or out of range; the message states the rule and the repair.
-
     Example:
         >>> import numpy as np
         >>> from nt_failures.tasks import Sort

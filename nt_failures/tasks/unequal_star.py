@@ -52,9 +52,6 @@ class UnequalStar(Graphs):
         num_nodes: labels to draw from; at least 1 + degree * (path_length - 1) of the largest graph.
         form: the answer as its `"nodes"`, or as its `"edges"`, one after the other.
 
-    Raises:
-        ValueError: a parameter is no whole number or out of bounds; the message states the rule and the repair.
-
     Example:
         >>> from nt_failures.tasks import find_task
         >>> task = find_task("unequal_star")(degree=2, path_length=(4, 5), behind=2, num_nodes=10)
