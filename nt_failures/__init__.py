@@ -32,106 +32,68 @@ sys.modules[__name__].__class__ = _ByName
 
 from nt_failures.data.registration import register  # noqa: E402, its modules are to be of that class
 
-if TYPE_CHECKING:  # the names of __all__, for editors and type checkers
-    from nt_failures.data.builder import PathStarBuilder
-    from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
-    from nt_failures.diagnosis import diagnose
-    from nt_failures.evaluation.predictor import ModelPredictor
-    from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
-    from nt_failures.hub.load import load
-    from nt_failures.models.load import load_model
-    from nt_failures.objectives import (
-        BeliefState,
-        FutureBag,
-        FutureSummary,
-        Hybrid,
-        Insertion,
-        JointMultiToken,
-        LookaheadTokens,
-        LseMtp,
-        MaskedDiffusion,
-        MaskedTeacher,
-        MultiTokenHeads,
-        NextLatent,
-        NextToken,
-        Objective,
-        Registers,
-        Ritf,
-        Semformer,
-        SequentialHeads,
-        Teacherless,
-        TokenOrder,
-        UniformMask,
-    )
-    from nt_failures.objectives.collators import NextTokenCollator, TeacherlessCollator
-    from nt_failures.objectives.drafting import acceptance_rate
-    from nt_failures.tasks import PathStar, Task
-    from nt_failures.training.arguments import ObjectiveTrainingArguments
-    from nt_failures.training.trainer import ObjectiveTrainer
+if TYPE_CHECKING:  # for editors and type checkers
+    from nt_failures.data.builder import PathStarBuilder as PathStarBuilder
+    from nt_failures.data.tokenizer import add_tokens as add_tokens
+    from nt_failures.data.tokenizer import tokenize as tokenize
+    from nt_failures.data.tokenizer import word_level_tokenizer as word_level_tokenizer
+    from nt_failures.diagnosis import diagnose as diagnose
+    from nt_failures.evaluation.predictor import ModelPredictor as ModelPredictor
+    from nt_failures.evaluation.rewards import reward_exact_path as reward_exact_path
+    from nt_failures.evaluation.rewards import reward_valid_prefix as reward_valid_prefix
+    from nt_failures.hub.load import load as load
+    from nt_failures.models.load import load_model as load_model
+    from nt_failures.objectives import BeliefState as BeliefState
+    from nt_failures.objectives import FutureBag as FutureBag
+    from nt_failures.objectives import FutureSummary as FutureSummary
+    from nt_failures.objectives import Hybrid as Hybrid
+    from nt_failures.objectives import Insertion as Insertion
+    from nt_failures.objectives import JointMultiToken as JointMultiToken
+    from nt_failures.objectives import LookaheadTokens as LookaheadTokens
+    from nt_failures.objectives import LseMtp as LseMtp
+    from nt_failures.objectives import MaskedDiffusion as MaskedDiffusion
+    from nt_failures.objectives import MaskedTeacher as MaskedTeacher
+    from nt_failures.objectives import MultiTokenHeads as MultiTokenHeads
+    from nt_failures.objectives import NextLatent as NextLatent
+    from nt_failures.objectives import NextToken as NextToken
+    from nt_failures.objectives import Objective as Objective
+    from nt_failures.objectives import Registers as Registers
+    from nt_failures.objectives import Ritf as Ritf
+    from nt_failures.objectives import Semformer as Semformer
+    from nt_failures.objectives import SequentialHeads as SequentialHeads
+    from nt_failures.objectives import Teacherless as Teacherless
+    from nt_failures.objectives import TokenOrder as TokenOrder
+    from nt_failures.objectives import UniformMask as UniformMask
+    from nt_failures.objectives.collators import NextTokenCollator as NextTokenCollator
+    from nt_failures.objectives.collators import TeacherlessCollator as TeacherlessCollator
+    from nt_failures.objectives.drafting import acceptance_rate as acceptance_rate
+    from nt_failures.tasks import PathStar as PathStar
+    from nt_failures.tasks import Task as Task
+    from nt_failures.training.arguments import ObjectiveTrainingArguments as ObjectiveTrainingArguments
+    from nt_failures.training.trainer import ObjectiveTrainer as ObjectiveTrainer
 
 register()
 
-__all__ = [
-    "BeliefState",
-    "FutureBag",
-    "FutureSummary",
-    "Hybrid",
-    "Insertion",
-    "JointMultiToken",
-    "LookaheadTokens",
-    "LseMtp",
-    "MaskedDiffusion",
-    "MaskedTeacher",
-    "ModelPredictor",
-    "MultiTokenHeads",
-    "NextLatent",
-    "NextToken",
-    "NextTokenCollator",
-    "Objective",
-    "ObjectiveTrainer",
-    "ObjectiveTrainingArguments",
-    "PathStar",
-    "PathStarBuilder",
-    "Registers",
-    "Ritf",
-    "Semformer",
-    "SequentialHeads",
-    "Task",
-    "Teacherless",
-    "TeacherlessCollator",
-    "TokenOrder",
-    "UniformMask",
-    "acceptance_rate",
-    "add_tokens",
-    "diagnose",
-    "load",
-    "load_model",
-    "reward_exact_path",
-    "reward_valid_prefix",
-    "tokenize",
-    "word_level_tokenizer",
-]
-
-_MODULES = dict.fromkeys(__all__, "objectives") | {
-    "ModelPredictor": "evaluation.predictor",
-    "NextTokenCollator": "objectives.collators",
-    "ObjectiveTrainer": "training.trainer",
-    "ObjectiveTrainingArguments": "training.arguments",
-    "PathStar": "tasks",
-    "PathStarBuilder": "data.builder",
-    "Task": "tasks",
-    "TeacherlessCollator": "objectives.collators",
-    "acceptance_rate": "objectives.drafting",
-    "add_tokens": "data.tokenizer",
-    "diagnose": "diagnosis",
-    "load": "hub.load",
-    "load_model": "models.load",
-    "reward_exact_path": "evaluation.rewards",
-    "reward_valid_prefix": "evaluation.rewards",
-    "tokenize": "data.tokenizer",
-    "word_level_tokenizer": "data.tokenizer",
+_NAMES = {
+    "data.builder": "PathStarBuilder",
+    "data.tokenizer": "add_tokens tokenize word_level_tokenizer",
+    "diagnosis": "diagnose",
+    "evaluation.predictor": "ModelPredictor",
+    "evaluation.rewards": "reward_exact_path reward_valid_prefix",
+    "hub.load": "load",
+    "models.load": "load_model",
+    "objectives": "BeliefState FutureBag FutureSummary Hybrid Insertion JointMultiToken LookaheadTokens LseMtp "
+    "MaskedDiffusion MaskedTeacher MultiTokenHeads NextLatent NextToken Objective Registers Ritf Semformer "
+    "SequentialHeads Teacherless TokenOrder UniformMask",
+    "objectives.collators": "NextTokenCollator TeacherlessCollator",
+    "objectives.drafting": "acceptance_rate",
+    "tasks": "PathStar Task",
+    "training.arguments": "ObjectiveTrainingArguments",
+    "training.trainer": "ObjectiveTrainer",
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 """The module below this package that each public name is imported from, when it is first used."""
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> object:

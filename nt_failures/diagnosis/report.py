@@ -140,29 +140,26 @@ def diagnosis_markdown(
 ) -> str:
     """A diagnosis as a Markdown page, with the figures that stand beside it, `graph.png` only if `pictured`."""
     described_as = "" if described else " (assumed: the model does not say)"
-    lines = [
-        f"# Diagnosis of {markdown(name)}",
-        "",
-        f"`{task}`, objective {type(objective).__name__}, order {objective.order}{described_as}.",
-        "",
-        f"**{found['verdict']['name']}** (rule: {found['verdict']['rule']})",
-        "",
-        found["verdict"]["text"],
-        "",
-        "```",
-        _table(found, task),
-        "```",
-        "",
-        *(f"- {line}" for line in findings(found, task.words)),
-        "",
-        "![accuracy by position](forced_vs_free.png)",
-        "",
-    ]
+    said = "\n".join(f"- {line}" for line in findings(found, task.words))
+    page = f"""# Diagnosis of {markdown(name)}
+
+`{task}`, objective {type(objective).__name__}, order {objective.order}{described_as}.
+
+**{found["verdict"]["name"]}** (rule: {found["verdict"]["rule"]})
+
+{found["verdict"]["text"]}
+
+```
+{_table(found, task)}
+```
+
+{said}
+
+![accuracy by position](forced_vs_free.png)
+"""
     if pictured:
-        lines += ["![a problem and the answer](graph.png)", ""]
-    if found["learning_order"]:
-        lines += ["![accuracy over training](learning.png)", ""]
-    return "\n".join(lines)
+        page += "\n![a problem and the answer](graph.png)\n"
+    return page + "\n![accuracy over training](learning.png)\n" * bool(found["learning_order"])
 
 
 def draw(

@@ -14,16 +14,10 @@ from nt_failures.evaluation.metrics import wilson
 LOOK_UPS_AT = 0.9
 """Product of all positions but the decision from which errors there cannot explain a failure."""
 
-VERDICTS = (
-    *("solved", "clever-hans + indecipherable token", "indecipherable token"),
-    *("memorised", "snowballing", "undertrained"),
-)
-"""As `RULES` give them; `verdict` calls `undertrained` otherwise where there was no training, or none is known of."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """One of `VERDICTS`, why, and by which rule."""
+    """What the model is, as `RULES` call it, why, and by which rule."""
 
     name: str
     text: str

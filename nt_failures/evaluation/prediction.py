@@ -82,20 +82,13 @@ def objective_metrics(
     Raises:
         ValueError: the task must see the rows to say what is right, and there are no `columns`.
     """
-    target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
-    scored = {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
-    # Up to the first error, forced and free decoding see the same input.
-    scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact, np.empty((len(target), 0))))
-    problems = None
+    target, problems = output.label_ids["target_ids"], None
     if task is not None:
         columns = _rows(task, columns, len(target))
         problems = None if columns is None else task.instance_hash(columns)
-        if not task.one_answer:
-            symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
-            scored["forced"] = Scored.of_forced(task, columns, symbols, task.answers(columns))
-            for name in scored.keys() - {"forced"}:
-                answers = read_answers(task, tokenizer, output.predictions[name])
-                scored[name] = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
+    scored = score(output, task, columns, tokenizer)
+    # Up to the first error, forced and free decoding see the same input.
+    scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact, np.empty((len(target), 0))))
     found = {name: shares.shares(problems) for name, shares in scored.items()}
     every = np.ones(len(target), dtype=bool)
     metrics = Accuracies(count_problems(problems, every), **found).named()
@@ -113,6 +106,21 @@ def objective_metrics(
             metrics["decision"] = float(judged.right[some, decisions[some] - 1].mean())
             metrics["chance"] = mean_guess(guess[some])
     return metrics
+
+
+def score(
+    output: EvalPrediction, task: Task | None, columns: Mapping[str, np.ndarray] | None, tokenizer: Any
+) -> dict[str, Scored]:
+    """Which gathered predictions are right, by way of decoding; a task with several right answers judges them."""
+    target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
+    if task is None or task.one_answer:
+        return {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
+    symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
+    found = {"forced": Scored.of_forced(task, columns, symbols, task.answers(columns))}
+    for name in output.predictions.keys() - {"forced"}:
+        judged = task.judge(columns, read_answers(task, tokenizer, output.predictions[name]))
+        found[name] = Scored.of_judge(judged, task.lengths(columns))
+    return found
 
 
 def _rows(task: Task, columns: Mapping[str, np.ndarray] | None, count: int) -> dict[str, np.ndarray] | None:

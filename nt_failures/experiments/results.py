@@ -13,9 +13,8 @@ from nt_failures.data.columns import to_columns
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
-from nt_failures.evaluation.metrics import Scored
 from nt_failures.evaluation.observations import SHOWN, Observations
-from nt_failures.evaluation.prediction import forced_symbols, read_answers
+from nt_failures.evaluation.prediction import score
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
@@ -113,16 +112,9 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
-    target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
-    forced, free = (Scored.of_ids(output.predictions[name], target, positions) for name in ("forced", "free"))
-    columns = to_columns(test)
-    if not task.one_answer:
-        symbols = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
-        forced = Scored.of_forced(task, columns, symbols, task.answers(columns))
-        answers = read_answers(task, trainer.processing_class, output.predictions["free"])
-        free = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
-    first = predictor.symbols_of(output.predictions["free"][:SHOWN])
-    return Observations(predictor, task, columns, forced, free, first)
+    columns, first = to_columns(test), predictor.symbols_of(output.predictions["free"][:SHOWN])
+    scored = score(output, task, columns, trainer.processing_class)
+    return Observations(predictor, task, columns, scored["forced"], scored["free"], first)
 
 
 def write(results: RunResults, args: Arguments) -> None:

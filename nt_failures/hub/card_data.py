@@ -30,6 +30,8 @@ class PublishedModel:
     objective: Objective
     task: Task | None
     results: RunResults
+    stock: bool
+    """whether stock `generate` answers as the objective decodes"""
     answer_tokens: int | None = None
     """tokens of an answer, where that is known"""
     settled: bool = False
@@ -40,14 +42,6 @@ class PublishedModel:
     """Markdown sentences on how prompts and answers are written"""
     adapter: bool = False
     """whether it is an adapter beside the weights of the base model"""
-
-    stock: bool | None = None
-    """whether stock `generate` was seen to answer as the objective decodes; None where nobody looked"""
-
-    @property
-    def is_stock(self) -> bool:
-        """Whether stock `generate` answers as the objective decodes."""
-        return self.objective.stock if self.stock is None else self.stock
 
     @property
     def continued(self) -> bool:
@@ -77,7 +71,7 @@ def metadata(run: PublishedModel, **given: Any) -> ModelCardData:
     Args:
         given: fields of `ModelCardData` that the caller knows better; `tags` come on top.
     """
-    kind, stock = registry.name_of(type(run.objective)).rpartition(".")[2], run.is_stock
+    kind, stock = registry.name_of(type(run.objective)).rpartition(".")[2], run.stock
     dataset = dataset_id(run.task)
     tags = ["nt_failures", "next-token-prediction", kind, f"{run.objective.order}-order"]
     if run.task is not None:

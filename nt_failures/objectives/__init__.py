@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from nt_failures import registry
-from nt_failures.objectives.base import Loss as Loss
 from nt_failures.objectives.base import Objective
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.future_bag import FutureBag
@@ -13,6 +12,7 @@ from nt_failures.objectives.hybrid import Hybrid
 from nt_failures.objectives.insertion import Insertion
 from nt_failures.objectives.joint_multi_token import JointMultiToken
 from nt_failures.objectives.lookahead_tokens import LookaheadTokens
+from nt_failures.objectives.losses import Loss as Loss
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion
 from nt_failures.objectives.masked_teacher import MaskedTeacher

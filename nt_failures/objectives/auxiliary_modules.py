@@ -95,6 +95,11 @@ def forward_as(model: torch.nn.Module, forward: Callable) -> Iterator[None]:
             model.forward = own
 
 
+def attention_heads(width: int, most: int) -> int:
+    """The largest number of heads up to `most` that divides the width."""
+    return max(heads for heads in range(1, most + 1) if width % heads == 0)
+
+
 def encoder_like(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """A new trunk of the model's kind, with this many layers and the model's scan. It takes `inputs_embeds` only."""
     config = copy.deepcopy(model.config)

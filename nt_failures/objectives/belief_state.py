@@ -12,10 +12,11 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, first_label, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective, check_choice, option
+from nt_failures.objectives.base import Objective, check_choice, option
 from nt_failures.objectives.decoding import Prefix, answer_columns, model_inputs, revealing_inputs
 from nt_failures.objectives.losses import (
     Batch,
+    Loss,
     VocabularyHead,
     at_least_float32,
     label_count,
@@ -160,8 +161,9 @@ class BeliefState(Objective):
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         labels_BT = batch["labels"][:, first_label(batch) :]
         most = labels_BT.shape[1] + 1 - self.minimum_gap
-        read_BN2 = batch["pairs"].clamp(min=0)[:, :, None].expand(-1, -1, self._width(model), -1)
-        before = self._before(model, batch, most).gather(1, read_BN2[..., 0])
+        before = self._before(model, batch, most)
+        read_BN2 = batch["pairs"].clamp(min=0)[:, :, None].expand(-1, -1, before.shape[-1], -1)
+        before = before.gather(1, read_BN2[..., 0])
         behind = self._behind(model, reverse_rows(labels_BT, labels_BT)[:, :most]).gather(1, read_BN2[..., 1])
         sums = {}
         for i, (name, logits) in enumerate(
@@ -190,10 +192,6 @@ class BeliefState(Objective):
         before = last_states(model, output)[:, -columns:]
         nothing = self._behind(model, inputs["input_ids"][:, :0])
         return self.ends(model, before, nothing.expand_as(before))[0][..., :-1].argmax(dim=-1)
-
-    @staticmethod
-    def _width(model: torch.nn.Module) -> int:
-        return auxiliary_modules.modules_of(model)["end"].embedding_dim
 
     @staticmethod
     def _before(model: torch.nn.Module, batch: Batch, most: int) -> Tensor:

@@ -12,14 +12,13 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules, last_block
-from nt_failures.objectives.base import Loss, check_choice, option, target_logits
-from nt_failures.objectives.extra_loss import ExtraLoss, Terms, weighed
+from nt_failures.objectives.base import check_choice, option, target_logits
+from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
     VocabularyHead,
     at_least_float32,
-    cross_entropy,
     row_mean_sum,
     unembed,
     upcoming,
@@ -98,16 +97,14 @@ class FutureBag(ExtraLoss):
         elif self.head == "block":
             auxiliary_modules.attach(model, block=last_block.new_block(model))
 
-    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+    def forward_pass(self, model: torch.nn.Module, batch: Batch) -> ForwardPass:
         if self.head != "block":
-            return super().loss(model, batch)
-        with last_block.calls_of_last_block(model) as calls:
+            return super().forward_pass(model, batch)
+        blocks, norm = last_block.parts(model)
+        with last_block.calls_of(blocks[-1]) as calls:
             logits_BTV, labels_BT = target_logits(model, batch)
-        _, norm = last_block.parts(model)
         states_BSD = norm(last_block.states_of(auxiliary_modules.modules_of(model)["block"], *calls))
-        output = ForwardPass(logits_BTV, labels_BT, states_BSD, batch["labels"].shape[1] - labels_BT.shape[1])
-        next_token = cross_entropy(logits_BTV, labels_BT)
-        return weighed({"next_token": (1.0, next_token), **self.extra_losses(model, output, batch)}, labels_BT)
+        return ForwardPass(logits_BTV, labels_BT, states_BSD, batch["labels"].shape[1] - labels_BT.shape[1])
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         states_BTD, labels_BT = output.label_states_BTD, output.labels_BT

@@ -4,25 +4,67 @@ import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import IGNORE, Example, join, predicting
+from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective, option
+from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix
-from nt_failures.objectives.extra_loss import Terms, weighed
-from nt_failures.objectives.fetch import Fetch, attention_heads
-from nt_failures.objectives.losses import Batch, cross_entropy, last_states, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
+from nt_failures.objectives.losses import Batch, Loss, cross_entropy, last_states, row_mean_sum, token_nats, unembed
+
+
+class Fetch(nn.Module):
+    """One causal self-attention over slots, each a mix of one state and one token's embedding; no MLP.
+
+    Shapes: N states, K slots, H heads of width d, D = H d.
+
+        slot 0        mix(h_c, E[x_c])      -> the next token, behind c
+        slot k        mix(h_c, E[x_c+k])    -> the token behind c + k
+
+    mix(h, e) = LayerNorm(e + gamma h). Scores are q k / sqrt(d) and a learned bias for each head and pair of slots.
+
+    Args:
+        width: D.
+        heads: H, which divides D.
+        slots: largest K, the horizon and one.
+    """
+
+    def __init__(self, width: int, heads: int, slots: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((1,), 0.1))
+        self.mix = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(heads, slots, slots))
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+
+    def forward(self, states_ND: Tensor, read_NKD: Tensor) -> Tensor:
+        """What to unembed, (N, K, D): slot 0's attention alone for the next token, later slots' with the state added.
+
+        `read_NKD` are the embeddings of the tokens in the slots.
+        """
+        mixed_NKD = self.mix(read_NKD + self.gamma * states_ND[:, None])
+        rows, slots, width = mixed_NKD.shape
+        heads = len(self.bias)
+        split = (rows, slots, heads, width // heads)
+        q, k, v = (x.reshape(split).transpose(1, 2) for x in self.qkv(mixed_NKD).chunk(3, dim=-1))
+        scores_NHKK = q @ k.mT / (width // heads) ** 0.5 + self.bias[:, :slots, :slots]
+        later_KK = torch.ones(slots, slots, dtype=torch.bool, device=scores_NHKK.device).triu(1)
+        shares_NHKK = scores_NHKK.masked_fill(later_KK, -torch.inf).softmax(dim=-1)
+        fetched_NKD = self.out((shares_NHKK @ v).transpose(1, 2).reshape(mixed_NKD.shape))
+        without_K1 = torch.arange(slots, device=fetched_NKD.device)[:, None].clamp(max=1)
+        return self.norm(fetched_NKD + without_K1 * states_ND[:, None])
 
 
 @dataclasses.dataclass(frozen=True)
-class JointMultiToken(Objective):
+class JointMultiToken(TeacherForced):
     """Predict a window of tokens from each state, one after the other by a light module that sees nothing else.
 
     Inputs and labels are those of `next_token`. For the target `32 34 6 16 12` and window 4, from the state h of `=`:
@@ -56,19 +98,15 @@ class JointMultiToken(Objective):
     window: int = option(4, least=2, most=256, whole=True)
     weight: float = option(1.0)
 
-    needs = frozenset({"hidden_states"})
     stock = False
     citation = "Ahn et al., Efficient Joint Prediction of Multiple Future Tokens, arXiv 2503.21801"
     VERSION: ClassVar[int] = 2
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
-        heads = attention_heads(width, min(4, getattr(model.config, "num_attention_heads", 4)))  # a Mamba has none
+        most = min(4, getattr(model.config, "num_attention_heads", 4))  # a Mamba has none
+        heads = auxiliary_modules.attention_heads(width, most)
         auxiliary_modules.attach(model, fetch=Fetch(width, heads, slots=self.window))
-
-    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         inputs, first = predicting(batch)

@@ -47,22 +47,13 @@ def new_block(model: PreTrainedModel) -> torch.nn.Module:
     return block
 
 
-def calls_of_last_block(model: torch.nn.Module) -> contextlib.AbstractContextManager[list[Call]]:
-    """While it lasts, every forward pass adds what its last block is given to the list.
+@contextlib.contextmanager
+def calls_of(module: torch.nn.Module) -> Iterator[list[Call]]:
+    """While it lasts, every forward pass adds what a module, such as the last block, is given to the list.
 
     Hidden states would not do: where a pass returns them, some models (Mamba) count them from another place, and a
     block wants masks and positions as its trunk makes them, too.
     """
-    return _calls_of(parts(model)[0][-1])
-
-
-def calls_of_norm(model: torch.nn.Module) -> contextlib.AbstractContextManager[list[Call]]:
-    """The same for the final norm: it is given the states behind the last block."""
-    return _calls_of(parts(model)[1])
-
-
-@contextlib.contextmanager
-def _calls_of(module: torch.nn.Module) -> Iterator[list[Call]]:
     calls: list[Call] = []
     hook = module.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     try:

@@ -91,7 +91,9 @@ class LseMtp(ExtraLoss):
         latent, semantic = [], []
         for k in range(2, self.heads + 1):
             ahead_BSD = auxiliary_modules.modules_of(model)[f"head_{k}"](output.states_BSD)
-            labels_BS = _shifted(batch["labels"], k).where(read_BS, IGNORE)
+            # For each column but the last the label k columns on.
+            labels_BS = F.pad(batch["labels"][:, k:], (0, k - 1), value=IGNORE)[:, : read_BS.shape[1]]
+            labels_BS = labels_BS.where(read_BS, IGNORE)
             first = max(output.first - k, 0)  # no state before it has a label
             logits = unembed(model, ahead_BSD[:, first:])
             nats = token_nats(logits, labels_BS[:, first:])
@@ -107,11 +109,6 @@ class LseMtp(ExtraLoss):
             terms["latent"] = (self.latent_weight, torch.stack(latent).sum())
             terms["semantic"] = (self.semantic_weight, torch.stack(semantic).sum())
         return terms
-
-
-def _shifted(labels: Tensor, k: int) -> Tensor:
-    """For each column but the last the label k columns on, -100 where there is none."""
-    return F.pad(labels[:, k:], (0, k - 1), value=IGNORE)[:, : labels.shape[1] - 1]
 
 
 def _squared_error(found: Tensor, wanted: Tensor) -> Tensor:

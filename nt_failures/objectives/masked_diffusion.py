@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example
-from nt_failures.objectives.base import Loss, option
+from nt_failures.objectives.base import check_choice, option
 from nt_failures.objectives.decoding import Prefix, answer_columns
-from nt_failures.objectives.losses import Batch, label_count
+from nt_failures.objectives.losses import Batch, Loss, label_count
 from nt_failures.objectives.two_sided import TwoSided
 
 TIME_WEIGHTS = ("linear", "original", "none")
@@ -83,9 +83,8 @@ class MaskedDiffusion(TwoSided):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("time_weight", TIME_WEIGHTS), ("unmasking", UNMASKINGS)):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name}={value!r} is not a choice; give one of {', '.join(map(repr, choices))}.")
+        check_choice("time_weight", self.time_weight, TIME_WEIGHTS)
+        check_choice("unmasking", self.unmasking, UNMASKINGS)
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
@@ -113,9 +112,8 @@ class MaskedDiffusion(TwoSided):
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         real_BT = answer_columns(lengths_B)
         steps = 1 if decoding == "parallel" else self.steps
-        drawn_NBT = (
-            uniform_numbers(prefix, steps, real_BT.shape[1]) if self.noise or self.unmasking == "random" else None
-        )
+        drawn = self.noise or self.unmasking == "random"
+        drawn_NBT = uniform_numbers(prefix, steps, real_BT.shape[1]) if drawn else None
         ids_BT = torch.full(real_BT.shape, self.dummy_token_id, device=lengths_B.device)
         for time in reversed(range(steps)):
             log_p_BTV = self.target_pass(model, prefix, ids_BT, real_BT).float().log_softmax(dim=-1)
@@ -134,10 +132,8 @@ class MaskedDiffusion(TwoSided):
         rate = time / steps if self.unmasking == "linear" else math.cos((steps - time) / steps * math.pi / 2)
         if time == 0:
             return torch.zeros_like(real_BT)
-        if u_BT is not None:
-            sure_BT = (
-                sure_BT - self.noise * rate * (-(u_BT + 1e-8).log() + 1e-8).log()
-            )  # Gumbel, as the authors have it
+        if u_BT is not None:  # Gumbel, as the authors have it
+            sure_BT = sure_BT - self.noise * rate * (-(u_BT + 1e-8).log() + 1e-8).log()
         sure_BT = sure_BT.where(real_BT, torch.inf)
         lengths_B = real_BT.sum(dim=1)
         fewest_B = torch.minimum((lengths_B * rate).long(), lengths_B - 1)

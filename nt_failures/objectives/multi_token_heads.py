@@ -2,22 +2,19 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import Example, join
 from nt_failures.objectives import auxiliary_modules, last_block
-from nt_failures.objectives.base import Loss, Objective, option, target_logits
-from nt_failures.objectives.extra_loss import Terms, weighed
-from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
+from nt_failures.objectives.base import option, target_logits
+from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
+from nt_failures.objectives.losses import Batch, Loss, ahead_loss, cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiTokenHeads(Objective):
+class MultiTokenHeads(TeacherForced):
     """Predict the next `heads` tokens from each state, each by a last block of its own.
 
     For the target `32 34 6 16 12` and three heads (inputs and labels are those of `next_token`):
@@ -55,7 +52,6 @@ class MultiTokenHeads(Objective):
     heads: int = option(4, least=1, most=64, whole=True)
     mean_weight: float | None = option(None)
 
-    needs = frozenset({"hidden_states"})
     citation = (
         "Gloeckle et al., Better & Faster Large Language Models via Multi-token Prediction, ICML 2024, arXiv 2404.19737"
     )
@@ -68,26 +64,17 @@ class MultiTokenHeads(Objective):
             modules |= {f"norm_{j}": copy.deepcopy(norm).requires_grad_() for j in range(2, self.heads + 1)}
         auxiliary_modules.attach(model, **modules)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        parts = self.layout(examples)
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
-
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        with last_block.calls_of_last_block(model) as calls:
+        (blocks, norm), modules = last_block.parts(model), auxiliary_modules.modules_of(model)
+        with last_block.calls_of(blocks[-1]) as calls:
             logits_BTV, labels_BT = target_logits(model, batch)
         (call,) = calls
-        weight = 1.0 if self.mean_weight is None else self.mean_weight / max(self.heads - 1, 1)
+        weight, but_not = 1.0, None
+        if self.mean_weight is not None:
+            weight, but_not = self.mean_weight / max(self.heads - 1, 1), self.end_token_id
         terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
         for j in range(2, self.heads + 1):
-            terms[f"head_{j}"] = (weight, self._head_loss(model, j, call, batch, labels_BT))
+            states_BSD = last_block.states_of(modules[f"head_{j}"], call)
+            states_BSD = norm(states_BSD) if self.mean_weight is None else modules[f"norm_{j}"](states_BSD)
+            terms[f"head_{j}"] = (weight, ahead_loss(model, states_BSD, j, batch, labels_BT, but_not))
         return weighed(terms, labels_BT)
-
-    def _head_loss(
-        self, model: torch.nn.Module, j: int, call: last_block.Call, batch: Batch, labels_BT: Tensor
-    ) -> Tensor:
-        """The mean loss of head j, times the number of labels."""
-        modules = auxiliary_modules.modules_of(model)
-        norm = last_block.parts(model)[1] if self.mean_weight is None else modules[f"norm_{j}"]
-        states_BSD = norm(last_block.states_of(modules[f"head_{j}"], call))
-        but_not = None if self.mean_weight is None else self.end_token_id
-        return ahead_loss(model, states_BSD, j, batch, labels_BT, but_not)

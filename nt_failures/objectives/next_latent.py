@@ -33,11 +33,6 @@ class LatentStep(nn.Module):
         read = self.norm(torch.cat([embedded, states], dim=-1))
         return states + self.down(F.gelu(self.mid(F.gelu(self.up(read)))))
 
-    def reset(self) -> None:
-        """Draw the weights as the source does, whatever the model's own way is."""
-        for layer in (self.up, self.mid, self.down):
-            nn.init.normal_(layer.weight, std=0.02)
-
 
 @dataclasses.dataclass(frozen=True)
 class NextLatent(ExtraLoss):
@@ -92,8 +87,10 @@ class NextLatent(ExtraLoss):
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size
         inside = 128 * max(round(2 * self.projection_factor * width / 128), 1)
-        auxiliary_modules.attach(model, step=LatentStep(width, inside))
-        auxiliary_modules.modules_of(model)["step"].reset()
+        step = LatentStep(width, inside)
+        auxiliary_modules.attach(model, step=step)
+        for layer in (step.up, step.mid, step.down):  # drawn as in the source, whatever the model's own way is
+            nn.init.normal_(layer.weight, std=0.02)
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         step = auxiliary_modules.modules_of(model)["step"]

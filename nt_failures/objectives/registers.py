@@ -12,9 +12,10 @@ from nt_failures.data.batches import IGNORE, Example, join, position_ids
 from nt_failures.models.attention_masks import causal
 from nt_failures.models.capabilities import capabilities
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective, option
+from nt_failures.objectives.base import Objective, check_choice, option
 from nt_failures.objectives.decoding import Prefix, answer_columns, revealing_inputs
-from nt_failures.objectives.losses import Batch, cross_entropy, label_count, masked_logits, row_mean_sum, token_nats
+from nt_failures.objectives.extra_loss import weighed
+from nt_failures.objectives.losses import Batch, Loss, cross_entropy, masked_logits, row_mean_sum, token_nats
 
 PROMPT_ATTENTIONS = ("causal", "bidirectional")
 
@@ -70,9 +71,7 @@ class Registers(Objective):
         super().__post_init__()
         if self.max_distance < self.min_distance:
             raise ValueError(f"max_distance={self.max_distance} is below min_distance={self.min_distance}; raise it.")
-        if self.prompt_attention not in PROMPT_ATTENTIONS:
-            choices = " or ".join(map(repr, PROMPT_ATTENTIONS))
-            raise ValueError(f"prompt_attention={self.prompt_attention!r} is not a choice; give {choices}.")
+        check_choice("prompt_attention", self.prompt_attention, PROMPT_ATTENTIONS)
 
     @property
     def stock(self) -> bool:
@@ -120,8 +119,7 @@ class Registers(Objective):
         next_token = cross_entropy(logits_BSV[:, :length], labels_BT)
         nats_BT = token_nats(logits_BSV[:, length + 1 :], wanted_BT)
         further = row_mean_sum(nats_BT, wanted_BT.ne(IGNORE), labels_BT)
-        parts = {"next_token": next_token, "registers": further}
-        return Loss((1 - self.share) * next_token + self.share * further, label_count(labels_BT), parts)
+        return weighed({"next_token": (1 - self.share, next_token), "registers": (self.share, further)}, labels_BT)
 
     def seen(self, real_BS: Tensor, first: int, registers: int) -> Tensor:
         """Who sees whom, (B, S, S), where the target begins in column `first` and `registers` end the row.

@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, option
+from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix, insert_tokens, revealing_inputs, token_by_token
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.fetch import attention_heads
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
+    Loss,
     at_least_float32,
     last_states,
     row_mean_sum,
@@ -91,7 +91,8 @@ class Semformer(ExtraLoss):
     def attach(self, model: PreTrainedModel) -> None:
         plan = nn.Embedding(self.plan_tokens, model.get_input_embeddings().weight.shape[1])
         config, width = model.config, model.config.hidden_size
-        heads, latent_size = attention_heads(width, config.num_attention_heads), min(self.latent_size, width)
+        heads = auxiliary_modules.attention_heads(width, config.num_attention_heads)
+        latent_size = min(self.latent_size, width)
         encoder = TargetEncoder(width, heads, self.plan_tokens, latent_size)
         decoder = TargetDecoder(model, min(self.decoder_layers, config.num_hidden_layers), latent_size)
         projection = nn.Linear(width, latent_size, bias=False)

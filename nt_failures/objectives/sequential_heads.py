@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import Example, join
+from nt_failures.data.batches import Example
 from nt_failures.objectives import auxiliary_modules, drafting, last_block
-from nt_failures.objectives.base import Loss, Objective, check_choice, option, target_logits
-from nt_failures.objectives.extra_loss import Terms, weighed
-from nt_failures.objectives.losses import Batch, ahead_loss, cross_entropy
+from nt_failures.objectives.base import check_choice, option, target_logits
+from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
+from nt_failures.objectives.losses import Batch, Loss, ahead_loss, cross_entropy
 
 FORMS = ("paper", "transformers")
 
@@ -35,7 +35,7 @@ class Depth(torch.nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class SequentialHeads(Objective):
+class SequentialHeads(TeacherForced):
     """Predict tokens behind the next one by a chain of blocks, each of which is shown the token before its own.
 
     For the target `32 34 6 16 12` and two depths (inputs and labels are those of `next_token`; a depth joins a state of
@@ -82,7 +82,6 @@ class SequentialHeads(Objective):
     weight: float = option(0.3)
     form: str = "paper"
 
-    needs = frozenset({"hidden_states"})
     citation = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024, arXiv 2412.19437"
 
     def __post_init__(self) -> None:
@@ -98,18 +97,18 @@ class SequentialHeads(Objective):
         auxiliary_modules.attach(model, **depths)
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        parts = self.layout(examples)
+        batch = super().collate(examples)
         longest = max(len(row["prefix_ids"]) + len(row["target_ids"]) for row in examples)
         if self.depths > longest - 2:
             nothing = f"depths={self.depths}: the last of them has no label in any row of this batch"
             raise ValueError(f"{nothing}; the longest has {longest} tokens, which allow at most {longest - 2}.")
-        return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
+        return batch
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        with last_block.calls_of_last_block(model) as calls, last_block.calls_of_norm(model) as normed:
+        (blocks, norm), modules = last_block.parts(model), auxiliary_modules.modules_of(model)
+        with last_block.calls_of(blocks[-1]) as calls, last_block.calls_of(norm) as normed:
             logits_BTV, labels_BT = target_logits(model, batch)
         (call,), ((states_BSD, *_), _) = calls, normed[0]
-        modules, (_, norm) = auxiliary_modules.modules_of(model), last_block.parts(model)
         embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
         stock = self.form == "transformers"
         if stock:

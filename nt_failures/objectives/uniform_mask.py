@@ -8,9 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example
-from nt_failures.objectives.base import Loss
 from nt_failures.objectives.decoding import Prefix, answer_columns
-from nt_failures.objectives.losses import Batch, label_count
+from nt_failures.objectives.losses import Batch, Loss, label_count
 from nt_failures.objectives.two_sided import TwoSided, drawn_columns
 
 

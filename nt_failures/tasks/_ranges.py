@@ -12,16 +12,12 @@ class Size:
     """The type of such a field: a whole number, or a range as a pair (low, high), both included; `2-10` as a flag."""
 
     def __new__(cls, text: str) -> "int | tuple[int, int]":
+        if found := re.fullmatch(r"(\d+)-(\d+)", text.strip()):
+            return int(found[1]), int(found[2])
         try:
-            low, high = re.fullmatch(r"(\d+)-(\d+)", text.strip()).groups()
-        except AttributeError:  # no range
-            try:
-                return int(text)
-            except ValueError as error:
-                raise argparse.ArgumentTypeError(
-                    f"{text!r} is neither a whole number nor a range such as 2-10"
-                ) from error
-        return int(low), int(high)
+            return int(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor a range such as 2-10") from error
 
 
 def check_sizes(fields: object, **least: int) -> None:
@@ -53,11 +49,6 @@ def draw(rng: np.random.Generator, size: "int | tuple[int, int]", shape: int | t
     return rng.integers(low, high + 1, shape)
 
 
-def size_name(size: "int | tuple[int, int]") -> str:
-    """As it stands in names: `5`, or `3_8`."""
-    return "_".join(map(str, size)) if isinstance(size, tuple) else str(size)
-
-
-def in_words(size: "int | tuple[int, int]") -> str:
-    """As it stands in sentences: `5`, or `3 to 8`."""
-    return " to ".join(map(str, size)) if isinstance(size, tuple) else str(size)
+def written(size: "int | tuple[int, int]", between: str = " to ") -> str:
+    """As it stands in sentences, `5` or `3 to 8`; in names it is `3_8`."""
+    return between.join(map(str, size)) if isinstance(size, tuple) else str(size)

@@ -59,9 +59,6 @@ class Addition(Task):
     Args:
         digits: of each number, at least 1.
 
-    Raises:
-        ValueError: it is no integer or out of range; the message states the rule and the repair.
-
     Example:
         >>> import numpy as np
         >>> from nt_failures.tasks import Addition

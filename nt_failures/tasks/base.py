@@ -30,6 +30,7 @@ class Task(Derived, abc.ABC):
     A subclass gives the sizes as its fields, and `symbols`, `answer_length`, `sample` and `render`. All else has a
     default, for tasks with one right answer a row, which stands in the column `answer_column` as indices into
     `symbols`. Positions are counted from 1 in the task's own order, in symbols of the answer.
+    Ours refuse a parameter that is out of range by a ValueError that states the rule and the repair.
 
     Example: path-star graphs that list their edges by the labels they start from.
         >>> import dataclasses

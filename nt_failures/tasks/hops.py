@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks._graphs import way_back
 from nt_failures.tasks._sampling import distinct, shuffle
 from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import END, Task
@@ -48,9 +49,6 @@ class Hops(Task):
         num_nodes: nodes of the cycle, and labels, 0..num_nodes-1; at least 3.
         hops: the largest k, from 1 to num_nodes - 1.
         way: whether the answer is every node on the way, or the last one alone.
-
-    Raises:
-        ValueError: a parameter is out of range; the message states the rule and the repair.
 
     Example:
         >>> import numpy as np
@@ -165,7 +163,7 @@ class Hops(Task):
             source, steps = int(source), int(steps)
         except (AttributeError, ValueError) as error:
             raise ValueError(f"not a line of hops: {shorten(line, 80)}; the form is 'a,b|b,c|c,a/a,k2=c'.") from error
-        way = _walk(successor, source, self.num_nodes)
+        way = way_back(successor, source, self.num_nodes)[-2::-1]  # the nodes behind the source
         whole = sorted(way) == [*range(self.num_nodes)] and len(edges) == self.num_nodes and way[-1] == source
         if not whole or not 1 <= steps <= self.hops:
             of = f"the labels 0 to {self.num_nodes - 1} with 1 to {self.hops} hops"
@@ -184,11 +182,3 @@ class Hops(Task):
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of the cycle, the source and k."""
         return hash_rows(self.split_hash(columns).view(np.int64), columns["source"], columns["hops"])
-
-
-def _walk(successor: Mapping[int, int], source: int, length: int) -> list[int]:
-    """The nodes behind a source, `length` of them or fewer where the way ends."""
-    way = []
-    while len(way) < length and (source := successor.get(source)) is not None:
-        way.append(source)
-    return way

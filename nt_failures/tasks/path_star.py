@@ -14,7 +14,7 @@ import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import MAX_LABELS, Graphs, check_labels, other_ways, read_line, star, way_back
-from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, in_words, size_name
+from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct, shuffle
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
 from nt_failures.tasks.facts import Star
@@ -42,9 +42,6 @@ class PathStar(Graphs):
         path_length: nodes of an arm, source and leaf included, at least 2; or a range.
         num_nodes: labels to draw from, 0..num_nodes-1; at least the 1 + degree * (path_length - 1) nodes of the largest
             graph.
-
-    Raises:
-        ValueError: a parameter is no whole number or out of bounds; the message states the rule and the repair.
 
     Example:
         >>> import numpy as np
@@ -97,7 +94,7 @@ class PathStar(Graphs):
 
     @property
     def config_name(self) -> str:
-        name = f"deg{size_name(self.degree)}-path{size_name(self.path_length)}-nodes{self.num_nodes}"
+        name = f"deg{written(self.degree, '_')}-path{written(self.path_length, '_')}-nodes{self.num_nodes}"
         return name if self.alike else self.named or name
 
     @property
@@ -208,7 +205,7 @@ class PathStar(Graphs):
         apart = len({node for arm in arms for node in arm}) == 1 + len(edges)  # fewer where two arms share a node
         if not apart or any(len(arm) != length or arm[0] != source for arm in arms):
             raise ValueError(
-                f"{shorten(line, 80)} is not a graph of {in_words(self.degree)} arms with {in_words(self.path_length)} "
+                f"{shorten(line, 80)} is not a graph of {written(self.degree)} arms with {written(self.path_length)} "
                 f"nodes each from source {source}; parse it with the PathStar(degree, path_length, num_nodes) it was "
                 "made with."
             )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks._graphs import MAX_LABELS
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
@@ -19,8 +20,6 @@ from nt_failures.tasks.hashing import hash_rows
 
 MODES = {"sort": lambda shown: np.sort(shown, axis=1), "copy": np.copy, "reverse": lambda shown: shown[:, ::-1].copy()}
 """From the labels as they are shown, (n, length), to the answers."""
-_MAX_LABELS = 2**20
-"""Labels at most: each is a token of the vocabulary and a row of the embedding."""
 _NUMBERS = "(?:0|[1-9][0-9]{0,6})(?:,(?:0|[1-9][0-9]{0,6}))*"
 _LINE = re.compile(f"({_NUMBERS})=({_NUMBERS})?")
 
@@ -50,9 +49,6 @@ class Sort(Task):
         num_labels: labels to draw from, 0..num_labels-1; at least `length`.
         mode: `"sort"` (ascending), `"copy"` or `"reverse"`.
 
-    Raises:
-        ValueError: a parameter is no choice or out of range; the message states the rule and the repair.
-
     Example:
         >>> import numpy as np
         >>> from nt_failures.tasks import Sort
@@ -74,10 +70,10 @@ class Sort(Task):
         check_integers(self, length=2, num_labels=2)
         if self.mode not in [*MODES]:
             raise ValueError(f"mode={self.mode!r} is not a choice; give one of {', '.join(MODES)}.")
-        if not self.length <= self.num_labels <= _MAX_LABELS:
+        if not self.length <= self.num_labels <= MAX_LABELS:
             raise ValueError(
                 f"num_labels={self.num_labels} is out of range: length={self.length} needs as many different labels, "
-                f"and each is a token; give num_labels from {self.length} to {_MAX_LABELS:,}."
+                f"and each is a token; give num_labels from {self.length} to {MAX_LABELS:,}."
             )
         most = MAX_TEXT // (BLOCK_ROWS * len(f"{self.num_labels},"))
         if self.length > most:

@@ -47,9 +47,6 @@ class TreeStar(Graphs):
         path_length: nodes of a path, source and leaf included, at least 3.
         num_nodes: labels to draw from; at least 1 + degree * (1 + branching + ... + branching ** (path_length - 2)).
 
-    Raises:
-        ValueError: a parameter is no whole number or out of bounds; the message states the rule and the repair.
-
     Example:
         >>> from nt_failures.tasks import find_task
         >>> task = find_task("tree_star")(degree=2, branching=2, path_length=3, num_nodes=10)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_line, star, way_back
-from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, in_words, size_name
+from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
 from nt_failures.tasks.hashing import mix64
@@ -51,9 +51,6 @@ class UnequalStar(Graphs):
         behind: nodes behind the centre at least, 2 or more: else the goal could be seen beside the centre.
         num_nodes: labels to draw from; at least 1 + degree * (path_length - 1) of the largest graph.
         form: the answer as its `"nodes"`, or as its `"edges"`, one after the other.
-
-    Raises:
-        ValueError: a parameter is no whole number or out of bounds; the message states the rule and the repair.
 
     Example:
         >>> from nt_failures.tasks import find_task
@@ -97,7 +94,7 @@ class UnequalStar(Graphs):
 
     @property
     def config_name(self) -> str:
-        degree, length = size_name(self.degree), size_name(self.path_length)
+        degree, length = written(self.degree, "_"), written(self.path_length, "_")
         name = f"deg{degree}-path{length}-behind{self.behind}-nodes{self.num_nodes}"
         return self.named or name + (f"-{self.form}" if self.form != "nodes" else "")
 
@@ -192,8 +189,8 @@ class UnequalStar(Graphs):
         way = self._way(edges, source, goal)
         if way is None:
             raise ValueError(
-                f"{shorten(line, 80)} is not a star of {in_words(self.degree)} arms with "
-                f"{in_words(self.path_length)} nodes each, {self.behind} or more of them behind a centre, with a way "
+                f"{shorten(line, 80)} is not a star of {written(self.degree)} arms with "
+                f"{written(self.path_length)} nodes each, {self.behind} or more of them behind a centre, with a way "
                 f"from {source} to {goal}; parse it with the UnequalStar that it was made with."
             )
         if (label := max(map(max, edges))) >= self.num_nodes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 
 __all__ = ["TorchDispatchMode"]  # torch's only way to see every operation
 
@@ -41,8 +41,3 @@ def prepare_anew(trainer: Trainer) -> None:
 def wait_for_pushes(trainer: Trainer) -> None:
     """Wait until the pushes of checkpoints are done; `push_in_progress` is public, its waiting is not."""
     trainer._finish_current_push()
-
-
-def attention_of(model: PreTrainedModel) -> str | None:
-    """The attention's implementation, which a config tells under no public name; None for a model without attention."""
-    return None if model._is_stateful else model.config._attn_implementation

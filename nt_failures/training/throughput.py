@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from nt_failures.training.compat import attention_of
+from nt_failures.models.compat import attention_kernel, is_recurrent
 
 WARM_UP = 3
 """Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
@@ -93,7 +93,7 @@ class Clock:
             "device": name,
             "processes": processes,
             "precision": used,
-            "attention": attention_of(model),
+            "attention": None if is_recurrent(model) else attention_kernel(model),
             "compiled": accelerator.state.dynamo_plugin.backend.value != "NO",
             "mfu": peak and flops / peak,
         }

@@ -18,7 +18,8 @@ from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Loss, Objective, check_needs
+from nt_failures.objectives.base import Objective, check_needs
+from nt_failures.objectives.losses import Loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used

@@ -22,11 +22,11 @@ from planted import (
 )
 
 from nt_failures.diagnosis import Budget, Evidence, diagnose, verdict
-from nt_failures.diagnosis.verdict import VERDICTS
 from nt_failures.tasks.facts import Words
 from nt_failures.tasks.path_star import PathStar
 
-HANS, GUESSED = VERDICTS[1:3]
+HANS, GUESSED = "clever-hans + indecipherable token", "indecipherable token"
+VERDICTS = ("solved", HANS, GUESSED, "memorised", "snowballing", "undertrained")
 WORDS = PathStar().words
 BUDGET = Budget(steps=2000, examples=128_000, flops=1.234e14)
 AFTER = " after 2,000 steps (128,000 examples, 1.2e+14 FLOPs)"

@@ -17,7 +17,7 @@ from nt_failures.diagnosis import (
     learning_order,
     verdict,
 )
-from nt_failures.diagnosis.verdict import VERDICTS
+from nt_failures.diagnosis.verdict import RULES
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
 from nt_failures.tasks.path_star import PathStar
@@ -66,7 +66,7 @@ def test_verdict(facts, shares, budget, kind):
     evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), "trained=")
     if evidence is not None:
         found = verdict(evidence, budget)
-        assert found.name in {*VERDICTS, "untrained"}
+        assert found.name in {*(rule.name for rule in RULES), "untrained"}
         sure = wilson(evidence.exact * evidence.n, evidence.n)[0] >= 0.75
         assert (found.name == "solved") == (evidence.exact >= 0.95 and sure)
         assert budget is None or str(budget) in found.text
@@ -82,7 +82,7 @@ def test_odd_evidence(facts):
     words = ("forced", "n must", "order=", "trained=", "a decision needs", "products=")
     evidence = accepted(lambda: Evidence(**facts).restricted_to(trained), *words)
     if evidence is not None:
-        assert verdict(evidence).name in {*VERDICTS, "untrained"}
+        assert verdict(evidence).name in {*(rule.name for rule in RULES), "untrained"}
         assert set(evidence.forced) == set(evidence.free)
 
 

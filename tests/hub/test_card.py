@@ -39,7 +39,7 @@ KNOWN = {"versions": {"nt_failures": "1"}, "hardware": {"device": "CPU", "machin
 
 def model_of(objective=NEXT_TOKEN, task=TASK, name="m", **results):
     """A model of which no more is known than where it was trained, and these results."""
-    return PublishedModel(name, "GPT2LMHeadModel", objective, task, RunResults(**KNOWN | results))
+    return PublishedModel(name, "GPT2LMHeadModel", objective, task, RunResults(**KNOWN | results), objective.stock)
 
 
 def test_what_a_task_is_in_words(monkeypatch):

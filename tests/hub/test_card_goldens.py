@@ -24,7 +24,9 @@ def card_of(kind):
     notes = [] if task is None else card.notes(task, word_level_tokenizer(task), card.instance(task)[1])
     objective, head = read_objective(given.pop("objective")), given.pop("metadata", {})
     results = RunResults.from_json(given.pop("results"))
-    run = PublishedModel(**given | {"task": task, "objective": objective, "notes": notes, "results": results})
+    run = PublishedModel(
+        **given | {"task": task, "objective": objective, "notes": notes, "results": results}, stock=objective.stock
+    )
     return str(model_card(run, **head))
 
 

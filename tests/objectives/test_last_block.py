@@ -30,7 +30,7 @@ def test_a_block_with_the_last_ones_weights_is_head_1(family, training, tiny_mod
     assert len(blocks) == 2
     head.load_state_dict(blocks[-1].state_dict())
     batch = objective.collate(ragged)
-    with last_block.calls_of_last_block(model) as calls:
+    with last_block.calls_of(blocks[-1]) as calls:
         logits, labels = target_logits(model, batch)
     (call,) = calls
     states = norm(last_block.states_of(head, call))

@@ -15,13 +15,13 @@ from transformers.modeling_layers import MtpModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.prediction import each_pass_once
 from nt_failures.objectives import auxiliary_modules, last_block, read_objective
+from nt_failures.objectives.auxiliary_modules import attention_heads
 from nt_failures.objectives.belief_state import BeliefState
 from nt_failures.objectives.decoding import one_pass
-from nt_failures.objectives.fetch import Fetch, attention_heads
 from nt_failures.objectives.future_bag import FutureBag
 from nt_failures.objectives.future_summary import FutureSummary
 from nt_failures.objectives.insertion import Insertion
-from nt_failures.objectives.joint_multi_token import JointMultiToken
+from nt_failures.objectives.joint_multi_token import Fetch, JointMultiToken
 from nt_failures.objectives.losses import cross_entropy, forward_pass, upcoming
 from nt_failures.objectives.lse_mtp import LseMtp
 from nt_failures.objectives.masked_diffusion import MaskedDiffusion, uniform_numbers
@@ -763,7 +763,7 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: Registers(max_distance=1, **TOKENS), "max_distance=1 is below min_distance=2; raise it"),
         (
             lambda: Registers(prompt_attention="both"),
-            "prompt_attention='both' is not a choice; give 'causal' or 'bidir",
+            "prompt_attention='both' is not a choice; give one of 'causal', 'bidir",
         ),
         (lambda: NextLatent(projection_factor=0), "projection_factor=0 must be a number above 0 to 64"),
         (lambda: Registers(share=2, **TOKENS), "share=2 must be a number from 0 to 1"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from nt_failures.objectives.base import Loss
+from nt_failures.objectives.losses import Loss
 from nt_failures.training import divergence
 from nt_failures.training.budget import changed_arguments
 from nt_failures.training.many_seeds.stack import Batch, Stack

@@ -11,9 +11,8 @@ from torch.func import functional_call, vmap
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import FIRST_LABEL, first_label
-from nt_failures.objectives.base import Loss, Objective
-
-Batch = Mapping[str, torch.Tensor]
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.losses import Batch, Loss
 
 
 class Stack:
