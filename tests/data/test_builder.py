@@ -410,9 +410,9 @@ def test_other_names_pass_through():
     """Catches: a wrapper that changes, drops or names anew an argument of other data sets."""
     calls = []
     factory = registration._with_builders(lambda *args, **kwargs: calls.append((args, kwargs)) or "theirs")
-    assert factory("nt_failures/pathstars", "main", data_dir="x", token=False) == "theirs"
+    assert factory("their/pathstars", "main", data_dir="x", token=False) == "theirs"
     assert factory("csv") == "theirs"
-    assert calls == [(("nt_failures/pathstars", "main"), {"data_dir": "x", "token": False}), (("csv",), {})]
+    assert calls == [(("their/pathstars", "main"), {"data_dir": "x", "token": False}), (("csv",), {})]
 
 
 def test_other_data_sets_still_load(tmp_path):

@@ -32,7 +32,7 @@ def test_looking_at_the_rows_draws_nothing(tmp_path, monkeypatch):
     torch.manual_seed(5)
     made = run.make_trainer(args, objective, tokenizer, splits).model
     torch.manual_seed(5)
-    longest, _ = longest_sequence(splits)
+    longest, _ = longest_sequence(splits, new=True)
     alone = load_model(args.model.model, tokenizer, longest, args.model.config_overrides, dtype="float32")
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), alone.parameters(), strict=True))
 
@@ -44,7 +44,7 @@ def test_a_model_has_positions_for_what_an_objective_adds(tmp_path, monkeypatch)
     tokenizer, objective = run.choose_tokenizer_and_objective(args)
     splits = tokenized_splits(args, tokenizer)
     made = run.make_trainer(args, objective, tokenizer, splits).model
-    assert made.config.n_positions == longest_sequence(splits)[0] + 1
+    assert made.config.n_positions == longest_sequence(splits, new=True)[0] + 1
     batch = objective.collate(splits["train"].to_list())
     assert int(batch["position_ids"].max()) + 1 == made.config.n_positions
 
