@@ -151,6 +151,7 @@ def online(hub, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # it keeps the address of the first Hub it met
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between tries
     monkeypatch.setenv("HF_TOKEN", hub.token)
     return hub
