@@ -14,6 +14,15 @@ def shuffle(rng: np.random.Generator, pool: np.ndarray) -> None:
     _swap(pool, _picks(rng, pool.shape[1], len(pool), len(pool) - 1))
 
 
+def in_random_order(rng: np.random.Generator, items: np.ndarray) -> np.ndarray:
+    """The items (k, n, ...) of each instance in an order of its own, (n, k, ...)."""
+    count, n = items.shape[:2]
+    places = np.repeat(np.arange(count)[:, None], n, axis=1)
+    shuffle(rng, places)
+    found = np.take_along_axis(items, places.reshape(count, n, *[1] * (items.ndim - 2)), axis=0)
+    return np.ascontiguousarray(found.swapaxes(0, 1))
+
+
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     """(k, n) int32: in each column k distinct numbers below `high`, every ordered choice equally likely."""
     picks = _picks(rng, n, high, min(k, high - 1))

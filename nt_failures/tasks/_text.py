@@ -54,10 +54,7 @@ def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
     cells[:, : separators.shape[-1], width] = separators
     if nodes.min(initial=0) < 0:
         cells[nodes < 0] = 0
-    used = cells != 0
-    offsets = np.zeros(n + 1, dtype=np.int32)
-    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
-    return Text(cells[used], offsets)
+    return _used(cells)
 
 
 def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
@@ -68,9 +65,13 @@ def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
         raise ValueError(
             f"{n} rows of {k} words are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
         )
-    cells = table.view(np.uint8).reshape(len(words), width)[index]  # 0 marks an unused byte
+    return _used(table.view(np.uint8).reshape(len(words), width)[index])  # 0 marks an unused byte
+
+
+def _used(cells: np.ndarray) -> Text:
+    """The bytes of each row, (n, k, width), that are not 0."""
     used = cells != 0
-    offsets = np.zeros(n + 1, dtype=np.int32)
+    offsets = np.zeros(len(cells) + 1, dtype=np.int32)
     np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
     return Text(cells[used], offsets)
 

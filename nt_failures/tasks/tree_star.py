@@ -13,7 +13,7 @@ import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, read_line, way_back
-from nt_failures.tasks._sampling import distinct, shuffle
+from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
 
 
@@ -116,13 +116,10 @@ class TreeStar(Graphs):
         """
         check_integer("n", n)
         nodes, parents = distinct(rng, n, self.num_nodes, 1 + self.num_edges), self._parents()
-        places = np.repeat(np.arange(self.num_edges)[:, None], n, axis=1)
-        shuffle(rng, places)
-        edges = np.stack([nodes[parents], nodes[1:]], axis=-1)
-        edges = np.take_along_axis(edges, places[:, :, None], axis=0).transpose(1, 0, 2)
+        edges = in_random_order(rng, np.stack([nodes[parents], nodes[1:]], axis=-1))
         way = way_back(dict(enumerate(parents, start=1)), self.num_edges, self.path_length)
         path = np.ascontiguousarray(nodes[way].T)
-        return {"edges": np.ascontiguousarray(edges), "source": nodes[0], "goal": nodes[-1], "path": path}
+        return {"edges": edges, "source": nodes[0], "goal": nodes[-1], "path": path}
 
     def parse(self, text: str) -> dict[str, object]:
         """Read `edges/source,goal=` or `edges/source,goal=path` back: `edges`, `source`, `goal`, and `path` or None.
