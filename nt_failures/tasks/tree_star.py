@@ -8,6 +8,8 @@ Shapes: n rows, E edges, L path_length.
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,10 @@ from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, read_line, way_back
 from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.facts import Star
+
+DRAWN = 20
+"""Leaves of a tree that is drawn whole: more of them do not fit a page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,3 +153,15 @@ class TreeStar(Graphs):
         if path not in (None, true_path):
             raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
         return {"edges": edges, "source": source, "goal": goal, "path": path}
+
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
+        """As `Task.picture`; of a large tree the ways to the nodes of path and answer, and what branches off them."""
+        star = super().picture(row, answer)
+        parent_of = {child: parent for parent, child in star.edges}
+        inner = set(parent_of.values())
+        if len(set(parent_of) - inner) <= DRAWN:
+            return star
+        ends = {*star.path, *answer} & {star.source, *parent_of}
+        ways = {node for end in ends for node in way_back(parent_of, end, self.path_length)}
+        edges = [(parent, child) for parent, child in star.edges if parent in ways]
+        return dataclasses.replace(star, edges=edges, cut=inner & {child for _, child in edges} - ways)
