@@ -77,15 +77,19 @@ def joined(ends: Sequence[int]) -> list[int]:
 
 
 @functools.cache
-def count(degree: Ends, path_length: Ends, behind: int, num_nodes: int) -> int:
+def count(degree: Ends, path_length: Ends, behind: int, num_nodes: int) -> float:
     """How many different graphs with a source and a goal there are of these sizes, whatever the order of the edges.
 
     A graph shows its stems and what is behind the centre, not which belong together, but for the arm of the goal. Any
     stems and ends, as many of the one as of the other, make a graph if they can be paired into arms of allowed lengths;
     and if they can be at all, then longer stems with shorter ends. So each graph is one sequence of such pairs, beside
     the goal's arm. Stems of one length are interchangeable, and so are such ends; no stem at all is none to change.
+
+    Infinite where graphs of the largest size alone are more than 1e100: to count them all would take long.
     """
     least, most = (length - 1 for length in path_length)  # edges of an arm
+    if math.perm(num_nodes, 1 + degree[1] * most) // math.factorial(degree[1]) ** 2 > 10**100:
+        return math.inf
     arms = [(s, b) for b in range(behind, most + 1) for s in range(max(least - b, 0), most - b + 1)]
     found, others = 0, Counter({(0, most, 0, 0, 0): 1})  # of the last pair: stem, end, how many alike; edges of all
     for size in range(1, degree[1] + 1):

@@ -95,8 +95,8 @@ class UnequalStar(Graphs):
         return ends(self.degree)[1] * (ends(self.path_length)[1] - 1)
 
     @property
-    def num_problems(self) -> int:
-        """Different graphs, sources and goals, whatever the order of the edges."""
+    def num_problems(self) -> float:
+        """Different graphs, sources and goals, whatever the order of the edges; infinite for some 1e100 and more."""
         return count(*self._sizes, self.num_nodes)
 
     @property

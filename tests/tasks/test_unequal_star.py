@@ -149,6 +149,12 @@ def test_number_of_graphs_by_their_shapes(degree, lengths, behind):
     assert UnequalStar(degree, lengths, behind, 40).num_problems == found
 
 
+def test_number_of_graphs_of_large_sizes():
+    """Catches: a builder that counts for minutes; a config whose number is not known."""
+    assert UnequalStar(20, (3, 12), 2, 10_000).num_problems == math.inf
+    assert all(UnequalStar(**sizes).num_problems < 1e80 for sizes in UnequalStar.CONFIGS.values())
+
+
 def test_sizes_of_the_source():
     """Catches: lengths counted otherwise than arXiv 2505.05755's generator, or labels that do not suffice."""
     easy = UnequalStar(**UnequalStar.CONFIGS["easy"])
