@@ -110,10 +110,10 @@ class Graphs(Task):
         a graph but the whole way back from its goal leaves all first steps equally likely in train, too: who knows
         train by heart is at chance held out (SPLITS.md says what was tried).
         """
-        edges, source = (np.asarray(columns[name]).astype(np.uint64) for name in ("edges", "source"))
-        first = edges[:, :, 0] == source[:, None]
-        nodes = mix64(edges[:, :, 1] | (first.astype(np.uint64) << np.uint64(32))).sum(axis=1, dtype=np.uint64)
-        return nodes ^ mix64(source)
+        edges, source = (np.asarray(columns[name]) for name in ("edges", "source"))
+        first = (edges[:, :, 0] == source[:, None]).astype(np.uint64) << np.uint64(32)
+        nodes = mix64(edges[:, :, 1].astype(np.uint64) | first).sum(axis=1, dtype=np.uint64)
+        return nodes ^ mix64(source.astype(np.uint64))
 
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""

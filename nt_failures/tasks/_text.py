@@ -45,13 +45,12 @@ def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
         raise ValueError(
             f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
         )
-    table = _words(1 << int(nodes.max(initial=0)).bit_length())
-    width = table.shape[1]
-    cells = np.zeros((n, k, width + 1), dtype=np.uint8)  # 0 marks an unused byte
-    cells[:, :, :width] = table[nodes]
+    largest = int(nodes.max(initial=0))
+    words = _words(1 << largest.bit_length(), 4 if largest < 1000 else 8)[nodes]  # MAX_LABELS, 2**20, has seven digits
+    cells = words.view(np.uint8).reshape(n, k, words.itemsize)  # 0 marks an unused byte
     if isinstance(separators, str):
         separators = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
-    cells[:, : separators.shape[-1], width] = separators
+    cells[:, : separators.shape[-1], -1] = separators
     if nodes.min(initial=0) < 0:
         cells[nodes < 0] = 0
     return _used(cells)
@@ -77,7 +76,9 @@ def _used(cells: np.ndarray) -> Text:
 
 
 @functools.lru_cache(maxsize=4)
-def _words(count: int) -> np.ndarray:
-    """The numbers below `count` in decimal digits, (count, width) uint8, filled up with 0; cached."""
-    words = np.char.encode(np.arange(count).astype(str), "ascii")
-    return words.view(np.uint8).reshape(count, words.dtype.itemsize)
+def _words(count: int, size: int) -> np.ndarray:
+    """The numbers below `count` in decimal digits, filled up with 0: each as the bytes of one number; cached.
+
+    The last byte is a separator's. Numbers are copied faster than rows of bytes.
+    """
+    return np.arange(count).astype(f"S{size}").view(f"u{size}")

@@ -107,7 +107,7 @@ class Hops(Task):
         """Draw n rows: `edges` (n, N, 2), `source` and `hops` (n,), `answer` (n, K) or (n, 1), all int32."""
         check_integer("n", n)
         nodes = distinct(rng, n, self.num_nodes, self.num_nodes)  # one cycle is a column, from its source on
-        edges = in_random_order(rng, np.stack([nodes, np.roll(nodes, -1, axis=0)], axis=-1))
+        edges = in_random_order(rng, nodes, np.roll(nodes, -1, axis=0))
         steps = rng.integers(1, self.hops + 1, n, dtype=np.int32)
         way = nodes[1 : self.hops + 1].T
         answer = np.where(np.arange(self.hops) < steps[:, None], way, -1) if self.way else way[np.arange(n), steps - 1]

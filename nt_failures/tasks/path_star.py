@@ -159,7 +159,7 @@ class PathStar(Graphs):
             return self._mixed(rng, n)
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
-        edges = in_random_order(rng, np.stack([nodes[parents], nodes[1:]], axis=-1))
+        edges = in_random_order(rng, nodes[parents], nodes[1:])
         return {
             "edges": edges,
             "source": nodes[0],

@@ -122,7 +122,7 @@ class TreeStar(Graphs):
         """
         check_integer("n", n)
         nodes, parents = distinct(rng, n, self.num_nodes, 1 + self.num_edges), self._parents()
-        edges = in_random_order(rng, np.stack([nodes[parents], nodes[1:]], axis=-1))
+        edges = in_random_order(rng, nodes[parents], nodes[1:])
         way = way_back(dict(enumerate(parents, start=1)), self.num_edges, self.path_length)
         path = np.ascontiguousarray(nodes[way].T)
         return {"edges": edges, "source": nodes[0], "goal": nodes[-1], "path": path}
