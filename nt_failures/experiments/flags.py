@@ -108,7 +108,8 @@ def _kind(annotation: ast.expr) -> Any:
 
 def plain_training_parser() -> Parser:
     """A parser of those flags whose kind is known before torch is imported."""
-    plain = [(name, kind | None, None) for name, kind in training_flags().items() if kind is not None]
+    kinds = {name: kind for name, kind in training_flags().items() if kind is not None}
+    plain = [(name, kind, False) if kind is bool else (name, kind | None, None) for name, kind in kinds.items()]
     return Parser([RunOptions, dataclasses.make_dataclass("Plain", plain)])
 
 

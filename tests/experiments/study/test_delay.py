@@ -131,7 +131,8 @@ def test_ranges_beside_numbers():
         cells, growth = (part.split("\n\n")[0] for part in (text, text[text.index("| time of") :]))
         assert "| deg2_5-path3-nodes14 | muon | next_token | 3 of 3 | 1,100 |" in cells
         assert growth.splitlines()[2:] == delay.markdown(plain, "next_token").split("\n\n")[2].splitlines()[2:]
-        assert list(delay.by(made, "problem"))[-1] == ("deg2_5-path3-nodes14",)
+        problems = [problem for (problem,) in delay.by(made, "problem")]
+        assert problems[2:5] == ["deg3-path3-nodes7", "deg2_5-path3-nodes14", "deg2-path4-nodes7"]
         study_figures.delays(made, "next_token").draw_without_rendering()
     assert delay.markdown(mixed, "next_token").count("not identified") >= 1
     others = [dataclasses.replace(each, sizes={"arm": 2}) for each in mixed]
