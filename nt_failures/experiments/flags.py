@@ -107,10 +107,16 @@ def _kind(annotation: ast.expr) -> Any:
 
 
 def plain_training_parser() -> Parser:
-    """A parser of those flags whose kind is known before torch is imported."""
-    kinds = {name: kind for name, kind in training_flags().items() if kind is not None}
-    plain = [(name, kind, False) if kind is bool else (name, kind | None, None) for name, kind in kinds.items()]
-    return Parser([RunOptions, dataclasses.make_dataclass("Plain", plain)])
+    """A parser of those flags that checks the values of the plain ones, without torch; others may have any."""
+    fields = []
+    for name, kind in training_flags().items():
+        if kind is bool:
+            fields.append((name, bool, False))
+        elif kind is not None:
+            fields.append((name, kind | None, None))
+        elif name not in RunOptions.__dataclass_fields__:
+            fields.append((name, str | None, dataclasses.field(default=None, metadata={"nargs": "*"})))
+    return Parser([RunOptions, dataclasses.make_dataclass("Plain", fields)])
 
 
 def check_known(where: str, names: Sequence[str], known: Collection[str], recipe: Mapping[str, Any]) -> None:

@@ -470,6 +470,16 @@ def test_a_wrong_flag_is_refused_before_torch_is_imported(wrong, said):
     assert without_torch(wrong, *others).startswith(said)
 
 
+def test_flags_that_are_not_plain(recipe):
+    """Catches: JSON with a blank taken for the value of the flag before it; a flag refused that may stand alone, or
+    have several values."""
+    path = recipe("logging_steps: 0.5\nreport_to: [none]\nlr_scheduler_type: cosine_with_restarts")
+    flags = ["--use_cpu", '--lr_scheduler_kwargs={"num_cycles": 1}', "--include_num_input_tokens_seen"]
+    training = parse([path, *flags, "--include_for_metrics", "loss", "inputs"]).training
+    assert (training.use_cpu, training.lr_scheduler_kwargs, training.logging_steps) == (True, {"num_cycles": 1}, 0.5)
+    assert training.include_for_metrics == ["loss", "inputs"]
+
+
 def test_flags_read_in_the_source_are_those_there_are():
     """Catches: a flag of the training arguments that is refused as unknown, or a misspelt one that waits for torch."""
     inherited = {field.name for field in dataclasses.fields(RunArguments)}
