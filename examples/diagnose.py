@@ -111,14 +111,27 @@ def choose_task(name: str | None, flags: list[str], trained: ntf.Task | None) ->
     except argparse.ArgumentError as error:
         raise ValueError(f"{error} ({task}).") from error
     if unknown:
-        known = [field.name for field in dataclasses.fields(task)]
-        raise ValueError(f"{unknown[0]!r} is no flag of this program, nor a parameter of {task}: {', '.join(known)}.")
+        known = [f"--{field.name}" for field in dataclasses.fields(task)]
+        near = registry.suggestion(unknown[0].split("=")[0], known)
+        raise ValueError(
+            f"{unknown[0]!r} is no flag of this program, nor a parameter of {task}: {', '.join(known)}.{near}"
+        )
     return type(task)(**vars(chosen))
+
+
+def name_of(model: str) -> str:
+    """A name of all parts of a model's folder or Hub id, as the last ones alone are those of other models, too."""
+    path = Path(model)
+    if path.is_dir():
+        path = path.resolve()
+        near = [folder for folder in (Path("outputs").resolve(), Path.cwd()) if folder in path.parents]
+        path = path.relative_to(near[0] if near else path.anchor)
+    return "--".join(path.parts)
 
 
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
     """Where the report goes; a folder with content is refused, but for an earlier diagnosis that may be replaced."""
-    folder = args.output_dir or Path("outputs") / "diagnosis" / f"{Path(args.model).name}-{task.config_name}"
+    folder = args.output_dir or Path("outputs") / "diagnosis" / f"{name_of(args.model)}-{task.config_name}"
     if folder.is_dir() and any(folder.iterdir()):
         earlier = (folder / REPORT_FILE).exists()
         if not (earlier and args.overwrite_output_dir):

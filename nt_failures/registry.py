@@ -4,7 +4,7 @@ import difflib
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 
 
@@ -86,7 +86,23 @@ def _is_dotted(name: str) -> bool:
     return len(name) <= 500 and all(part.isidentifier() and part.isprintable() for part in name.split("."))
 
 
-def suggestion(name: object, known: Mapping[str, object] | list[str], cutoff: float = 0.6) -> str:
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """ValueError unless the value of a parameter is one of the choices."""
+    if value not in choices:
+        allowed = ", ".join(map(repr, choices))
+        raise ValueError(
+            f"{name}={shorten(value, 80)} is not a choice; give one of {allowed}.{suggestion(value, choices)}"
+        )
+
+
+def check_names(lacking: str, names: Collection[str], known: Collection[str]) -> None:
+    """ValueError unless all names are known; `lacking` begins its text, such as `GPT2Config has no field`."""
+    if unknown := sorted(set(names) - set(known)):
+        near = suggestion(unknown[0], known)
+        raise ValueError(f"{lacking} {shorten(unknown[0])}.{near} It has {', '.join(known)}.")
+
+
+def suggestion(name: object, known: Collection[str], cutoff: float = 0.6) -> str:
     """` Did you mean 'x'?` for the nearest of the known names, or nothing."""
     near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=cutoff)
     return f" Did you mean {near[0]!r}?" if near else ""

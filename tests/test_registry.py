@@ -59,6 +59,22 @@ def test_a_helper_beside_the_objectives_is_no_objective(tmp_path):
         del sys.modules["nt_failures.objectives.helper_of_objectives"]
 
 
+def test_choices_and_names_of_options():
+    """Catches: a misspelt value or option refused without the nearest one, or a far one suggested."""
+    registry.check_choice("order", "reversed", ("forward", "reversed"))
+    with pytest.raises(
+        ValueError, match=r"^order='reverse' is not a choice; give one of 'a', 'reversed'\. Did you mean"
+    ):
+        registry.check_choice("order", "reverse", ("a", "reversed"))
+    with pytest.raises(ValueError, match=r"^order=None is not a choice; give one of 'forward'\.$"):
+        registry.check_choice("order", None, ("forward",))
+    registry.check_names("Thing has no field", {"size": 1}, ["size"])
+    with pytest.raises(ValueError, match=r"^Thing has no field 'sise'\. Did you mean 'size'\? It has colour, size\.$"):
+        registry.check_names("Thing has no field", {"size": 1, "sise": 2}, ["colour", "size"])
+    with pytest.raises(ValueError, match=r"^Thing has no field 'zz'\. It has size\.$"):
+        registry.check_names("Thing has no field", ["zz"], ["size"])
+
+
 def test_a_users_own_class(tmp_path, monkeypatch):
     """Catches: a list that has to be edited to add a class, a saved run that cannot name one from outside."""
     (tmp_path / "users_own_objective.py").write_text(MINE)

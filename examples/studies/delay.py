@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from nt_failures import registry
 from nt_failures.experiments import command_line, output_dir
 from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import cli, delay, engine, figures, grid, results_file
@@ -68,7 +69,8 @@ def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.
     """The runs asked for, problem by problem, within each seed by seed: the map is even wherever it ends."""
     known = {name for choices in axes.values() for name in choices}
     if unknown := sorted(set(args.only) - known):
-        raise ValueError(f"--only {unknown[0]}: no such choice in {args.map}; give some of {', '.join(sorted(known))}.")
+        near = registry.suggestion(unknown[0], known)
+        raise ValueError(f"--only {unknown[0]}: no such choice in {args.map}.{near} Known: {', '.join(sorted(known))}.")
     chosen = {names: path for names, path in cells.items() if set(args.only) <= set(names)}
     return [
         Job(path, seed, tuple(args.extra))

@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nt_failures.registry import check_choice
 from nt_failures.tasks.facts import WORDS, Words
 
 SOLVED_AT = LEARNT_AT = 0.95
@@ -87,8 +88,7 @@ class Evidence:
         numeric = all(isinstance(x, numbers.Real) for x in (*counts, *shares))
         if not numeric or not all(1 <= n < math.inf for n in counts) or not all(0 <= x <= 1 for x in shares):
             raise ValueError(f"{self}: n must be at least 1, and every share a number in 0..1.")
-        if self.order not in ("forward", "reversed"):
-            raise ValueError(f"order={self.order!r} is not a choice; give 'forward' or 'reversed'.")
+        check_choice("order", self.order, ("forward", "reversed"))
 
     def restricted_to(self, positions: Sequence[int] | None) -> "Evidence":
         """The evidence on these positions, the only ones that were trained, and on the decision; all of it for None."""

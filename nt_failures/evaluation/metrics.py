@@ -30,7 +30,8 @@ def wilson(successes: float, n: int, z: float = Z975) -> tuple[float, float]:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # Both ends are exact where nothing, or everything, is right; the formula would round them.
+    return max(centre - half, 0.0) if successes else 0.0, min(centre + half, 1.0) if successes < n else 1.0
 
 
 def t975(degrees: int) -> float:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan
+from nt_failures.registry import check_choice
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import check_integers, check_overlap
 
@@ -64,8 +65,7 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         check_scan(self.mamba_scan)
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} is not a choice; give one of {', '.join(DTYPES)}.")
+        check_choice("dtype", self.dtype, DTYPES)
         if self.merge_adapter and self.lora is None:
             raise ValueError("merge_adapter has no adapter to merge; give --lora '{}', or leave it out.")
 

@@ -36,13 +36,14 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
         flags.show_help(flags.parser_of(task_class, RunOptions, prog=prog), task_class, recipe, where)
     parser, named = flags.parser_of(task_class, prog=prog), flag_names(argv)
     values, rest = _values(parser, argv, recipe)
-    known = sorted({*parser.names, *flags.training_names()})
+    known = sorted({*parser.names, *flags.training_flags()})
     flags.check_known(where, list(recipe), known, recipe)
     # transformers adds --no_x for a flag x that is on by default.
     others = [name for name in flag_names(rest) if name != "help_all" and name.removeprefix("no_") not in known]
     flags.check_known("command line", others, known, recipe)
     notes += merging.merge(values, named, recipe, parser)
     ours = _made(parser, values, recipe, named)
+    _values(flags.plain_training_parser(), rest, recipe)  # ValueError for a number that is none
     from nt_failures.experiments.run_arguments import RunArguments  # imports torch
 
     if "--help_all" in argv:

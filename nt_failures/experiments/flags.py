@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from transformers import HfArgumentParser
 
@@ -56,8 +56,10 @@ class Parser(HfArgumentParser):
         super().__init__(classes, prog=prog, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """One line, without the usage of 150 flags before it."""
-        raise ValueError(f"{message}; see --help_all for all flags.")
+        """One line, without the usage of 150 flags before it, with the nearest choice to a misspelt one."""
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        near = suggestion(wrong[1], re.findall(r"[^', ]+", wrong[2])) if wrong else ""
+        raise ValueError(f"{message}.{near} See --help_all for all flags.")
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +75,7 @@ class Parser(HfArgumentParser):
 
 def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> Parser:
     """A parser of a task's flags and ours, and `more`; ValueError for a task that has a flag of every run."""
-    taken = {*training_names(), "help"} & {field.name for field in dataclasses.fields(task_class)}
+    taken = {*training_flags(), "help"} & {field.name for field in dataclasses.fields(task_class)}
     try:
         if taken:
             raise argparse.ArgumentError(None, min(taken))
@@ -85,15 +87,36 @@ def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> P
         ) from error
 
 
-def training_names() -> set[str]:
-    """The flags of a run that are about its training, read in the source of their dataclasses: to import these would
-    import torch, for which no misspelt flag is to wait."""
-    names = {field.name for field in dataclasses.fields(RunOptions)}
+def training_flags() -> dict[str, Any]:
+    """The flags of a run that are about its training, with the kind of a plain one and None for any other.
+
+    Read in the source of their dataclasses: to import these would import torch, for which no mistake is to wait.
+    """
+    flags: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(RunOptions))
     for module, name in TRAINING.items():
         body = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")).body
         cls = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
-        names |= {node.target.id for node in cls.body if isinstance(node, ast.AnnAssign)}
-    return names
+        flags |= {node.target.id: _kind(node.annotation) for node in cls.body if isinstance(node, ast.AnnAssign)}
+    return flags
+
+
+def _kind(annotation: ast.expr) -> Any:
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
+        return Literal[ast.literal_eval(annotation.slice)]
+    return {"int": int, "float": float, "bool": bool}.get(ast.unparse(annotation).removesuffix(" | None"))
+
+
+def plain_training_parser() -> Parser:
+    """A parser of those flags that checks the values of the plain ones, without torch; others may have any."""
+    fields = []
+    for name, kind in training_flags().items():
+        if kind is bool:
+            fields.append((name, bool, False))
+        elif kind is not None:
+            fields.append((name, kind | None, None))
+        elif name not in RunOptions.__dataclass_fields__:
+            fields.append((name, str | None, dataclasses.field(default=None, metadata={"nargs": "*"})))
+    return Parser([RunOptions, dataclasses.make_dataclass("Plain", fields)])
 
 
 def check_known(where: str, names: Sequence[str], known: Collection[str], recipe: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nt_failures.registry import check_choice
+
 
 def _heads(width: int) -> int:
     """Heads of 64 dimensions, as GPT-2 has them; one where the width is no multiple of that."""
@@ -88,5 +90,4 @@ SCANS = ("auto", "torch", "transformers")
 
 def check_scan(scan: str) -> None:
     """Raise ValueError unless it is one of `SCANS`."""
-    if scan not in SCANS:
-        raise ValueError(f"mamba_scan={scan!r} is none of {', '.join(SCANS)}.")
+    check_choice("mamba_scan", scan, SCANS)

@@ -23,7 +23,7 @@ from transformers import (
 
 from nt_failures.models import mamba_scan
 from nt_failures.models.families import FAMILIES, SIZE
-from nt_failures.registry import first_line, shorten
+from nt_failures.registry import check_names, first_line, shorten
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of peft (lora.py), where a checkpoint has config.json and model.safetensors."""
@@ -151,11 +151,8 @@ def check_size(name: str, overrides: Mapping[str, Any]) -> None:
 
 
 def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
-    known = {*config.to_dict(), *config.attribute_map}
-    if unknown := sorted(set(overrides) - known):
-        raise ValueError(
-            f"config_overrides: {type(config).__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}."
-        )
+    known = sorted({*config.to_dict(), *config.attribute_map})
+    check_names(f"config_overrides: {type(config).__name__} has no field", overrides, known)
 
 
 def check_length(model: PreTrainedModel, max_length: int) -> None:

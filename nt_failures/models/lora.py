@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from nt_failures.models.compat import merge_adapter_layers
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import ADAPTER_WEIGHTS
+from nt_failures.registry import check_names
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -45,8 +46,7 @@ def configuration(options: Mapping[str, Any]) -> "LoraConfig":
     from peft import LoraConfig
 
     known = sorted({field.name for field in dataclasses.fields(LoraConfig)} - {*OURS})
-    if unknown := sorted(set(options) - set(known)):
-        raise ValueError(f"lora: peft's LoraConfig has no field {unknown[0]!r} to be given; it has {', '.join(known)}.")
+    check_names("lora: peft's LoraConfig has no field that can be given as", options, known)
     init = options.get("init_lora_weights", True)
     if init not in INITS:
         raise ValueError(

@@ -23,6 +23,7 @@ from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
 from nt_failures.objectives.decoding import Prefix, insert_tokens, one_pass, parallel, token_by_token
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_count
+from nt_failures.registry import check_choice
 
 ORDERS = ("forward", "reversed")
 
@@ -47,12 +48,6 @@ def _check_option(field: dataclasses.Field, value: Any) -> None:
         kind = f"a {'whole ' if whole else ''}number {'above' if above else 'from'} {least}"
         to = f" to {most}" if most < math.inf else ""
         raise ValueError(f"{field.name}={value!r} must be {kind}{to}; the default is {field.default}.")
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raise ValueError unless the option's value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not a choice; give one of {', '.join(map(repr, choices))}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +104,7 @@ class Objective(abc.ABC):
         ValueError where the tokenizer lacks a token, or an option is unknown or out of range.
         """
         known = [field.name for field in dataclasses.fields(cls)]
-        if unknown := sorted(set(options) - set(known)):
-            raise ValueError(f"{cls.__name__} has no option {unknown[0]!r}; its options are {', '.join(known)}.")
+        registry.check_names(f"{cls.__name__} has no option", options, known)
         vocabulary = tokenizer.get_vocab()
         tokens = {"pad_token_id": tokenizer.pad_token_id or 0}
         tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)

@@ -78,10 +78,12 @@ def token_by_token(
     read = {"inputs": prefix_ids} if embedded_BPD is None else {"inputs_embeds": embedded_BPD}
     greedy = GenerationConfig(max_new_tokens=steps, do_sample=False, use_cache=True, pad_token_id=pad_token_id)
     # What `greedy` leaves open, generate() takes from the model's settings: end tokens, penalties, suppressed tokens.
-    settings = model.generation_config
+    settings, pad = model.generation_config, getattr(model.config, "pad_token_id", None)
     model.generation_config = GenerationConfig()
+    # generate() leaves out a mask without padding, and the model would take a pad token that it writes for padding.
+    model.config.pad_token_id = None
     try:
         ids = model.generate(**read, attention_mask=prefix_mask, generation_config=greedy)
     finally:
-        model.generation_config = settings
+        model.generation_config, model.config.pad_token_id = settings, pad
     return ids[:, -steps:].where(answer_columns(lengths_B), IGNORE)

@@ -1,10 +1,11 @@
 """What tasks on directed graphs share: the columns `edges`, `source`, `goal` and `path`, their text, and ways in them.
 
-Shapes: n rows; E edges and L nodes of the longest path, -1 behind the end of a row that has fewer; D arms.
+Shapes: n rows; E edges and L nodes of the longest path, -1 behind the end of a row that has fewer.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from nt_failures.registry import shorten
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
-from nt_failures.tasks.facts import Clue
+from nt_failures.tasks.facts import Clue, Star
 from nt_failures.tasks.hashing import mix64
 from nt_failures.tasks.judging import padded_answers
 
@@ -108,6 +109,10 @@ class Graphs(Task):
         to_goal = edges[:, :, 1] == np.asarray(columns["goal"])[:, None]
         return Clue("the edge to the goal", np.argmax(to_goal, axis=1) + 1, edges.shape[1])
 
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
+        edges, path = [edge for edge in row["edges"] if edge[0] >= 0], [node for node in row["path"] if node >= 0]
+        return Star(edges, row["source"], row["goal"], path, answer)
+
     def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of the source, the set of its children and the set of the other nodes: not of the goal, nor of the arms.
 
@@ -115,10 +120,10 @@ class Graphs(Task):
         a graph but the whole way back from its goal leaves all first steps equally likely in train, too: who knows
         train by heart is at chance held out (SPLITS.md says what was tried).
         """
-        edges, source = (np.asarray(columns[name]).astype(np.uint64) for name in ("edges", "source"))
-        first = edges[:, :, 0] == source[:, None]
-        nodes = mix64(edges[:, :, 1] | (first.astype(np.uint64) << np.uint64(32))).sum(axis=1, dtype=np.uint64)
-        return nodes ^ mix64(source)
+        edges, source = (np.asarray(columns[name]) for name in ("edges", "source"))
+        first = (edges[:, :, 0] == source[:, None]).astype(np.uint64) << np.uint64(32)
+        nodes = mix64(edges[:, :, 1].astype(np.uint64) | first).sum(axis=1, dtype=np.uint64)
+        return nodes ^ mix64(source.astype(np.uint64))
 
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""
@@ -143,34 +148,6 @@ def check_labels(num_nodes: int, needed: int, num_edges: int, size: str, rule: s
     most = MAX_TEXT // (BLOCK_ROWS * 2 * len(f"{num_nodes - 1},")) - 1
     if num_edges > most:
         raise ValueError(f"{size} makes {num_edges:,} edges, above the {most:,} that fit into text.")
-
-
-def star(
-    rng: np.random.Generator, nodes: np.ndarray, stems: np.ndarray, behind: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Arms through one centre: their edges (n, E, 2) in random order, and the nodes of the first arm (n, L).
-
-    Args:
-        rng: draws the order.
-        nodes: (1 + D * (L - 1), n) labels, the first one the centre's; those of nodes that an arm lacks are not used.
-        stems, behind: (D, n) how many nodes an arm has before the centre, and behind it.
-    """
-    (degree, n), count = stems.shape, len(nodes) - 1  # never -1 in a shape: there may be no rows
-    slots, centre = nodes[1:].reshape(degree, count // degree, n), nodes[0]
-    place = np.arange(slots.shape[1])[:, None]
-    stem, size = stems[:, None], (stems + behind)[:, None]
-    before, after = np.roll(slots, 1, axis=1), np.roll(slots, -1, axis=1)  # what comes round is not looked at
-    tails = np.where(place < stem, slots, np.where(place == stem, centre, before))
-    heads = np.where(place >= stem, slots, np.where(place == stem - 1, centre, after))
-    used = (place < size).reshape(count, n).T
-    keys = np.where(used, rng.random(used.shape), 2.0)
-    edges = np.stack([tails, heads], axis=-1).reshape(count, n, 2).transpose(1, 0, 2)
-    edges = np.take_along_axis(edges, np.argsort(keys, axis=1)[:, :, None], axis=1)
-    edges[np.arange(count) >= used.sum(axis=1)[:, None]] = -1
-    step = np.arange(slots.shape[1] + 1)[:, None]
-    way = np.concatenate([slots[0], slots[0, -1:]])
-    way = np.where(step > stems[0], np.roll(way, 1, axis=0), np.where(step == stems[0], centre, way))
-    return edges, np.where(step <= size[0], way, -1).T.astype(np.int32)
 
 
 def ways(edges: np.ndarray, source: np.ndarray, nodes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

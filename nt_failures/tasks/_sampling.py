@@ -5,13 +5,20 @@ Shapes: n columns, one instance each; k draws of an instance. Draw j swaps entry
 
 import numpy as np
 
-_POOL_ENTRIES = 2**20
-"""Numbers in the arrays that are shuffled at a time: many labels times many instances would fill the memory."""
+_POOL_ENTRIES = 2**18
+"""Numbers in the arrays that are shuffled at a time: what does not fit the processor's cache takes twice as long."""
 
 
-def shuffle(rng: np.random.Generator, pool: np.ndarray) -> None:
-    """Shuffle each column of `pool` (k, n) in place, on its own."""
-    _swap(pool, _picks(rng, pool.shape[1], len(pool), len(pool) - 1))
+def in_random_order(rng: np.random.Generator, tails: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """Edges between nodes, (k, n) int32 each, those of each instance in an order of its own, (n, k, 2)."""
+    k, n = tails.shape
+    picks = _picks(rng, n, k, k - 1)
+    found = np.empty((n, k, 2), dtype=np.int32)
+    for part in _parts(n, k):
+        pool = np.stack([tails[:, part], heads[:, part]], axis=-1).view(np.int64)[:, :, 0]  # an edge is one number
+        _swap(pool, [row[part] for row in picks])
+        found[part] = pool.T[:, :, None].view(np.int32)
+    return found
 
 
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
@@ -20,9 +27,7 @@ def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     if 4 * k * k < high:
         return _few(picks, n)
     found = np.empty((k, n), dtype=np.int32)
-    step = max(1, _POOL_ENTRIES // high)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
+    for part in _parts(n, high):
         pool = np.repeat(np.arange(high, dtype=np.int32)[:, None], found[:, part].shape[1], axis=1)
         _swap(pool, [row[part] for row in picks])
         found[:, part] = pool[:k]
@@ -47,14 +52,23 @@ def _few(picks: list[np.ndarray], n: int) -> np.ndarray:
     return found
 
 
+def _parts(n: int, entries: int) -> list[slice]:
+    """Columns with so many entries each, some at a time."""
+    step = max(1, _POOL_ENTRIES // max(entries, 1))
+    return [slice(start, start + step) for start in range(0, n, step)]
+
+
 def _picks(rng: np.random.Generator, n: int, high: int, k: int) -> list[np.ndarray]:
     """Numbers below high - j for the draws j = 0, ..., k - 1, n of each."""
     return [rng.integers(0, high - j, n, dtype=np.uint32) for j in range(k)]
 
 
 def _swap(pool: np.ndarray, picks: list[np.ndarray]) -> None:
-    columns = np.arange(pool.shape[1])
+    """Draw by draw, in each column of `pool` (k, n) on its own."""
+    flat, n = pool.reshape(-1), pool.shape[1]  # one index is faster than two
+    columns = np.arange(n)
     for j, pick in enumerate(picks):
-        taken = pool[j + pick, columns]
-        pool[j + pick, columns] = pool[j]
+        left, at = flat[j * n :], pick * np.int64(n) + columns
+        taken = left[at]
+        left[at] = pool[j]
         pool[j] = taken

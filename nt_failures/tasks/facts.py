@@ -1,7 +1,7 @@
 """What a task tells the diagnosis beside its rows: what things are called, where a clue stands, what can be drawn."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +32,12 @@ WORDS = Words()
 
 @dataclasses.dataclass(frozen=True)
 class Star:
-    """A directed graph of arms from one source, with an answer: what `figures.path_star` draws."""
+    """A star or a tree, its edges directed away from the source, with an answer: what `figures.path_star` draws."""
 
     edges: Sequence[Sequence[int]]
     source: int
     goal: int
     path: Sequence[int]
     answer: Sequence[int]
+    cut: Collection[int] = ()
+    """nodes from which edges lead on that are left out"""

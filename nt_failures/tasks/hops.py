@@ -13,7 +13,7 @@ import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import way_back
-from nt_failures.tasks._sampling import distinct, shuffle
+from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import END, Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
@@ -115,15 +115,12 @@ class Hops(Task):
         """Draw n rows: `edges` (n, N, 2), `source` and `hops` (n,), `answer` (n, K) or (n, 1), all int32."""
         check_integer("n", n)
         nodes = distinct(rng, n, self.num_nodes, self.num_nodes)  # one cycle is a column, from its source on
-        places = np.repeat(np.arange(self.num_nodes, dtype=np.int32)[:, None], n, axis=1)
-        shuffle(rng, places)  # which pair is shown where
-        pairs = np.stack([nodes, np.roll(nodes, -1, axis=0)], axis=-1)
-        edges = np.take_along_axis(pairs, places[:, :, None], axis=0).transpose(1, 0, 2)
+        edges = in_random_order(rng, nodes, np.roll(nodes, -1, axis=0))
         steps = rng.integers(1, self.hops + 1, n, dtype=np.int32)
         way = nodes[1 : self.hops + 1].T
         answer = np.where(np.arange(self.hops) < steps[:, None], way, -1) if self.way else way[np.arange(n), steps - 1]
         return {
-            "edges": np.ascontiguousarray(edges),
+            "edges": edges,
             "source": nodes[0],
             "hops": steps,
             "answer": np.ascontiguousarray(answer.reshape(n, -1) if n else np.zeros((0, self.answer_length), np.int32)),

@@ -7,17 +7,16 @@ Shapes: n rows, D degree, L path_length, E = D * (L - 1) edges.
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from nt_failures.registry import shorten
-from nt_failures.tasks._graphs import MAX_LABELS, Graphs, check_labels, other_ways, read_line, star, way_back
+from nt_failures.tasks._graphs import MAX_LABELS, Graphs, check_labels, other_ways, read_line, way_back
 from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
-from nt_failures.tasks._sampling import distinct, shuffle
+from nt_failures.tasks._sampling import distinct, in_random_order
+from nt_failures.tasks._stars import star
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
-from nt_failures.tasks.facts import Star
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,12 +159,9 @@ class PathStar(Graphs):
             return self._mixed(rng, n)
         nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
-        places = np.repeat(np.arange(self.num_edges)[:, None], n, axis=1)
-        shuffle(rng, places)  # which edge is shown where
-        edges = np.stack([nodes[parents], nodes[1:]], axis=-1)  # (E, n, 2)
-        edges = np.take_along_axis(edges, places[:, :, None], axis=0).transpose(1, 0, 2)
+        edges = in_random_order(rng, nodes[parents], nodes[1:])
         return {
-            "edges": np.ascontiguousarray(edges),
+            "edges": edges,
             "source": nodes[0],
             "goal": nodes[self.path_length - 1],
             "path": np.ascontiguousarray(nodes[: self.path_length].T),
@@ -218,10 +214,6 @@ class PathStar(Graphs):
         if self.degree == 1:
             raise ValueError("degree=1 has no wrong arm to follow; give degree >= 2.")
         return other_ways(np.asarray(columns["edges"]), np.asarray(columns["path"]), 1, self.num_nodes, rng)
-
-    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
-        edges, path = [edge for edge in row["edges"] if edge[0] >= 0], [node for node in row["path"] if node >= 0]
-        return Star(edges, row["source"], row["goal"], path, answer)
 
 
 def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nt_failures.registry import shorten
+from nt_failures.registry import check_choice, shorten
 from nt_failures.tasks._graphs import MAX_LABELS
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
@@ -68,8 +68,7 @@ class Sort(Task):
 
     def __post_init__(self) -> None:
         check_integers(self, length=2, num_labels=2)
-        if self.mode not in [*MODES]:
-            raise ValueError(f"mode={self.mode!r} is not a choice; give one of {', '.join(MODES)}.")
+        check_choice("mode", self.mode, [*MODES])
         if not self.length <= self.num_labels <= MAX_LABELS:
             raise ValueError(
                 f"num_labels={self.num_labels} is out of range: length={self.length} needs as many different labels, "

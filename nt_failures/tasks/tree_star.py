@@ -8,13 +8,19 @@ Shapes: n rows, E edges, L path_length.
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, read_line, way_back
-from nt_failures.tasks._sampling import distinct, shuffle
+from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.facts import Star
+
+DRAWN = 20
+"""Leaves of a tree that is drawn whole: more of them do not fit a page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +122,10 @@ class TreeStar(Graphs):
         """
         check_integer("n", n)
         nodes, parents = distinct(rng, n, self.num_nodes, 1 + self.num_edges), self._parents()
-        places = np.repeat(np.arange(self.num_edges)[:, None], n, axis=1)
-        shuffle(rng, places)
-        edges = np.stack([nodes[parents], nodes[1:]], axis=-1)
-        edges = np.take_along_axis(edges, places[:, :, None], axis=0).transpose(1, 0, 2)
+        edges = in_random_order(rng, nodes[parents], nodes[1:])
         way = way_back(dict(enumerate(parents, start=1)), self.num_edges, self.path_length)
         path = np.ascontiguousarray(nodes[way].T)
-        return {"edges": np.ascontiguousarray(edges), "source": nodes[0], "goal": nodes[-1], "path": path}
+        return {"edges": edges, "source": nodes[0], "goal": nodes[-1], "path": path}
 
     def parse(self, text: str) -> dict[str, object]:
         """Read `edges/source,goal=` or `edges/source,goal=path` back: `edges`, `source`, `goal`, and `path` or None.
@@ -150,3 +153,15 @@ class TreeStar(Graphs):
         if path not in (None, true_path):
             raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
         return {"edges": edges, "source": source, "goal": goal, "path": path}
+
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
+        """As `Task.picture`; of a large tree the ways to the nodes of path and answer, and what branches off them."""
+        star = super().picture(row, answer)
+        parent_of = {child: parent for parent, child in star.edges}
+        inner = set(parent_of.values())
+        if len(set(parent_of) - inner) <= DRAWN:
+            return star
+        ends = {*star.path, *answer} & {star.source, *parent_of}
+        ways = {node for end in ends for node in way_back(parent_of, end, self.path_length)}
+        edges = [(parent, child) for parent, child in star.edges if parent in ways]
+        return dataclasses.replace(star, edges=edges, cut=inner & {child for _, child in edges} - ways)

@@ -6,14 +6,17 @@ Shapes: n rows, D arms, E edges and L nodes of the largest graph, -1 behind the 
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from nt_failures.registry import shorten
-from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_line, star, way_back
+from nt_failures.registry import check_choice, shorten
+from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_line
 from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct
+from nt_failures.tasks._stars import count, joined, star, way_through
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hashing import mix64
 from nt_failures.tasks.judging import padded_answers
 
@@ -83,14 +86,23 @@ class UnequalStar(Graphs):
                 f"behind={self.behind} leaves no node for the centre of arms of {ends(self.path_length)[0]} nodes; "
                 f"give behind <= {ends(self.path_length)[0] - 1}, or longer arms."
             )
-        if self.form not in FORMS:
-            raise ValueError(f"form={shorten(self.form, 80)} is not a choice; give one of {', '.join(FORMS)}.")
+        check_choice("form", self.form, FORMS)
         check_labels(self.num_nodes, 1 + self.num_edges, self.num_edges, size, "1 + degree * (path_length - 1)")
 
     @property
     def num_edges(self) -> int:
         """Edges of the largest graph."""
         return ends(self.degree)[1] * (ends(self.path_length)[1] - 1)
+
+    @property
+    def num_problems(self) -> float:
+        """Different graphs, sources and goals, whatever the order of the edges; infinite for some 1e100 and more."""
+        return count(*self._sizes, self.num_nodes)
+
+    @property
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """The ends of `degree` and `path_length`, and `behind`."""
+        return ends(self.degree), ends(self.path_length), self.behind
 
     @property
     def config_name(self) -> str:
@@ -190,7 +202,7 @@ class UnequalStar(Graphs):
         """
         line = self.line(text)
         edges, source, goal, path = read_line(line, "star")
-        way = self._way(edges, source, goal)
+        way = way_through(edges, source, goal, *self._sizes)
         if way is None:
             raise ValueError(
                 f"{shorten(line, 80)} is not a star of {written(self.degree)} arms with "
@@ -204,33 +216,17 @@ class UnequalStar(Graphs):
             raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {right}.")
         return self.filled({"edges": edges, "source": source, "goal": goal, "path": path})
 
-    def _way(self, edges: Sequence[tuple[int, int]], source: int, goal: int) -> list[int] | None:
-        """The path of a graph of this size; None for another graph."""
-        tails, heads = ([edge[side] for edge in edges] for side in (0, 1))
-        crossings, (least, most) = {node for node in tails if tails.count(node) > 1}, ends(self.path_length)
-        if len(crossings) != 1 or len(edges) > self.num_edges:
-            return None
-        (centre,) = crossings
-        before = {head: tail for tail, head in edges if head != centre}
-        after = {tail: head for tail, head in edges if tail != centre}
-        arms = {leaf: way_back(before, leaf, most) for leaf in {*heads} - {*tails}}
-        arms = {leaf: arm for leaf, arm in arms.items() if arm[0] == centre}
-        stems = {start: way_back(after, start, most)[::-1] for start in {*tails} - {*heads} - {centre}}
-        stems = {start: stem for start, stem in stems.items() if stem[-1] == centre}
-        sizes = [len(way) - 1 for way in (*arms.values(), *stems.values())]
-        low, high = ends(self.degree)
-        if sum(sizes) != len(edges) or not low <= len(arms) <= high or len(stems) > len(arms):
-            return None
-        if min(sizes[: len(arms)]) < self.behind or max(sizes) >= most:
-            return None
-        stem = [] if source == centre else stems.get(source, [centre] * most)[:-1]
-        way = stem + arms.get(goal, [])
-        return way if least <= len(way) <= most and way[-1] == goal else None
-
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """The way to the centre, and on to the leaf of a wrong arm, each equally likely; cut where it is too long."""
         nodes, turn = self.nodes(columns), self._stem(columns) + 1
         return self._written(other_ways(np.asarray(columns["edges"]), nodes, turn, self.num_nodes, rng))
+
+    def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
+        """As `Task.picture`; edges that hang together are drawn as their nodes."""
+        star = super().picture(row, answer)
+        if self.form == "edges":
+            star = dataclasses.replace(star, path=joined(star.path), answer=joined(answer))
+        return star
 
     def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of the centre, the set of its children and the set of all nodes.

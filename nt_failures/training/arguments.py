@@ -6,10 +6,12 @@ import os
 import typing
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
+
+from nt_failures.registry import check_choice
 
 LEAST = dict.fromkeys(["per_device_train_batch_size", "per_device_eval_batch_size"], 1)
 LEAST |= {"gradient_accumulation_steps": 1, "eval_accumulation_steps": 1}
@@ -54,7 +56,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         ```
     """
 
-    optimizer: str = _option("`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw")
+    optimizer: Literal["adamw", "muon"] = _option(
+        "`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw"
+    )
     muon_learning_rate: float = _option("Learning rate of Muon's matrices.", default=5e-3)
     full_decode: bool = _option("Decode free answers token by token at every evaluation; slower.", default=False)
     remove_unused_columns: bool = _option("Kept off: the objective needs all columns.", default=False)
@@ -69,8 +73,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
             self.use_cpu = True
         adopt_launch(self)
         super().__post_init__()
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")
+        check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"optim={self.optim.value!r} is a choice of optimizer='adamw'; leave one of the two out.")
         if self.hub_strategy in ("checkpoint", "all_checkpoints"):

@@ -1,6 +1,7 @@
 """Figures: what is drawn where, read back from matplotlib's own objects, and files made without a display."""
 
 import collections
+import dataclasses
 import itertools
 import os
 import struct
@@ -17,6 +18,8 @@ from nt_failures.evaluation.metrics import Accuracies, Shares
 from nt_failures.experiments.study import figures as study_figures
 from nt_failures.tasks.facts import Words
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.tree_star import TreeStar
+from nt_failures.tasks.unequal_star import UnequalStar
 
 # The released data's first graph: arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
 GRAPH = {
@@ -53,6 +56,15 @@ def star(arms, length):
     return {"edges": edges, "source": 0, "goal": arm[0][-1], "path": arm[0]}
 
 
+UNEQUAL, STAR = UnequalStar(2, (4, 6), 2, 12), "6,4|3,0|7,3|8,5|0,8|1,3|3,6/7,5="  # 7>3>0>8>5 and 1>3>6>4
+
+
+def shown(task, answered=1):
+    """The first test graph of a task, with the way of that one, or of the next, as the answer."""
+    rows = [{name: v[i].tolist() for name, v in task.block(0, "test", 0, rows=2).items()} for i in (0, 1)]
+    return vars(task.picture(rows[0], rows[answered]["path"]))
+
+
 LONG = {k: 1.0 for k in range(1, 21)}
 ALL = {
     "forced_vs_free": lambda: figures.forced_vs_free(accuracies(1000), 2, 0.5, WORDS),
@@ -64,6 +76,9 @@ ALL = {
     "reversed": lambda: figures.path_star(**GRAPH, answer=[32, 3, 19, 47, 12], order="reversed"),
     "twenty arms": lambda: figures.path_star(**star(20, 5), answer=[0, 301, 302, 303, 4]),
     "long arms": lambda: figures.path_star(**star(2, 20), answer=star(2, 20)["path"]),
+    "unequal": lambda: figures.path_star(**vars(UNEQUAL.picture(UNEQUAL.parse(STAR + "7,3,0,8,5"), [7, 3, 6, 4]))),
+    "a tree": lambda: figures.path_star(**shown(TreeStar())),
+    "a large tree": lambda: figures.path_star(**shown(TreeStar(5, 2, 7, 400), answered=0)),
     "long curves": lambda: figures.learning_curves(
         [{"step": 1} | {f"free/position_{k}": share for k, share in LONG.items()}], "free", 19, 0.5, "reversed"
     ),
@@ -223,6 +238,20 @@ def places(axes):
     return {int(text.get_text()): text.get_position() for text in axes.texts if text.get_text().isdigit()}
 
 
+def star_of(line):
+    """What is drawn of a graph of `UNEQUAL`."""
+    row = UNEQUAL.parse(line)
+    return UNEQUAL.picture({**row, "path": [row["source"], row["goal"]]}, [])
+
+
+def named(axes):
+    """Name -> (node, on which side of it) of the names beside nodes."""
+    node_at = {place: node for node, place in places(axes).items()}
+    notes = [text for text in axes.texts if getattr(text, "xyann", None) is not None and text.get_text()]
+    side = {(-1, 0): "before", (1, 0): "behind", (0, 1): "above"}
+    return {note.get_text(): (node_at[tuple(note.xy)], side[tuple(np.sign(note.xyann))]) for note in notes}
+
+
 def steps(axes):
     """(from, to, colour, whether an edge) of each arrow, read from its ends."""
     node_at = {place: node for node, place in places(axes).items()}
@@ -250,6 +279,47 @@ def test_graph_draws_each_node_once_on_its_arm():
     assert lines == {frozenset((at[a], at[b])) for a, b in GRAPH["edges"]}
 
 
+def test_arms_go_through_the_centre():
+    """Catches: a source at the left edge of arms that go on to its left, stems drawn behind the centre, two stems in
+    one row; the name of a source on the edges that lead to it."""
+    axes = axes_of(figures.path_star(**vars(star_of(STAR))))
+    assert places(axes) == {
+        **{1: (-1, 0.5), 7: (-1, -0.5), 3: (0, 0)},
+        **{0: (1, 0.5), 8: (2, 0.5), 5: (3, 0.5), 6: (1, -0.5), 4: (2, -0.5)},
+    }
+    assert named(axes) == {"source": (7, "before"), "goal": (5, "behind")}
+    centred = star_of("6,4|3,0|8,5|0,8|1,3|3,6/3,5=")
+    assert named(axes_of(figures.path_star(**vars(centred)))) == {"source": (3, "above"), "goal": (5, "behind")}
+
+
+def test_trees_branch():
+    """Catches: a second child drawn over the first, a parent beside its children, dots where nothing is left out."""
+    tree = TreeStar(2, 2, 3, 10)
+    star = tree.picture(tree.parse("9,4|5,0|0,2|5,9|9,1|0,7/5,1=5,9,1"), [5, 9, 1])  # 5 > (0 > (2, 7), 9 > (1, 4))
+    axes = axes_of(figures.path_star(**vars(star)))
+    assert places(axes) == {
+        **{5: (0, 0), 0: (1, 1), 9: (1, -1)},
+        **{2: (2, 1.5), 7: (2, 0.5), 1: (2, -0.5), 4: (2, -1.5)},
+    }
+    assert named(axes) == {"source": (5, "before"), "goal": (1, "behind")}
+    cut = figures.path_star(**vars(dataclasses.replace(star, edges=[(5, 0), (5, 9), (9, 1), (9, 4)], cut={0})))
+    assert named(axes_of(cut)) == {"source": (5, "before"), "goal": (1, "behind"), "...": (0, "behind")}
+
+
+@pytest.mark.parametrize(
+    ("edges", "reason"),
+    [
+        ([(0, 1), (0, 2), (1, 3), (2, 3), (3, 0)], "two ways lead to node|no star and no tree"),  # a circle
+        ([(0, 1), (0, 2), (4, 5)], "no star and no tree"),  # in two pieces
+        ([(0, 1), (0, 2), (1, 4), (2, 4), (4, 6), (1, 6)], "two ways lead to node|no star and no tree"),
+    ],
+)
+def test_what_is_no_star(edges, reason):
+    """Catches: a loop without end, nodes that are left out."""
+    with pytest.raises(ValueError, match=reason):
+        figures.path_star(edges, 0, 2, [0, 2], [0, 2])
+
+
 def test_the_graph_has_a_key():
     """Catches: colours and dashes that a reader has to guess."""
     figure = figures.path_star(**GRAPH, answer=GRAPH["path"])
@@ -265,8 +335,10 @@ def test_the_graph_has_a_key():
 
 def test_nodes_keep_apart():
     """Catches: nodes that lie on one another where arms are many or long."""
-    for arms, length in ((2, 5), (20, 5), (2, 20), (20, 20)):
-        figure = figures.path_star(**star(arms, length), answer=[0])
+    stars = [{**star(arms, length), "answer": [0]} for arms, length in ((2, 5), (20, 5), (2, 20), (20, 20))]
+    tasks = [task(**sizes) for task in (TreeStar, UnequalStar) for sizes in task.CONFIGS.values()]
+    for drawn in (*stars, *map(shown, tasks)):
+        figure = figures.path_star(**drawn)
         figure.draw_without_rendering()
         axes = axes_of(figure)
         at = axes.transData.transform(list(places(axes).values())) * 72 / figure.dpi  # points

@@ -33,6 +33,13 @@ def test_wilson_interval(successes, n, low, high):
     assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.parametrize("n", [1, 7, 200, 2000, 19_999])
+def test_an_interval_ends_where_shares_do(n):
+    """Catches: an end of 0.9999999999999999 on a card, where everything is right."""
+    assert wilson(n, n)[1] == 1.0
+    assert wilson(0, n)[0] == 0.0
+
+
 def test_wilson_interval_of_another_level():
     """Catches: z left out of a term. 2.5758^2 = 6.6349; 6.6349 / 16.6349."""
     assert wilson(0, 10, z=2.575829) == pytest.approx((0.0, 0.3989), abs=5e-5)

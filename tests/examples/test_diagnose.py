@@ -123,7 +123,7 @@ def test_on_a_stock_model(diagnose, tmp_path, monkeypatch):
     (tmp_path / "somebody" / "their-gpt2" / "results.json").write_text('{"accuracy": 1.0}')  # of another tool
     flags = ["--degree", "2", "--path_length", "4", "--num_nodes", "20", "--num_test", "30", "--batch_size", "8"]
     found = diagnose([name, *flags])
-    folder = tmp_path / "outputs" / "diagnosis" / "their-gpt2-deg2-path4-nodes20"
+    folder = tmp_path / "outputs" / "diagnosis" / "somebody--their-gpt2-deg2-path4-nodes20"
     assert as_json(found) == strict(folder / "diagnosis.json")
     assert not (folder / "learning.png").exists()
     page = (folder / "diagnosis.md").read_text()
@@ -208,9 +208,10 @@ def test_nothing_is_overwritten_unasked(run, diagnose, tmp_path, monkeypatch):
     folder, _ = run
     diagnose([str(folder), "--num_test", "10"])
     diagnose([str(folder), "--num_test", "10", "--num_nodes", "11"])
+    name = "--".join(folder.resolve().parts[1:])
     assert sorted(path.name for path in Path("outputs/diagnosis").iterdir()) == [
-        f"{folder.name}-deg2-path4-nodes11",
-        f"{folder.name}-deg2-path4-nodes12",
+        f"{name}-deg2-path4-nodes11",
+        f"{name}-deg2-path4-nodes12",
     ]
     with pytest.raises(ValueError, match="is not empty; add --overwrite_output_dir to replace that diagnosis, or give"):
         diagnose([str(folder), "--num_test", "10"])
@@ -219,6 +220,24 @@ def test_nothing_is_overwritten_unasked(run, diagnose, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not empty; give --output_dir with another folder"):
         diagnose([str(folder), "--num_test", "10", "--output_dir", str(folder), "--overwrite_output_dir"])
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_folders_of_models_that_are_called_alike(diagnose, tmp_path, monkeypatch):
+    """Catches: the diagnosis of a checkpoint, or of another owner's model, written over that of another one."""
+    name_of = diagnose.__globals__["name_of"]
+    monkeypatch.chdir(tmp_path)
+    for folder in ("outputs/a/checkpoint-80", "outputs/b/checkpoint-80", "b/checkpoint-80", "outputs/run"):
+        Path(folder).mkdir(parents=True)
+    assert (
+        name_of("outputs/a/checkpoint-80") == name_of(str(tmp_path / "outputs/a/checkpoint-80/")) == "a--checkpoint-80"
+    )
+    assert name_of("outputs/b/checkpoint-80") == "b--checkpoint-80"
+    assert name_of("outputs/run") == name_of("outputs/a/../run") == "run"
+    assert name_of("./b/") == "b"
+    assert (name_of("gpt2"), name_of("somebody/gpt2")) == ("gpt2", "somebody--gpt2")
+    monkeypatch.chdir("b")
+    assert name_of("checkpoint-80") == "checkpoint-80"
+    assert name_of(".") == "--".join((tmp_path / "b").resolve().parts[1:])
 
 
 def test_tokenizers_that_do_not_fit(diagnose, tmp_path):

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from transformers.integrations import integration_utils
@@ -193,12 +194,20 @@ def test_bad_recipes(recipe, text, reason):
         (["--max_step=3"], r"Did you mean 'max_steps'"),
         (["--max_steps", "abc"], r"max_steps.* invalid int value: 'abc'"),
         (["--max_steps"], r"max_steps.* expected one argument"),
-        (["--lr_scheduler_type", "cosin"], r"invalid choice: 'cosin' \(choose from .*cosine"),
+        (
+            ["--lr_scheduler_type", "cosin"],
+            r"invalid choice: 'cosin' \(choose from .*\)\. Did you mean 'cosine'\? See --help_all",
+        ),
         (["--degree", "2", "stray"], r"'stray' belongs to no flag"),
         (["--objective_options", "{share: 1}"], r"objective_options='{share: 1}' is not JSON .*'{\"key\": value}'"),
         (["--objective_options", "[1]"], r"is not a JSON object"),
         (["--task", "nowhere.Task"], r"cannot import 'nowhere'.* PYTHONPATH"),
-        (["--optimizer", "moun"], r"give adamw or muon"),
+        (["--optimizer", "moun"], r"invalid choice: 'moun' \(choose from .*\)\. Did you mean 'muon'\?"),
+        (
+            ["--optim", "adamw_troch"],
+            r"invalid choice: 'adamw_troch' \(choose from .*\)\. Did you mean 'adamw_torch'\?",
+        ),
+        (["--save_strategy", "zzz"], r"invalid choice: 'zzz' \(choose from .*\)\. See --help_all"),
         (["no_such_recipe.yaml"], r"no_such_recipe\.yaml does not exist; see examples/recipes"),
         (["/"], r"recipe '/' cannot be read"),
     ],
@@ -442,17 +451,42 @@ def test_help_needs_no_torch(recipe):
     assert "sets, beside the defaults above: max_steps=7, seed=5." in text
 
 
-@pytest.mark.parametrize("wrong", ["--batch_size=8", "--degree=30"])
-def test_a_wrong_flag_is_refused_before_torch_is_imported(wrong):
-    """Catches: seconds of imports before a misspelt flag, or a task that cannot be, is refused."""
-    said = without_torch(wrong, "--model", "mamba-2x32", "--max_steps", "3", "--no_average_tokens_across_devices")
-    assert said.startswith("command line: unknown name 'batch_size'" if "batch" in wrong else "degree=30, path_length")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--batch_size=8", "command line: unknown name 'batch_size'"),
+        ("--degree=30", "degree=30, path_length"),
+        ("--max_steps=many", "argument --max_steps/--max-steps: invalid int value: 'many'"),
+        ("--save_steps=often", "argument --save_steps/--save-steps: invalid float value: 'often'"),
+        ("--use_cpu=perhaps", "argument --use_cpu/--use-cpu: Truthy value expected"),
+        ("--sample_rows=few", "argument --sample_rows/--sample-rows: invalid int value: 'few'"),
+        ("--optimizer=moun", "argument --optimizer: invalid choice: 'moun'"),
+    ],
+)
+def test_a_wrong_flag_is_refused_before_torch_is_imported(wrong, said):
+    """Catches: seconds of imports before a misspelt flag, a number that is none, or a task that cannot be, is
+    refused."""
+    others = ("--model", "mamba-2x32", "--max_grad_norm", "3", "--no_average_tokens_across_devices", "--bf16", "false")
+    assert without_torch(wrong, *others).startswith(said)
+
+
+def test_flags_that_are_not_plain(recipe):
+    """Catches: JSON with a blank taken for the value of the flag before it; a flag refused that may stand alone, or
+    have several values."""
+    path = recipe("logging_steps: 0.5\nreport_to: [none]\nlr_scheduler_type: cosine_with_restarts")
+    flags = ["--use_cpu", '--lr_scheduler_kwargs={"num_cycles": 1}', "--include_num_input_tokens_seen"]
+    training = parse([path, *flags, "--include_for_metrics", "loss", "inputs"]).training
+    assert (training.use_cpu, training.lr_scheduler_kwargs, training.logging_steps) == (True, {"num_cycles": 1}, 0.5)
+    assert training.include_for_metrics == ["loss", "inputs"]
 
 
 def test_flags_read_in_the_source_are_those_there_are():
     """Catches: a flag of the training arguments that is refused as unknown, or a misspelt one that waits for torch."""
     inherited = {field.name for field in dataclasses.fields(RunArguments)}
-    assert flags.training_names() == inherited
+    assert flags.training_flags().keys() == inherited
+    kinds = {"max_steps": int, "learning_rate": float, "eval_steps": float, "data_seed": int, "optim": None}
+    kinds |= {"use_cpu": bool, "tf32": bool, "optimizer": Literal["adamw", "muon"], "include_for_metrics": None}
+    assert {name: flags.training_flags()[name] for name in kinds} == kinds
 
 
 @pytest.mark.parametrize(
@@ -473,7 +507,7 @@ def test_what_a_flag_was_meant_for(recipe, flag, meant):
     with pytest.raises(ValueError, match=re.escape(f"Did you mean {meant}?")):
         parse([recipe("objective: hybrid\nobjective_options: {share: 0.5}"), flag, "2"])
     for known in flags.MEANT.values():
-        assert known in {*flags.training_names(), *(field.name for field in dataclasses.fields(PathStar))}
+        assert known in {*flags.training_flags(), *(field.name for field in dataclasses.fields(PathStar))}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_a_dtype_that_is_asked_for(gpt2, build):
     trainer = build(gpt2, "--dtype", "bfloat16", "--objective", "token_order")
     trainer.train()
     assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16}  # those of the objective, too
-    with pytest.raises(ValueError, match="dtype='half' is not a choice; give one of float32, bfloat16"):
+    with pytest.raises(ValueError, match="dtype='half' is not a choice; give one of 'float32', 'bfloat16'"):
         build(gpt2, "--dtype", "half")
 
 

@@ -243,7 +243,10 @@ def test_dropout_may_be_changed_beside_an_adapter(build, base, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--lora", '{"rank": 4}'], "LoraConfig has no field 'rank' to be given; it has .*, r, "),
+        (
+            ["--lora", '{"rank": 4}'],
+            "LoraConfig has no field that can be given as 'rank'. It has .*, r, ",
+        ),
         (["--lora", '{"init_lora_weights": "pissa"}'], "'pissa' changes the base model's weights"),
         (["--lora", "{}", "--model", "gpt2-2x16"], "'gpt2-2x16' has none; give --model a folder or Hub id"),
         (["--merge_adapter", "true"], "merge_adapter has no adapter to merge; give --lora"),

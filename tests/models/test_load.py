@@ -101,7 +101,9 @@ def test_config_overrides(tokenizer, tmp_path):
 
 def test_unknown_config_fields(tokenizer, tmp_path):
     """Catches: transformers' silence about a field that no model reads."""
-    with pytest.raises(ValueError, match=r"GPT2Config has no field 'n_heads'; it has .*n_head,"):
+    with pytest.raises(
+        ValueError, match=r"GPT2Config has no field 'n_heads'\. Did you mean 'n_head'\? It has .*n_head,"
+    ):
         load_model("gpt2-1x16", tokenizer, 24, config_overrides={"n_heads": 2})
     load_model("gpt2-1x16", tokenizer, 24).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="GPT2Config has no field 'state_size'"):

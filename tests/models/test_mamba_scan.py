@@ -243,7 +243,9 @@ def test_choices(tiny_model):
     for model, name in ((gpt2, "GPT2LMHeadModel"), (mamba2, "Mamba2ForCausalLM")):
         with pytest.raises(ValueError, match=f"is for Mamba-1 and {name} has no such layer; write 'auto'"):
             use_scan(model, "torch")
-    with pytest.raises(ValueError, match="mamba_scan='fast' is none of auto, torch, transformers"):
+    with pytest.raises(
+        ValueError, match="mamba_scan='fast' is not a choice; give one of 'auto', 'torch', 'transformers'"
+    ):
         command_line.parse(["--mamba_scan", "fast"])
     assert command_line.parse(["--mamba_scan", "torch"]).model.mamba_scan == "torch"
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, modeling_utils
 
 from nt_failures.data.batches import IGNORE, layout
 from nt_failures.objectives import NextToken, Teacherless, decoding
@@ -50,6 +50,22 @@ def test_cached_decode_equals_a_loop_without_cache(family, tiny_model, rows, pad
     expected = loop(model, rows, STEPS)
     assert len({tuple(answer) for answer in expected}) > len(rows) // 2
     assert greedy(model, padded).tolist() == expected
+
+
+@every_family
+def test_a_pad_token_may_be_written(family, tiny_model, rows, monkeypatch):
+    """Catches: transformers' warning that a mask is missing, where a model that has learnt little writes the pad token
+    behind prefixes of one length; a model that is left without its pad token."""
+    model = tiny_model(family)
+    torch.nn.init.zeros_(model.get_output_embeddings().weight)  # so that it writes token 0
+    model.config.pad_token_id, warnings = 0, []
+    monkeypatch.setattr(modeling_utils.logger, "warning_once", lambda text, *_: warnings.append(text))
+    model.warn_if_padding_and_no_attention_mask(torch.tensor([[0, 1]]), None)
+    assert "attention_mask" in warnings.pop()
+    ids = torch.tensor([row[:9] for row in rows])
+    assert greedy(model, (ids, torch.ones_like(ids))).tolist() == [[0] * STEPS] * len(rows)
+    assert warnings == []
+    assert model.config.pad_token_id == 0
 
 
 @every_family

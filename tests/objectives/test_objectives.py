@@ -413,7 +413,7 @@ def test_contract_of_options(name, tokenizer_for):
     objective, options = cls.from_tokenizer(tokenizer), cls.extra_tokens.values()
     assert (objective.pad_token_id, objective.dummy_token_id) == (14, 13 if "dummy_token_id" in options else None)
     assert tokenizer.convert_ids_to_tokens([getattr(objective, option) for option in options]) == [*cls.extra_tokens]
-    with pytest.raises(ValueError, match=r"no option 'ordre'; its options are .*order"):
+    with pytest.raises(ValueError, match=r"no option 'ordre'\. Did you mean 'order'\? It has .*order"):
         cls.from_tokenizer(tokenizer, ordre="forward")
     with pytest.raises(ValueError, match=r"order='backward' is not a choice.*'forward', 'reversed'"):
         cls.from_tokenizer(tokenizer, order="backward")

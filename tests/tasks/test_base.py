@@ -193,7 +193,7 @@ def test_the_star_to_draw():
     """Catches: the model's answer drawn as the right path."""
     row = {"edges": [[0, 1], [1, 2], [0, 3], [3, 4]], "source": 0, "goal": 2, "path": [0, 1, 2]}
     star = PathStar(2, 3, 10).picture(row, [0, 3, 2])
-    assert vars(star) == {**row, "answer": [0, 3, 2]}
+    assert vars(star) == {**row, "answer": [0, 3, 2], "cut": ()}
 
 
 def test_training_rows_of_their_own():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nt_failures.tasks import _sampling
-from nt_failures.tasks._sampling import distinct, shuffle
+from nt_failures.tasks._sampling import distinct, in_random_order
 
 
 def one_by_one(picks, high):
@@ -55,11 +55,16 @@ def test_entries_that_were_moved_are_found_again(monkeypatch):
     assert distinct(np.random.default_rng(0), 1, 37, 3).T.tolist() == [[5, 0, 1]]
 
 
-def test_shuffle_swaps_each_column_on_its_own():
-    """Catches: a swap that reads what it has just written, one order for all columns."""
-    pool = np.repeat(np.arange(7)[:, None], 30, axis=1)
-    shuffle(np.random.default_rng(1), pool)
-    assert pool.T.tolist() == [one_by_one(picks, 7) for picks in columns_of_picks(1, 30, 7, 6)]
+@pytest.mark.parametrize("entries", [1, 50, 2**20])
+@pytest.mark.parametrize(("k", "n"), [(7, 30), (1, 3), (4, 0)])
+def test_each_column_has_an_order_of_its_own(k, n, entries, monkeypatch):
+    """Catches: a swap that reads what it has just written, one order for all columns, tails with heads of others."""
+    monkeypatch.setattr(_sampling, "_POOL_ENTRIES", entries)
+    tails = np.arange(k * n, dtype=np.int32).reshape(k, n)
+    found = in_random_order(np.random.default_rng(1), tails, tails + 1000)
+    orders = [one_by_one(picks, k) for picks in columns_of_picks(1, n, k, k - 1)]
+    assert found[:, :, 0].tolist() == [[place * n + i for place in order] for i, order in enumerate(orders)]
+    assert (found[:, :, 1] == found[:, :, 0] + 1000).all()
 
 
 def test_the_generator_goes_on_where_it_ends():

@@ -88,8 +88,8 @@ def test_any_text_parses_or_raises_value_error(text):
     ({"length": 51}, "num_labels=50", "num_labels from 51"),
     ({"num_labels": 2**20 + 1}, "num_labels=1048577", "to 1,048,576"),
     ({"num_labels": 2**20, "length": 2**17}, "length=131,072", "fit into text"),
-    ({"mode": "shuffle"}, "mode='shuffle'", "sort, copy, reverse"),
-    ({"mode": ["sort"]}, "mode=['sort']", "sort, copy, reverse"),
+    ({"mode": "shuffle"}, "mode='shuffle'", "'sort', 'copy', 'reverse'"),
+    ({"mode": ["sort"]}, "mode=['sort']", "Did you mean 'sort'?"),
 )
 def test_bad_parameters(parameters, given, repair):
     """Catches: a size found out only while rows are drawn, or an error without a way out."""

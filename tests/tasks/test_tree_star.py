@@ -42,6 +42,20 @@ def test_facts_of_the_task():
         task.detours(task.block(0, "train", 0), np.random.default_rng(0))
 
 
+def test_a_large_tree_is_cut_to_what_matters():
+    """Catches: 32 leaves on one page; a way of the answer that is left out, or what branches off it; nodes called cut
+    that are leaves."""
+    edges = [(node, child) for node in range(31) for child in (2 * node + 1, 2 * node + 2)]
+    row = {"edges": edges, "source": 0, "goal": 31, "path": [0, 1, 3, 7, 15, 31]}
+    star = TreeStar(2, 2, 6, 70).picture(row, [0, 2, 14, 64, -1])
+    inner = [0, 1, 3, 7, 15, *(2, 6, 14)]
+    assert star.edges == [edge for edge in edges if edge[0] in inner]
+    assert star.cut == {4, 8, 16, *(5, 13, 29, 30)}
+    assert (star.path, star.answer) == (row["path"], [0, 2, 14, 64, -1])
+    small = TreeStar(2, 2, 3, 70).picture({**row, "edges": edges[:6], "goal": 3, "path": [0, 1, 3]}, [0])
+    assert (small.edges, small.cut) == (edges[:6], ())
+
+
 JUDGED = {
     "right": ([5, 9, 1], True, 0, True, True),
     "the wrong arm": ([5, 0, 2], False, 2, False, True),

@@ -1,5 +1,8 @@
 """The star whose arms are of unequal length: by hand, against its source's sizes, and under the diagnosis."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from chi_square import assert_uniform
@@ -93,6 +96,65 @@ def test_edges_are_judged_as_edges(answer, exact, valid_path):
     assert (judged["exact"].tolist(), judged["valid_path"].tolist()) == ([exact], [valid_path])
 
 
+def test_the_star_to_draw():
+    """Catches: edges drawn as steps from each head to itself; what fills up a shorter graph drawn as a node -1."""
+    row = AS_EDGES.parse(PROMPT + "7,3,3,0,0,8,8,5")
+    star = AS_EDGES.picture(row, [7, 3, 3, 6, 4, 5, 5])
+    assert (star.edges, star.path) == (EDGES[:7], [7, 3, 0, 8, 5])
+    assert star.answer == [7, 3, 6, 4, 5, 5]  # 6 to 4 is an edge that was not written as one; the last one is none
+    star = TASK.picture(TASK.parse(PROMPT + "7,3,0,8,5"), [7, 7, 3])
+    assert (star.edges, star.path, star.answer) == (EDGES[:7], [7, 3, 0, 8, 5], [7, 7, 3])
+
+
+def labelled(degrees, lengths, behind, num_nodes):
+    """Different graphs with their source and goal, by writing down all of them."""
+    arms = [(n, stem) for n in range(lengths[0], lengths[1] + 1) for stem in range(n - behind)]
+    found = set()
+    for degree in range(degrees[0], degrees[1] + 1):
+        for chosen in itertools.product(arms, repeat=degree):
+            for labels in itertools.permutations(range(num_nodes), 1 + sum(n - 1 for n, _ in chosen)):
+                rest, ways = iter(labels[1:]), []
+                for n, stem in chosen:
+                    nodes = list(itertools.islice(rest, n - 1))
+                    ways.append([*nodes[:stem], labels[0], *nodes[stem:]])
+                edges = frozenset(edge for way in ways for edge in itertools.pairwise(way))
+                found.add((edges, ways[0][0], ways[0][-1]))
+    return len(found)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "lengths", "behind", "num_nodes"),
+    [((2, 2), (3, 4), 2, 7), ((2, 2), (4, 4), 2, 7), ((2, 2), (3, 3), 2, 6), ((2, 3), (3, 3), 2, 7)],
+)
+def test_number_of_graphs_by_writing_them_down(degrees, lengths, behind, num_nodes):
+    """Catches: mirror images counted twice, a goal's arm counted as any other, graphs that no arms make up."""
+    task = UnequalStar(degrees, lengths, behind, num_nodes)
+    assert task.num_problems == labelled(degrees, lengths, behind, num_nodes)
+
+
+@pytest.mark.parametrize(
+    ("degree", "lengths", "behind"), [(3, (4, 6), 2), (4, (4, 5), 2), (3, (5, 5), 2), (3, (3, 6), 2)]
+)
+def test_number_of_graphs_by_their_shapes(degree, lengths, behind):
+    """Catches: stems and ends counted that cannot be paired into arms, or counted once for each way to pair them."""
+    arms = [(stem, n - 1 - stem) for n in range(lengths[0], lengths[1] + 1) for stem in range(n - behind)]
+    shapes = set()
+    for first, *others in itertools.product(arms, repeat=degree):
+        shapes.add((first, *(tuple(sorted(sizes)) for sizes in zip(*others, strict=True))))
+    found = 0
+    for first, stems, ends in shapes:
+        alike = [*(stems.count(size) for size in {*stems} - {0}), *(ends.count(size) for size in {*ends})]
+        nodes = 1 + sum(first) + sum(stems) + sum(ends)
+        found += math.perm(40, nodes) // math.prod(map(math.factorial, alike))
+    assert UnequalStar(degree, lengths, behind, 40).num_problems == found
+
+
+def test_number_of_graphs_of_large_sizes():
+    """Catches: a builder that counts for minutes; a config whose number is not known."""
+    assert UnequalStar(20, (3, 12), 2, 10_000).num_problems == math.inf
+    assert all(UnequalStar(**sizes).num_problems < 1e80 for sizes in UnequalStar.CONFIGS.values())
+
+
 def test_sizes_of_the_source():
     """Catches: lengths counted otherwise than arXiv 2505.05755's generator, or labels that do not suffice."""
     easy = UnequalStar(**UnequalStar.CONFIGS["easy"])
@@ -175,7 +237,7 @@ def test_bad_lines(line, reason):
     ({"behind": 1}, "behind=1", "behind >= 2"),
     ({"behind": 3}, "behind=3", "behind <= 2"),
     ({"num_nodes": 15}, "num_nodes=15", "num_nodes >= 16"),
-    ({"form": "words"}, "form='words'", "nodes, edges"),
+    ({"form": "edge"}, "form='edge'", "'nodes', 'edges'. Did you mean 'edges'?"),
 )
 def test_bad_parameters(parameters, given, repair):
     """Catches: a graph that does not fit, found out only while sampling, or an error without a way out."""

@@ -6,7 +6,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, new_axes
+from nt_failures.diagnosis.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    grid,
+    in_percent,
+    new_axes,
+)
 from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
 from nt_failures.tasks.facts import Words
 
@@ -14,10 +25,9 @@ from nt_failures.tasks.facts import Words
 def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | None) -> None:
     """Shares from the bottom to the top, and chance: as a line of the decision's position, or else in words below."""
     axes.set_ylim(-0.03, 1.05)
-    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    in_percent(axes.yaxis)
     axes.set_ylabel("accuracy", fontsize=11)
-    axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
+    grid(axes, "y")
     if chance is not None and decision is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
     elif chance is not None:  # at the other positions, which are most, it says nothing

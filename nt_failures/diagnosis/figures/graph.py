@@ -1,8 +1,8 @@
-"""A path-star graph with a model's answer drawn on it."""
+"""A star or a tree with a model's answer drawn on it."""
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,31 +17,37 @@ def path_star(
     goal: int,
     path: Sequence[int],
     answer: Sequence[int],
+    cut: Collection[int] = (),
     title: str = "",
     order: str = "forward",
 ) -> Figure:
-    """A path-star graph with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out.
+    """A star or a tree with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out.
 
-    `order` is that in which the answer was written: the default title says so of a reversed one.
+    Args:
+        edges, source, goal, path, answer, cut: as in a `Star`; edges lead from left to right.
+        title: in place of the answer in words.
+        order: that in which the answer was written: the default title says so of a reversed one.
     """
     places = _places(edges, source, goal)
-    rows, columns = sorted({y for _, y in places.values()}), max(x for x, _ in places.values())
-    gap = min(max(3.6 / len(rows), 0.18), 0.75)  # inches between arms: twenty fit a page
+    (left, right), (low, high) = ((min(along), max(along)) for along in zip(*places.values(), strict=True))
+    rows, columns = high - low + 1, right - left
+    gap = min(max(3.6 / rows, 0.18), 0.75)  # inches between arms: twenty fit a page
     scale = min(1.0, gap / 0.36, 6.4 / (columns + 1.5) / 0.53)  # of nodes and arrows, which are to keep apart
     verdict = "right" if list(answer) == list(path) else "wrong"
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
     how = ", written from the goal back" if order == "reversed" else ""
     heading = textwrap.wrap(literal(title) or f"model's answer{how}: {written}  ({verdict})", 72)
-    figure, axes = new_axes(6.4, gap * len(rows) + 1.0 + 0.18 * len(heading))
+    figure, axes = new_axes(6.4, gap * rows + 1.0 + 0.18 * len(heading))
     axes.axis("off")
     for parent, child in edges:
         (x0, y0), (x1, y1) = places[parent], places[child]
         axes.plot([x0, x1], [y0, y1], color="#C8C8C8", linewidth=2 * scale, zorder=1)
     _draw_answer(axes, edges, path, answer, places, scale)
-    _draw_nodes(axes, source, goal, places, scale)
+    _draw_nodes(axes, places, scale, {source: "black", goal: GREEN})
+    _name_nodes(axes, edges, source, goal, cut, places, 5 + 13 * scale)
     axes.set_title("\n".join(heading), fontsize=11, loc="left")
-    axes.set_xlim(-0.8, columns + 0.7)
-    axes.set_ylim(min(rows) - 0.5, max(rows) + 0.5)
+    axes.set_xlim(left - 0.8, right + 0.7)
+    axes.set_ylim(low - 0.5, high + 0.5)
     key = [Line2D([], [], color=colour, linestyle=style, label=name) for name, (colour, style) in STEPS.items()]
     figure.legend(handles=key, frameon=False, fontsize=9.5, loc="outside lower center", ncols=3)
     return figure
@@ -72,32 +78,60 @@ def _draw_answer(
             axes.annotate("", places[step[1]], places[step[0]], arrowprops=look, zorder=2)
 
 
-def _draw_nodes(axes: Axes, source: int, goal: int, places: Mapping, scale: float) -> None:
+def _draw_nodes(axes: Axes, places: Mapping, scale: float, colours: Mapping[int, str]) -> None:
     digits = max(len(str(node)) for node in places)
     look = {"markersize": 22 * scale, "color": "white", "markeredgewidth": 2.6 * scale, "zorder": 3}
     for node, (x, y) in places.items():
-        edge = GREEN if node == goal else "black" if node == source else GREY
-        axes.plot(x, y, "o", markeredgecolor=edge, **look)
+        axes.plot(x, y, "o", markeredgecolor=colours.get(node, GREY), **look)
         size = scale * (10 if digits < 3 else 25 / digits)
         axes.text(x, y, str(node), ha="center", va="center", fontsize=size, zorder=4)
-    for node, name, colour, side in ((source, "source", "black", -1), (goal, "goal", GREEN, 1)):
-        look = {"ha": "left" if side > 0 else "right", "va": "center", "fontsize": 10, "color": colour}
-        axes.annotate(name, places[node], (side * (5 + 13 * scale), 0), textcoords="offset points", **look)
+
+
+def _name_nodes(
+    axes: Axes, edges: Sequence, source: int, goal: int, cut: Collection[int], places: Mapping, away: float
+) -> None:
+    """`source` before its node, above it where edges lead there, `goal` behind its node, and dots behind a cut one."""
+    before, behind, above = (
+        {"xytext": (-away, 0), "ha": "right", "va": "center"},
+        {"xytext": (away, 0), "ha": "left", "va": "center"},
+        {"xytext": (0, away + 3), "ha": "center", "va": "center", "bbox": {"color": "white", "pad": 1}, "zorder": 5},
+    )
+    first = above if any(head == source for _, head in edges) else before
+    names = [(source, "source", "black", first), (goal, "goal", GREEN, behind)]
+    names += [(node, "...", GREY, behind) for node in cut]
+    for node, name, colour, where in names:
+        axes.annotate(name, places[node], textcoords="offset points", fontsize=10, color=colour, **where)
 
 
 def _places(edges: Sequence, source: int, goal: int) -> dict[int, tuple[float, float]]:
-    """Source at the left, each arm a row; the arm of the goal is at its place among the others, by label."""
-    child = {int(a): int(b) for a, b in edges if int(a) != source}
-    starts = sorted(int(b) for a, b in edges if int(a) == source)
-    places, loops = {int(source): (0.0, 0.0)}, False
-    for row, node in enumerate(starts):
-        y = (len(starts) - 1) / 2 - row
-        x = 1.0
-        while node is not None and node not in places:  # each node once, so cycles end, too
-            places[node] = (x, y)
-            node, x = child.get(node), x + 1.0
-        loops = loops or node is not None
-    nodes = {int(node) for edge in edges for node in edge} | {int(goal)}
-    if loops or not starts or nodes != set(places):
-        raise ValueError(f"the edges are no arms from source {source} that end apart, or goal {goal} is on none.")
-    return places
+    """The centre, to which several edges lead, or else the source; what leads to it at its left, the rest at its right.
+
+    Children stand in the order of their labels, each leaf in a row of its own, every other node amid its children.
+    """
+    after: dict[int, list[int]] = {}
+    before: dict[int, list[int]] = {}
+    for a, b in edges:
+        after.setdefault(int(a), []).append(int(b))
+        before.setdefault(int(b), []).append(int(a))
+    centre = next((node for node, parents in before.items() if len(parents) > 1), int(source))
+    right, left = _side(after, centre, 1.0), _side(before, centre, -1.0)
+    if {*right, *left} != {*after, *before, int(source), int(goal)} or {*right} & {*left} != {centre}:
+        raise ValueError(f"the edges are no star and no tree of which source {source} and goal {goal} are nodes.")
+    return right | left
+
+
+def _side(next_to: Mapping[int, list[int]], centre: int, step: float) -> dict[int, tuple[float, float]]:
+    """The tree that hangs at the centre, which is (0, 0)."""
+    found, waiting = {}, [(centre, 0.0)]
+    while waiting:
+        node, x = waiting.pop()
+        if node in found:
+            raise ValueError(f"two ways lead to node {node}, or a circle; give the edges of a star or of a tree.")
+        found[node] = x
+        waiting += [(other, x + step) for other in sorted(next_to.get(node, ()), reverse=True)]
+    leaves = [node for node in found if node not in next_to]
+    heights = {node: (len(leaves) - 1) / 2 - row for row, node in enumerate(leaves)}
+    for node in reversed(found):  # children stand behind their parents
+        others = [heights[other] for other in next_to.get(node, ())]
+        heights.setdefault(node, sum(others) / max(len(others), 1))
+    return {node: (x, heights[node] - heights[centre]) for node, x in found.items()}

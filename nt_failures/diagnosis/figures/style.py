@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 BLUE = "#0072B2"
@@ -21,6 +23,18 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=10)
     return figure, axes
+
+
+def in_percent(axis: Axis) -> None:
+    """Ticks of shares, from 0 to 1."""
+    ticks = np.linspace(0, 1, 5)
+    axis.set_ticks(ticks, [f"{tick:.0%}" for tick in ticks])
+
+
+def grid(axes: Axes, along: str) -> None:
+    """Faint lines behind all that is drawn, from the ticks of the axis `along`, x or y."""
+    axes.grid(axis=along, color="#E5E5E5", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def save(figure: Figure, path: Path | str) -> None:

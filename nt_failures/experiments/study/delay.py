@@ -43,10 +43,17 @@ def observe(run: StudyRun, problem: str, objective: str, optimizer: str) -> Run:
     )
 
 
+def factors_of(runs: Sequence[Run]) -> list[str]:
+    """The factors of any of the runs: a size that is a range in some problems is a number in others."""
+    most_first = sorted(runs, key=lambda run: -len(run.sizes))
+    return list(dict.fromkeys(name for run in most_first for name in run.sizes))
+
+
 def by(runs: Sequence[Run], *names: str) -> dict[tuple, list[Run]]:
     """Runs by the values of these fields, smaller problems first, otherwise in the order of their first run."""
     groups: dict[tuple, list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (*run.sizes.values(),)):
+    factors = factors_of(runs)
+    for run in sorted(runs, key=lambda run: [run.sizes.get(name, math.inf) for name in factors]):
         groups.setdefault(tuple(vars(run)[name] for name in names), []).append(run)
     return groups
 
@@ -71,11 +78,11 @@ def growth(runs: Sequence[Run]) -> dict[str, np.ndarray]:
     """By what the time is multiplied for each more of a factor: estimate and bootstrap replicates, of the logarithm.
 
     A factor is left out where the solved runs know one value of it only, and with it the (censored) runs of other
-    values, which bound it from one side.
+    values, which bound it from one side. All runs must have the same factors.
     """
     # All fits resample alike. With runs in the order of their seeds, a ratio of two pairs the runs of a seed.
     kept, factors = sorted(runs, key=lambda run: (*run.sizes.values(), run.seed)), []
-    for name in runs[0].sizes:
+    for name in factors_of(runs):
         levels = {run.sizes[name] for run in runs if math.isfinite(run.solved_at)}
         if len(levels) > 1:
             factors.append(name)
@@ -116,9 +123,10 @@ def _cell_table(runs: Sequence[Run], baseline: str) -> str:
 
 
 def _growth_table(runs: Sequence[Run], baseline: str) -> str:
-    groups = by(runs, "optimizer", "objective")
+    factors = factors_of(runs)
+    told = {key: [] for key in by(runs, "optimizer", "objective")}
+    groups = told | by([run for run in runs if len(run.sizes) == len(factors)], "optimizer", "objective")
     effects = {key: growth(group) for key, group in groups.items()}
-    factors = [*runs[0].sizes]
     rows = [("time of", "optimizer", "solved runs", *(f"for each {name}" for name in factors))]
     for (optimizer, objective), group in groups.items():
         found = effects[optimizer, objective]
@@ -132,7 +140,8 @@ def _growth_table(runs: Sequence[Run], baseline: str) -> str:
         "Log-normal regression of the time on all factors at once, censored runs as such, with 95 % bootstrap "
         "intervals over the seeds of each problem (of simulated studies with three seeds they cover 92 to 95 %): what "
         "other problems of the same size would give is not in them. `not identified`: too few solved runs, too few "
-        "values of the factor among them, or a problem with one run alone. The form (a factor for each more, so "
+        "values of the factor among them, or a problem with one run alone. A problem in which one of the factors is a "
+        "range, and no number, is left out. The form (a factor for each more, so "
         "exponential growth) is assumed, not tested: two or three values of a factor cannot tell it from another."
     )
     return f"{markdown_table(rows)}\n\n{note}"

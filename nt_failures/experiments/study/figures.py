@@ -9,7 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, literal, new_axes
+from nt_failures.diagnosis.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    grid,
+    in_percent,
+    literal,
+    new_axes,
+)
 from nt_failures.diagnosis.verdict import SOLVED_AT
 from nt_failures.evaluation.metrics import format_percent
 from nt_failures.experiments.study import delay
@@ -35,7 +46,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
             axes.plot([group["chance"]] * 2, [row - 0.42, row + 0.42], **chance)
         axes.text(1.05, row, format_percent(values.mean()), va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, 1.04)
-    axes.set_xticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
+    in_percent(axes.xaxis)
     words = words_of(groups)
     measured = f"exact {words.answer}s on held-out {words.problem}s"
     measured += "; *: the decision alone" if "*" in "".join(names) else ""
@@ -71,8 +82,8 @@ def by_difficulty(groups: Sequence[Mapping[str, Any]], name: str, title: str = "
         axes.plot(sizes, shares, markersize=5, clip_on=False, zorder=3, **look)
         axes.set_xticks(sizes)
     axes.set_ylim(0, 1)
-    axes.set_yticks(np.linspace(0, 1, 5), [f"{tick:.0%}" for tick in np.linspace(0, 1, 5)])
-    _grid(axes, "y")
+    in_percent(axes.yaxis)
+    grid(axes, "y")
     words = words_of(groups)
     axes.set_ylabel(f"exact {words.answer}s", fontsize=10)
     axes.set_xlabel(f"{literal(name)} (held-out {words.problem}s, mean over seeds)", fontsize=10)
@@ -86,14 +97,9 @@ def _rows(names: Sequence[str], title: str) -> tuple[Figure, Axes, np.ndarray]:
     figure, axes = new_axes(7.2, 0.42 * len(names) + 1.3)
     rows = np.arange(len(names))[::-1]
     axes.set_yticks(rows, [literal(name) for name in names], fontsize=9.5)
-    _grid(axes, "x")
+    grid(axes, "x")
     axes.set_title(literal(title), fontsize=11, loc="left")
     return figure, axes, rows
-
-
-def _grid(axes: Axes, axis: str) -> None:
-    axes.grid(axis=axis, color="#E5E5E5", linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def _spread(count: int, width: float) -> np.ndarray:
@@ -145,7 +151,7 @@ def _log_scale(axes: Axes, problems: int) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
-    _grid(axes, "y")
+    grid(axes, "y")
     for i in range(1, problems):
         axes.axvline(i - 0.5, color="#EEEEEE", linewidth=0.8, zorder=0)
 

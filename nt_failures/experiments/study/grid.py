@@ -13,7 +13,6 @@ In place of a number, an option may have the name of one: `answer_length`, the s
 one of the recipe's numbers. A whole number may be taken off: `path_length - 1`.
 """
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from nt_failures.experiments import flags
 from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.command_line import read_recipe
 from nt_failures.tasks import find_task
@@ -83,13 +83,8 @@ def _number(value: Any, recipe: Mapping[str, Any]) -> Any:
     found = re.fullmatch(r"(\w+)(?: - (\d+))?", value) if isinstance(value, str) else None
     number = None if found is None else recipe.get(found[1])
     if found is not None and found[1] == "answer_length":
-        task = find_task(str(recipe.get("task", DataArguments.task)))
-        sizes = {f.name: _size(recipe[f.name]) for f in dataclasses.fields(task) if f.name in recipe}
-        number = task(**sizes).answer_length
+        parser = flags.Parser([find_task(str(recipe.get("task", DataArguments.task)))])
+        parser.recipe_defaults(recipe)
+        (task,) = parser.parse_args_into_dataclasses([])
+        number = task.answer_length
     return number - int(found[2] or 0) if type(number) is int else value
-
-
-def _size(value: Any) -> Any:
-    """A parameter of a task as the task takes it: a range, `3-8` in a recipe as in a flag, as its two ends."""
-    found = re.fullmatch(r"(\d+)-(\d+)", value.strip()) if isinstance(value, str) else None
-    return value if found is None else (int(found[1]), int(found[2]))

@@ -1,6 +1,7 @@
 """The map of delays: what a run says, medians and ratios with censored runs, growth, and the figure that shows which is
 which."""
 
+import dataclasses
 import math
 
 import pytest
@@ -113,6 +114,29 @@ def test_growth_that_nobody_has_seen():
     assert math.exp(effects["arm"][0]) == pytest.approx(1.5, rel=0.1)
     assert delay.growth(grown("next_token", 3, graphs=[(2, 3, 7)])) == {}
     assert delay.growth(runs(None, None, None)) == {}
+
+
+def ranged(made):
+    """The same runs, of a problem whose arms are a range: `Task.factors` then names none."""
+    sizes = {name: size for name, size in made[0].sizes.items() if name != "arm"}
+    return [dataclasses.replace(each, problem="deg2_5-path3-nodes14", sizes=sizes) for each in made]
+
+
+def test_ranges_beside_numbers():
+    """Catches: a KeyError for a problem whose size is a range; the growth with the path read off it, although nobody
+    knows what its arms add; a problem that is lost from the table."""
+    plain, mixed = grown("next_token", 3), ranged(runs(900, 1100, 1300, graph=(2, 3, 14)))
+    for made in (plain + mixed, mixed + plain):
+        text = delay.markdown(made, "next_token")
+        cells, growth = (part.split("\n\n")[0] for part in (text, text[text.index("| time of") :]))
+        assert "| deg2_5-path3-nodes14 | muon | next_token | 3 of 3 | 1,100 |" in cells
+        assert growth.splitlines()[2:] == delay.markdown(plain, "next_token").split("\n\n")[2].splitlines()[2:]
+        problems = [problem for (problem,) in delay.by(made, "problem")]
+        assert problems[2:5] == ["deg3-path3-nodes7", "deg2_5-path3-nodes14", "deg2-path4-nodes7"]
+        study_figures.delays(made, "next_token").draw_without_rendering()
+    assert delay.markdown(mixed, "next_token").count("not identified") >= 1
+    others = [dataclasses.replace(each, sizes={"arm": 2}) for each in mixed]
+    assert "| next_token | muon | 0 of 0 | not identified | not identified |" in delay.markdown(mixed + others, "a")
 
 
 def test_no_figure_without_an_interval():
