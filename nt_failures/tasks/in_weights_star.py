@@ -42,8 +42,8 @@ class InWeightsStar(Task):
     L - 2 look-ups, all at once. It looks like the decision of path-star graphs, and next-token training should fail.
 
     It does not, says the source: Transformers and Mamba get held-out paths right, on stars of up to 50,000 nodes, so
-    they must hold more than edges, such as a geometry of the star. That is second-hand, from an account of the paper;
-    what ours do is in examples/recipes/tasks.
+    they must hold more than edges, such as a geometry of the star. That is second-hand, from an account of the paper. A
+    small GPT-2 of ours learnt the first node, too (examples/recipes/tasks).
 
     **Chance.** Who knows train by heart, and cannot plan, sees which arms are taken, and guesses among the others:
     1 / (held-out leaves), 4 % of 100 arms. From the leaf on (`reversed`) all is a look-up, and nothing decided.
