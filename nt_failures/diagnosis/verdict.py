@@ -13,6 +13,8 @@ from nt_failures.evaluation.metrics import wilson
 
 LOOK_UPS_AT = 0.9
 """Product of all positions but the decision from which errors there cannot explain a failure."""
+NEAR = 0.02
+"""So close to chance is at chance, however small chance is: of 1 in 1,000 no half can be told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Facts:
 
     The decision is above chance if its 95 % interval lies above 1.1 times chance, below it if the interval lies below
     chance and the accuracy below 0.9 times chance, and at chance if it is neither and the interval lies within 0.5 to
-    1.5 times chance; else there are too few problems to tell. Where there is nothing to decide (no decision, or chance
-    1), all positions are alike.
+    1.5 times chance, or within 0.02 of it; else there are too few problems to tell. Where there is nothing to decide
+    (no decision, or chance 1), all positions are alike.
     """
 
     def __init__(self, evidence: Evidence):
@@ -61,7 +63,8 @@ class Facts:
         self.low, self.high = low, high = wilson(self.decision * self.n, self.n)
         self.above_chance = low > 1.1 * chance or not self.decides
         near = not self.above_chance and not (high < chance and self.decision < 0.9 * chance)
-        self.at_chance = near and low >= 0.5 * chance and high <= 1.5 * chance
+        around = max(0.5 * chance, NEAR)
+        self.at_chance = near and chance - around <= low and high <= chance + around
         self.too_few = near and not self.at_chance
         self.others = {k: share for k, share in shares.items() if k != evidence.decision or not self.decides}
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))

@@ -10,17 +10,31 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.chat import described
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
+from nt_failures.tasks.in_weights_star import InWeightsStar
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
 
-__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text"]
-__all__ += ["described", "find_task", "read_task"]
+__all__ = [
+    "TASKS",
+    "Addition",
+    "Hops",
+    "InWeightsStar",
+    "PathStar",
+    "Sort",
+    "Star",
+    "Task",
+    "Text",
+    "described",
+    "find_task",
+    "read_task",
+]
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,
     "hops": Hops,
+    "in_weights_star": InWeightsStar,
     "path_star": PathStar,
     "sort": Sort,
     "tree_star": TreeStar,

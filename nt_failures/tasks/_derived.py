@@ -78,7 +78,8 @@ class Derived:
         return {name: text if isinstance(text, Text) else Text.from_list(text) for name, text in given.items()}
 
     def _completions(self, answers: np.ndarray) -> list[str]:
-        names, ended = self.symbols, END in self.symbols
+        names = self.symbols  # once: there may be many
+        ended = END in names
         if not ((answers >= -1) & (answers < len(names))).all():
             raise ValueError(
                 f"the answers of {type(self).__name__} are no indices into its {len(names)} symbols; give these, and "

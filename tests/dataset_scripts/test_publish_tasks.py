@@ -27,9 +27,14 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
     "addition": ("Add two numbers", "| 3 | 60 | 7 | 200 | 5e+05 |", "| 4 | 1 to 2 | 20% | 53.7% |"),
     "hops": ("Go k steps along a cycle", "| 20 | 4 | True | 60 | 7 | 200 |", "| 4 | none | - | - |"),
     "sort": ("Write labels in ascending order", "| 8 | 50 | copy | 60 | 7 | 200 |", "| 8 | none | - | - |"),
+    "in_weights_star": (
+        "One star of paths that no prompt",
+        "| 5000 | 5 | 0 | 60 | 7 | 200 |",
+        "| 5 | 2 | 100% | 0.1% |",
+    ),
 }
 SOURCES = {"tree_star": "2503.10542", "unequal_star": "2505.05755", "addition": "2502.19981", "hops": "2512.17351"}
-SOURCES |= {"sort": "2310.16028"}
+SOURCES |= {"sort": "2310.16028", "in_weights_star": "2510.26745"}
 
 
 @pytest.fixture
