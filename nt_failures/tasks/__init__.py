@@ -7,6 +7,7 @@ from nt_failures import registry
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
+from nt_failures.tasks.countdown import Countdown
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
@@ -14,10 +15,23 @@ from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
 
-__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = [
+    "TASKS",
+    "Addition",
+    "Countdown",
+    "Hops",
+    "PathStar",
+    "Sort",
+    "Star",
+    "Task",
+    "Text",
+    "find_task",
+    "read_task",
+]
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,
+    "countdown": Countdown,
     "hops": Hops,
     "path_star": PathStar,
     "sort": Sort,

@@ -27,9 +27,10 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
     "addition": ("Add two numbers", "| 3 | 60 | 7 | 200 | 5e+05 |", "| 4 | 1 to 2 | 20% | 53.7% |"),
     "hops": ("Go k steps along a cycle", "| 20 | 4 | True | 60 | 7 | 200 |", "| 4 | none | - | - |"),
     "sort": ("Write labels in ascending order", "| 8 | 50 | copy | 60 | 7 | 200 |", "| 8 | none | - | - |"),
+    "countdown": ("Combine numbers by equations", "| 4 | 50 | 100 | 60 | 7 | 200 |", "| 15 | 1 | 100% | 54.3% |"),
 }
 SOURCES = {"tree_star": "2503.10542", "unequal_star": "2505.05755", "addition": "2502.19981", "hops": "2512.17351"}
-SOURCES |= {"sort": "2310.16028"}
+SOURCES |= {"sort": "2310.16028", "countdown": "2410.14157"}
 
 
 @pytest.fixture

@@ -220,6 +220,7 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
         ("tree_star", "2503.10542"),
         ("unequal_star", "2505.05755"),
         ("addition", "2403.06963, section F.4"),
+        ("countdown", "2410.14157"),
     ],
 )
 def test_a_task_of_ours_has_the_source_of_its_docstring(name, source):
