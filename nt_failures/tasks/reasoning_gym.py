@@ -4,6 +4,7 @@ In the order of use: from a name to a class, the task, words as numbers. The pac
 task of it is asked for by name, `reasoning_gym.NAME`.
 """
 
+import abc
 import dataclasses
 import functools
 import hashlib
@@ -13,7 +14,7 @@ import itertools
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ PREFIX = "reasoning_gym."
 """How the names of these tasks begin."""
 _ITEMS = 2**31
 """A row is one of so many items of a data set of reasoning-gym."""
-_LOOKED_AT = 100
+_LOOKED_AT = 40
 """Items that are looked at to tell how long answers are, and of which one at least has to do, where rows are drawn."""
 _LEFT_OUT = ("seed", "size")
 """Fields of theirs which the rows of ours have no use for."""
@@ -82,13 +83,16 @@ class ReasoningGym(Task):
     answer is judged by its words alone. A word of its own `.` ends an answer. Nothing is known to be decided: there are
     exact answers and the learning order, and no cheat is measured.
 
-    An answer that is longer than the longest of the first hundred items is not drawn.
+    An answer that is longer than the longest of the first forty items is not drawn.
     """
 
-    make: ClassVar[Any]
     free_text = True
     citation = "reasoning-gym, arXiv 2505.24760"
-    ANSWER = "answer"
+
+    @staticmethod
+    @abc.abstractmethod
+    def make(**values: Any) -> Any:
+        """The data set of reasoning-gym with these values of its configuration."""
 
     def __post_init__(self) -> None:
         try:
@@ -159,7 +163,7 @@ class ReasoningGym(Task):
 
     def _score(self, item: "Item", answer: Sequence[int]) -> bool:
         try:
-            return _items(self).score_answer(item.written(answer), item.entry) >= 1
+            return _items(self).score_answer(item.written(answer), item.entry) >= 1 - 1e-9  # some add up shares
         except Exception:  # a scorer may stumble over text that is no answer
             return False
 
