@@ -47,12 +47,7 @@ def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
     module_name, _, class_name = name.rpartition(".")
     if not _is_dotted(name):
         raise ValueError(f"{kind}: {shorten(name)} is no dotted path; write it as my_package.my_module.MyClass.")
-    if from_file and module_name not in sys.modules:
-        raise NotImported(
-            f"{kind}: a file names {shorten(name)}, whose module is not imported, and no file may have it run; if you "
-            f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
-        )
-    module = import_own(module_name)
+    module = own_module(kind, name, module_name, from_file)
     own = {c.__name__: c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base}
     if class_name not in vars(module):
         has = f"; of this kind its module has {', '.join(sorted(own))}" if own else ""
@@ -66,10 +61,25 @@ def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
     return cls
 
 
+def own_module(kind: str, name: str, module_name: str, from_file: bool) -> ModuleType:
+    """The module that the class of a name lies in; NotImported where a file names it and it is not imported yet."""
+    if from_file and module_name not in sys.modules:
+        raise NotImported(
+            f"{kind}: a file names {shorten(name)}, whose module is not imported, and no file may have it run; if you "
+            f"trust that module, `import {module_name}` first (on the command line: --import_module {module_name})."
+        )
+    return import_own(module_name)
+
+
 def name_of(cls: type) -> str:
-    """The inverse of `find`: the name of one of our classes, which is its file's; the dotted path of a user's."""
+    """The inverse of `find`: the name of one of our classes, which is its file's; the dotted path of a user's.
+
+    A class that our file makes when it is asked for has the names of both, `reasoning_gym.chain_sum`.
+    """
     package, _, module = cls.__module__.rpartition(".")
-    return module if package.startswith("nt_failures.") else f"{cls.__module__}.{cls.__qualname__}"
+    if not package.startswith("nt_failures."):
+        return f"{cls.__module__}.{cls.__qualname__}"
+    return module if cls.__name__ in vars(sys.modules[cls.__module__]) else f"{module}.{cls.__name__}"
 
 
 def import_own(module: str) -> ModuleType:

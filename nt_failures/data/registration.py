@@ -15,6 +15,7 @@ from datasets.load import DatasetModule
 from nt_failures import registry
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder
 from nt_failures.data.builders.addition import AdditionBuilder
+from nt_failures.data.builders.countdown import CountdownBuilder
 from nt_failures.data.builders.hops import HopsBuilder
 from nt_failures.data.builders.in_weights_star import InWeightsStarBuilder
 from nt_failures.data.builders.sort import SortBuilder
@@ -30,6 +31,7 @@ BUILDERS: dict[str, type[TaskBuilder]] = {
     "nt_failures/hops": HopsBuilder,
     "nt_failures/sort": SortBuilder,
     "nt_failures/in_weights_star": InWeightsStarBuilder,
+    "nt_failures/countdown": CountdownBuilder,
 }
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
 builders up by module."""

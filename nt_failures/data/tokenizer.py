@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import datasets
 import pyarrow as pa
 import tokenizers
-from tokenizers import models
+from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from nt_failures.data.token_dataset import COLUMNS
@@ -61,6 +61,31 @@ def word_level_tokenizer(task: Task) -> PreTrainedTokenizerFast:
         vocabulary[symbol] = len(vocabulary)
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
     tokenizer.pre_tokenizer = word_splitter(task.symbols)
+    return _fast(tokenizer)
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """Fast tokenizer of any text, a token a byte, but for ` .`, the end of an answer, which is one.
+
+    Example:
+        >>> tokenizer = byte_level_tokenizer()
+        >>> tokenizer.tokenize("1 2 .")
+        ['1', 'Ġ', '2', 'Ġ.']
+    """
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120.", PAD]
+    vocabulary = {word: place for place, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, [("\u0120", ".")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return _fast(tokenizer)
+
+
+def task_tokenizer(task: Task) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model that is trained on a task from nothing: of its words, or of bytes where it has any."""
+    return byte_level_tokenizer() if task.free_text else word_level_tokenizer(task)
+
+
+def _fast(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, ProgressCallback, set_seed
 
 from nt_failures.data.columns import to_columns
 from nt_failures.data.splits import load_splits
-from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
+from nt_failures.data.tokenizer import add_tokens, task_tokenizer, tokenize
 from nt_failures.experiments import command_line, earlier_run, output_dir, results, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_results import RunResults
@@ -77,12 +77,12 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
 
 
 def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizerBase, Objective]:
-    """The tokenizer that was named, else a checkpoint's own, else a word-level one; and the objective for it."""
+    """The tokenizer that was named, else a checkpoint's own, else the task's; and the objective for it."""
     objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)
     else:
-        tokenizer = word_level_tokenizer(args.task)
+        tokenizer = task_tokenizer(args.task)
     add_tokens(tokenizer, objective_class.extra_tokens)
     options = {"order": args.objective.order, **args.objective.objective_options}
     return tokenizer, objective_class.from_tokenizer(tokenizer, **options)

@@ -224,7 +224,7 @@ def notes(task: Task, tokenizer: PreTrainedTokenizerBase, answer: str) -> list[s
     labels = [symbol for symbol in task.symbols if symbol.isalnum()]
     numbered = len(labels) > 2 and labels == [str(i) for i in range(len(labels))]
     shown = f"{code(labels[0])} to {code(labels[-1])}" if numbered else ", ".join(map(code, labels))
-    text = [f"Labels of a prompt are {shown}; the model was trained on no others."]
+    text = [] if task.free_text else [f"Labels of a prompt are {shown}; the model was trained on no others."]
     if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
         text.append("With any other the tokenizer raises `Missing [UNK] token`.")
     printed = tokenizer.decode(encode_rows(tokenizer, [answer], [answer])["target_ids"][0])

@@ -8,10 +8,12 @@ from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.chat import described
+from nt_failures.tasks.countdown import Countdown
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.in_weights_star import InWeightsStar
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.reasoning_gym import PREFIX, reasoning_gym_task
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
@@ -19,6 +21,7 @@ from nt_failures.tasks.unequal_star import UnequalStar
 __all__ = [
     "TASKS",
     "Addition",
+    "Countdown",
     "Hops",
     "InWeightsStar",
     "PathStar",
@@ -33,6 +36,7 @@ __all__ = [
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,
+    "countdown": Countdown,
     "hops": Hops,
     "in_weights_star": InWeightsStar,
     "path_star": PathStar,
@@ -44,7 +48,9 @@ TASKS: dict[str, type[Task]] = {
 
 
 def find_task(name: str, from_file: bool = False) -> type[Task]:
-    """The task of a name, or of a dotted path to your own class; errors as in `registry.find`."""
+    """The task of a name, of `reasoning_gym.NAME`, or of a dotted path to your own class; errors as `registry.find`."""
+    if name.startswith(PREFIX):
+        return reasoning_gym_task(name, from_file)
     return registry.find(TASKS, Task, name, from_file)
 
 

@@ -53,6 +53,8 @@ class Task(Derived, abc.ABC):
     """symbol that never occurs in an instance; objectives put it where they hide an answer token"""
     END: ClassVar[str] = END
     """symbol that ends an answer, where answers differ in length; it belongs to no position"""
+    free_text: ClassVar[bool] = False
+    """whether prompts and answers are any text, of which no list of symbols is whole"""
     citation: ClassVar[str] = ""
     """its source, for the card of a model trained on it; path-star's is the paper, which every card names"""
     PROBLEM: ClassVar[str] = WORDS.problem

@@ -32,9 +32,10 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
         "| 5000 | 5 | 0 | 60 | 7 | 200 |",
         "| 5 | 2 | 100% | 0.1% |",
     ),
+    "countdown": ("Combine numbers by equations", "| 4 | 50 | 100 | 60 | 7 | 200 |", "| 15 | 1 | 100% | 54.3% |"),
 }
 SOURCES = {"tree_star": "2503.10542", "unequal_star": "2505.05755", "addition": "2502.19981", "hops": "2512.17351"}
-SOURCES |= {"sort": "2310.16028", "in_weights_star": "2510.26745"}
+SOURCES |= {"sort": "2310.16028", "in_weights_star": "2510.26745", "countdown": "2410.14157"}
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
         ("unequal_star", "2505.05755"),
         ("addition", "2403.06963, section F.4"),
         ("in_weights_star", "2510.26745"),
+        ("countdown", "2410.14157"),
     ],
 )
 def test_a_task_of_ours_has_the_source_of_its_docstring(name, source):

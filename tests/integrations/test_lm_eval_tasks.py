@@ -13,7 +13,7 @@ from nt_failures.tasks import TASKS, chat
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 EASY = {"tree_star": "deg2-branch2-path3-nodes50", "unequal_star": "medium", "addition": "digits3", "sort": "reverse8"}
-EASY |= {"hops": "nodes20-hops4-way", "in_weights_star": "deg5000-path5"}
+EASY |= {"hops": "nodes20-hops4-way", "in_weights_star": "deg5000-path5", "countdown": "numbers3"}
 
 
 def module(name):
