@@ -11,9 +11,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 import nt_failures as ntf
-from lines.measure import CPU, WALL, Line, Measured, interleaved
+from lines.measure import CPU, WALL, Line, Measured, interleaved, seconds
 from nt_failures.data.builder import PathStarBuilder
 from nt_failures.data.token_dataset import TokenDataset
+from nt_failures.tasks import TASKS
 from nt_failures.tasks.blocks import BLOCK_ROWS
 
 SIZES = [(2, 5, 50), (5, 5, 50), (20, 5, 100), (2, 20, 50)]
@@ -69,6 +70,23 @@ def sample(size: tuple[int, int, int], quick: bool) -> Measured:
         f"{found['ours'] / found['bounded']:.1f}x of the time of the same numbers by `Generator.integers`",
     ]
     return Measured(ours, found["python"] / few, limit, "drawing its random bits", 30, checks, notes)
+
+
+def every_task(quick: bool) -> Measured:
+    """Training rows of each task's largest config, and of a large tree: drawn, split and written as text."""
+    rng, rows, largest = np.random.default_rng(0), 100 if quick else 100_000, [TASKS["tree_star"](5, 2, 7, 400)]
+    for task_class in TASKS.values():
+        tasks = [task_class(**sizes) for sizes in task_class.CONFIGS.values()]
+        largest.append(max(tasks, key=lambda task: len(task.texts(task.sample(rng, 1))["prompt"].data)))
+
+    def write(task: ntf.Task) -> None:
+        for index, left in enumerate(range(rows, 0, -BLOCK_ROWS)):
+            task.texts(task.block(0, "train", index, rows=left))
+
+    found = interleaved({task: lambda task=task: write(task) for task in largest}, 1 if quick else 3)
+    notes = [f"{task}: {seconds(took)}" for task, took in found.items()]
+    slowest = max(found.values())
+    return Measured(slowest, checks={"under 3 s": slowest < 3}, notes=notes)
 
 
 def _python_rows(rows: int) -> Iterator[dict]:
@@ -159,6 +177,7 @@ LINES = [
         )
         for size in SIZES
     ),
+    Line("tasks", "100k rows of the slowest task, drawn, split and as text", "", "< 3 s", every_task),
     Line("build", "builder: sample, text, Arrow on disk, 200k rows", "plain Python, row by row", ">= 10x", build_line),
     *(
         Line(name, work, "one process", ">= 1.6x", lambda q, rows=rows, size=size: processes(rows, size, q))
