@@ -31,7 +31,7 @@ def verdicts(notebook):
 @pytest.mark.slow
 @every_notebook
 def test_it_runs_whole(path, tmp_path, monkeypatch):
-    """Catches: a notebook with an error, that takes too long for a break, or whose verdict is no longer the kept one."""
+    """Catches: a notebook with an error, that takes too long, or whose verdicts are no longer the kept ones."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -45,8 +45,8 @@ def test_it_runs_whole(path, tmp_path, monkeypatch):
 
 @every_notebook
 def test_what_is_kept_can_be_read(path):
-    """Catches: outputs missing or of another order of cells, a page too heavy, a folder of the author's machine, figures
-    in the text that no output has."""
+    """Catches: outputs missing or of another order of cells, a page too heavy, a folder of the author's machine, a
+    figure in the text that no output has."""
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
