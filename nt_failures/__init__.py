@@ -9,6 +9,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 
 class _ByName(ModuleType):
     """This package and its modules, pickled by name.

@@ -1,5 +1,6 @@
 """The package as it is installed: from a clone (`pip install -e .`) and whole (`pip install .`)."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import nt_failures
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+
+TINY = "--model gpt2-1x16 --max_steps 2 --eval_steps 2 --num_train 32 --num_validation 16 --num_test 40 --use_cpu true"
 
 MAP = """
 import datasets
@@ -36,12 +41,22 @@ print(rows.map(add)[0], *(file["filename"] for file in rows.map(add).cache_files
 def built(kind, folder):
     """The wheel that `pip` would unpack, built in a copy of this clone, which is named as the package is."""
     clone = folder / "nt_failures"
-    shutil.copytree(ROOT / "nt_failures", clone / "nt_failures", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("nt_failures", "examples/recipes"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
+    return build(kind, clone, folder)
+
+
+def build(kind, clone, folder):
+    """The file that setuptools writes."""
     subprocess.run([sys.executable, "-c", BUILD, kind, str(folder)], cwd=clone, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    (file,) = folder.glob("*.tar.gz" if kind == "build_sdist" else "*.whl")
+    return file
+
+
+def contents(wheel):
+    return {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
 
 
 @pytest.fixture(scope="module", params=["build_editable", "build_wheel"])
@@ -82,8 +97,33 @@ def test_a_function_that_names_the_package_is_cached(python, tmp_path):
     assert "hashed" not in first[1] + second[1]
 
 
-def test_the_wheel_holds_every_file(tmp_path):
-    """Catches: a page or template that a clone has and an installed package lacks."""
-    names = {name for name in zipfile.ZipFile(built("build_wheel", tmp_path)).namelist() if ".dist-info/" not in name}
-    there = [path for path in (tmp_path / "nt_failures" / "nt_failures").rglob("*") if path.is_file()]
-    assert names == {path.relative_to(tmp_path / "nt_failures").as_posix() for path in there}
+@pytest.mark.parametrize("by_sdist", [False, True])
+def test_the_wheel_holds_every_file(by_sdist, tmp_path):
+    """Catches: a page, template or recipe that a clone has and an installed package lacks, or the source archive from
+    which `python -m build` makes its wheel."""
+    wheel = built("build_sdist" if by_sdist else "build_wheel", tmp_path)
+    if by_sdist:
+        shutil.unpack_archive(wheel, tmp_path / "unpacked", filter="data")
+        (source,) = (tmp_path / "unpacked").iterdir()
+        wheel = build("build_wheel", source, tmp_path)
+    package, recipes = (tmp_path / "nt_failures" / name for name in ("nt_failures", "examples/recipes"))
+    files = {f"nt_failures/{path.relative_to(package).as_posix()}" for path in package.rglob("*") if path.is_file()}
+    files |= {f"nt_failures/experiments/recipes/{p.relative_to(recipes).as_posix()}" for p in recipes.rglob("*.yaml")}
+    assert contents(wheel) == files
+
+
+def test_the_quickstart_runs_without_a_clone(python, tmp_path):
+    """Catches: recipes that only a clone has, a run that reads a file of the clone."""
+    said, _ = python("-m", "nt_failures.experiments.run", "--recipe", "quickstart", *TINY.split(), cwd=tmp_path)
+    assert "2 <- decision" in said
+    assert "after 2 steps" in said
+    (results,) = tmp_path.glob("outputs/*/results.json")
+    run = json.loads(results.read_text(encoding="utf-8"))
+    assert run["versions"]["nt_failures"] == nt_failures.__version__
+
+
+def test_one_version():
+    """Catches: a citation of another version than the package says of itself, and a change log without it."""
+    version = nt_failures.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version}" in (ROOT / "examples" / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import yaml
 
 from nt_failures.experiments import flags, merging
 from nt_failures.experiments.arguments import Arguments, RunOptions
-from nt_failures.registry import first_line, shorten
+from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
 if TYPE_CHECKING:  # imports torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # imports torch
 
 
 def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | None = None) -> Arguments:
-    """Parse `[RECIPE.yaml] [--flag value ...]`; flags override the recipe.
+    """Parse `[RECIPE.yaml | --recipe NAME] [--flag value ...]`; flags override the recipe.
 
     Mappings such as `config_overrides` are merged into the recipe's (merging.py), and `--task` drops those of its
     parameters that the task does not have: what was kept and dropped is in `notes`.
@@ -26,8 +26,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe. `--help`
     ends the program. Both come before torch is imported, unless it is a value of the training arguments that is wrong.
     """
-    argv = list(argv)
-    path = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else default_recipe
+    path, argv = _take_recipe(argv, default_recipe)
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
     where, recipe = f"recipe {path}", {} if path is None else read_recipe(path)
@@ -56,6 +55,37 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     (training,) = _made(parser, values, recipe, named)
     _check_idle(named, training)
     return Arguments(*ours, training, given=sorted({*recipe, *named} & set(known)), notes=notes)
+
+
+def _take_recipe(argv: Sequence[str], default: Path | None) -> tuple[Path | None, list[str]]:
+    """The recipe of a command line, and the flags beside it."""
+    parser = plain_parser(add_help=False)
+    parser.add_argument("--recipe", nargs="?", const="")
+    chosen, rest = parser.parse_known_args(argv)
+    first = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    if chosen.recipe is None:
+        return default if first is None else Path(first), rest
+    if first is not None:
+        raise ValueError(f"command line: {first!r} and --recipe {chosen.recipe} are two recipes; give one of them.")
+    return find_recipe(chosen.recipe), rest
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe of this library by its name, such as `quickstart` or `small/gpt2-reversed`.
+
+    They lie inside an installed package, and in examples/recipes of a clone. A path to a YAML file is taken as it is.
+    ValueError for another name, with the nearest.
+    """
+    here = Path(__file__).parent
+    folder = here / "recipes" if (here / "recipes").is_dir() else here.parents[1] / "examples" / "recipes"
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    if name not in known:
+        raise ValueError(
+            f"--recipe {shorten(name)} is no recipe of this library.{suggestion(name, known)} They lie in {folder}."
+        )
+    return known[name]
 
 
 def _for_task(argv: Sequence[str], recipe: Mapping[str, Any]) -> tuple[type[Task], dict[str, Any], list[str]]:
@@ -113,7 +143,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"recipe {path} does not exist; see examples/recipes, or give flags only.") from error
+        raise ValueError(f"recipe {path} does not exist; give a file, --recipe NAME or flags only.") from error
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token
         where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
         raise ValueError(f"recipe {path} is not valid YAML: {error.problem}, {where}.") from None

@@ -75,7 +75,7 @@ class Parser(HfArgumentParser):
 
 def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> Parser:
     """A parser of a task's flags and ours, and `more`; ValueError for a task that has a flag of every run."""
-    taken = {*training_flags(), "help"} & {field.name for field in dataclasses.fields(task_class)}
+    taken = {*training_flags(), "help", "recipe"} & {field.name for field in dataclasses.fields(task_class)}
     try:
         if taken:
             raise argparse.ArgumentError(None, min(taken))

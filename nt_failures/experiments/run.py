@@ -1,6 +1,6 @@
 """One run, from its arguments to its results: build, train, test, save and push.
 
-`python -m nt_failures.experiments.run RECIPE.yaml --seed 1` does what examples/train.py does.
+`python -m nt_failures.experiments.run --recipe quickstart` does what examples/train.py does, also without a clone.
 """
 
 import functools
@@ -38,7 +38,7 @@ Splits = Mapping[str, Dataset | IterableDataset]
 
 def main(argv: Sequence[str]) -> RunResults:
     """Parse a command line and run it. Returns what stands in results.json."""
-    return run(command_line.parse(argv, prog=f"python {MODULE} [RECIPE.yaml]"))
+    return run(command_line.parse(argv, prog=f"python {MODULE} [RECIPE.yaml | --recipe NAME]"))
 
 
 def run(args: Arguments, program: str = MODULE) -> RunResults:

@@ -70,6 +70,11 @@ def _check_texts(task: Task, columns: Columns) -> None:
     sizes = {column: len(text) for column, text in texts.items()}
     if set(sizes.values()) != {_ROWS}:
         raise ValueError(f"render of {name} gives {sizes} texts for {_ROWS} instances; give one for each.")
+    if task.texts(task.with_answers(columns, task.answers(columns)[::-1]))["prompt"].to_list() != texts["prompt"]:
+        raise ValueError(
+            f"render of {name} makes the prompt of {task.answer_column!r}, the right answers; make it of other "
+            "columns, as a model is shown other answers behind the same prompt."
+        )
     read = [task.read_answer(text) for text in texts["completion"]]
     if not (exact := np.asarray(task.judge(columns, read)["exact"])).all():
         row = int(np.argmin(exact))

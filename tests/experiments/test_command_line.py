@@ -70,6 +70,14 @@ def test_default_recipe(recipe, tmp_path):
     assert parse([recipe("max_steps: 5")], default_recipe=quickstart).training.seed == 42
 
 
+def test_recipes_of_the_library_by_name(recipe):
+    """Catches: a name that is looked for in the working directory, flags lost behind it, a path that is no name."""
+    args = parse(["--max_steps", "3", "--recipe", "quickstart", "--order", "reversed"])
+    assert (args.task.num_nodes, args.training.max_steps, args.objective.order) == (50, 3, "reversed")
+    assert parse(["--recipe=small/gpt2-reversed"]).task == PathStar(2, 4, 10)
+    assert parse(["--recipe", recipe("max_steps: 5"), "--seed", "1"]).training.max_steps == 5
+
+
 @dataclasses.dataclass(frozen=True)
 class OneArm(PathStar):
     """A task without the parameter `degree`, beside the one it inherits."""
@@ -89,7 +97,7 @@ def test_a_task_of_your_own_drops_what_it_does_not_have(recipe):
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"]])
-@pytest.mark.parametrize("name", ["order", "num_train", "overlap", "help", "seed"])
+@pytest.mark.parametrize("name", ["order", "num_train", "overlap", "help", "recipe", "seed"])
 def test_a_field_with_the_name_of_a_flag(name, argv, monkeypatch):
     """Catches: a traceback of argparse's, or a flag that sets two things."""
     fields = [(name, int, dataclasses.field(default=1))]
@@ -208,7 +216,10 @@ def test_bad_recipes(recipe, text, reason):
             r"invalid choice: 'adamw_troch' \(choose from .*\)\. Did you mean 'adamw_torch'\?",
         ),
         (["--save_strategy", "zzz"], r"invalid choice: 'zzz' \(choose from .*\)\. See --help_all"),
-        (["no_such_recipe.yaml"], r"no_such_recipe\.yaml does not exist; see examples/recipes"),
+        (["--recipe", "quikstart"], r"^--recipe 'quikstart' is no recipe .* Did you mean 'quickstart'\? They lie in"),
+        (["--recipe"], r"^--recipe '' is no recipe of this library\."),
+        (["a.yaml", "--recipe", "quickstart"], r"'a\.yaml' and --recipe quickstart are two recipes"),
+        (["no_such_recipe.yaml"], r"no_such_recipe\.yaml does not exist; give a file, --recipe NAME"),
         (["/"], r"recipe '/' cannot be read"),
     ],
 )

@@ -47,6 +47,10 @@ def but(**columns):
         ({"render": lambda self, columns: {"prompt": "1="}}, "gives '1=' for 'prompt'; give a list of strings"),
         ({"render": lambda self, columns: ["1="] * 8}, r"gives \[\]; give `prompt` and `completion`"),
         (
+            {"render": lambda self, columns: {"prompt": [f"{row[0]}=" for row in columns["answer"].tolist()]}},
+            "render of Slip makes the prompt of 'answer', the right answers; make it of other columns",
+        ),
+        (
             {"render": lambda self, columns: {"prompt": ["1="] * 8, "completion": ["1,2,3"] * 8}},
             r"the completion '1,2,3' of Slip reads as \[1, 2, 3\], which its judge calls wrong",
         ),
