@@ -63,11 +63,15 @@ class TaskConfig(datasets.BuilderConfig):
 
     @property
     def num_problems(self) -> dict[str, float]:
-        """About how many different problems each split with rows has to draw from; infinite where it is not known."""
+        """About how many different problems each split with rows has to draw from; infinite where it is not known.
+
+        It is not known of a train split that has more than is asked.
+        """
+        own = {"train"} if type(self.task).train_sample is not Task.train_sample else set()
         share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
         problems = self.task.num_problems
         problems = problems if problems < 1e300 else math.inf  # a larger whole number is no float
-        return {split: share[split] * problems for split in self.num_rows}
+        return {split: math.inf if split in own else share[split] * problems for split in self.num_rows}
 
     def too_small(self) -> list[str]:
         """A sentence for each split that repeats its problems because the task has too few."""

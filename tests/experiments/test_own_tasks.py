@@ -55,3 +55,14 @@ def test_every_right_answer_counts(tmp_path):
     assert free.exact >= forced.exact
     assert np.isfinite(free.exact)
     assert results.learning_curve[-1]["free/exact"] >= results.learning_curve[-1]["forced/exact"]
+
+
+@pytest.mark.parametrize("flags", [["--objective", "hybrid"], ["--objective_options", '{"positions": [1, 2]}']])
+def test_training_on_more_than_is_asked(flags, tmp_path):
+    """Catches: a run that cannot train on edges beside paths, or tests on edges; an n that counts repeated leaves."""
+    sizes = "--degree 24 --path_length 3 --num_train 500 --max_steps 3"
+    given = ["--task", "in_weights_star", *sizes.split(), *TINY.split(), "--output_dir", str(tmp_path / "run"), *flags]
+    results = run.run(command_line.parse(given))
+    assert (results.n, results.rows, results.decision_position, results.chance) == (3, 60, 2, 1 / 6)
+    assert results.instance["prompt"].endswith("=")
+    assert (tmp_path / "run" / "graph.png").exists()

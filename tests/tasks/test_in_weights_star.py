@@ -206,12 +206,13 @@ def test_train_has_all_edges_and_no_held_out_path():
 
 
 def test_a_split_repeats_its_leaves_and_says_so(tmp_path, monkeypatch, caplog):
-    """Catches: an n that counts rows, and rows that repeat without a word."""
+    """Catches: an n that counts rows, and rows that repeat without a word; edges of train counted as leaves."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     task = InWeightsStar()
     rows = load_splits(task, num_train=900, num_validation=10, num_test=300)
     assert len({*rows["test"]["node"]}) == len({*task.instance_hash(task.block(0, "test", 0, rows=300)).tolist()}) == 13
     assert "test: 300 rows of only about 12 different goals, so each comes about 24 times" in caplog.text
+    assert "train:" not in caplog.text
 
 
 # ---------------------------------------------------------------- the decision
