@@ -16,6 +16,7 @@ from nt_failures import registry
 from nt_failures.data.builder import PathStarBuilder, TaskBuilder
 from nt_failures.data.builders.addition import AdditionBuilder
 from nt_failures.data.builders.hops import HopsBuilder
+from nt_failures.data.builders.siblings import SiblingsBuilder
 from nt_failures.data.builders.sort import SortBuilder
 from nt_failures.data.builders.tree_star import TreeStarBuilder
 from nt_failures.data.builders.unequal_star import UnequalStarBuilder
@@ -27,6 +28,7 @@ BUILDERS: dict[str, type[TaskBuilder]] = {
     "nt_failures/unequal_star": UnequalStarBuilder,
     "nt_failures/addition": AdditionBuilder,
     "nt_failures/hops": HopsBuilder,
+    "nt_failures/siblings": SiblingsBuilder,
     "nt_failures/sort": SortBuilder,
 }
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks

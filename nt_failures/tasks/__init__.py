@@ -10,16 +10,19 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.siblings import Siblings
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
 
-__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Siblings", "Sort", "Star", "Task", "Text"]
+__all__ += ["find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,
     "hops": Hops,
     "path_star": PathStar,
+    "siblings": Siblings,
     "sort": Sort,
     "tree_star": TreeStar,
     "unequal_star": UnequalStar,

@@ -31,6 +31,7 @@ GOLDEN = {
     "unequal_star": "7f532234eeeb944837f579969ec69eca366a530da1b40d3272feb789a5a8d9db",
     "addition": "b7a4517179cf72463093700dc30f484797f5e2ec41cb1371b9a9cbf5ef564bda",
     "hops": "6e72302d9b9897fbf7b000e027ba6942348a542852a51a2386938e3f5997971b",
+    "siblings": "db2f9191043234fb84217bd0f44039f5fd51c8e7695f98ecc0d1e229025df643",
     "sort": "284b5d83c9d8be3d123c4f2d6bfb47c8e573f52b27cc0ef9a7dbccb056aa19b5",
 }
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""
