@@ -260,7 +260,7 @@ def mostly(columns, shown, k):
         (cheat, "indecipherable token", 0.2, 0.05, 0.05),
         (memoriser, "memorised", 1.0, 0.0, 0.0),
         (parrot, "memorised", 1.0, 1.0, 1 / 2000),
-        (guesser, "undertrained", 0.04, 0.01, 0.01),
+        (guesser, "undertrained", 0.0, 0.0, 0.0),
         (mostly, "memorised", 1.0, 0.083, 0.083),
     ],
 )
@@ -278,7 +278,7 @@ def test_verdicts(step, verdict, exact, unseen, creativity):
     assert found["decision_token"]["chance"] == pytest.approx(99 / 499)
     assert found["clever_hans"] is None
     assert "n = 2,000 different held-out prompts" in diagnosis_text(found, TASK)
-    assert any(line.startswith("new triples, right and surely of no train row") for line in findings(found))
+    assert any(line.startswith("new triples, right and surely of no train row") for line in findings(found, TASK.words))
 
 
 class Backwards(Stepwise):
