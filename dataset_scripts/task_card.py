@@ -99,12 +99,15 @@ def _configs(configs: list[Config]) -> str:
         rows = [f"{config.rows[split]:,}" for split in splits]
         number = f"{task.num_problems:.2g}" if task.num_problems < 1e300 else "-"  # a larger one is no float
         lines.append([name, *sizes, *rows, number, megabytes(config.size), str(task.answer_length), *_decision(config)])
+    shared = "train draws from about six eighths of them, validation and test from about one each"
+    if configs[0].builder.config.task.num_answers is not None:
+        shared = "all splits draw from all of them, and it is the right answers that are divided, six eighths for train"
     return f"""## Configs
 
 {table(lines)}
 
-`{task_class.PROBLEM}s`: how many different ones there are, `-` where that is not known or above 1e300; train draws from
-about six eighths of them, validation and test from about one each.
+`{task_class.PROBLEM}s`: how many different ones there are, `-` where that is not known or above 1e300;
+{shared}.
 `symbols`: of the longest answer.
 `decision`: the position, from 1 and from the first symbol of the answer on, that cannot be copied or looked up from the
 prompt and the symbols before it, for who writes the answer from its first symbol on; counted in the first {ROWS:,} rows

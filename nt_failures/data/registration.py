@@ -18,6 +18,7 @@ from nt_failures.data.builders.addition import AdditionBuilder
 from nt_failures.data.builders.countdown import CountdownBuilder
 from nt_failures.data.builders.hops import HopsBuilder
 from nt_failures.data.builders.in_weights_star import InWeightsStarBuilder
+from nt_failures.data.builders.siblings import SiblingsBuilder
 from nt_failures.data.builders.sort import SortBuilder
 from nt_failures.data.builders.tree_star import TreeStarBuilder
 from nt_failures.data.builders.unequal_star import UnequalStarBuilder
@@ -29,6 +30,7 @@ BUILDERS: dict[str, type[TaskBuilder]] = {
     "nt_failures/unequal_star": UnequalStarBuilder,
     "nt_failures/addition": AdditionBuilder,
     "nt_failures/hops": HopsBuilder,
+    "nt_failures/siblings": SiblingsBuilder,
     "nt_failures/sort": SortBuilder,
     "nt_failures/in_weights_star": InWeightsStarBuilder,
     "nt_failures/countdown": CountdownBuilder,

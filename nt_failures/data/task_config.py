@@ -71,7 +71,7 @@ class TaskConfig(datasets.BuilderConfig):
         share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
         problems = self.task.num_problems
         problems = problems if problems < 1e300 else math.inf  # a larger whole number is no float
-        return {split: math.inf if split in own else share[split] * problems for split in self.num_rows}
+        return {split: math.inf if split in own else max(1.0, share[split] * problems) for split in self.num_rows}
 
     def too_small(self) -> list[str]:
         """A sentence for each split that repeats its problems because the task has too few."""

@@ -8,6 +8,7 @@ from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
+from nt_failures.diagnosis.originality import originality
 from nt_failures.diagnosis.verdict import verdict
 
 __all__ = [
@@ -20,4 +21,4 @@ __all__ = [
     "diagnose",
     "forced_vs_free",
 ]
-__all__ += ["learning_order", "verdict"]
+__all__ += ["learning_order", "originality", "verdict"]

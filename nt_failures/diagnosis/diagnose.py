@@ -11,6 +11,7 @@ from nt_failures.diagnosis.decision_token import decision_token
 from nt_failures.diagnosis.evidence import Budget, Evidence
 from nt_failures.diagnosis.forced_vs_free import forced_vs_free, mean_product
 from nt_failures.diagnosis.learning_order import learning_order
+from nt_failures.diagnosis.originality import originality
 from nt_failures.diagnosis.verdict import verdict
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, Predictor
@@ -37,7 +38,7 @@ def diagnose(
     Returns:
         JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim
         cannot be tested, with the reason in `not_measured`), `by_difficulty` (empty where all problems are of one
-        size), and `verdict` (name, text, rule).
+        size), `originality` (empty where each problem has its own answer), and `verdict` (name, text, rule).
     """
     seen = None if train is None else Observations(predictor, task, train)
     return diagnose_observed(Observations(predictor, task, held_out), seen, curve, budget)
@@ -70,6 +71,7 @@ def diagnose_observed(
         "clever_hans": tried(clever_hans, held_out),
         "by_place": tried(by_place, held_out),
         "by_difficulty": by_difficulty(held_out),
+        "originality": originality(held_out),
         "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
     }
     if not known:
@@ -94,6 +96,7 @@ def diagnose_observed(
         at_decision=decided.get("accuracy"),
         decided=decided.get("n"),
         products=products,
+        originality=found["originality"] or None,
         words=held_out.task.words,
     ).restricted_to(predictor.trained_positions)
     return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget, known))}

@@ -67,6 +67,8 @@ class Evidence:
     products: tuple[float, float] | None = None
     """what errors at all positions, and at those that are no decision, would leave of the answers; None where that is
     the product of `forced`, and of the judged shares, because all rows are alike"""
+    originality: Mapping[str, float] | None = None
+    """what the measurement of that name found; None where each problem has an answer of its own"""
     words: Words = WORDS
     """what the task calls things"""
 
@@ -83,6 +85,7 @@ class Evidence:
         if self.products is not None and not (isinstance(self.products, Sequence) and len(self.products) == 2):
             raise ValueError(f"products={self.products!r} is not a choice; give two shares, or None.")
         optional = (self.chance, self.train_decision, self.follow_rate, self.at_decision, *(self.products or ()))
+        optional += tuple((self.originality or {}).values())
         shares = [self.exact, *self.forced.values(), *self.free.values(), *(x for x in optional if x is not None)]
         counts = [self.n, self.n if self.decided is None else self.decided]
         numeric = all(isinstance(x, numbers.Real) for x in (*counts, *shares))
@@ -107,4 +110,5 @@ class Evidence:
             free={k: share for k, share in self.free.items() if k in kept},
             trained=positions,
             products=None,
+            originality=None,
         )

@@ -90,6 +90,11 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
     for name, sizes in found.get("by_difficulty", {}).items():
         shares = ", ".join(f"{size}: {each['exact']:.1%}" for size, each in sizes.items())
         lines.append(f"exact {words.answer}s by {name}: {shares}")
+    if new := found.get("originality"):
+        lines.append(
+            f"new {words.answer}s, right and surely of no train row: {new['unseen']:.1%}; each different one counted "
+            f"once {new['creativity']:.1%}, where choosing among all right ones would give {new['ideal']:.1%}"
+        )
     if cheat := found["clever_hans"]:
         lines.append(
             f"put on a {words.detour} it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to "

@@ -35,7 +35,7 @@ def verdict(evidence: Evidence, budget: Budget | None = None, known: bool = True
     facts = Facts(evidence)
     rule = next(rule for rule in RULES if rule.fits(facts))
     condition = "every trained position >= 0.95" if rule.name == "solved" and evidence.trained else rule.condition
-    name, text = rule.name, rule.text(facts, "" if budget is None else f" after {budget}")
+    name, text = rule.name, rule.text(facts, "" if budget is None else f" after {budget}") + wording.new(facts)
     if name == "undertrained" and (not known or (budget is not None and budget.steps == 0)):
         name = "untrained" if known else "untrained or undertrained"
         text = text.replace("Undertrained", name.capitalize(), 1)
@@ -73,6 +73,8 @@ class Facts:
         """what errors at the other positions alone would leave"""
         self.product = of_all
         self.few = wilson(evidence.exact * evidence.n, evidence.n)[0] < 0.75
+        new = evidence.originality
+        self.by_heart = new is not None and wilson(new["creativity"] * evidence.n, evidence.n)[1] < new["ideal"] / 2
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
         self.can_cheat = self.at_chance and evidence.autoregressive and evidence.order == "forward"
 
@@ -109,6 +111,12 @@ RULES = (
         "exact >= 0.95, of so few problems that its 95 % interval begins below 0.75",
         lambda f: f.evidence.exact >= SOLVED_AT and f.few,
         wording.few,
+    ),
+    Rule(
+        "memorised",
+        "exact >= 0.95, and fewer than half as many different new answers as choosing among all gives",
+        lambda f: f.evidence.exact >= SOLVED_AT and f.by_heart,
+        wording.by_heart,
     ),
     Rule("solved", "exact >= 0.95", lambda f: f.evidence.exact >= SOLVED_AT, wording.solved),
     Rule(

@@ -58,6 +58,22 @@ def memorised(facts: Any, after: str) -> str:
     )
 
 
+def by_heart(facts: Any, after: str) -> str:
+    """Right answers, and next to none that is new."""
+    return f"Memorised{after}: {facts.evidence.exact:.1%} of the {facts.evidence.words.answer}s are right, by heart."
+
+
+def new(facts: Any) -> str:
+    """How many answers are new, behind any verdict on a task in which any right answer will do."""
+    found = facts.evidence.originality
+    if found is None:
+        return ""
+    return (
+        f" New and different, so right and surely of no train row, are {found['creativity']:.1%} of the "
+        f"{facts.evidence.words.answer}s; choosing among all right ones would give {found['ideal']:.1%}."
+    )
+
+
 def undertrained(facts: Any, after: str) -> str:
     """A position other than the decision is not learnt."""
     how = "teacher forcing" if facts.evidence.autoregressive else "its own decoding"

@@ -57,6 +57,8 @@ class Scored:
     """(n,) bool: the whole answer is right"""
     has: np.ndarray
     """(n, L) bool: the row's answer has such a symbol"""
+    new: np.ndarray | None = None
+    """(n,) which right answer of no train row it is, 0 for any other; None where a problem has an answer of its own"""
 
     @classmethod
     def of_ids(cls, predicted: np.ndarray, target: np.ndarray, positions: np.ndarray) -> "Scored":
@@ -80,25 +82,12 @@ class Scored:
         return cls(right, (right | ~has).all(axis=1), has)
 
     @classmethod
-    def of_forced(
-        cls, task: Task, columns: Mapping[str, np.ndarray], predicted: np.ndarray, answers: np.ndarray
-    ) -> "Scored":
-        """Score symbols (n, L) that were predicted with the earlier ones of `answers` (n, L) revealed, by `Task.judge`.
-
-        Position k is right where it is in the answer that has the prediction at k alone: so any right way on counts.
-        """
-        found = cls.of_symbols(predicted, answers)
+    def of_forced(cls, task: Task, columns: Mapping[str, np.ndarray], predicted: np.ndarray, order: str) -> "Scored":
+        """Score symbols (n, L) that were predicted with the earlier right ones revealed, by `Task.judge_forced`."""
+        found = cls.of_symbols(predicted, task.answers(columns))
         if task.one_answer:
             return found
-        right, lengths = found.right.copy(), found.has.sum(axis=1)
-        for k in range(answers.shape[1]):
-            rows = np.flatnonzero(found.has[:, k] & ~found.right[:, k])
-            if len(rows):
-                changed = answers[rows].copy()
-                changed[:, k] = predicted[rows, k]
-                given = [row[:length] for row, length in zip(changed.tolist(), lengths[rows].tolist(), strict=True)]
-                judged = task.judge({name: np.asarray(column)[rows] for name, column in columns.items()}, given)
-                right[rows, k] = judged["correct"][:, k]
+        right = task.judge_forced(columns, predicted, order)
         return cls(right, (right | ~found.has).all(axis=1), found.has)
 
     @classmethod
@@ -106,7 +95,8 @@ class Scored:
         """What `Task.judge` says, of answers whose right ones are so many symbols long (n,)."""
         exact = np.asarray(judged["exact"])
         has = np.arange(judged["correct"].shape[1]) < np.asarray(lengths)[:, None]
-        return cls(has & (judged["correct"] | exact[:, None]), exact, has)
+        new = np.where(judged["unseen"], judged["written"], np.uint64(0)) if "unseen" in judged else None
+        return cls(has & (judged["correct"] | exact[:, None]), exact, has, new)
 
     def first_errors(self, order: str) -> np.ndarray:
         """(n,) first wrong position in the order of generation; one past the end where only the end is wrong; 0: none.
@@ -128,7 +118,10 @@ class Scored:
         means = {k + 1: float(self.right[:, k].sum() / count[k]) for k in np.flatnonzero(count).tolist()}
         some = [k for k in means if count[k - 1] < len(self.has)]
         n = {k: count_problems(problems, self.has[:, k - 1]) for k in some}
-        return Shares(float(self.exact.mean()), means, n)
+        if self.new is None:
+            return Shares(float(self.exact.mean()), means, n)
+        unseen, different = self.new != 0, len({*self.new.tolist()} - {0})
+        return Shares(float(self.exact.mean()), means, n, float(unseen.mean()), different / len(unseen))
 
 
 def count_problems(problems: np.ndarray | None, rows: np.ndarray) -> int:
@@ -151,6 +144,10 @@ class Shares:
     """by position of the answer, from 1, in the task's own order; empty where it was not measured"""
     n: Mapping[int, int] = dataclasses.field(default_factory=dict)
     """different problems that have a position, of those positions that some have not"""
+    unseen: float | None = None
+    """answers that are right and surely of no train row; None where a problem has an answer of its own"""
+    creativity: float | None = None
+    """the same, each different one counted once (the name is that of arXiv 2504.15266)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +184,8 @@ class Accuracies:
                 names[f"{decoding}/exact"] = shares.exact
                 names |= {f"{decoding}/position_{k}": share for k, share in shares.positions.items()}
                 names |= {f"n/position_{k}": count for k, count in shares.n.items()}
+                new = {"unseen": shares.unseen, "creativity": shares.creativity}
+                names |= {f"{decoding}/{name}": share for name, share in new.items() if share is not None}
         return names
 
 

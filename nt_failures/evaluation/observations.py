@@ -49,7 +49,7 @@ class Observations:
         if self._forced is not None:
             return self._forced
         predicted = self.predictor.forced(self.columns, self.answers)
-        return Scored.of_forced(self.task, self.columns, predicted, self.answers)
+        return Scored.of_forced(self.task, self.columns, predicted, self.predictor.order)
 
     @functools.cached_property
     def free(self) -> Scored:

@@ -86,7 +86,7 @@ def objective_metrics(
     if task is not None:
         columns = _rows(task, columns, len(target))
         problems = None if columns is None else task.instance_hash(columns)
-    scored = score(output, task, columns, tokenizer)
+    scored = score(output, task, columns, tokenizer, objective.order)
     # Up to the first error, forced and free decoding see the same input.
     scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact, np.empty((len(target), 0))))
     found = {name: shares.shares(problems) for name, shares in scored.items()}
@@ -109,14 +109,14 @@ def objective_metrics(
 
 
 def score(
-    output: EvalPrediction, task: Task | None, columns: Mapping[str, np.ndarray] | None, tokenizer: Any
+    output: EvalPrediction, task: Task | None, columns: Mapping[str, np.ndarray] | None, tokenizer: Any, order: str
 ) -> dict[str, Scored]:
     """Which gathered predictions are right, by way of decoding; a task with several right answers judges them."""
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     if task is None or task.one_answer:
         return {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
     symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
-    found = {"forced": Scored.of_forced(task, columns, symbols, task.answers(columns))}
+    found = {"forced": Scored.of_forced(task, columns, symbols, order)}
     for name in output.predictions.keys() - {"forced"}:
         judged = task.judge(columns, read_answers(task, tokenizer, output.predictions[name]))
         found[name] = Scored.of_judge(judged, task.lengths(columns))

@@ -113,7 +113,7 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
     columns, first = to_columns(test), predictor.symbols_of(output.predictions["free"][:SHOWN])
-    scored = score(output, task, columns, trainer.processing_class)
+    scored = score(output, task, columns, trainer.processing_class, objective.order)
     return Observations(predictor, task, columns, scored["forced"], scored["free"], first)
 
 

@@ -221,10 +221,10 @@ def instance(task: Task, known: Mapping[str, str] | None = None) -> tuple[str, s
 
 def notes(task: Task, tokenizer: PreTrainedTokenizerBase, answer: str) -> list[str]:
     """Markdown sentences: which labels a prompt may have, and how the printed answer differs from the right one."""
-    labels = [symbol for symbol in task.symbols if symbol.isalnum()]
-    numbered = len(labels) > 2 and labels == [str(i) for i in range(len(labels))]
-    shown = f"{code(labels[0])} to {code(labels[-1])}" if numbered else ", ".join(map(code, labels))
-    text = [] if task.free_text else [f"Labels of a prompt are {shown}; the model was trained on no others."]
+    shown = [code(symbol) for symbol in task.symbols if symbol.isalnum()]
+    count = next(i for i, label in enumerate([*shown, ""]) if label != code(str(i)))  # numbers from 0 on
+    shown[:count] = [f"{shown[0]} to {shown[count - 1]}"] if count > 2 else shown[:count]
+    text = [] if task.free_text else [f"Labels of a prompt are {', '.join(shown)}; the model was trained on no others."]
     if isinstance(tokenizer.backend_tokenizer.model, WordLevel):
         text.append("With any other the tokenizer raises `Missing [UNK] token`.")
     printed = tokenizer.decode(encode_rows(tokenizer, [answer], [answer])["target_ids"][0])

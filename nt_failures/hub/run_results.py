@@ -12,7 +12,7 @@ from nt_failures.hub.run_files import RESULTS_FILE
 
 NO_SCORE = re.compile(r"runtime|samples_per_second|steps_per_second|model_preparation_time|problems|n/position_\d+")
 """What `Trainer.evaluate` returns beside its metrics."""
-SHARE = re.compile(r"decision|(forced|free|parallel)/(exact|position_\d+)|cheat/\w+_rate")
+SHARE = re.compile(r"decision|(forced|free|parallel)/(exact|position_\d+)|(free|parallel)/unseen|cheat/\w+_rate")
 """Names of metrics that are shares of rows, in 0..1."""
 
 

@@ -14,6 +14,7 @@ from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.in_weights_star import InWeightsStar
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tasks.reasoning_gym import PREFIX, reasoning_gym_task
+from nt_failures.tasks.siblings import Siblings
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
@@ -25,6 +26,7 @@ __all__ = [
     "Hops",
     "InWeightsStar",
     "PathStar",
+    "Siblings",
     "Sort",
     "Star",
     "Task",
@@ -40,6 +42,7 @@ TASKS: dict[str, type[Task]] = {
     "hops": Hops,
     "in_weights_star": InWeightsStar,
     "path_star": PathStar,
+    "siblings": Siblings,
     "sort": Sort,
     "tree_star": TreeStar,
     "unequal_star": UnequalStar,

@@ -32,6 +32,33 @@ class Derived:
         return next((name for name, values in self.CONFIGS.items() if type(self)(**values) == self), None)
 
     @property
+    def num_answers(self) -> float | None:
+        """How many right answers there are to any problem, where each is as good, and a new one better.
+
+        Then `judge` also gives `unseen` (n,), right and surely of no train row, and `written` (n,) uint64, equal for
+        answers that count as one. None where a problem asks for an answer of its own.
+        """
+        return None
+
+    def judge_forced(self, columns: Mapping[str, np.ndarray], predicted: np.ndarray, order: str) -> np.ndarray:
+        """Which of the symbols (n, L), predicted with the written ones before them in `order` revealed, are right.
+
+        By default position k is right where `judge` says so of the written answer with the prediction at k alone: so
+        any right way on counts.
+        """
+        answers = self.answers(columns)
+        right, lengths = (answers != -1) & (predicted == answers), (answers != -1).sum(axis=1)
+        for k in range(answers.shape[1]):
+            rows = np.flatnonzero((answers[:, k] != -1) & ~right[:, k])
+            if len(rows):
+                changed = answers[rows].copy()
+                changed[:, k] = predicted[rows, k]
+                given = [row[:length] for row, length in zip(changed.tolist(), lengths[rows].tolist(), strict=True)]
+                judged = self.judge({name: np.asarray(column)[rows] for name, column in columns.items()}, given)
+                right[rows, k] = judged["correct"][:, k]
+        return right
+
+    @property
     def words(self) -> Words:
         """`PROBLEM`, `ANSWER` and `DETOUR`."""
         return Words(self.PROBLEM, self.ANSWER, self.DETOUR)

@@ -25,6 +25,9 @@ class EvaluationMixin:
         `eval_problems`: how many different problems the rows pose, the n of every interval; `eval_n/position_k` of a
             position that some of them lack (with a `task`, for rows that kept its columns).
 
+        `eval_free/unseen`, `eval_free/creativity`: answers that are right and surely of no train row, and the same with
+            each different one counted once (for a task in which any right answer will do).
+
     What is exact is asked of `Task.judge` where a task has more than one right answer.
     """
 

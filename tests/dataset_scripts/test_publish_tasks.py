@@ -26,6 +26,7 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
     # of 200 sums 26 have the decision at position 1 and 15 at 2; in 3 the nines go on to the units: (3 + 38 / 2) / 41
     "addition": ("Add two numbers", "| 3 | 60 | 7 | 200 | 5e+05 |", "| 4 | 1 to 2 | 20% | 53.7% |"),
     "hops": ("Go k steps along a cycle", "| 20 | 4 | True | 60 | 7 | 200 |", "| 4 | none | - | - |"),
+    "siblings": ("Write two siblings", "| 5 | 50 | 10 | 0 | 60 | 7 | 200 |", "| 3 | 2 | 100% | 19.7% |"),
     "sort": ("Write labels in ascending order", "| 8 | 50 | copy | 60 | 7 | 200 |", "| 8 | none | - | - |"),
     "in_weights_star": (
         "One star of paths that no prompt",
@@ -36,6 +37,7 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
 }
 SOURCES = {"tree_star": "2503.10542", "unequal_star": "2505.05755", "addition": "2502.19981", "hops": "2512.17351"}
 SOURCES |= {"sort": "2310.16028", "in_weights_star": "2510.26745", "countdown": "2410.14157"}
+SOURCES |= {"siblings": "2504.15266"}
 
 
 @pytest.fixture

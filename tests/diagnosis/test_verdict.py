@@ -102,6 +102,18 @@ def test_golden(name):
     assert verdict(found).text == text.format(after="")
 
 
+def test_by_heart_in_words():
+    """Catches: how many answers are new left out, of a model that knows them by heart or of one that has solved it."""
+    tail = (
+        " New and different, so right and surely of no train row, are {} of the paths; choosing among all right ones "
+        "would give 25.0%."
+    )
+    found = verdict(evidence([1] * 5, 0.99, originality=new(0.02)), BUDGET)
+    assert found.text == f"Memorised{AFTER}: 99.0% of the paths are right, by heart." + tail.format("2.0%")
+    assert found.rule == "exact >= 0.95, and fewer than half as many different new answers as choosing among all gives"
+    assert verdict(evidence([1] * 5, 0.99, originality=new(0.24))).text.endswith("(n = 1,000)." + tail.format("24.0%"))
+
+
 def test_budget_in_words():
     """Catches: FLOPs that were not counted shown as 0."""
     assert str(BUDGET) == AFTER.removeprefix(" after ")
@@ -109,6 +121,12 @@ def test_budget_in_words():
 
 
 # ---------------------------------------------------------------- edges between the rules
+
+
+def new(creativity):
+    """Of 1,000 answers, where who chooses among all right ones writes a quarter that is new."""
+    return {"unseen": creativity, "creativity": creativity, "ideal": 0.25}
+
 
 PLACES = {"clue": "the clue", "places": 5, "learnt_at": [2, 4], "there": 0.98, "elsewhere": 0.42}
 
@@ -154,6 +172,11 @@ EDGES = {
         evidence([0.95] * 5, 0.78, free=[0.95] * 5, autoregressive=False),
         "undertrained",
     ),
+    "by heart, if not wholly": (evidence([1] * 5, 0.99, originality=new(0.1)), "memorised"),  # to 12.0 % of 12.5 %
+    "new, if not much": (evidence([1] * 5, 0.99, originality=new(0.11)), "solved"),  # to 13.1 %
+    "by heart, of few": (evidence([1] * 5, 1.0, n=3, originality=new(0.0)), "undertrained"),
+    "by heart, and not all right": (evidence([1, 0.7, 1, 1, 1], 0.7, originality=new(0.0)), "undertrained"),
+    "by heart, trained on one position": (evidence([1] * 5, 1.0, trained=(2,), originality=new(0.0)), "solved"),
     "one arm": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0), "undertrained"),
     "one arm, seen before": (evidence([1, 0.5, 1, 1, 1], 0.5, chance=1.0, train_decision=1.0), "undertrained"),
     "one arm, small errors": (evidence([0.93] * 5, 0.69, chance=1.0), "snowballing"),

@@ -126,6 +126,16 @@ def test_what_a_judge_says_is_scored():
     assert found.right.tolist() == [[True] * 3, [True, False, True], [True] * 3, [True, True, False]]
 
 
+def test_new_answers_are_counted_once():
+    """Catches: a right answer of train, or a wrong one, counted as new; one that is written twice counted twice."""
+    judged = {**JUDGED, "unseen": np.array([True, False, True, True]), "written": np.array([7, 7, 9, 7], np.uint64)}
+    found = Scored.of_judge(judged, np.array([3, 3, 3, 3])).shares()
+    assert (found.exact, found.unseen, found.creativity) == (0.5, 0.75, 0.5)
+    names = Accuracies(4, None, found).named()
+    assert (names["free/unseen"], names["free/creativity"]) == (0.75, 0.5)
+    assert "free/unseen" not in Accuracies(4, None, Scored.of_judge(JUDGED, np.array([3] * 4)).shares()).named()
+
+
 def test_first_errors_in_both_orders():
     """Catches: reversed answers read from the front, a position that a row lacks taken for its first error, a right
     answer that goes on too long called free of errors."""

@@ -217,6 +217,7 @@ def test_a_task_of_ones_own_has_a_source_of_its_own(monkeypatch):
     [
         ("sort", "2310.16028"),
         ("hops", "2512.17351"),
+        ("siblings", "2504.15266"),
         ("tree_star", "2503.10542"),
         ("unequal_star", "2505.05755"),
         ("addition", "2403.06963, section F.4"),

@@ -14,6 +14,7 @@ from nt_failures.tasks import TASKS, chat
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 EASY = {"tree_star": "deg2-branch2-path3-nodes50", "unequal_star": "medium", "addition": "digits3", "sort": "reverse8"}
 EASY |= {"hops": "nodes20-hops4-way", "in_weights_star": "deg5000-path5", "countdown": "numbers3"}
+EASY |= {"siblings": "parents5-children50-prefix10"}
 
 
 def module(name):
@@ -60,7 +61,8 @@ def test_figures_by_hand(name):
     columns = task.block(seed=0, split="test", index=0, rows=40)
     texts = {column: text.to_list() for column, text in task.texts(columns).items()}
     some = dict(zip(texts["prompt"], texts["completion"], strict=True))
-    wrong = task.with_answers(columns, task.answers(columns)[::-1])
+    others = task.answers(columns)[::-1]  # where any right answer will do, another row's is no wrong one
+    wrong = task.with_answers(columns, others if task.num_answers is None else others[:, ::-1])
     some |= dict(list(zip(texts["prompt"], task.texts(wrong)["completion"].to_list(), strict=True))[:10])
     full = f"nt_{name}_{EASY[name]}".replace("-", "_")
     model = Answers(some)
@@ -70,6 +72,8 @@ def test_figures_by_hand(name):
     judged = task.judge(columns, [task.read_answer(some[prompt]) for prompt in texts["prompt"]])
     assert scores["exact,none"] == pytest.approx(judged["exact"].mean(), abs=1e-12)
     assert 0.7 <= scores["exact,none"] < 1
+    if "unseen" in judged:
+        assert scores["unseen,none"] == pytest.approx(judged["unseen"].mean(), abs=1e-12)
     places = task.decisions(columns, "forward")
     if places.any():
         right = judged["correct"][range(40), places - 1][places > 0]

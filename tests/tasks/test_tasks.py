@@ -33,6 +33,7 @@ GOLDEN = {
     "countdown": "589b682068dc57dd2979b559b473e444c34f72667160dc9762506ff0118a7d9e",
     "hops": "6e72302d9b9897fbf7b000e027ba6942348a542852a51a2386938e3f5997971b",
     "in_weights_star": "60f5d15ae353abd095227322aaa1a34c8776b6279743232ae87adcecf4a4816e",
+    "siblings": "db2f9191043234fb84217bd0f44039f5fd51c8e7695f98ecc0d1e229025df643",
     "sort": "284b5d83c9d8be3d123c4f2d6bfb47c8e573f52b27cc0ef9a7dbccb056aa19b5",
 }
 """SHA-256 of the first train block of seed 0, default parameters: columns, then text."""

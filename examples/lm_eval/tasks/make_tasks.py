@@ -33,7 +33,7 @@ def one(task_name: str, name: str, config: str, task: Task) -> str:
     ended = task.END in task.symbols
     length = "and one for the end" if ended else "without an end"
     some = task.decisions(task.sample(np.random.default_rng(0), 1000), "forward").any()
-    metrics = ["exact", *["decision"] * bool(some), "complete"]
+    metrics = ["exact", *["decision"] * bool(some), *["unseen"] * (task.num_answers is not None), "complete"]
     listed = "".join(f"  - {{metric: {metric}, aggregation: mean, higher_is_better: true}}\n" for metric in metrics)
     return f"""include: _task
 task: {task_name}

@@ -37,6 +37,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
         answer = answer[:length]
     judged, (place,) = task.judge(columns, [answer]), task.decisions(columns, "forward")
     scores = {"exact": float(judged["exact"][0]), "complete": float(len(answer) >= length)}
+    scores |= {"unseen": float(judged["unseen"][0])} if "unseen" in judged else {}
     return scores | ({"decision": float(judged["correct"][0, place - 1])} if place else {})
 
 

@@ -31,7 +31,7 @@ class StudyRun:
     is on training rows, None where not all of them were seen; `curve` is step and validation accuracy, judged as
     `exact`; `gradients` are step and share of the further terms of the loss, all together, the last at the training's
     end; `by_difficulty` are exact answers by each size that differs from row to row; `task` are the task's parameters,
-    and `words` what it calls its things.
+    and `words` what it calls its things; `creativity` is as in `metrics.Shares`.
     """
 
     key: Key
@@ -52,6 +52,7 @@ class StudyRun:
     task_name: str
     task: Mapping[str, Any]
     words: Words
+    creativity: float | None
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "StudyRun":
@@ -87,8 +88,10 @@ class StudyRun:
                 task_name=(name := run.data_arguments.get("task", DataArguments.task)),
                 task=run.arguments.get("task", {}),
                 words=words_of(find_task(name, from_file=True)),
+                creativity=run.metrics.get("free/creativity"),
             )
-            measured = [x for x in (found.follow_rate, found.train_decision, found.others) if x is not None]
+            known = (found.follow_rate, found.train_decision, found.others, found.creativity)
+            measured = [x for x in known if x is not None]
             if not (all(0 <= x <= 1 for x in measured) and found.steps > 0 and isinstance(found.verdict, str)):
                 raise ValueError(f"no run: an accuracy that is not in 0..1, no step, or no verdict in {found}")
         except (LookupError, TypeError, AttributeError) as error:

@@ -61,6 +61,7 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
         "by_difficulty": _by_difficulty(runs),
         "words": first.words,
+        "creativity": _mean([run.creativity for run in runs]),
     }
 
 
@@ -151,8 +152,12 @@ def _table(groups: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], n
     """Rows, the first of them the head, and below them the note and the seeds that diverged."""
     counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
+    new = [f"{_cell(g['name'])}: {g['creativity']:.1%}" for g in groups if g.get("creativity") is not None]
+    created = _note("Creativity (answers that are right, of no train row and different), mean over seeds", new)
     diverged = _note("Seeds that diverged, counted as not solved and left out of the means", lost)
-    return f"{markdown_table(rows)}\n\nn = {counts} held-out {words_of(groups).problem}s a run{note}\n{diverged}"
+    return (
+        f"{markdown_table(rows)}\n\nn = {counts} held-out {words_of(groups).problem}s a run{note}\n{created}{diverged}"
+    )
 
 
 def difficulty_tables(groups: Sequence[Mapping[str, Any]]) -> str:

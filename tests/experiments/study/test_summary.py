@@ -89,6 +89,7 @@ def test_groups_by_hand():
         "verdicts": ["clever-hans + indecipherable token"],
         "by_difficulty": {},
         "words": ("graph", "path", "wrong arm"),
+        "creativity": None,
     }
     assert (cure["solved"], cure["steps_to_solve"], cure["follow_rates"]) == (1, 1500, [])
     assert (cure["times"], cure["flops_to_solve"]) == ([1500, None], 0.75e12)
@@ -188,6 +189,17 @@ def test_table():
     assert table.startswith(TABLE)
     assert table.endswith("\n")
     assert len({line.count("|") for line in table.splitlines()[:4]}) == 1
+
+
+def test_creativity_is_told():
+    """Catches: a study that says who is right, and not who writes anything new."""
+    runs = [record(seed=seed) for seed in (0, 1)] + [solved()]
+    for run, share in zip(runs, (0.1, 0.2), strict=False):
+        run["metrics"]["free/creativity"] = share
+    groups = [{**group, "rate": 1.0} for group in summarise(runs)]
+    for table in (study_table(groups), comparison_table(groups)):
+        assert table.endswith("no train row and different), mean over seeds: hans: 15.0%.\n")
+    assert "Creativity" not in study_table(summarise([record()]))
 
 
 def test_decision_only_training_is_judged_by_the_decision():
