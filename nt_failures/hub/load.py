@@ -15,9 +15,10 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures.hub.integrity import check_readable, count_tensors, read_run
+from nt_failures.hub.integrity import check_readable, count_tensors, of_other_weights, read_run
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import CONFIG, RUN_FILE
+from nt_failures.hub.run_files import CONFIG, RESULTS_FILE, RUN_FILE
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
 from nt_failures.objectives import Objective, auxiliary_modules, drafting, read_objective
@@ -116,6 +117,26 @@ def find_file(name_or_path: str, file: str, revision: str | None = None, **optio
         ) from error
     except EntryNotFoundError:
         return None
+
+
+def read_results(name_or_path: str, way: str) -> RunResults | None:
+    """results.json of a run's folder or repository; None where there is none.
+
+    Raises:
+        ValueError: a damaged file, or one about another model than that beside it; the error ends in `way`, what to do.
+        OSError: no such repository, or the Hub is out of reach.
+    """
+    check_name(name_or_path)
+    path, run_file = find_file(name_or_path, RESULTS_FILE), find_file(name_or_path, RUN_FILE)
+    if path is None:
+        return None
+    try:
+        results = RunResults.from_json(read_object(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {way}.") from error
+    if run_file is not None and of_other_weights(results, run_file):
+        raise ValueError(f"{path} is about another model; {way}.")
+    return results
 
 
 def _check_folder(name: str) -> None:
