@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from nt_failures.experiments.arguments import DataArguments, ModelArguments, Obj
 from nt_failures.experiments.merging import OPTIONS
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.experiments.study import results_file
+from nt_failures.experiments.study.grid import shown
 from nt_failures.experiments.study.job import Key
 from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import study_table, summarise
@@ -116,12 +116,12 @@ def groups(runs: Sequence[FoundRun]) -> list[dict[str, Any]]:
     """
     names, rows, seen = differing(runs), {}, collections.Counter()
     for run in runs:
-        shown = tuple(_text(run.argument(name)) for name in names)
-        seen[shown, run.seed] += 1
-        rows.setdefault((shown, seen[shown, run.seed]), []).append(run)
+        texts = tuple(shown(run.argument(name)) for name in names)
+        seen[texts, run.seed] += 1
+        rows.setdefault((texts, seen[texts, run.seed]), []).append(run)
     found = []
-    for (shown, again), members in rows.items():
-        settings = dict(zip(names, shown, strict=True))
+    for (texts, again), members in rows.items():
+        settings = dict(zip(names, texts, strict=True))
         said = " ".join(f"{name}={value}" for name, value in settings.items() if value != "-")
         said = said if 0 < len(said) <= LONGEST else Path(members[0].name).name
         (group,) = summarise([dataclasses.replace(run.study_run, key=Key("", run.seed, "")) for run in members])
@@ -138,7 +138,7 @@ def table(runs: Sequence[FoundRun]) -> str:
     text += "\nA row is all runs that differ in the seed alone. `-`: not set, or no argument of that run.\n\n"
     where = [flat({"versions": run.results.versions, "hardware": run.results.hardware}) for run in runs]
     for name in dict.fromkeys(name for one in where for name in one):
-        values = dict.fromkeys(_text(one.get(name)) for one in where)
+        values = dict.fromkeys(shown(one.get(name)) for one in where)
         if len(values) > 1:
             text += f"- {name} differs: {', '.join(values)}\n"
     return text
@@ -153,9 +153,3 @@ def rows(runs: Sequence[FoundRun]) -> list[list[Any]]:
         measured = [getattr(run.study_run, name) for name in COLUMNS]
         lines.append([run.name, *arguments, run.seed, *measured, *(getattr(run.results, name) for name in cost)])
     return lines
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, str):
-        return value or "-"
-    return f"{value:.12g}" if isinstance(value, float) else json.dumps(value)
