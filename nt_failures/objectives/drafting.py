@@ -42,7 +42,15 @@ def attach_layers(model: PreTrainedModel, depths: int) -> None:
 def load_layers(model: PreTrainedModel) -> None:
     """Give attached layers the weights of the checkpoint that the model was loaded from.
 
-    ValueError for a model without attached layers, and for a checkpoint with another number of them.
+    Raises:
+        ValueError: a model without attached layers, or a checkpoint with another number of them.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> load_layers(ntf.load_model("llama-1x16", tokenizer, max_length=32))
+        Traceback (most recent call last):
+        ValueError: the model has no layers attached; attach_layers, or a trainer, puts some into it first.
     """
     from transformers.modeling_layers import MtpModel
 
@@ -75,6 +83,22 @@ def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], ne
 
     Raises:
         ValueError: too few new tokens, or nothing was drafted.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import AutoModelForCausalLM
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> sizes |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "mlp_layer_types": ["dense"]}
+        >>> config = AutoConfig.for_model("exaone_moe", **sizes, num_mtp_layers=1, eos_token_id=None)
+        >>> model = AutoModelForCausalLM.from_config(config)
+        >>> ntf.SequentialHeads.from_tokenizer(tokenizer, depths=1, form="transformers").attach(model)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     stock = AutoModelForCausalLM.from_pretrained(folder)
+        ...     0 <= acceptance_rate(stock, prompts=[[3, 10, 4, 11]], new_tokens=8) <= 1
+        True
     """
     if new_tokens < 2:
         raise ValueError(f"new_tokens={new_tokens} must be at least 2: the first is never drafted.")

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_choice, option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, at_least_float32, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.options import check_choice, option
 
 
 @dataclasses.dataclass(frozen=True)

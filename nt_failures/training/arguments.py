@@ -49,9 +49,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         ValueError: a number that is NaN, infinite or out of range, or a choice that this Trainer does not keep.
 
     Example:
-        ```python
-        args = ntf.ObjectiveTrainingArguments("outputs/run", optimizer="muon", max_steps=1_000, eval_strategy="steps")
-        ```
+        >>> args = ObjectiveTrainingArguments("outputs/run", optimizer="muon", max_steps=1_000, eval_strategy="steps")
+        >>> args.muon_learning_rate, args.remove_unused_columns
+        (0.005, False)
     """
 
     optimizer: str = _option("`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw")

@@ -248,7 +248,7 @@ def test_each_point_has_a_rate_of_its_own(sweep):
         (["--grid", "seed=1,2"], "--grid seed: it is set for each run"),
         (["--grid", "model=gpt2-1x16", "--model", "gpt2-1x32"], "--model is what the runs differ in"),
         (["--grid", "modle=gpt2-1x16"], "unknown name 'modle'.*'model'"),
-        (["--grid", "model=gpt2-1x16,gpt3-1x16"], "gpt3-1x16"),
+        (["--grid", "num_train=1e5"], "--num_train.* invalid int value"),
     ],
 )
 def test_a_grid_that_cannot_be_swept(flags, message, sweep):

@@ -23,6 +23,15 @@ def path_star(
     """A path-star graph with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out.
 
     `order` is that in which the answer was written: the default title says so of a reversed one.
+
+    Raises:
+        ValueError: the edges are no arms from the source that end apart, or the goal is on none.
+
+    Example:
+        >>> edges = [[32, 3], [16, 12], [3, 19], [32, 34], [34, 16]]
+        >>> figure = path_star(edges, source=32, goal=12, path=[32, 34, 16, 12], answer=[32, 3, 19, 12])
+        >>> figure.axes[0].get_title("left")
+        "model's answer: 32, 3, 19, 12  (wrong)"
     """
     places = _places(edges, source, goal)
     rows, columns = sorted({y for _, y in places.values()}), max(x for x, _ in places.values())

@@ -24,6 +24,14 @@ class Stack:
     Args:
         models: of one shape (else ValueError), on their device, with what the objective attaches.
         objective: whose loss is trained.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> models = [ntf.load_model("gpt2-1x16", tokenizer, max_length=32) for seed in range(2)]
+        >>> stack = Stack(models, ntf.NextToken.from_tokenizer(tokenizer))
+        >>> stack.weights["transformer.wpe.weight"].shape  # (K, positions, width)
+        torch.Size([2, 32, 16])
     """
 
     def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
