@@ -10,7 +10,7 @@ from nt_failures.tasks.blocks import Columns
 
 
 def to_table(task: Task, columns: Columns) -> pa.Table:
-    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
+    """Instances and their text as an Arrow table, without a copy: `edges` is `list<list<int32>>`, `prompt` string."""
     arrays = {name: _to_arrow(column) for name, column in columns.items()}
     for name, text in task.texts(columns).items():
         offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)

@@ -14,8 +14,8 @@ def option(default: Any, least: float = 0, most: float = math.inf, whole: bool =
         whole: only whole numbers.
         above: `least` itself is out of range.
 
-    Raises (the objective, as it is made):
-        ValueError: a value out of range; it names the option, its range and its default.
+    Raises:
+        ValueError: as the objective is made, for a value out of range; it names the option, its range and its default.
 
     Example:
         >>> from nt_failures.objectives import NextToken

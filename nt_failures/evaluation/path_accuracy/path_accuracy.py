@@ -49,8 +49,8 @@ Example:
 class PathAccuracy(evaluate.Metric):
     """Exact, per position, decision, first error and, with prompts, valid paths. More: `inputs_description`.
 
-    Raises (`compute`):
-        ValueError: a path that is none, no answers, or as many prompts as answers are missing.
+    Raises:
+        ValueError: of `compute`, for a path that is none, no answers, or another number of prompts than of answers.
 
     Example:
         >>> metric = PathAccuracy()
