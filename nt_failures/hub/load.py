@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -183,13 +184,13 @@ def _model_or_adapter(
     folder = Path(name)
     config = None if folder.is_dir() and not is_adapter(folder) else file_of(ADAPTER_CONFIG)
     if config is None:
-        return _model(name, options)
+        return stock_model(name, options)
     saved, weights = read_object(config), file_of(ADAPTER_WEIGHTS)
     if weights is None:
         raise ValueError(f"{ADAPTER_WEIGHTS} is missing")
     base = str(saved.get("base_model_name_or_path"))
     try:  # with the dtype of the training, not that of the base on disk
-        model = _model(base, {"dtype": torch.float32, **options, "revision": None})
+        model = stock_model(base, {"dtype": torch.float32, **options, "revision": None})
     except OSError as error:
         raise ValueError(
             f"{name} holds an adapter, and its base model {base!r} is no folder and no Hub id within reach "
@@ -199,8 +200,16 @@ def _model_or_adapter(
     return model
 
 
-def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
-    """Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there."""
+def stock_model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
+    """A model of transformers, from a folder or the Hub, without the modules of an objective.
+
+    Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there.
+
+    Raises:
+        ValueError: no safetensors, or other tensors in them than config.json asks for.
+    """
+    reports = logging.getLogger("transformers.modeling_utils")
+    reports.addFilter(drafting.not_reported)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
@@ -211,6 +220,8 @@ def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
         raise ValueError(
             f"{name} has no safetensors weights, and pickled ones are not read; save it again with save_pretrained."
         ) from error
+    finally:
+        reports.removeFilter(drafting.not_reported)
     # transformers draws missing ones at random, and leaves out those of a layer that has no place.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} tensors that config.json asks for are missing, such as {missing[0]}")

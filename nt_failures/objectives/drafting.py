@@ -4,6 +4,8 @@ They stand in the model as `mtp.layers.0`, `mtp.layers.1`, ... and so in its che
 `num_mtp_layers` in its config. That is where transformers 5.23 finds them.
 """
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,6 +39,16 @@ def attach_layers(model: PreTrainedModel, depths: int) -> None:
     auxiliary_modules.attach(model, under=auxiliary_modules.DRAFT_NAME, layers=torch.nn.ModuleList(layers))
     # By these patterns transformers finds the layers in a checkpoint; Llama's class has none.
     model._keys_to_ignore_on_load_unexpected.add(rf"^{auxiliary_modules.DRAFT_NAME}\.")
+
+
+def not_reported(record: logging.LogRecord) -> bool:
+    """Whether a record is other than transformers' report that layers to draft with are no part of a model itself.
+
+    `load_layers` reads them later: nothing is lost that a user could bring back.
+    """
+    found = re.findall(r"^(\S+) +\| (\w+)", record.getMessage(), flags=re.MULTILINE)
+    keys = [key for key, status in found if status != "Status"]
+    return not keys or not all(key.startswith(f"{auxiliary_modules.DRAFT_NAME}.") for key in keys)
 
 
 def load_layers(model: PreTrainedModel) -> None:

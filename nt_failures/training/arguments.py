@@ -68,6 +68,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         if needs_cpu():
             self.use_cpu = True
         adopt_launch(self)
+        # The one name of earlier versions of transformers, of which later ones warn; so one recipe is for both.
+        if self.gradient_checkpointing and getattr(self, "activation_checkpointing", False) is None:
+            self.activation_checkpointing = True
         super().__post_init__()
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")

@@ -3,6 +3,7 @@
 Shapes: K models (one for each seed), B rows, S columns.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -39,6 +40,8 @@ class Stack:
         shapes = [{name: p.shape for name, p in parameters.items()} for parameters in own]
         if any(other != shapes[0] for other in shapes):
             raise ValueError(f"{len(models)} models of different shapes cannot be stacked; give models of one shape.")
+        # On a CPU, for which this is not made, attention is then a loop over the seeds: as fast as one after the other.
+        warnings.filterwarnings("ignore", "(?s).*batching rule for aten::_scaled_dot_product_flash_attention_for_cpu")
         self.models = models
         self._call = _LossOf(models[0], objective)
         self.weights: dict[str, torch.Tensor] = {}
