@@ -69,8 +69,8 @@ class ObjectiveTrainingArguments(TrainingArguments):
             self.use_cpu = True
         adopt_launch(self)
         # The one name of earlier versions of transformers, of which later ones warn; so one recipe is for both.
-        if self.gradient_checkpointing and getattr(self, "activation_checkpointing", False) is None:
-            self.activation_checkpointing = True
+        if self.gradient_checkpointing is not None and getattr(self, "activation_checkpointing", False) is None:
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not a choice; give adamw or muon.")
