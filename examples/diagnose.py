@@ -23,10 +23,8 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.hub.integrity import of_other_weights
-from nt_failures.hub.json_files import read_object, write_json
-from nt_failures.hub.load import Loaded, find_file
-from nt_failures.hub.run_files import RESULTS_FILE, RUN_FILE
+from nt_failures.hub.json_files import write_json
+from nt_failures.hub.load import Loaded, read_results
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
 from nt_failures.tasks import find_task
@@ -48,7 +46,8 @@ def main(argv: list[str]) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     task = choose_task(args.task, rest, loaded.task)
     folder = choose_folder(args, task)
-    run = read_results(args.model) if loaded.described else RunResults()
+    way = "remove it to diagnose the model without its training"
+    run = (read_results(args.model, way) if loaded.described else None) or RunResults()
     same = loaded.task == task  # what a training spent says nothing of a task that it was not on
     curve = run.learning_curve or () if same else ()
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
@@ -153,22 +152,6 @@ def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
             f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this "
             "model, or model.resize_token_embeddings(len(tokenizer)) was left out."
         )
-
-
-def read_results(model: str) -> RunResults:
-    """results.json of a run of ours, in its folder or on the Hub; one without entries for any other model."""
-    path, run_file = find_file(model, RESULTS_FILE), find_file(model, RUN_FILE)
-    if path is None:
-        return RunResults()
-    try:
-        results = RunResults.from_json(read_object(path))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); remove it to diagnose the model without its training."
-        ) from error
-    if of_other_weights(results, run_file):
-        raise ValueError(f"{path} is about another model; remove it to diagnose this one without its training.")
-    return results
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 Importing it teaches `datasets.load_dataset` the names of this library, such as "nt_failures/pathstar". Torch and
 transformers are imported when a name that needs them is first used.
+
+Here are the names that most uses need; the folders, in the order in which they build on each other, are
+`nt_failures.tasks`, `nt_failures.data`, `nt_failures.models`, `nt_failures.objectives`, `nt_failures.evaluation`,
+`nt_failures.diagnosis`, `nt_failures.hub`, `nt_failures.training` and `nt_failures.experiments`.
 """
 
 import importlib

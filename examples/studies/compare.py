@@ -2,11 +2,13 @@
 
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml      # five seeds of each
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
+    python examples/studies/compare.py RECIPE.yaml --grid learning_rate=1e-3,2e-3 model=gpt2-4x64,gpt2-4x128   # a sweep
 
 The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in
-which they differ. Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The
-choice looks at validation rows alone: the most tuning seeds solved, then the earliest step, then the last accuracy.
-Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
+which they differ, beside the values of --grid: each entry of the list is run, and reported, at each point of that grid.
+Each gets the same grid of learning rates and the same tuning seeds, none of which is reported. The choice looks at
+validation rows alone: the most tuning seeds solved, then the earliest step, then the last accuracy. Stop it at any
+time: finished runs are kept, and the same command, or one with another grid, makes what is missing.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,14 +36,15 @@ FIRST_TUNING_SEED = 1000
 def main(argv: list[str]) -> None:
     """Tune, run, report."""
     args = parse(argv)
-    axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS})
+    axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS}) | args.grid
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     if args.only_report and not results.exists():
         raise cli.no_results(results)
     makes_runs = contextlib.nullcontext() if args.only_report else engine.of(args, folder)
     with output_dir.locked(folder), makes_runs as on:
-        recipes = sorted(grid.write_recipes(args.recipe, axes, folder / "recipes").values())
+        points = {path: names for names, path in grid.write_recipes(args.recipe, axes, folder / "recipes").items()}
+        recipes = sorted(points)
         cli.import_named(recipes, args.extra)
         if not args.only_report:
             for recipe in recipes:
@@ -52,7 +56,8 @@ def main(argv: list[str]) -> None:
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
         if not args.only_report:
             run_missing(wanted, results, on)
-        report(folder, chosen, wanted, args.title or args.recipe.stem)
+        named = {path.stem: _named(names, axes) for path, names in points.items()}
+        report(folder, chosen, wanted, named, args.title or args.recipe.stem)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -61,13 +66,24 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("recipe", type=Path, help="what all runs share, such as examples/recipes/compare/*.yaml")
     parser.add_argument("--objectives", type=Path, default=OBJECTIVES, help="what is compared (%(default)s)")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="times the recipe's learning rates"
+        "--rates",
+        type=float,
+        nargs="+",
+        help="times the recipe's learning rates, for the best on validation rows (0.5 1 2; none to a grid of rates)",
     )
+    sweep = {"nargs": "+", "default": [], "metavar": "FLAG=VALUE,VALUE"}
+    parser.add_argument("--grid", **sweep, help="flags of train.py, each with the values that every entry is run at")
     parser.add_argument("--tuning_seeds", type=int, default=1, help="runs of each learning rate (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/compare/NAME")
     parser.add_argument("--title", help="title of the figure")
-    differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES)
+    args, _ = parser.parse_known_args(argv)
+    swept = grid.flag_axes(args.grid, args.recipe)
+    differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
+    args.grid, rates = swept, [name for name in RATES if name in swept]
+    if args.rates and rates:
+        raise ValueError(f"--rates would be times each {rates[0]} of --grid; leave one of the two out.")
+    args.rates = args.rates or ([1.0] if rates else [0.5, 1.0, 2.0])
     if not all(0 < rate < math.inf for rate in args.rates):
         raise ValueError("give every one of --rates a finite number above 0.")
     return args
@@ -131,17 +147,32 @@ def _score(runs: Sequence[StudyRun | Key]) -> tuple[float, float, float]:
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
-def report(folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], title: str) -> None:
-    """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost."""
+def _named(names: Sequence[str], axes: grid.Axes) -> dict[str, Any]:
+    """What a table calls a point of the grid: the entry of the list, and its value of each flag of the grid."""
+    entry, *points = names
+    flags = list(axes)[1:]
+    values = {flag: grid.shown(axes[flag][point][flag]) for flag, point in zip(flags, points, strict=True)}
+    return {"entry": entry, "settings": values}
+
+
+def report(
+    folder: Path, chosen: Mapping[Path, float], wanted: Sequence[Job], named: Mapping[str, Mapping], title: str
+) -> None:
+    """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost.
+
+    `named` are the `_named` of the recipes, by the stems of their files.
+    """
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
     results = folder / "results.jsonl"
     runs, diverged = results_file.read_study(results, forms)
     if not runs:
         raise cli.no_results(results)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
-    groups = [{**group, "rate": rates[group["name"]]} for group in summarise(runs, diverged)]
+    groups = [{**group, "rate": rates[group["name"]], **named[group["name"]]} for group in summarise(runs, diverged)]
     table = comparison_table(groups) + missing_note(forms, groups)
-    figure = figures.time_to_solve(groups, title)
+    points = [" ".join([g["entry"], *(f"{flag}={value}" for flag, value in g["settings"].items())]) for g in groups]
+    drawn = [{**group, "name": point} for group, point in zip(groups, points, strict=True)]
+    figure = figures.time_to_solve(drawn, title)
     cli.write_report(folder / "comparison.md", table, folder / "comparison.png", figure)
 
 

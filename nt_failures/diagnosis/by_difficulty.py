@@ -11,6 +11,16 @@ def by_difficulty(observed: Observations) -> dict[str, dict[int, dict[str, float
     Returns:
         {name: {size: {`exact`: share of exact answers, `n`: different problems}}}, from the smallest size to the
         largest; without the names of which all rows drew the same, so `{}` for a task of one size.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from nt_failures.tasks import PathStar
+        >>> task = PathStar(degree=2, path_length=(3, 4), num_nodes=10)
+        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
+        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
+        >>> by_difficulty(observed)["path_length"][4]["exact"]
+        1.0
     """
     found = {}
     for name, sizes in observed.task.difficulty(observed.columns).items():

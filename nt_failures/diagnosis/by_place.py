@@ -27,6 +27,17 @@ def by_place(observed: Observations) -> dict[str, Any]:
 
     Raises:
         ValueError: the task's prompts have no such places, or a place has fewer than 20 problems.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from nt_failures.tasks import PathStar
+        >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
+        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
+        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
+        >>> found = by_place(observed)
+        >>> found["clue"], found["places"], found["accuracy"][6], found["differ"]
+        ('the edge to the goal', 6, 1.0, False)
     """
     chance, clue = observed.chance, observed.task.clue(observed.columns)
     if clue is None or chance is None:

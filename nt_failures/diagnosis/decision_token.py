@@ -21,6 +21,17 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
 
     Raises:
         ValueError: no row has a decision.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from nt_failures.tasks import PathStar
+        >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
+        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
+        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
+        >>> found = decision_token(observed)
+        >>> found["position"], found["chance"], found["accuracy"]
+        (2, 0.5, 1.0)
     """
     if held_out.chance is None:
         raise ValueError(f"{type(held_out.task).__name__} has no decision in {held_out.predictor.order} order.")

@@ -39,6 +39,19 @@ def diagnose(
         JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim
         cannot be tested, with the reason in `not_measured`), `by_difficulty` (empty where all problems are of one
         size), `originality` (empty where each problem has its own answer), and `verdict` (name, text, rule).
+
+    Raises:
+        ValueError: rows that are not the task's.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> task = ntf.PathStar(degree=2, path_length=3, num_nodes=10)
+        >>> tokenizer = ntf.word_level_tokenizer(task)
+        >>> model = ntf.load_model("gpt2-1x16", tokenizer, max_length=32)  # new, so it knows nothing
+        >>> predictor = ntf.ModelPredictor(model, tokenizer, ntf.NextToken.from_tokenizer(tokenizer), task)
+        >>> found = diagnose(predictor, task, task.block(0, "test", 0, rows=200), budget=Budget(steps=0, examples=0))
+        >>> found["verdict"]["name"]
+        'untrained'
     """
     seen = None if train is None else Observations(predictor, task, train)
     return diagnose_observed(Observations(predictor, task, held_out), seen, curve, budget)

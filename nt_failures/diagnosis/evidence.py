@@ -15,7 +15,15 @@ SOLVED_AT = LEARNT_AT = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the training spent."""
+    """What the training spent: optimizer steps, rows with repetitions, and FLOPs where they were counted.
+
+    Raises:
+        ValueError: a number below 0.
+
+    Example:
+        >>> print(Budget(steps=2000, examples=128_000, flops=2.8e12))
+        2,000 steps (128,000 examples, 2.8e+12 FLOPs)
+    """
 
     steps: int
     examples: int
@@ -33,7 +41,16 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on; shares in 0..1 over `n` held-out problems. ValueError for what no measurement gives."""
+    """What a verdict rests on; shares in 0..1 over `n` held-out problems.
+
+    Raises:
+        ValueError: what no measurement gives, such as a share above 1 or `free` of other positions than `forced`.
+
+    Example:
+        >>> shares = {1: 1.0, 2: 0.5, 3: 1.0}
+        >>> Evidence(n=2000, exact=0.5, chance=0.5, decision=2, forced=shares, free=shares).forced[2]
+        0.5
+    """
 
     n: int
     """different problems, of which intervals are made"""

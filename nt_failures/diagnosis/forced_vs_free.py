@@ -25,6 +25,17 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the row's decision (both None without errors, the latter without
         decisions).
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from nt_failures.tasks import PathStar
+        >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
+        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
+        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
+        >>> found = forced_vs_free(observed)
+        >>> found["forced"], found["exact"], found["snowball_prediction"]
+        ({1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0}, 1.0, 1.0)
     """
     accuracies, n = observed.accuracies, observed.n()
     forced, free = accuracies.forced, accuracies.free

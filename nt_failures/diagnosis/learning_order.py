@@ -28,6 +28,12 @@ def learning_order(
 
     Raises:
         ValueError: no evaluation with positions of this decoding, one that lacks some, or a threshold out of range.
+
+    Example:
+        >>> curve = [{"step": 100, "forced/position_1": 0.97, "forced/position_2": 0.5}]
+        >>> curve += [{"step": 200, "forced/position_1": 1.0, "forced/position_2": 0.96}]
+        >>> learning_order(curve)
+        {'threshold': 0.95, 'step': {1: 100, 2: 200}, 'order': [1, 2], 'last_step': 200}
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold} is no accuracy; give a share above 0 and at most 1, such as 0.95.")

@@ -31,6 +31,15 @@ def verdict(evidence: Evidence, budget: Budget | None = None, known: bool = True
 
     What is not learnt is `undertrained`; `untrained` after a budget of 0 steps; and `untrained or undertrained` where
     it is not `known` whether the model was trained on the task.
+
+    Returns:
+        the name, why in words, and the rule that fits.
+
+    Example:
+        >>> shares = {1: 1.0, 2: 0.5, 3: 1.0}  # the decision is at position 2
+        >>> stuck = Evidence(n=2000, exact=0.5, chance=0.5, decision=2, forced=shares, free=shares, follow_rate=1.0)
+        >>> verdict(stuck, Budget(steps=2000, examples=128_000)).name
+        'clever-hans + indecipherable token'
     """
     facts = Facts(evidence)
     rule = next(rule for rule in RULES if rule.fits(facts))

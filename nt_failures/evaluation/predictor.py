@@ -52,6 +52,15 @@ class ModelPredictor:
         objective: says how prefixes and targets are shown and read back.
         task: reads the text.
         batch_size: instances per forward pass.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> task = ntf.PathStar(degree=2, path_length=3, num_nodes=10)
+        >>> tokenizer = ntf.word_level_tokenizer(task)
+        >>> model = ntf.load_model("gpt2-1x16", tokenizer, max_length=32)
+        >>> predictor = ModelPredictor(model, tokenizer, ntf.NextToken.from_tokenizer(tokenizer), task)
+        >>> predictor.free(task.block(0, "test", 0, rows=200)).shape  # labels of the answers, -1 for what is none
+        (200, 3)
     """
 
     def __init__(

@@ -30,7 +30,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
     where, recipe = f"recipe {path}", {} if path is None else read_recipe(path)
-    task_class, recipe, notes = _for_task(argv, recipe)
+    task_class, recipe, notes = for_task(peek(argv, "task"), recipe)
     if {"-h", "--help"} & set(argv):
         flags.show_help(flags.parser_of(task_class, RunOptions, prog=prog), task_class, recipe, where)
     parser, named = flags.parser_of(task_class, prog=prog), flag_names(argv)
@@ -88,10 +88,10 @@ def find_recipe(name: str) -> Path:
     return known[name]
 
 
-def _for_task(argv: Sequence[str], recipe: Mapping[str, Any]) -> tuple[type[Task], dict[str, Any], list[str]]:
-    """The task's class; the recipe without the parameters of another task, and a note on these."""
+def for_task(given: str | None, recipe: Mapping[str, Any]) -> tuple[type[Task], dict[str, Any], list[str]]:
+    """The class of the given task, else of the recipe's; the recipe without the parameters of another, and a note."""
     named = str(recipe.get("task", "path_star"))
-    task_class = find_task(peek(argv, "task") or named)
+    task_class = find_task(given or named)
     knobs, others = ({field.name for field in dataclasses.fields(t)} for t in (task_class, find_task(named)))
     dropped = {name: value for name, value in recipe.items() if name in others - knobs}
     notes = [merging.note("the task's parameters", {}, dropped)] if dropped else []

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nt_failures.experiments.arguments import ModelArguments, ObjectiveArguments
 from nt_failures.hub.json_files import check_finite
 from nt_failures.models.families import SIZE
 
@@ -15,6 +16,8 @@ OPTIONS = {
     "lora": None,
 }
 """Flags that are JSON mappings, and the flag of what each is for: the recipe's are for the recipe's choice of it."""
+DEFAULTS = {"model": ModelArguments.model, "objective": ObjectiveArguments.objective, "lr_scheduler_type": "linear"}
+"""Of these flags, the last one being of `transformers.TrainingArguments`."""
 
 
 def merge(
@@ -35,13 +38,35 @@ def merge(
         stays = choice not in flags or _alike(str(values[choice]), str(parser.get_default(choice)))
         if not own or not {option, choice} & set(flags):
             continue
-        changes = (given or {}) if option in flags else {}
-        joined = {**(own if stays else {}), **changes}
-        removed = {name for name in own if stays and name in changes and changes[name] is None}
-        values[option] = joined = {name: value for name, value in joined.items() if name not in removed}
+        values[option] = joined = _joined(own, (given or {}) if option in flags else {}, stays)
         kept = {name: value for name, value in own.items() if name in joined and joined[name] == value}
         notes.append(note(option, kept, {name: value for name, value in own.items() if name not in kept}))
     return notes
+
+
+def override(recipe: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with a choice's values over its own, of whose mappings as much stays as under flags (`merge`).
+
+    Example:
+        >>> recipe = {"objective": "hybrid", "objective_options": {"share": 0.5}, "lora": {"r": 8}}
+        >>> override(recipe, {"objective": "teacherless", "lora": {"lora_alpha": 4}})
+        {'objective': 'teacherless', 'lora': {'r': 8, 'lora_alpha': 4}}
+    """
+    values = {**recipe, **choice}
+    for option, of in OPTIONS.items():
+        own = _mapping(option, recipe.get(option))
+        if own and {option, of} & set(choice) and values[option] is not None:
+            stays = of not in choice or _alike(str(choice[of]), str(recipe.get(of, DEFAULTS[of])))
+            values[option] = _joined(own, _mapping(option, choice.get(option)) or {}, stays)
+            if not (stays or values[option]):
+                del values[option]
+    return values
+
+
+def _joined(own: Mapping[str, Any], given: Mapping[str, Any], stays: bool) -> dict[str, Any]:
+    """What is given, over the recipe's own where that stays; there a null removes."""
+    removed = {name for name in own if stays and name in given and given[name] is None}
+    return {name: value for name, value in {**(own if stays else {}), **given}.items() if name not in removed}
 
 
 def note(what: str, kept: Mapping[str, Any], dropped: Mapping[str, Any]) -> str:

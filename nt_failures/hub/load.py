@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,9 +16,10 @@ from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from nt_failures.hub.integrity import check_readable, count_tensors, read_run
+from nt_failures.hub.integrity import check_readable, count_tensors, of_other_weights, read_run
 from nt_failures.hub.json_files import read_object
-from nt_failures.hub.run_files import CONFIG, RUN_FILE
+from nt_failures.hub.run_files import CONFIG, RESULTS_FILE, RUN_FILE
+from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
 from nt_failures.objectives import Objective, auxiliary_modules, drafting, read_objective
@@ -118,6 +120,26 @@ def find_file(name_or_path: str, file: str, revision: str | None = None, **optio
         return None
 
 
+def read_results(name_or_path: str, way: str) -> RunResults | None:
+    """results.json of a run's folder or repository; None where there is none.
+
+    Raises:
+        ValueError: a damaged file, or one about another model than that beside it; the error ends in `way`, what to do.
+        OSError: no such repository, or the Hub is out of reach.
+    """
+    check_name(name_or_path)
+    path, run_file = find_file(name_or_path, RESULTS_FILE), find_file(name_or_path, RUN_FILE)
+    if path is None:
+        return None
+    try:
+        results = RunResults.from_json(read_object(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {way}.") from error
+    if run_file is not None and of_other_weights(results, run_file):
+        raise ValueError(f"{path} is about another model; {way}.")
+    return results
+
+
 def _check_folder(name: str) -> None:
     """Refuse a folder without a model, with a damaged file, or with more layers in its config than weights."""
     folder = Path(name)
@@ -162,13 +184,13 @@ def _model_or_adapter(
     folder = Path(name)
     config = None if folder.is_dir() and not is_adapter(folder) else file_of(ADAPTER_CONFIG)
     if config is None:
-        return _model(name, options)
+        return stock_model(name, options)
     saved, weights = read_object(config), file_of(ADAPTER_WEIGHTS)
     if weights is None:
         raise ValueError(f"{ADAPTER_WEIGHTS} is missing")
     base = str(saved.get("base_model_name_or_path"))
     try:  # with the dtype of the training, not that of the base on disk
-        model = _model(base, {"dtype": torch.float32, **options, "revision": None})
+        model = stock_model(base, {"dtype": torch.float32, **options, "revision": None})
     except OSError as error:
         raise ValueError(
             f"{name} holds an adapter, and its base model {base!r} is no folder and no Hub id within reach "
@@ -178,8 +200,16 @@ def _model_or_adapter(
     return model
 
 
-def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
-    """Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there."""
+def stock_model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
+    """A model of transformers, from a folder or the Hub, without the modules of an objective.
+
+    Weights from safetensors alone, and no code: a pickle or a model's code runs whatever its author put there.
+
+    Raises:
+        ValueError: no safetensors, or other tensors in them than config.json asks for.
+    """
+    reports = logging.getLogger("transformers.modeling_utils")
+    reports.addFilter(drafting.not_reported)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             name, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
@@ -190,6 +220,8 @@ def _model(name: str, options: Mapping[str, Any]) -> PreTrainedModel:
         raise ValueError(
             f"{name} has no safetensors weights, and pickled ones are not read; save it again with save_pretrained."
         ) from error
+    finally:
+        reports.removeFilter(drafting.not_reported)
     # transformers draws missing ones at random, and leaves out those of a layer that has no place.
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} tensors that config.json asks for are missing, such as {missing[0]}")

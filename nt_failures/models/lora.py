@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import importlib.util
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +111,9 @@ def add(
     if trained:
         config.trainable_token_indices = dict.fromkeys(_vocabulary_layers(model), trained)
     try:
-        model.add_adapter(config)
+        with warnings.catch_warnings():  # peft sees by itself that GPT-2's layers keep their weights transposed
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to")
+            model.add_adapter(config)
     except (TypeError, ValueError) as error:  # the former where rows of a layer are trained that has an adapter, too
         kinds, head = (torch.nn.Linear, Conv1D), model.get_output_embeddings()
         inside = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, kinds) and m is not head}

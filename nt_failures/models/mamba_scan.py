@@ -5,6 +5,7 @@ Transformer of the same size. `use_scan` changes the class of one model's layers
 files stay transformers' own, copies of the model keep the choice, and no other model is touched.
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -80,6 +81,8 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
         ValueError: an unknown choice, or "torch" for a model without Mamba-1 layers.
     """
     check_scan(scan)
+    if not torch.cuda.is_available():
+        logging.getLogger("transformers.integrations.hub_kernels").addFilter(_can_be_acted_on)
     mixers = [module for module in model.modules() if isinstance(module, MambaMixer)]
     if scan == "torch" and not mixers:
         raise ValueError(
@@ -89,6 +92,11 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
     ours = scan == "torch" or (scan == "auto" and not kernels_installed())
     for mixer in mixers:
         mixer.__class__ = TorchScanMixer if ours else MambaMixer
+
+
+def _can_be_acted_on(record: logging.LogRecord) -> bool:
+    """Whether a record is other than the advice to install mamba-ssm: its kernels run on a CUDA device alone."""
+    return "is falling back to its reference PyTorch implementation" not in record.getMessage()
 
 
 def kernels_installed() -> bool:

@@ -19,6 +19,7 @@ from nt_failures.objectives.masked_teacher import MaskedTeacher
 from nt_failures.objectives.multi_token_heads import MultiTokenHeads
 from nt_failures.objectives.next_latent import NextLatent
 from nt_failures.objectives.next_token import NextToken
+from nt_failures.objectives.options import option as option
 from nt_failures.objectives.registers import Registers
 from nt_failures.objectives.ritf import Ritf
 from nt_failures.objectives.semformer import Semformer
@@ -53,14 +54,24 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def find_objective(name: str, from_file: bool = False) -> type[Objective]:
-    """The objective of a name, or of a dotted path to your own class; errors as in `registry.find`."""
+    """The objective of a name, or of a dotted path to your own class; errors as in `registry.find`.
+
+    Example:
+        >>> find_objective("teacherless")
+        <class 'nt_failures.objectives.teacherless.Teacherless'>
+    """
     return registry.find(OBJECTIVES, Objective, name, from_file)
 
 
 def read_objective(values: Mapping[str, Any]) -> Objective:
     """Rebuild what `Objective.to_dict` wrote; a class of your own must be imported already.
 
-    ValueError for one that was defined otherwise when it was written.
+    Raises:
+        ValueError: one that was defined otherwise when it was written, or an option that it does not take.
+
+    Example:
+        >>> read_objective({"objective": "next_token", "order": "reversed"}).order
+        'reversed'
     """
     options = dict(values)
     name, version = options.pop("objective"), options.pop("version", 1)

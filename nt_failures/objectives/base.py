@@ -6,8 +6,6 @@ Shapes: B rows, P prefix columns (padded on the left), T target columns (padded 
 import abc
 import dataclasses
 import inspect
-import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -23,31 +21,13 @@ from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
 from nt_failures.objectives.decoding import Prefix, insert_tokens, one_pass, parallel, token_by_token
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_count
+from nt_failures.objectives.options import check_option, option
 from nt_failures.registry import check_choice
 
 ORDERS = ("forward", "reversed")
 
 _END_TOKENS = ("\u0120.", "\u2581.", ".")
 """How tokenizers write ` .`: byte-level ones, SentencePiece, word-level ones."""
-
-
-def option(default: Any, least: float = 0, most: float = math.inf, whole: bool = False, above: bool = False) -> Any:
-    """A field of an objective: a number from `least` to `most`, or None where that is the default.
-
-    `whole`: only whole numbers. `above`: `least` itself is out of range.
-    """
-    return dataclasses.field(default=default, metadata={"range": (least, most, whole, above)})
-
-
-def _check_option(field: dataclasses.Field, value: Any) -> None:
-    if "range" not in field.metadata or (value is None and field.default is None):
-        return
-    least, most, whole, above = field.metadata["range"]
-    of_kind = type(value) is int if whole else isinstance(value, numbers.Real)
-    if not (of_kind and least <= value <= most and value < math.inf and not (above and value == least)):
-        kind = f"a {'whole ' if whole else ''}number {'above' if above else 'from'} {least}"
-        to = f" to {most}" if most < math.inf else ""
-        raise ValueError(f"{field.name}={value!r} must be {kind}{to}; the default is {field.default}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +41,16 @@ class Objective(abc.ABC):
         pad_token_id: fills rows up; it is masked everywhere.
         end_token_id: of `.`, which ends answers that differ in length: in reversed order, too, it comes last. None
             where the tokenizer knows no such token.
+
+    Raises:
+        ValueError: an option out of range, or a tokenizer without a token that the objective needs.
+
+    Example:
+        >>> from nt_failures.objectives import NextToken
+        >>> objective = NextToken(order="reversed")
+        >>> batch = objective.collate([{"prefix_ids": [3, 11], "target_ids": [3, 4, 5], "target_positions": [1, 2, 3]}])
+        >>> batch["input_ids"].tolist(), batch["labels"].tolist()  # (B, P + T) each
+        ([[3, 11, 5, 4, 3]], [[-100, -100, 5, 4, 3]])
     """
 
     order: str = "forward"
@@ -91,7 +81,7 @@ class Objective(abc.ABC):
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has a tuple
                 object.__setattr__(self, field.name, tuple(value))
-            _check_option(field, value)
+            check_option(field, value)
         for token, name in self.extra_tokens.items():
             if getattr(self, name) is None:
                 uses = f"{type(self).__name__} uses the token {token!r}"
@@ -223,7 +213,16 @@ class Objective(abc.ABC):
 
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits (B, T, V) of the labelled columns only, and their labels (B, T)."""
+    """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> row = {"prefix_ids": [3, 11], "target_ids": [3, 4, 5], "target_positions": [1, 2, 3]}
+        >>> model, objective = ntf.load_model("gpt2-1x16", tokenizer, 32), ntf.NextToken.from_tokenizer(tokenizer)
+        >>> [*map(tuple, (part.shape for part in target_logits(model, objective.collate([row]))))]
+        [(1, 3, 15), (1, 3)]
+    """
     # At GPT-2's vocabulary the unembedding is most of the cost of a short answer.
     inputs, first = predicting(batch)
     labels_BT = batch["labels"][:, first:]

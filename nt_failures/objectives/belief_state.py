@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, first_label, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_choice, option
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.decoding import Prefix, answer_columns, model_inputs, revealing_inputs
 from nt_failures.objectives.losses import (
     Batch,
@@ -23,6 +23,8 @@ from nt_failures.objectives.losses import (
     last_states,
     row_mean_sum,
 )
+from nt_failures.objectives.options import option
+from nt_failures.registry import check_choice
 
 # Shapes beyond base.py's: N pairs of a row, D hidden size. A pair is (tokens that F has read, tokens that B has read).
 

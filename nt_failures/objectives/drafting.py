@@ -4,6 +4,8 @@ They stand in the model as `mtp.layers.0`, `mtp.layers.1`, ... and so in its che
 `num_mtp_layers` in its config. That is where transformers 5.23 finds them.
 """
 
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,10 +41,28 @@ def attach_layers(model: PreTrainedModel, depths: int) -> None:
     model._keys_to_ignore_on_load_unexpected.add(rf"^{auxiliary_modules.DRAFT_NAME}\.")
 
 
+def not_reported(record: logging.LogRecord) -> bool:
+    """Whether a record is other than transformers' report that layers to draft with are no part of a model itself.
+
+    `load_layers` reads them later: nothing is lost that a user could bring back.
+    """
+    found = re.findall(r"^(\S+) +\| (\w+)", record.getMessage(), flags=re.MULTILINE)
+    keys = [key for key, status in found if status != "Status"]
+    return not keys or not all(key.startswith(f"{auxiliary_modules.DRAFT_NAME}.") for key in keys)
+
+
 def load_layers(model: PreTrainedModel) -> None:
     """Give attached layers the weights of the checkpoint that the model was loaded from.
 
-    ValueError for a model without attached layers, and for a checkpoint with another number of them.
+    Raises:
+        ValueError: a model without attached layers, or a checkpoint with another number of them.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> load_layers(ntf.load_model("llama-1x16", tokenizer, max_length=32))
+        Traceback (most recent call last):
+        ValueError: the model has no layers attached; attach_layers, or a trainer, puts some into it first.
     """
     from transformers.modeling_layers import MtpModel
 
@@ -75,6 +95,22 @@ def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], ne
 
     Raises:
         ValueError: too few new tokens, or nothing was drafted.
+
+    Example:
+        >>> import tempfile
+        >>> from transformers import AutoModelForCausalLM
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> sizes |= {"num_key_value_heads": 2, "vocab_size": len(tokenizer), "mlp_layer_types": ["dense"]}
+        >>> config = AutoConfig.for_model("exaone_moe", **sizes, num_mtp_layers=1, eos_token_id=None)
+        >>> model = AutoModelForCausalLM.from_config(config)
+        >>> ntf.SequentialHeads.from_tokenizer(tokenizer, depths=1, form="transformers").attach(model)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     stock = AutoModelForCausalLM.from_pretrained(folder)
+        ...     0 <= acceptance_rate(stock, prompts=[[3, 10, 4, 11]], new_tokens=8) <= 1
+        True
     """
     if new_tokens < 2:
         raise ValueError(f"new_tokens={new_tokens} must be at least 2: the first is never drafted.")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules, last_block
-from nt_failures.objectives.base import check_choice, option, target_logits
+from nt_failures.objectives.base import target_logits
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import (
     Batch,
@@ -23,6 +23,8 @@ from nt_failures.objectives.losses import (
     unembed,
     upcoming,
 )
+from nt_failures.objectives.options import option
+from nt_failures.registry import check_choice
 
 CHOICES = {"states": ("all", "with_bag", "first"), "head": ("linear", "shared", "block")}
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, at_least_float32, row_mean_sum, token_nats
+from nt_failures.objectives.options import option
 
 # Shapes beyond base.py's: S columns of a row, D hidden size. State c of the right-to-left model has read c + 1 tokens.
 

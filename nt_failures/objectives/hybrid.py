@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import Example, join
-from nt_failures.objectives.base import Objective, option
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)

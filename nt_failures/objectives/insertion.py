@@ -16,11 +16,13 @@ from nt_failures.data.batches import IGNORE, Example, position_ids
 from nt_failures.data.tokenizer import check_ids
 from nt_failures.models.attention_masks import additive, full
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_choice, option
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.decoding import Prefix
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, at_least_float32, last_states
+from nt_failures.objectives.options import option
 from nt_failures.objectives.two_sided import drawn_columns
+from nt_failures.registry import check_choice
 
 CHOICES = ("column", "pair")
 STOP, GO_ON = 0, 1

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, last_states, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.options import option
 
 
 class Fetch(nn.Module):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, join
-from nt_failures.objectives.base import Objective, option
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LookaheadTokens(Objective):
         input_ids   ...   12    =   32   34    6   16   12
         labels      ... -100 -100   32   34    6   16   12
 
-    (r_1 .. r_d, <T>, r_k .. r_l, </T>, r_d+1 .. r_T) with 1 <= d < k <= l <= T: loss = - sum log p of each token but
+    `r_1 .. r_d <T> r_k .. r_l </T> r_d+1 .. r_T` with 1 <= d < k <= l <= T: loss = - sum log p of each token but
     `<T>`, the standard loss (arXiv 2504.11336). That one has no loss, so that the model never writes it unasked.
     Decoding is plain: nothing is inserted, and forced predictions see none either. (The source also decodes behind a
     `<T>` that it inserts, with a span of the model's or the user's; that is not offered.)

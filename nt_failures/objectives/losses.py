@@ -25,6 +25,12 @@ class Loss(NamedTuple):
     `sum`, a scalar with gradient, is over the counted items of this batch; `count`, a scalar, are these items, always
     the number of labels that are not -100; `parts` are sums over the same items, by name, for the log. Those that are
     terms of the loss keep their gradient, for `grad/<part>`; that of the next token is named `next_token`.
+
+    Example:
+        >>> nats = torch.tensor([0.5, 1.5], requires_grad=True)  # of two labels
+        >>> loss = Loss(nats.sum(), torch.tensor(2), {"next_token": nats.sum()})
+        >>> (loss.sum / loss.count).item()
+        1.0
     """
 
     sum: Tensor

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_choice, option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, at_least_float32, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.options import option
+from nt_failures.registry import check_choice
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example
-from nt_failures.objectives.base import check_choice, option
 from nt_failures.objectives.decoding import Prefix, answer_columns
 from nt_failures.objectives.losses import Batch, Loss, label_count
+from nt_failures.objectives.options import option
 from nt_failures.objectives.two_sided import TwoSided
+from nt_failures.registry import check_choice
 
 TIME_WEIGHTS = ("linear", "original", "none")
 UNMASKINGS = ("linear", "cosine", "random")

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, join
-from nt_failures.objectives.base import Objective, option
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class MaskedTeacher(Objective):
                     ...   12    =   32    8    6   16   21     replaced=1.0
         labels      ... -100 -100   32   34    6   16   12     (the model shifts)
 
-    loss = - sum_i log p(r_i | x, r_<i as shown). The default, a rate drawn from U(0, 1) for each row under a causal
+    loss = `- sum_i log p(r_i | x, r_<i as shown)`. The default, a rate drawn from U(0, 1) for each row under a causal
     model, is ours. It stands between arXiv 2503.10542, which hides teacher tokens of a causal model behind a mask or
     random tokens, token by token or in spans, at given rates (known to us second-hand, so neither its rates nor how it
     draws spans), and arXiv 2406.05183, which draws how many are hidden uniformly but lets the model see later tokens

@@ -8,9 +8,10 @@ import torch
 from transformers import PreTrainedModel
 
 from nt_failures.objectives import auxiliary_modules, last_block
-from nt_failures.objectives.base import option, target_logits
+from nt_failures.objectives.base import target_logits
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
 from nt_failures.objectives.losses import Batch, Loss, ahead_loss, cross_entropy
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)

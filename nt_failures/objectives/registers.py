@@ -12,10 +12,12 @@ from nt_failures.data.batches import IGNORE, Example, join, position_ids
 from nt_failures.models.attention_masks import causal
 from nt_failures.models.capabilities import capabilities
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_choice, option
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.decoding import Prefix, answer_columns, revealing_inputs
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, masked_logits, row_mean_sum, token_nats
+from nt_failures.objectives.options import option
+from nt_failures.registry import check_choice
 
 PROMPT_ATTENTIONS = ("causal", "bidirectional")
 

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.data.tokenizer import check_ids
-from nt_failures.objectives.base import Objective, option, target_logits
+from nt_failures.objectives.base import Objective, target_logits
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, at_least_float32, upcoming
+from nt_failures.objectives.options import option
 
 _MARKS = "\u0120\u2581\u010a"
 """What byte-level and SentencePiece tokenizers write for blanks and line breaks; as characters two are letters."""

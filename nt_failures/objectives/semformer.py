@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
 from nt_failures.objectives.decoding import Prefix, insert_tokens, revealing_inputs, token_by_token
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import (
@@ -24,6 +23,7 @@ from nt_failures.objectives.losses import (
     unembed,
     upcoming,
 )
+from nt_failures.objectives.options import option
 from nt_failures.objectives.plan_autoencoder import TargetDecoder, TargetEncoder
 
 

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import Example
 from nt_failures.objectives import auxiliary_modules, drafting, last_block
-from nt_failures.objectives.base import check_choice, option, target_logits
+from nt_failures.objectives.base import target_logits
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
 from nt_failures.objectives.losses import Batch, Loss, ahead_loss, cross_entropy
+from nt_failures.objectives.options import option
+from nt_failures.registry import check_choice
 
 FORMS = ("paper", "transformers")
 

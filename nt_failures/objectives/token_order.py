@@ -7,9 +7,9 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import option
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, at_least_float32, upcoming
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)

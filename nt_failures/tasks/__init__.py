@@ -51,7 +51,12 @@ TASKS: dict[str, type[Task]] = {
 
 
 def find_task(name: str, from_file: bool = False) -> type[Task]:
-    """The task of a name, of `reasoning_gym.NAME`, or of a dotted path to your own class; errors as `registry.find`."""
+    """The task of a name, of `reasoning_gym.NAME`, or of a dotted path to your own class; errors as `registry.find`.
+
+    Example:
+        >>> find_task("sort")
+        <class 'nt_failures.tasks.sort.Sort'>
+    """
     if name.startswith(PREFIX):
         return reasoning_gym_task(name, from_file)
     return registry.find(TASKS, Task, name, from_file)
@@ -61,6 +66,13 @@ def read_task(values: Mapping[str, Any]) -> Task:
     """Rebuild a task from `{"task": name, **parameters}`, which `described` writes as JSON.
 
     A class of your own must be imported already.
+
+    Raises:
+        ValueError: an unknown name, or a parameter out of range.
+
+    Example:
+        >>> read_task({"task": "path_star", "degree": 3, "path_length": 4, "num_nodes": 20})
+        PathStar(degree=3, path_length=4, num_nodes=20)
     """
     parameters = dict(values)
     return find_task(parameters.pop("task"), from_file=True)(**parameters)

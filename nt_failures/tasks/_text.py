@@ -12,7 +12,13 @@ MAX_TEXT = 2**31 - 1
 
 
 class Text(NamedTuple):
-    """A column of strings: string i is `data[offsets[i] : offsets[i + 1]]`."""
+    """A column of strings: string i is `data[offsets[i] : offsets[i + 1]]`.
+
+    Example:
+        >>> text = Text.from_list(["3,1=", "7="])
+        >>> text.offsets.tolist(), text.to_list()
+        ([0, 4, 6], ['3,1=', '7='])
+    """
 
     data: np.ndarray
     """uint8, all strings one after the other in UTF-8"""

@@ -32,8 +32,8 @@ class Task(Derived, abc.ABC):
     `symbols`. Positions are counted from 1 in the task's own order, in symbols of the answer.
     Ours refuse a parameter that is out of range by a ValueError that states the rule and the repair.
 
-    Example: path-star graphs that list their edges by the labels they start from.
-        >>> import dataclasses
+    Example:
+        >>> import dataclasses  # path-star graphs that list their edges by the labels they start from
         >>> import numpy as np
         >>> from nt_failures import PathStar
         >>> @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,12 @@ WORDS = Words()
 
 @dataclasses.dataclass(frozen=True)
 class Star:
-    """A star or a tree, its edges directed away from the source, with an answer: what `figures.path_star` draws."""
+    """A star or a tree, its edges directed away from the source, with an answer: what `figures.path_star` draws.
+
+    Example:
+        >>> Star(edges=[[0, 1], [0, 2]], source=0, goal=2, path=[0, 2], answer=[0, 1]).path
+        [0, 2]
+    """
 
     edges: Sequence[Sequence[int]]
     source: int

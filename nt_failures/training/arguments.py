@@ -51,9 +51,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         ValueError: a number that is NaN, infinite or out of range, or a choice that this Trainer does not keep.
 
     Example:
-        ```python
-        args = ntf.ObjectiveTrainingArguments("outputs/run", optimizer="muon", max_steps=1_000, eval_strategy="steps")
-        ```
+        >>> args = ObjectiveTrainingArguments("outputs/run", optimizer="muon", max_steps=1_000, eval_strategy="steps")
+        >>> args.muon_learning_rate, args.remove_unused_columns
+        (0.005, False)
     """
 
     optimizer: Literal["adamw", "muon"] = _option(
@@ -72,6 +72,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         if needs_cpu():
             self.use_cpu = True
         adopt_launch(self)
+        # The one name of earlier versions of transformers, of which later ones warn; so one recipe is for both.
+        if self.gradient_checkpointing is not None and getattr(self, "activation_checkpointing", False) is None:
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         check_choice("optimizer", self.optimizer, ("adamw", "muon"))
         if self.optimizer == "muon" and self.optim not in ("adamw_torch", "adamw_torch_fused"):

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from nt_failures.hub.integrity import save_run
+from nt_failures.hub.load import stock_model
 from nt_failures.hub.run_files import EXTRA, MODEL, TOKENIZER
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
@@ -44,6 +45,8 @@ class CheckpointMixin:
     """the best checkpoint up to there"""
     _checkpoint: Path | None = None
     """the checkpoint that is being written, or was written last"""
+    _read_from: str = ""
+    """the checkpoint that is being loaded, or was loaded last"""
     _save_total_limit: int | None = None
 
     def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
@@ -156,12 +159,30 @@ class CheckpointMixin:
         # A pickle that nothing reads, and that holds the token of `hub_token`.
         (folder / "training_args.bin").unlink(missing_ok=True)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """In place of warnings: what the Trainer left out is read as `from_pretrained` does.
+
+        It leaves out weights whose names in a checkpoint are others, such as GPT-NeoX's unembedding `embed_out`. A tied
+        weight and an objective's modules are missing as they should be: once is enough, and these have a file of their
+        own.
+
+        Raises:
+            ValueError: a weight is missing.
+        """
+        model = auxiliary_modules.unwrap_model(self.model)
+        lost = {*load_result.missing_keys} - {*model.all_tied_weights_keys}
+        if load_result.unexpected_keys or any(not name.startswith(f"{auxiliary_modules.NAME}.") for name in lost):
+            stock = stock_model(self._read_from, {"dtype": model.dtype})
+            model.load_state_dict(stock.state_dict(), strict=False)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self._read_from = resume_from_checkpoint
         if not self._adapter:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_rest(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
+        self._read_from = self.state.best_model_checkpoint
         if not self._adapter:
             super()._load_best_model()
         folder = Path(self.state.best_model_checkpoint)

@@ -52,23 +52,26 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`. A `data_collator` of
             one's own is for training alone.
 
-    Raises, before anything else:
+    Raises:
         ValueError: an argument of `transformers.Trainer` that would not be used, such as `compute_loss_func`.
-
-    Raises, while training:
-        FloatingPointError: the loss or a weight is NaN or infinite. On a CPU the loss is checked at every step; on
-            other devices, which a check stalls, at each log, evaluation and checkpoint. Weights are checked before each
-            checkpoint and at the end, so none is written that holds a NaN.
+        FloatingPointError: while training, the loss or a weight is NaN or infinite. On a CPU the loss is checked at
+            every step; on other devices, which a check stalls, at each log, evaluation and checkpoint. Weights are
+            checked before each checkpoint and at the end, so none is written that holds a NaN.
 
     Example:
-        ```python
-        args = ntf.ObjectiveTrainingArguments("outputs/run", max_steps=1_000)
-        objective = ntf.Teacherless.from_tokenizer(tokenizer)
-        data = {"train_dataset": rows["train"], "eval_dataset": rows["validation"]}  # of ntf.tokenize
-        trainer = ntf.ObjectiveTrainer(model, args, objective=objective, task=task, processing_class=tokenizer, **data)
-        trainer.train()
-        trainer.evaluate()["eval_free/exact"]
-        ```
+        >>> import datasets
+        >>> import nt_failures as ntf
+        >>> task = ntf.PathStar(degree=2, path_length=3, num_nodes=10)
+        >>> tokenizer = ntf.word_level_tokenizer(task)
+        >>> data = datasets.load_dataset("nt_failures/pathstar", **task.to_dict(), num_train=64, num_test=32)
+        >>> rows = ntf.tokenize(data, tokenizer)
+        >>> model, objective = ntf.load_model("gpt2-1x16", tokenizer, 32), ntf.Teacherless.from_tokenizer(tokenizer)
+        >>> args = ntf.ObjectiveTrainingArguments("outputs/run", max_steps=2, use_cpu=True, report_to=[])
+        >>> sets = {"train_dataset": rows["train"], "eval_dataset": rows["test"], "processing_class": tokenizer}
+        >>> trainer = ObjectiveTrainer(model, args, objective=objective, task=task, **sets)
+        >>> trainer.train().global_step  # doctest: +ELLIPSIS
+        {'train_runtime': ...}
+        2
     """
 
     def __init__(
@@ -208,14 +211,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         """That of the training arguments, or Muon beside AdamW."""
         args = self.args
         if self.optimizer is None and args.optimizer == "muon":
-            self.optimizer = MuonAdamW(
-                self.model if model is None else model,
-                lr=args.learning_rate,
-                muon_lr=args.muon_learning_rate,
-                betas=(args.adam_beta1, args.adam_beta2),
-                eps=args.adam_epsilon,
-                weight_decay=args.weight_decay,
-            )
+            rates = {"lr": args.learning_rate, "muon_lr": args.muon_learning_rate, "weight_decay": args.weight_decay}
+            adam = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+            self.optimizer = MuonAdamW(self.model if model is None else model, **rates, **adam)
         return super().create_optimizer() if model is None else super().create_optimizer(model)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> torch.utils.data.Sampler | None:

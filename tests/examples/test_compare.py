@@ -4,6 +4,7 @@ restarted."""
 import json
 
 import pytest
+import yaml
 from scripts import STUDIES, load
 from small_studies import Runs
 from study_records import record, summarise
@@ -165,6 +166,96 @@ def test_a_rate_as_yaml_reads_it(setting):
     (setting[0] / "graph.yaml").write_text("learning_rate: 2e-3\n" + WATCHED)
     run(setting)
     assert marks(setting) == sorted(TUNING + SEEDS)
+
+
+class AtPoints(Marked):
+    """In place of an engine: `cure` solves with a wide model alone; the learning rate of the recipe or the flag is
+    marked."""
+
+    def one(self, job):
+        values = yaml.safe_load(job.text)
+        flags = dict(zip(job.extra[::2], job.extra[1::2], strict=True))
+        rate = float(flags.get("--learning_rate", values["learning_rate"]))
+        model = values.get("model", "default")
+        (self.folder / "marks" / f"{values.get('objective', 'hans')} {job.seed} {rate:g} {model}").touch()
+        solves = model == "gpt2-1x32" and "objective" in values
+        return Ended(job, results=results(SOON, 0.99) if solves else results(NEVER, 0.6))
+
+
+@pytest.fixture
+def sweep(setting, monkeypatch):
+    monkeypatch.setattr(engine, "of", lambda args, folder: AtPoints(setting[0]))
+    return setting
+
+
+MODEL = ("gpt2-1x16", "gpt2-1x32")
+MODELS = ["--grid", f"model={','.join(MODEL)}"]
+
+
+def cells(setting):
+    """The rows of the table, each by its head."""
+    lines = (setting[0] / "out" / "comparison.md").read_text().splitlines()
+    head, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_every_entry_runs_at_every_point(sweep):
+    """Catches: a point that is chosen among and not reported, one of one entry alone, values that no column shows."""
+    run(sweep, *MODELS, "learning_rate=1e-3,2e-3")
+    names = [(name, rate, model) for name in ("teacherless", "hans") for rate in ("0.001", "0.002") for model in MODEL]
+    assert marks(sweep) == sorted(f"{name} {seed} {rate} {model}" for name, rate, model in names for seed in (0, 1))
+    shown = {(row["objective"], row["model"], row["learning_rate"]): row["solved"][:6] for row in cells(sweep)}
+    assert len(shown) == 8
+    assert {point for point, solved in shown.items() if solved == "2 of 2"} == {
+        ("cure", "gpt2-1x32", "0.001"),
+        ("cure", "gpt2-1x32", "0.002"),
+    }
+
+
+def test_another_grid_runs_only_what_is_missing(sweep):
+    """Catches: points run again because the grid has another value or another axis, or because the recipe's own value
+    is written in another way; points of an earlier grid in the table."""
+    run(sweep, "--rates", "1")
+    before = marks(sweep)
+    assert before == [f"{name} {seed} 0.002 default" for name in ("hans", "teacherless") for seed in (0, 1)]
+    for mark in (sweep[0] / "marks").iterdir():
+        mark.unlink()
+    run(sweep, "--grid", "learning_rate=0.004,2e-3")
+    assert marks(sweep) == [f"{name} {seed} 0.004 default" for name in ("hans", "teacherless") for seed in (0, 1)]
+    run(sweep, "--grid", "learning_rate=2e-3", "model=gpt2-1x32")
+    assert len(marks(sweep)) == 8
+    assert [row["learning_rate"] for row in cells(sweep)] == ["0.002", "0.002"]
+    before = marks(sweep)
+    (sweep[0] / "marks" / before[0]).unlink()
+    run(sweep, "--grid", "learning_rate=0.004,2e-3")
+    assert marks(sweep) == before[1:]
+    assert {row["learning_rate"] for row in cells(sweep)} == {"0.002", "0.004"}
+
+
+def test_each_point_has_a_rate_of_its_own(sweep):
+    """Catches: rates tuned at one point for all of the others, reported seeds among those of the tuning."""
+    run(sweep, *MODELS)
+    tuned = [mark for mark in marks(sweep) if " 1000 " in mark]
+    assert len(tuned) == 2 * 2 * 3
+    assert len(marks(sweep)) == len(tuned) + 2 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--rates", "2", "--grid", "learning_rate=1"], "--rates would be times each learning_rate of --grid"),
+        (["--grid", "order=forward,reversed"], "--grid order: objectives are compared by the list of --objectives"),
+        (["--grid", "seed=1,2"], "--grid seed: it is set for each run"),
+        (["--grid", "model=gpt2-1x16", "--model", "gpt2-1x32"], "--model is what the runs differ in"),
+        (["--grid", "modle=gpt2-1x16"], "unknown name 'modle'.*'model'"),
+        (["--grid", "num_train=1e5"], "--num_train.* invalid int value"),
+    ],
+)
+def test_a_grid_that_cannot_be_swept(flags, message, sweep):
+    """Catches: a point that fails after hours, a flag that overrides every point, rates of rates."""
+    with pytest.raises(ValueError, match=message):
+        run(sweep, *flags)
+    assert marks(sweep) == []
 
 
 def test_a_recipe_without_the_rate(setting):

@@ -154,7 +154,7 @@ def test_results_of_another_model(run, tmp_path, monkeypatch):
     results = json.loads((folder / "results.json").read_text())
     (tmp_path / "run" / "results.json").write_text(json.dumps(results | {"weights": "another"}))
     said = message(["run", "--output_dir", "out"], monkeypatch, tmp_path)
-    assert said.endswith("results.json is about another model; remove it to diagnose this one without its training.")
+    assert said.endswith("results.json is about another model; remove it to diagnose the model without its training.")
     assert not (tmp_path / "out").exists()
 
 

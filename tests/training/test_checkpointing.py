@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from nt_failures.hub.load import load
@@ -52,13 +52,13 @@ class Stop(TrainerCallback):
 def trainer(tmp_path, tiny_model, tokenized, tokenizer):
     """`trainer(*callbacks, **arguments)`: 8 steps of 4 rows, a checkpoint at every second."""
 
-    def make(*callbacks, **given):
+    def make(*callbacks, family="gpt2", **given):
         args = {"save_strategy": "steps", "save_steps": 2, "max_steps": 8, "learning_rate": 1e-3, "use_cpu": True}
         args |= {"lr_scheduler_type": "constant", "per_device_train_batch_size": 4, "disable_tqdm": True, **given}
         objective = NextToken(pad_token_id=tokenizer.pad_token_id)
         training = ObjectiveTrainingArguments(str(tmp_path / "run"), **args)
         rows = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(4))}
-        made = ObjectiveTrainer(tiny_model("gpt2"), training, objective=objective, **rows)
+        made = ObjectiveTrainer(tiny_model(family), training, objective=objective, **rows)
         for callback in callbacks:
             made.add_callback(callback)
         return made
@@ -180,6 +180,35 @@ def test_true_resumes_the_newest_whole_one(trainer):
     again = trainer(max_steps=10)
     assert again.train(True).global_step == 10  # nothing left to train
     assert torch.equal(again.model.transformer.wte.weight, run.model.transformer.wte.weight)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "mamba"])
+def test_a_resumed_run_goes_on_with_all_weights(trainer, family):
+    """Catches: weights that a checkpoint holds under other names than the model, as GPT-NeoX's unembedding, left as new
+    ones; the best model of a run loaded without them."""
+    options = {"family": family, "learning_rate": 0.05}
+    whole = trainer(**options)
+    whole.train()
+    resumed = trainer(**options)
+    resumed.train(str(Path(whole.args.output_dir) / "checkpoint-2"))
+    best = trainer(**options)
+    best.state.best_model_checkpoint = str(Path(whole.args.output_dir) / "checkpoint-8")
+    best._load_best_model()
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+        assert torch.equal(weight, best.model.state_dict()[name]), name
+
+
+def test_a_checkpoint_that_lacks_a_weight_is_refused(trainer):
+    """Catches: training that goes on from a layer of random numbers, with a warning among many lines."""
+    run = trainer(max_steps=2)
+    run.train()
+    file = Path(run.args.output_dir) / "checkpoint-2" / "model.safetensors"
+    weights = load_file(file)
+    del weights["transformer.ln_f.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"are missing, such as transformer\.ln_f\.weight"):
+        trainer()._load_from_checkpoint(str(file.parent))
 
 
 def test_nothing_whole_to_resume(trainer):

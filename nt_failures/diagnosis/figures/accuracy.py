@@ -45,7 +45,21 @@ def forced_vs_free(
 ) -> Figure:
     """Accuracy by position, with the true answer revealed (forced) and on the model's own (free), 95 % intervals.
 
-    `order`: that in which the model writes; below the positions stands that it is reversed.
+    Args:
+        decision: its position, from 1; None where it differs from row to row or there is none.
+        chance: accuracy of a guess there, in 0..1.
+        order: that in which the model writes; below the positions stands that it is reversed.
+
+    Raises:
+        ValueError: forced and free are not of the same positions.
+
+    Example:
+        >>> from nt_failures.evaluation.metrics import Shares
+        >>> from nt_failures.tasks import PathStar
+        >>> shares = Shares(exact=0.5, positions={1: 1.0, 2: 0.5, 3: 1.0})
+        >>> figure = forced_vs_free(Accuracies(n=2000, forced=shares, free=shares), 2, 0.5, PathStar().words)
+        >>> figure.axes[0].get_ylabel()
+        'accuracy'
     """
     forced, free, n = accuracies.forced.positions, accuracies.free.positions, accuracies.n
     if not forced or set(forced) != set(free):
@@ -81,7 +95,19 @@ def learning_curves(
     chance: float | None,
     order: str = "forward",
 ) -> Figure:
-    """Accuracy of every position over training, the decision in vermilion and above the others."""
+    """Accuracy of every position over training, the decision in vermilion and above the others.
+
+    Args:
+        curve: evaluations, each with `step` and `{decoding}/position_k`; others are left out.
+
+    Raises:
+        ValueError: no evaluation of this decoding, or one without a step or with other positions.
+
+    Example:
+        >>> curve = [{"step": step, "free/position_1": 1.0, "free/position_2": 0.5} for step in (100, 200)]
+        >>> learning_curves(curve, "free", decision=2, chance=0.5).axes[0].get_xlabel()
+        'training step'
+    """
     points = [(entry.get("step"), shares) for entry in curve if (shares := positions_of(entry, decoding))]
     positions = list(points[0][1]) if points else []
     if not points or any(step is None or set(shares) != set(positions) for step, shares in points):

@@ -27,6 +27,15 @@ def path_star(
         edges, source, goal, path, answer, cut: as in a `Star`; edges lead from left to right.
         title: in place of the answer in words.
         order: that in which the answer was written: the default title says so of a reversed one.
+
+    Raises:
+        ValueError: edges that lead in a circle, or a goal that is on none.
+
+    Example:
+        >>> edges = [[32, 3], [16, 12], [3, 19], [32, 34], [34, 16]]
+        >>> figure = path_star(edges, source=32, goal=12, path=[32, 34, 16, 12], answer=[32, 3, 19, 12])
+        >>> figure.axes[0].get_title("left")
+        "model's answer: 32, 3, 19, 12  (wrong)"
     """
     places = _places(edges, source, goal)
     (left, right), (low, high) = ((min(along), max(along)) for along in zip(*places.values(), strict=True))

@@ -38,7 +38,15 @@ def grid(axes: Axes, along: str) -> None:
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure to a `.png` file, without the version of matplotlib that would make its bytes differ."""
+    """Write a figure to a `.png` file, without the version of matplotlib that would make its bytes differ.
+
+    Example:
+        >>> import io
+        >>> figure, _ = new_axes(2.0, 1.0)  # inches
+        >>> save(figure, file := io.BytesIO())  # or a path
+        >>> file.getvalue()[1:4]
+        b'PNG'
+    """
     figure.savefig(path, metadata={"Software": None})
 
 

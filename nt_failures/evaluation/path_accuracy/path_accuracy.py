@@ -47,7 +47,17 @@ Example:
 
 
 class PathAccuracy(evaluate.Metric):
-    """Exact, per position, decision, first error and, with prompts, valid paths. More: `inputs_description`."""
+    """Exact, per position, decision, first error and, with prompts, valid paths. More: `inputs_description`.
+
+    Raises:
+        ValueError: of `compute`, for a path that is none, no answers, or another number of prompts than of answers.
+
+    Example:
+        >>> metric = PathAccuracy()
+        >>> found = metric.compute(predictions=["32,34,19", "7,2,5"], references=["32,34,6", "7,2,5"])
+        >>> found["exact"], found["position_2"], found["first_error_3"], found["n"]
+        (0.5, 1.0, 0.5, 2)
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         kinds = (datasets.Value("string"), datasets.List(datasets.Value("int64")))

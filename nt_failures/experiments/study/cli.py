@@ -43,7 +43,7 @@ def parse(
         if name in ("seed", "output_dir"):
             raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
         if name in differing:
-            raise ValueError(f"--{name} is what the runs differ in; change it in the file that lists them.")
+            raise ValueError(f"--{name} is what the runs differ in; change it where they are listed.")
     return args
 
 

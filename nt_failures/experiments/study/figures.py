@@ -1,6 +1,7 @@
 """Figures of a study: accuracy by recipe, time to solve by objective, and the map of delays."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,9 +95,11 @@ def by_difficulty(groups: Sequence[Mapping[str, Any]], name: str, title: str = "
 
 def _rows(names: Sequence[str], title: str) -> tuple[Figure, Axes, np.ndarray]:
     """A figure with a row for each name, from the top, and the heights of the rows."""
-    figure, axes = new_axes(7.2, 0.42 * len(names) + 1.3)
+    shown = [textwrap.wrap(name, 38) for name in names]
+    height = max(0.42, 0.17 * max(map(len, shown)))
+    figure, axes = new_axes(7.2, height * len(names) + 1.3)
     rows = np.arange(len(names))[::-1]
-    axes.set_yticks(rows, [literal(name) for name in names], fontsize=9.5)
+    axes.set_yticks(rows, ["\n".join(map(literal, lines)) for lines in shown], fontsize=9.5)
     grid(axes, "x")
     axes.set_title(literal(title), fontsize=11, loc="left")
     return figure, axes, rows

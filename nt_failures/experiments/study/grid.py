@@ -9,11 +9,14 @@ A grid file is a YAML mapping from the axis to its choices, and from a choice to
       next_token-reversed: {objective: next_token, order: reversed}
       multi_token_heads: {objective: multi_token_heads, objective_options: {heads: answer_length}}
 
+A sweep needs no file: `flag_axes` makes an axis of each flag that is given several values.
+
 In place of a number, an option may have the name of one: `answer_length`, the symbols of the task's longest answer, or
 one of the recipe's numbers. A whole number may be taken off: `path_length - 1`.
 """
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +26,19 @@ import yaml
 
 from nt_failures.experiments import flags
 from nt_failures.experiments.arguments import DataArguments
-from nt_failures.experiments.command_line import read_recipe
+from nt_failures.experiments.command_line import for_task, read_recipe
+from nt_failures.experiments.merging import override
+from nt_failures.registry import first_line
 from nt_failures.tasks import find_task
 
 Axes = dict[str, dict[str, dict[str, Any]]]  # axis -> choice -> the values of a recipe that the choice sets
 
 OBJECTIVE_KEYS = ("objective", "order", "objective_options")
-"""All that the recipes of a comparison may differ in."""
+"""All that the entries of a comparison may differ in."""
+NOT_SWEPT = dict.fromkeys(OBJECTIVE_KEYS, "objectives are compared by the list of --objectives") | dict.fromkeys(
+    ("seed", "output_dir"), "it is set for each run; say with --seeds how many there are to be"
+)
+"""Flags that no axis of a sweep may set, and why."""
 
 
 def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
@@ -57,23 +66,80 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     return axes
 
 
+def flag_axes(words: Sequence[str], common: Path) -> Axes:
+    """An axis for each word `flag=value,value`, with a choice `flag=value` for each value, written as in a recipe.
+
+    The choice that is the common recipe's own value has no name: so a run without it, and one of a sweep that leaves
+    this axis out, is the same run.
+
+    Raises:
+        ValueError: a word of another form, a flag or a value that is given twice, a flag that cannot be swept.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recipe = Path(folder) / "recipe.yaml"
+        ...     _ = recipe.write_text("{learning_rate: 0.001}")
+        ...     flag_axes(["learning_rate=1e-3,2e-3"], recipe)
+        {'learning_rate': {'': {'learning_rate': 0.001}, 'learning_rate=0.002': {'learning_rate': 0.002}}}
+    """
+    axes: Axes = {}
+    recipe = read_recipe(common)
+    for word in words:
+        flag, _, text = word.partition("=")
+        if not (flag.isidentifier() and text) or flag in axes:
+            raise ValueError(f"--grid {word!r}: give each flag once, as FLAG=VALUE,VALUE.")
+        if flag in NOT_SWEPT:
+            raise ValueError(f"--grid {flag}: {NOT_SWEPT[flag]}.")
+        try:
+            values = [_plain(value) for value in yaml.safe_load(f"[{text}]")]
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"--grid {word!r} cannot be read ({first_line(error)}); write values as in a recipe."
+            ) from error
+        names = ["" if flag in recipe and value == _plain(recipe[flag]) else _name(flag, value) for value in values]
+        if twice := [_name(flag, value) for value, name in zip(values, names, strict=True) if names.count(name) > 1]:
+            raise ValueError(f"--grid {word!r}: two values would be named {twice[0]!r}; give each once.")
+        own = {flag: recipe.get(flag)}
+        axes[flag] = {name: {flag: value} if name else own for name, value in zip(names, values, strict=True)}
+    return axes
+
+
+def shown(value: Any) -> str:
+    """A value of a recipe as a table shows it; `-` for none."""
+    value = _plain(value)
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value:.12g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number that YAML takes for text, such as 1e-3, as a number; anything else as it is."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.I) else value
+
+
+def _name(flag: str, value: Any) -> str:
+    """The name of a choice, as a part of a file's."""
+    return f"{flag}={re.sub(r'[^.+=A-Za-z0-9_-]+', '_', shown(value)).strip('_')}"
+
+
 def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
     """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
 
-    A choice overrides the common recipe, whose `objective_options` are for its own objective and dropped with it.
+    A choice overrides the common recipe as flags do: `objective_options` are for the recipe's own objective and dropped
+    with it, and so are the parameters of its task.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
         values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
-            if "objective" in choices[name]:
-                values.pop("objective_options", None)
-            values |= choices[name]
+            _, values, _ = for_task(choices[name].get("task"), values)
+            values = override(values, choices[name])
         if "objective_options" in values:
             options = values["objective_options"]
             values["objective_options"] = {name: _number(value, values) for name, value in options.items()}
-        paths[names] = folder / f"{'-'.join(names)}.yaml"
+        paths[names] = folder / f"{'-'.join(filter(None, names))}.yaml"
         paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return paths
 

@@ -139,7 +139,7 @@ def read_results(path: Path) -> list[StudyRun]:
 
     ValueError for a damaged line elsewhere, named by its number.
     """
-    return _read_lines(path, StudyRun.from_json)
+    return read_lines(path, StudyRun.from_json)
 
 
 def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def diverged_file(results: Path) -> Path:
 
 def read_diverged(results: Path) -> list[Key]:
     """The diverged runs of the study with this results.jsonl, as `read_results`."""
-    return _read_lines(diverged_file(results), read_key)
+    return read_lines(diverged_file(results), read_key)
 
 
 def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[Key]]:
@@ -177,7 +177,8 @@ def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun],
     return list(finished.values()), [key for key in dict.fromkeys(diverged) if key not in finished]
 
 
-def _read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
+def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
+    """What `read` makes of each line's JSON; a torn last line and damaged ones as in `read_results`."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     runs = []
     for number, line in enumerate(lines, start=1):

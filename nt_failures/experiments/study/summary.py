@@ -102,8 +102,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *body))
 
 
-def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
-    """The study as a Markdown table, with what its columns mean."""
+def study_table(groups: Sequence[Mapping[str, Any]], first: str = "recipe") -> str:
+    """The study as a Markdown table, with what its columns mean; `first` is the head of its first column."""
     words = words_of(groups)
     note = (
         "Mean and its 95 % interval (Student's t) over seeds, which share their test rows. `exact` of training on some "
@@ -114,8 +114,9 @@ def study_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over the solved "
         f"seeds that stayed there on validation {words.problem}s; > N: none within N steps."
     )
-    rows = [cells(group, words) for group in groups]
-    return _table(groups, [tuple(rows[0]), *(tuple(row.values()) for row in rows)], f". {note}")
+    head, *rows = cells(groups[0], words), *(cells(group, words).values() for group in groups)
+    leads = [(first, *_settings(groups[0])), *map(_lead, groups)]
+    return _table(groups, [(*lead, *row) for lead, row in zip(leads, (head, *rows), strict=True)], f". {note}")
 
 
 def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
@@ -124,9 +125,9 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
     Args:
         groups: of `summarise`, each with `rate`, the chosen multiple of the recipe's learning rates.
     """
-    head = ("objective", "rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
+    head = ("rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
     words = words_of(groups)
-    rows = [(*head, f"follows {words.detour}", "gradient", "verdicts")]
+    rows = [("objective", *_settings(groups[0]), *head, f"follows {words.detour}", "gradient", "verdicts")]
     for group in best_first(groups):
         cell = cells(group, words)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
@@ -134,7 +135,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         shares = ["-" if share is None else f"{share:.2g}" for share in group["gradients"]]
         gradients = " / ".join(shares) if {*shares} != {"-"} else "-"
         judged = (cell[head[-1]], cell[f"follows {words.detour}"], gradients, cell["verdict"])
-        rows.append((cell["recipe"], *costs, *judged))
+        rows.append((*_lead(group), *costs, *judged))
     note = (
         "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
@@ -146,6 +147,16 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         f"Chance {cells(groups[0], words)['chance']}."
     )
     return _table(groups, rows, f", {note}")
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, str]:
+    """In what the groups differ, where somebody has said so: the text of each value by its name, as cells."""
+    return {_cell(name): _cell(value) for name, value in group.get("settings", {}).items()}
+
+
+def _lead(group: Mapping[str, Any]) -> tuple[str, ...]:
+    """The first cells of a group's row: what it is called in a table, and its settings."""
+    return (_cell(group.get("entry", group["name"])), *_settings(group).values())
 
 
 def _table(groups: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], note: str) -> str:
@@ -192,7 +203,7 @@ def _note(said: str, names: Iterable[str]) -> str:
 
 
 def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
-    """A group as text, by the columns of the study's table."""
+    """A group as text, by the columns of the study's table behind its name."""
     (low, high), exact = group["solve_interval"], format_percent(group["exact"])
     if group["exact_interval"] is not None:
         exact += " [{}, {}]".format(*map(format_percent, group["exact_interval"]))
@@ -201,7 +212,6 @@ def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
     else:  # longer than the budget where no seed solved it; not known where nobody watched
         time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
     return {
-        "recipe": _cell(group["name"]),
         "chance": "-" if group["chance"] is None else f"{group['chance']:.0%}",
         "exact, mean [95 %]": exact,
         "decision": _percent(group["decision"]),

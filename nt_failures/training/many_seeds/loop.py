@@ -33,8 +33,30 @@ def train_together(trainers: Sequence[ObjectiveTrainer]) -> list[FloatingPointEr
 
     A seed sees exactly the data it sees alone, in that order, and its result is the same up to the rounding of sums in
     another order. A seed that diverges, or that a callback stops, is left where it is, and the others go on. The
-    trainers are alike but for `args.seed` and where they write to, and not trained yet; ValueError for an argument or a
-    model that is not made for this.
+    trainers are alike but for `args.seed` and where they write to, and not trained yet.
+
+    Raises:
+        ValueError: trainers that differ in more, or an argument or a model that is not made for this.
+
+    Example:
+        >>> import datasets
+        >>> import nt_failures as ntf
+        >>> task = ntf.PathStar(degree=2, path_length=3, num_nodes=10)
+        >>> tokenizer = ntf.word_level_tokenizer(task)
+        >>> text = task.render(task.block(0, "train", 0, rows=32))
+        >>> rows = datasets.Dataset.from_dict({name: column.to_list() for name, column in text.items()})
+        >>> rows = ntf.tokenize(rows, tokenizer)
+        >>> trainers = []
+        >>> for seed in (0, 1):
+        ...     model = ntf.load_model("gpt2-1x16", tokenizer, max_length=32)
+        ...     options = {"max_steps": 2, "seed": seed, "report_to": [], "use_cpu": True, "save_strategy": "no"}
+        ...     args = ntf.ObjectiveTrainingArguments(f"outputs/seed{seed}", **options)
+        ...     given = {"objective": ntf.NextToken.from_tokenizer(tokenizer), "processing_class": tokenizer}
+        ...     trainers.append(ntf.ObjectiveTrainer(model, args, train_dataset=rows, **given))
+        >>> train_together(trainers)
+        [None, None]
+        >>> [trainer.state.global_step for trainer in trainers]
+        [2, 2]
     """
     check_together(trainers)
     run = _Run(trainers)

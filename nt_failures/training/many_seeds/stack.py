@@ -3,6 +3,7 @@
 Shapes: K models (one for each seed), B rows, S columns.
 """
 
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +25,14 @@ class Stack:
     Args:
         models: of one shape (else ValueError), on their device, with what the objective attaches.
         objective: whose loss is trained.
+
+    Example:
+        >>> import nt_failures as ntf
+        >>> tokenizer = ntf.word_level_tokenizer(ntf.PathStar(degree=2, path_length=3, num_nodes=10))
+        >>> models = [ntf.load_model("gpt2-1x16", tokenizer, max_length=32) for seed in range(2)]
+        >>> stack = Stack(models, ntf.NextToken.from_tokenizer(tokenizer))
+        >>> stack.weights["transformer.wpe.weight"].shape  # (K, positions, width)
+        torch.Size([2, 32, 16])
     """
 
     def __init__(self, models: Sequence[PreTrainedModel], objective: Objective):
@@ -31,6 +40,8 @@ class Stack:
         shapes = [{name: p.shape for name, p in parameters.items()} for parameters in own]
         if any(other != shapes[0] for other in shapes):
             raise ValueError(f"{len(models)} models of different shapes cannot be stacked; give models of one shape.")
+        # On a CPU, for which this is not made, attention is then a loop over the seeds: as fast as one after the other.
+        warnings.filterwarnings("ignore", "(?s).*batching rule for aten::_scaled_dot_product_flash_attention_for_cpu")
         self.models = models
         self._call = _LossOf(models[0], objective)
         self.weights: dict[str, torch.Tensor] = {}

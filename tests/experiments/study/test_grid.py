@@ -1,5 +1,6 @@
 """Grids of runs: what each combination is, what a grid file may say, and that ours say nothing else."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,70 @@ def test_the_length_of_any_tasks_answer(text, length, tmp_path):
     made = grid.write_recipes(tmp_path / "common.yaml", {"objectives": {"a": {"objective_options": options}}}, tmp_path)
     found = command_line.read_recipe(made["a",])["objective_options"]
     assert found == {"heads": length, "depths": length - 1}
+
+
+def swept(folder, recipe, *words):
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return grid.flag_axes(words, folder / "recipe.yaml")
+
+
+def test_axes_of_flags_by_hand(tmp_path):
+    """Catches: a number kept as text, a mapping cut at its comma, the recipe's own value under a second name."""
+    recipe = {"learning_rate": "2e-3", "model": "gpt2-1x16"}
+    assert swept(tmp_path, recipe, "learning_rate=1e-3,0.002", "lora={r: 8, dropout: 0.1},null", "degree=2-4,3") == {
+        "learning_rate": {"learning_rate=0.001": {"learning_rate": 0.001}, "": {"learning_rate": "2e-3"}},
+        "lora": {"lora=r_8_dropout_0.1": {"lora": {"r": 8, "dropout": 0.1}}, "lora=-": {"lora": None}},
+        "degree": {"degree=2-4": {"degree": "2-4"}, "degree=3": {"degree": 3}},
+    }
+    (choice, _) = swept(tmp_path, recipe, "model=some/checkpoint,x")["model"]
+    assert choice == "model=some_checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["learning_rate"], "give each flag once, as FLAG=VALUE,VALUE"),
+        (["learning_rate="], "give each flag once"),
+        (["--learning_rate=1"], "give each flag once"),
+        (["degree=2", "degree=3"], "give each flag once"),
+        (["degree=2,,3"], "cannot be read .*; write values as in a recipe"),
+        (["degree=[2"], "cannot be read"),
+        (["learning_rate=1e-3,0.001"], "two values would be named 'learning_rate=0.001'"),
+        (["model=a/b,a b"], "two values would be named 'model=a_b'"),
+        (["objective=hybrid"], "objectives are compared by the list of --objectives"),
+        (["output_dir=a,b"], "it is set for each run"),
+    ],
+)
+def test_axes_that_are_none(words, message, tmp_path):
+    """Catches: a point run twice under two names, one whose recipe another one's overwrites, a traceback."""
+    with pytest.raises(ValueError, match=message):
+        swept(tmp_path, {"model": "gpt2-1x16"}, *words)
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    [
+        ({"model": "gpt2-2x32"}, {"config_overrides": {"n_head": 2}, "degree": 3}),
+        ({"model": "llama-2x32"}, {"degree": 3}),
+        ({"config_overrides": {"n_inner": 8}}, {"config_overrides": {"n_head": 2, "n_inner": 8}, "degree": 3}),
+        ({"config_overrides": {"n_head": None}}, {"config_overrides": {}, "degree": 3}),
+        ({"lr_scheduler_type": "cosine"}, {"config_overrides": {"n_head": 2}, "degree": 3}),
+        ({"task": "sort"}, {"config_overrides": {"n_head": 2}}),
+        ({"task": "tree_star"}, {"config_overrides": {"n_head": 2}, "degree": 3}),
+    ],
+)
+def test_a_point_overrides_as_flags_do(choice, kept, tmp_path):
+    """Catches: settings of GPT-2 for a Llama, those of another task, a mapping whose other entries are gone."""
+    recipe = {"degree": 3, "config_overrides": {"n_head": 2}}
+    (tmp_path / "common.yaml").write_text(yaml.safe_dump(recipe))
+    (path,) = grid.write_recipes(tmp_path / "common.yaml", {"point": {"a": choice}}, tmp_path / "out").values()
+    written = command_line.read_recipe(path)
+    assert {name: value for name, value in written.items() if name in recipe} == kept
+    flags = [part for name, value in choice.items() for part in (f"--{name}", flag(value))]
+    by_flags = command_line.parse([str(tmp_path / "common.yaml"), *flags, "--use_cpu", "true"])
+    by_point = command_line.parse([str(path), "--use_cpu", "true"])
+    assert (by_point.task, by_point.model) == (by_flags.task, by_flags.model)
+
+
+def flag(value):
+    return json.dumps(value) if isinstance(value, dict) else str(value)
