@@ -65,7 +65,7 @@ def accuracies_of(found: Mapping[str, Any]) -> Accuracies:
     """The accuracies of a diagnosis."""
     measured = found["forced_vs_free"]
     some = measured.get("n_positions", {})
-    forced = Shares(measured["forced_exact"], measured["forced"], some)
+    forced = None if measured["forced"] is None else Shares(measured["forced_exact"], measured["forced"], some)
     free = Shares(measured["exact"], measured["free"], some)
     return Accuracies(measured["n"], forced, free, rows=measured.get("rows"))
 
