@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from nt_failures.data.tokenizer import word_level_tokenizer as word_level_tokenizer
     from nt_failures.diagnosis import diagnose as diagnose
     from nt_failures.evaluation.predictor import ModelPredictor as ModelPredictor
+    from nt_failures.evaluation.rewards import reward_exact_answer as reward_exact_answer
     from nt_failures.evaluation.rewards import reward_exact_path as reward_exact_path
     from nt_failures.evaluation.rewards import reward_valid_prefix as reward_valid_prefix
     from nt_failures.hub.load import load as load
@@ -79,7 +80,7 @@ _NAMES = {
     "data.tokenizer": "add_tokens tokenize word_level_tokenizer",
     "diagnosis": "diagnose",
     "evaluation.predictor": "ModelPredictor",
-    "evaluation.rewards": "reward_exact_path reward_valid_prefix",
+    "evaluation.rewards": "reward_exact_answer reward_exact_path reward_valid_prefix",
     "hub.load": "load",
     "models.load": "load_model",
     "objectives": "BeliefState FutureBag FutureSummary Hybrid Insertion JointMultiToken LookaheadTokens LseMtp "

@@ -21,7 +21,7 @@ from datasets.fingerprint import Hasher
 from nt_failures import registry
 from nt_failures.data.columns import to_table
 from nt_failures.data.compat import ArrowBuilder
-from nt_failures.data.task_config import DEFAULTS, TaskConfig
+from nt_failures.data.task_config import CHAT, DEFAULTS, TaskConfig
 from nt_failures.tasks._check import check_task
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks.base import Task
@@ -96,12 +96,15 @@ class TaskBuilder(ArrowBuilder):
             logger.warning("%s", sentence)
 
     def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
+        known = self.builder_configs
         if config_name is None:
             config = TaskConfig(task=self.task_class())
-        elif isinstance(config_name, str) and config_name in self.builder_configs:
-            config = self.builder_configs[config_name]
+        elif isinstance(config_name, str) and config_name in known:
+            config = known[config_name]
+        elif isinstance(config_name, str) and config_name.removesuffix(CHAT) in known:
+            config = dataclasses.replace(known[config_name.removesuffix(CHAT)], prompt_style="chat")
         else:
-            raise ValueError(self._unknown("config", config_name, self.builder_configs))
+            raise ValueError(self._unknown("config", config_name, known))
         of_task = _fields(self.task_class)
         chosen = {name: parameters.pop(name) for name in of_task if name in parameters}
         if unknown := [name for name in parameters if name not in DEFAULTS]:
@@ -113,7 +116,8 @@ class TaskBuilder(ArrowBuilder):
         return f"{registry.shorten(name)} is not a {kind} of {self.REPO_ID}.{near} Known: {', '.join(known)}."
 
     def _info(self) -> datasets.DatasetInfo:
-        row = to_table(self.config.task, self.config.task.sample(np.random.default_rng(0), 1))
+        task = self.config.task
+        row = to_table(task, task.sample(np.random.default_rng(0), 1), self.config.prompt_style)
         features = datasets.Features.from_arrow_schema(row.schema)
         return datasets.DatasetInfo(description=inspect.getdoc(self.task_class), features=features)
 
@@ -136,7 +140,7 @@ class TaskBuilder(ArrowBuilder):
     def _generate_tables(self, split: str, shards: list[range], num_rows: int | None) -> Iterator[tuple[Key, pa.Table]]:
         config = self.config
         for shard, blocks in enumerate(shards):
-            tables = _tables(config.task, split, blocks, num_rows, config.seed, config.overlap)
+            tables = _tables(config, split, blocks, num_rows)
             yield from ((Key(shard, index), table) for index, table in enumerate(tables))
 
 
@@ -193,14 +197,16 @@ class OwnTaskBuilder(TaskBuilder):
         return TaskConfig(task=self.task, **parameters)
 
 
-def _tables(task: Task, split: str, blocks: range, num_rows: int | None, seed: int, overlap: str) -> Iterator[pa.Table]:
+def _tables(config: TaskConfig, split: str, blocks: range, num_rows: int | None) -> Iterator[pa.Table]:
     """One table per block, of the first block several; the block that holds row `num_rows` is cut there."""
+    task = config.task
     for index in blocks:
         rows = BLOCK_ROWS if num_rows is None else min(BLOCK_ROWS, num_rows - index * BLOCK_ROWS)
         start = 0
         for end in [*(end for end in _FIRST_ROWS if index == 0 and end < rows), rows]:
-            columns = task.block(seed, split, index, overlap, rows=end)
-            yield to_table(task, {name: column[start:] for name, column in columns.items()})
+            columns = task.block(config.seed, split, index, config.overlap, rows=end)
+            columns = {name: column[start:] for name, column in columns.items()}
+            yield to_table(task, columns, config.prompt_style)
             start = end
 
 

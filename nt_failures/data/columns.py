@@ -1,21 +1,53 @@
-"""A task's arrays as an Arrow table with their text, and back."""
+"""A task's arrays as an Arrow table with their text, plain or as messages for chat models, and back."""
+
+import re
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
+from nt_failures.tasks import chat
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import Columns
 
+PROMPT_STYLES = ("text", "chat")
 
-def to_table(task: Task, columns: Columns) -> pa.Table:
-    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string."""
+
+def to_table(task: Task, columns: Columns, prompt_style: str = "text") -> pa.Table:
+    """Instances and their text as an Arrow table, without a copy: `edges` is list<list<int32>>, `prompt` string.
+
+    With `prompt_style="chat"` prompt and completion are lists of one message, a dictionary of `role` and `content`, and
+    the column `task` says in JSON which task the row is of, so that a reward can judge the answer.
+    """
     arrays = {name: _to_arrow(column) for name, column in columns.items()}
     for name, text in task.texts(columns).items():
         offsets, data = pa.py_buffer(text.offsets), pa.py_buffer(text.data)
         arrays[name] = pa.StringArray.from_buffers(len(text.offsets) - 1, offsets, data)
+    if prompt_style == "chat":
+        if "task" in columns:
+            raise ValueError(f"{type(task).__name__} has a column 'task', as rows for chat models have; rename it.")
+        arrays |= _chat(task, arrays["prompt"], arrays["completion"])
     return pa.table(arrays)
+
+
+def _chat(task: Task, prompt: pa.StringArray, completion: pa.StringArray) -> dict[str, pa.Array]:
+    """The columns that rows for chat models have in place of their text, and `task`."""
+    if task.END in task.symbols:  # the closing tag ends an answer
+        completion = pc.replace_substring_regex(completion, f"( {re.escape(task.END)})+$", "")
+    return {
+        "prompt": _messages("user", chat.question(task), prompt, ""),
+        "completion": _messages("assistant", chat.OPEN, completion, chat.CLOSE),
+        "task": pa.array([chat.described(task)] * len(prompt), pa.string()),
+    }
+
+
+def _messages(role: str, *parts: str | pa.StringArray) -> pa.ListArray:
+    content = pc.binary_join_element_wise(*parts, "")  # the last is what stands between them
+    roles = pa.array([role] * len(content), pa.string())
+    messages = pa.StructArray.from_arrays([roles, content], ["role", "content"])
+    return pa.ListArray.from_arrays(np.arange(len(content) + 1, dtype=np.int32), messages)
 
 
 def _to_arrow(values: np.ndarray) -> pa.Array:
@@ -33,7 +65,8 @@ def to_columns(rows: datasets.Dataset) -> dict[str, np.ndarray]:
         rows: of a task's dataset, n of them; the lists of a column have the same length in every row.
     """
     table = rows.with_format("arrow")[:]
-    names = [name for name in table.column_names if name not in ("prompt", "completion", *COLUMNS)]
+    text = [field.name for field in table.schema if pa.types.is_string(field.type)]  # of chat models' rows the task
+    names = [name for name in table.column_names if name not in ("prompt", "completion", *text, *COLUMNS)]
     return {name: _to_array(table[name].combine_chunks()) for name in names}
 
 

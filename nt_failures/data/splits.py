@@ -16,17 +16,18 @@ def load_splits(
     overlap: str = "forbid",
     streaming: bool = False,
     num_proc: int | None = None,
+    prompt_style: str = "text",
 ) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
     """`train`, `validation` and `test` of a task, built or found in the cache.
 
     Args:
         task: any task.
         streaming: draw `train` as it is read, without end; `num_train` then counts for nothing.
-        num_train, num_validation, num_test, seed, overlap: as in `TaskConfig`.
+        num_train, num_validation, num_test, seed, overlap, prompt_style: as in `TaskConfig`.
         num_proc: processes that build.
     """
     counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
-    options = {"seed": seed, "overlap": overlap}
+    options = {"seed": seed, "overlap": overlap, "prompt_style": prompt_style}
     fixed = builder_of(task, **options, **{f"num_{split}": count or 0 for split, count in counts.items()})
     fixed.download_and_prepare(num_proc=num_proc)
     splits = dict(fixed.as_dataset())

@@ -5,8 +5,13 @@ import math
 
 import datasets
 
+from nt_failures.data.columns import PROMPT_STYLES
+from nt_failures.registry import shorten
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import SPLITS, check_integer, check_overlap, split_share
+
+CHAT = "-chat"
+"""Behind the name of a config: the same rows as messages, for tools that pass no keyword on."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -20,6 +25,8 @@ class TaskConfig(datasets.BuilderConfig):
         num_test: rows of the test split.
         seed: which stream of rows, an integer >= 0. Splits are disjoint between different seeds, too.
         overlap: `"forbid"` for disjoint splits, `"allow"` to draw each split from all instances.
+        prompt_style: `"text"`, or `"chat"` for prompts and completions as messages, with the question in words and the
+            answer between `<answer>` and `</answer>`.
 
     Raises:
         ValueError: a value is not allowed; the message states it, the rule and the repair.
@@ -31,6 +38,7 @@ class TaskConfig(datasets.BuilderConfig):
     num_test: int = 20_000
     seed: int = 0
     overlap: str = "forbid"
+    prompt_style: str = "text"
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "num_test", "seed"):
@@ -41,7 +49,9 @@ class TaskConfig(datasets.BuilderConfig):
         check_overlap(self.overlap)
         if not self.num_rows:
             raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
-        self.name = self.task.config_name
+        if self.prompt_style not in PROMPT_STYLES:
+            raise ValueError(f"prompt_style={shorten(self.prompt_style, 80)} is not a choice; give 'text' or 'chat'.")
+        self.name = self.task.config_name + CHAT * (self.prompt_style == "chat")
         self.version = datasets.Version(self.task.VERSION)
         super().__post_init__()
 
@@ -72,9 +82,10 @@ class TaskConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         """Name of the cache folder: `name`, and the parameters that differ from their defaults, however given."""
         del config_kwargs
-        changed = {name: getattr(self, name) for name in DEFAULTS if getattr(self, name) != DEFAULTS[name]}
+        changed = {name: getattr(self, name) for name in _ROWS if getattr(self, name) != _ROWS[name]}
         return super().create_config_id(changed, custom_features)
 
 
-DEFAULTS = {name: getattr(TaskConfig, name) for name in (*(f"num_{split}" for split in SPLITS), "seed", "overlap")}
-"""The parameters that choose rows, with their defaults."""
+_ROWS = {name: getattr(TaskConfig, name) for name in (*(f"num_{split}" for split in SPLITS), "seed", "overlap")}
+DEFAULTS = {**_ROWS, "prompt_style": TaskConfig.prompt_style}
+"""The parameters that choose rows and their form, with their defaults."""

@@ -134,6 +134,8 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     columns = list(dataset.column_names or next(iter(dataset), ()))
     if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
+    if isinstance((dataset.features or {}).get("prompt"), datasets.List):
+        raise ValueError("the prompts are messages for chat models; draw the rows with prompt_style='text' for this.")
     options = {"batched": True, "remove_columns": ["prompt", "completion"]}
     # The functions never read `code`: the cache of `map` sees arguments, and not changed code.
     options["fn_kwargs"] = {"tokenizer": tokenizer, "code": source_hash([__name__])}

@@ -1,21 +1,69 @@
-"""Reward functions for reinforcement learning on path-star graphs, with the signature that TRL's `GRPOTrainer` calls.
+"""Reward functions for reinforcement learning, with the signature that TRL's `GRPOTrainer` calls.
 
-    trainer = GRPOTrainer(model, reward_funcs=[reward_exact_path, reward_valid_prefix], train_dataset=rows, ...)
+    trainer = GRPOTrainer(model, reward_funcs=[reward_exact_answer], train_dataset=rows, ...)
 
-The graph is read from the prompt, so one function serves every degree and length, and a mixture of sizes. Prompts and
-completions are text, or conversations (lists of messages), of which the last user message and the last message count.
-TRL itself is not needed here.
+Prompts and completions are text, or conversations (lists of messages), of which the last user message and the last
+message count. A prompt that asks for `<answer>` tags, as those of `prompt_style="chat"` do, has the problem in its last
+line, and is answered by what stands in the last pair of tags that is closed, so by nothing where there is none. Any
+other is a problem as a whole, answered by the whole completion. TRL itself is not needed here.
 """
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks import Task, chat, read_task
 from nt_failures.tasks.path_star import PathStar, read_prompt
 
 Messages = Sequence[Mapping[str, Any]]
+
+
+def reward_exact_answer(
+    prompts: Sequence[str | Messages], completions: Sequence[Any], task: Sequence[str] | None = None, **columns: Any
+) -> list[float]:
+    """1.0 where the completion is a right answer, no more and no less, else 0.0, by the judge of the row's own task.
+
+    It serves every task, of yours too, and a mixture of them.
+
+    Args:
+        prompts: prompts, as text or conversations.
+        completions: answers as text or lists of messages. Anything else scores 0.
+        task: the column of that name, which the rows of `prompt_style="chat"` have.
+        columns: the other columns, by which an answer is judged, and what else TRL passes.
+
+    Raises:
+        ValueError: the rows lack a column, there are more prompts than completions or fewer, or a prompt is none.
+
+    Example:
+        >>> from nt_failures.tasks import Sort, described
+        >>> row = {"task": [described(Sort(length=3))], "labels": [[31, 7, 48]], "answer": [[7, 31, 48]]}
+        >>> prompts = ["Sort these. Write your answer between <answer> and </answer>.\\n31,7,48="]
+        >>> reward_exact_answer(prompts, ["Easy: <answer>7,31,48</answer>"], **row)
+        [1.0]
+        >>> reward_exact_answer(prompts, ["7,31,48"], **row)
+        [0.0]
+    """
+    if task is None:
+        raise ValueError("the rows have no column 'task'; draw them with prompt_style='chat', and remove no column.")
+    found = []
+    for number, (_, text) in enumerate(_pairs(prompts, completions, "prompt")):
+        of, names = _task(task[number])
+        if missing := [name for name in names if columns.get(name) is None]:
+            raise ValueError(f"the rows have no column {missing[0]!r}, by which {of} judges; remove none of them.")
+        row = {name: np.array([columns[name][number]]) for name in names}
+        found.append(float(of.judge(row, [of.read_answer(text)])["exact"][0]))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _task(described: str) -> tuple[Task, list[str]]:
+    """The task of a row, and the columns of its problems."""
+    task = read_task(json.loads(described))
+    return task, list(task.sample(np.random.default_rng(0), 0))
 
 
 def reward_exact_path(prompts: Sequence[str | Messages], completions: Sequence[Any], **columns: Any) -> list[float]:
@@ -59,15 +107,29 @@ def reward_valid_prefix(prompts: Sequence[str | Messages], completions: Sequence
 
 def _read(prompts: Sequence, completions: Sequence) -> list[tuple[PathStar, dict[str, Any], list[int]]]:
     """For each pair the task of the prompt's size, its row with the true path, and the answer as labels."""
+    found = []
+    for number, (problem, answer) in enumerate(_pairs(prompts, completions, "path-star prompt"), start=1):
+        try:
+            task, row = read_prompt(problem)
+        except ValueError as error:
+            raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
+        found.append((task, row, task.read_answer(answer)))
+    return found
+
+
+def _pairs(prompts: Sequence, completions: Sequence, kind: str) -> list[tuple[str, str]]:
+    """Each problem and its answer: of a prompt that asks for tags the last line, and what stands between them."""
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions; give one completion for each.")
     found = []
     for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True), start=1):
         try:
-            task, row = read_prompt(_prompt_text(prompt))
+            problem, answer = _prompt_text(prompt), _completion_text(completion)
         except ValueError as error:
-            raise ValueError(f"prompt {number} is no path-star prompt: {error}") from error
-        found.append((task, row, task.read_answer(_completion_text(completion))))
+            raise ValueError(f"prompt {number} is no {kind}: {error}") from error
+        if chat.OPEN in problem:
+            problem, answer = problem.strip().rpartition("\n")[2], chat.read_tagged(answer)
+        found.append((problem, answer))
     return found
 
 

@@ -7,6 +7,7 @@ from nt_failures import registry
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
+from nt_failures.tasks.chat import described
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
@@ -14,7 +15,8 @@ from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
 
-__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text", "find_task", "read_task"]
+__all__ = ["TASKS", "Addition", "Hops", "PathStar", "Sort", "Star", "Task", "Text"]
+__all__ += ["described", "find_task", "read_task"]
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,
@@ -33,6 +35,9 @@ def find_task(name: str, from_file: bool = False) -> type[Task]:
 
 
 def read_task(values: Mapping[str, Any]) -> Task:
-    """Rebuild a task from `{"task": name, **parameters}`; a class of your own must be imported already."""
+    """Rebuild a task from `{"task": name, **parameters}`, which `described` writes as JSON.
+
+    A class of your own must be imported already.
+    """
     parameters = dict(values)
     return find_task(parameters.pop("task"), from_file=True)(**parameters)

@@ -1,6 +1,7 @@
 """What follows from what a task says: the name of its size, its rows as text, answers that are checked."""
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Mapping
 
@@ -34,6 +35,19 @@ class Derived:
     def words(self) -> Words:
         """`PROBLEM`, `ANSWER` and `DETOUR`."""
         return Words(self.PROBLEM, self.ANSWER, self.DETOUR)
+
+    @property
+    def instruction(self) -> str:
+        """What a prompt shows and what to answer, in words for a chat model; by default the docstring's first lines.
+
+        ValueError for a class without a docstring.
+        """
+        doc = inspect.getdoc(type(self)) or ""
+        if not doc or doc.startswith(f"{type(self).__name__}("):  # which `dataclass` writes
+            raise ValueError(
+                f"{type(self).__name__} says nowhere what is asked; give it a docstring, or a property `instruction`."
+            )
+        return " ".join(doc.split("\n\n")[0].split())
 
     def to_dict(self) -> dict[str, object]:
         """The parameters, JSON-ready."""

@@ -31,6 +31,16 @@ class Graphs(Task):
     one_answer = True
     ends = False
     """whether answers differ in length"""
+    asked = "all nodes, both ends included,"
+    """what an answer lists, in words"""
+
+    @property
+    def instruction(self) -> str:
+        return (
+            "Edges of a directed graph are written as from,to with | between them. Behind / stand a start and a goal, "
+            f"and then =. Give {self.asked} of the path along edges from the start to the goal, in order, with commas "
+            "between them."
+        )
 
     @property
     def symbols(self) -> list[str]:

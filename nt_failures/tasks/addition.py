@@ -85,6 +85,14 @@ class Addition(Task):
         return f"digits{self.digits}"
 
     @property
+    def instruction(self) -> str:
+        return (
+            f"Two numbers of {self.digits} digits stand with commas between the digits, + between the numbers, and "
+            f"then =. Give the sum with {self.digits + 1} digits, zeros in front included, the most significant digit "
+            "first, with commas between the digits."
+        )
+
+    @property
     def symbols(self) -> list[str]:
         return [*"0123456789", "+", "=", self.DUMMY]
 

@@ -90,6 +90,14 @@ class Hops(Task):
         return f"nodes{self.num_nodes}-hops{self.hops}{'-way' * self.way}"
 
     @property
+    def instruction(self) -> str:
+        asked = "every node that you come to, in order, with commas between them" if self.way else "the node you end at"
+        return (
+            "Each node of a cycle points to the next one, in pairs from,to with | between them. Behind / stand a node "
+            f"to start from and k with the number of steps, and then =. Go that many steps. Give {asked}."
+        )
+
+    @property
     def symbols(self) -> list[str]:
         steps = [f"k{k}" for k in range(1, self.hops + 1)]
         return [*map(str, range(self.num_nodes)), *steps, "|", "/", "=", *([END] * self.way), self.DUMMY]

@@ -84,6 +84,14 @@ class Sort(Task):
         return f"{self.mode}{self.length}" + f"-labels{self.num_labels}" * (self.num_labels != Sort.num_labels)
 
     @property
+    def instruction(self) -> str:
+        order = {"sort": "ascending order", "copy": "the same order", "reverse": "reverse order"}[self.mode]
+        return (
+            f"Different numbers stand with commas between them, and then =. Give them in {order}, with commas between "
+            "them."
+        )
+
+    @property
     def symbols(self) -> list[str]:
         return [*map(str, range(self.num_labels)), "=", self.DUMMY]
 

@@ -104,6 +104,10 @@ class UnequalStar(Graphs):
         return longest if self.form == "nodes" else 2 * (longest - 1)
 
     @property
+    def asked(self) -> str:
+        return Graphs.asked if self.form == "nodes" else "all edges, each as from,to,"
+
+    @property
     def ends(self) -> bool:
         return isinstance(self.path_length, tuple)
 

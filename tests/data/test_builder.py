@@ -257,6 +257,8 @@ def test_one_data_set_has_one_folder(folder):
     assert folder(degree=2, path_length=5, num_nodes=50) == default
     assert folder(num_train=200_000, num_test=20_000, num_validation=0, seed=0, overlap="forbid") == default
     assert folder("deg10-path5-nodes50", degree=2) == default
+    assert folder(prompt_style="text") == folder("deg2-path5-nodes50-chat", prompt_style="text") == default
+    assert folder(prompt_style="chat") == folder("deg2-path5-nodes50-chat") != default
     assert folder(seed=np.int64(0), degree=np.int64(2)) == default
     assert folder(degree=10) == folder("deg10-path5-nodes50") != default
     assert folder(num_train=7, seed=3) == folder(seed=np.int64(3), num_train=np.int64(7))
@@ -266,6 +268,7 @@ def test_other_data_has_another_folder(folder):
     """Catches: a parameter that the cache does not see, so that old rows come back."""
     changes = [{}, {"degree": 3}, {"path_length": 4}, {"num_nodes": 51}, {"num_train": 7}, {"num_test": 7}]
     changes += [{"num_validation": 7}, {"seed": 7}, {"overlap": "allow"}, {"num_train": None}, {"seed": 8}]
+    changes += [{"prompt_style": "chat"}, {"prompt_style": "chat", "seed": 7}]
     assert len({folder(**parameters) for parameters in changes}) == len(changes)
 
 
@@ -322,6 +325,8 @@ def test_changed_code_has_another_folder(folder, monkeypatch, module):
         ({"seed": -1}, "seed=-1", "seed >= 0"),
         ({"seed": True}, "seed=True", ">= 0"),
         ({"overlap": "no"}, "overlap='no'", "'forbid'"),
+        ({"prompt_style": "messages"}, "prompt_style='messages'", "give 'text' or 'chat'"),
+        ({"name": "deg2-path5-chat"}, "'deg2-path5-chat'", "Known: deg2-path2-nodes50"),
         ({"degre": 3}, "'degre'", "Did you mean 'degree'?"),
         ({"path_len": 3}, "'path_len'", "Did you mean 'path_length'?"),
         ({"num_tests": 3}, "'num_tests'", "Did you mean 'num_test'?"),

@@ -3,10 +3,12 @@
 import doctest
 
 import numpy as np
+import own_tasks
 import pytest
 
 from nt_failures.evaluation import rewards
-from nt_failures.evaluation.rewards import reward_exact_path, reward_valid_prefix
+from nt_failures.evaluation.rewards import reward_exact_answer, reward_exact_path, reward_valid_prefix
+from nt_failures.tasks import TASKS, chat, described
 from nt_failures.tasks.path_star import PathStar
 
 # G(2, 5): arms 32 34 6 16 12 (goal) and 32 3 19 47 28.
@@ -128,4 +130,75 @@ def test_as_many_completions_as_prompts(reward):
 def test_examples_of_the_docstrings():
     """Catches: documented rewards that are not those given."""
     results = doctest.testmod(rewards)
-    assert (results.failed, results.attempted) == (0, 2)
+    assert (results.failed, results.attempted) == (0, 7)
+
+
+# Questions to chat models -------------------------------------------------------------------------------------------
+
+QUESTION = [{"role": "user", "content": chat.question(PathStar()) + PROMPT}]
+COLUMNS = PathStar().parse(PROMPT + "32,34,6,16,12")
+
+
+@pytest.mark.parametrize(
+    ("said", "exact", "prefix"),
+    [
+        ("<answer>32,34,6,16,12</answer>", 1.0, 1.0),
+        ("12 comes from 16. <answer> 32, 34, 6, 16, 12 </answer> So it is.", 1.0, 1.0),
+        ("<answer>32,3,19,47,28</answer> No, <answer>32,34,6,16,12</answer>", 1.0, 1.0),
+        ("<answer>32,34,6,16,12</answer> No, <answer>32,3,19,47,28</answer>", 0.0, 1.0),
+        ("32,34,6,16,12", 0.0, 0.0),  # no tag
+        ("<answer></answer> 32,34,6,16,12", 0.0, 0.0),  # an empty one
+        ("<answer>32,34,6,16,12", 0.0, 0.0),  # not closed
+        ("<answer>The path is 32,34,6,16,12</answer>", 0.0, 0.0),
+        ("<answer>32->34->6->16->12</answer>", 0.0, 0.0),
+        ("<answer>32,34</answer>", 0.0, 0.4),
+        ("<answer>32,34,6,16,12,28</answer>", 0.0, 1.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_answers_of_chat_models_by_hand(said, exact, prefix):
+    """Catches: an answer outside its tags, an earlier one or one that was cut taken for the answer."""
+    replies = [[{"role": "assistant", "content": said}]]
+    row = {name: [value] for name, value in COLUMNS.items()}
+    assert reward_exact_answer([QUESTION], replies, task=[described(PathStar())], **row) == [exact]
+    assert reward_exact_path([QUESTION], replies) == [exact]
+    assert reward_valid_prefix([QUESTION], replies) == [prefix]
+    assert reward_exact_path([QUESTION[0]["content"]], [said]) == [exact]  # a question as text
+
+
+def test_every_task_judges_its_own_rows():
+    """Catches: a reward for one task alone; answers judged by another row, task or size; one right answer of two."""
+    kinds = [*(task(**size) for task in TASKS.values() for size in task.CONFIGS.values()), own_tasks.Pair()]
+    drawn = [kind.sample(np.random.default_rng(seed), 3) for seed, kind in enumerate(kinds)]
+    names = sorted({name for columns in drawn for name in columns})
+    rows = {name: [] for name in names}  # as `concatenate_datasets` joins them: None where a task has no such column
+    prompts, said, described_by = [], [], []
+    for kind, columns in zip(kinds, drawn, strict=True):
+        texts = {name: text.to_list() for name, text in kind.texts(columns).items()}
+        prompts += [[{"role": "user", "content": chat.question(kind) + prompt}] for prompt in texts["prompt"]]
+        first, second, third = texts["completion"]
+        if isinstance(kind, own_tasks.Pair):  # two numbers in any order
+            first = ",".join(first.split(",")[::-1])
+        cut = ",".join(third.split(",")[1:])
+        said += [f"<answer>{first}</answer>", f"So: <answer>{second}</answer>.", f"<answer>{cut}</answer>"]
+        described_by += [described(kind)] * 3
+        for name in names:
+            rows[name] += columns[name].tolist() if name in columns else [None] * 3
+    found = reward_exact_answer(prompts, said, task=described_by, trainer_state=None, **rows)
+    assert found == [1.0, 1.0, 0.0] * len(kinds)
+
+
+def test_rows_that_cannot_be_judged():
+    """Catches: a KeyError, or a reward of 0, where the rows are not those that the reward was made for."""
+    row = {name: [value] for name, value in COLUMNS.items()}
+    with pytest.raises(ValueError, match="no column 'task'; draw them with prompt_style='chat'"):
+        reward_exact_answer([QUESTION], [""], **row)
+    del row["goal"]
+    with pytest.raises(ValueError, match=r"no column 'goal', by which PathStar\(.*judges"):
+        reward_exact_answer([QUESTION], [""], task=[described(PathStar())], **row)
+    with pytest.raises(ValueError, match="prompt 1 is no prompt: None; give text"):
+        reward_exact_answer([None], [""], task=[described(PathStar())], **row)
+    with pytest.raises(ValueError, match="1 prompts for 2 completions"):
+        reward_exact_answer([QUESTION], ["", ""], task=[described(PathStar())], **row)
+    with pytest.raises(ValueError, match="prompt 1 is no path-star prompt: not a path-star line: 'Go!'"):
+        reward_exact_path([[{"role": "user", "content": "Use <answer>.\nGo!"}]], [""])

@@ -19,9 +19,9 @@ from nt_failures.models.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 
-GRIDS = ("objectives", "own_reach", "map")  # axes of recipes, see test_grid.py
+OTHERS = ("objectives", "own_reach", "map", "grpo")  # axes of recipes, see test_grid.py, and one for TRL's command
 RECIPES = sorted(
-    path for path in (Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml") if path.stem not in GRIDS
+    path for path in (Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml") if path.stem not in OTHERS
 )
 
 

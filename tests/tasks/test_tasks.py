@@ -157,6 +157,14 @@ def test_text_reads_back_as_the_row(task):
         assert len(question) < len(row), "the prompt tells the answer"
 
 
+def test_a_chat_model_is_told_what_to_do(task):
+    """Catches: a task without words; words that are no single line, or hold tags that belong to the answer."""
+    words = task.instruction
+    assert words == " ".join(words.split())
+    assert len(words) > 20
+    assert "<answer>" not in words
+
+
 def test_judge_accepts_the_true_answers_and_no_others(task):
     """Catches: a judge that compares with the wrong row, or calls everything right."""
     columns, texts = _rows(task)
