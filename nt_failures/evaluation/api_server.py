@@ -114,7 +114,9 @@ class ApiServer:
         try:
             import openai
         except ImportError as error:
-            raise ImportError('a model behind an API needs the package openai: pip install -e ".[api]"') from error
+            raise ImportError(
+                'a model behind an API needs the package openai: pip install -c constraints.txt -e ".[api]"'
+            ) from error
         self.url, self.timeout, self.max_retries, self.concurrency = url.rstrip("/"), timeout, max_retries, concurrency
         self.cache = AnswerCache(None if cache is None else Path(cache))
         self._errors, self._key = openai.OpenAIError, os.environ.get(key_variable, "").strip() or "EMPTY"

@@ -79,8 +79,8 @@ def results(
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
     seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
-    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, vars(args.training)):
-        train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
+    if not args.data.streaming and seen_all(budget.examples, len(rows["train"]), vars(args.training)):
+        train = to_columns(rows["train"].select(range(min(len(rows["train"]), TRAIN_ROWS))))
         seen = Observations(observed.predictor, args.task, train)
     return RunResults(
         metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
@@ -100,7 +100,7 @@ def results(
         learning_curve=curve,
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
-        local=[name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
+        local=[*(name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))), *args.data.files],
         versions=versions(),
         hardware=hardware(),
     )
