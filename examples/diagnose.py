@@ -19,7 +19,6 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import HfArgumentParser
@@ -170,6 +169,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     args, rest = parser.parse_known_args(argv)
     if args.num_test is None:
         args.num_test = 200 if args.api else 2000
+    if args.prompt_style == "chat" and not args.api:
+        raise ValueError("--prompt_style chat asks a server; give its address with --api, or leave it out.")
     if not 1 <= args.num_test <= 4096 or args.batch_size < 1:
         raise ValueError(f"--num_test {args.num_test} --batch_size {args.batch_size}: give 1..4096, and at least 1.")
     return args, rest

@@ -88,7 +88,7 @@ def results(
         rows=len(observed.answers),
         chance=observed.chance,
         decision_position=observed.decision,
-        trained_positions=trainer.objective.trained_positions,
+        trained_positions=trainer.training_objective.trained_positions,
         diagnosis=diagnose_observed(observed, seen, curve, budget),
         example=observed.example(),
         instance={name: rows["test"][0][name] for name in ("prompt", "completion")},
@@ -108,7 +108,7 @@ def results(
 
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
     """What the evaluation has just predicted for the test rows; nothing of it is asked again."""
-    output, objective, task = trainer.evaluation, trainer.objective, args.task
+    output, objective, task = trainer.evaluation, trainer.training_objective, args.task
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)

@@ -46,7 +46,9 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
     """ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
     if not trainers:
         raise ValueError("no trainers were given; give one for each seed.")
-    first, *others = ({**changed_arguments(trainer.args), "objective": trainer.objective} for trainer in trainers)
+    first, *others = (
+        {**changed_arguments(trainer.args), "objective": trainer.training_objective} for trainer in trainers
+    )
     for given in others:
         if differing := sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name)):
             raise ValueError(f"many seeds at once differ in their seed alone; these differ in {differing[0]}.")
