@@ -128,14 +128,23 @@ class ApiServer:
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """The answer to each request, in their order; equal ones are asked once. ApiError for the first that fails."""
         missing = {_key(self.url, r): r for r in requests if self.cache.find(self.url, r) is None}
+        stopped = threading.Event()
+
+        def work(request: Request) -> None:
+            if not stopped.is_set():
+                try:
+                    self._ask(request)
+                except ApiError:
+                    stopped.set()
+                    raise
+
         with ThreadPoolExecutor(self.concurrency) as pool:
-            asked = [pool.submit(self._ask, request) for request in missing.values()]
+            asked = [pool.submit(work, request) for request in missing.values()]
             try:
                 for future in tqdm(as_completed(asked), "asking", len(asked), disable=None if asked else True):
                     future.result()
-            except BaseException:  # also Ctrl-C: those that are on their way are waited for, and kept
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            finally:  # also Ctrl-C: those that are on their way are waited for, and kept
+                stopped.set()
         return [self.cache.find(self.url, request) for request in requests]
 
     def _ask(self, request: Request) -> None:
