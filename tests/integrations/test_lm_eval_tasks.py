@@ -9,7 +9,7 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from nt_failures.tasks import TASKS
+from nt_failures.tasks import TASKS, chat
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 EASY = {"tree_star": "deg2-branch2-path3-nodes50", "unequal_star": "medium", "addition": "digits3", "sort": "reverse8"}
@@ -101,3 +101,20 @@ def test_scores_of_a_sum(answer, scores):
         "task": json.dumps({"task": "addition", "digits": 3}),
     }
     assert module("utils").process_results(doc, [answer]) == scores
+
+
+def test_a_chat_model_is_asked_in_words():
+    """Catches: a question without its instruction, an answer looked for outside its tags, rows of another task."""
+    task = TASKS["sort"](length=8)
+    columns = task.block(seed=0, split="test", index=0, rows=6)
+    texts = {column: text.to_list() for column, text in task.texts(columns).items()}
+    replies = [f"Well: <answer>{answer}</answer>" for answer in texts["completion"]]
+    replies[4:] = [texts["completion"][4], f"<answer>{texts['completion'][0]}</answer>"]  # no tags; a wrong one
+    questions = [chat.question(task) + prompt for prompt in texts["prompt"]]
+    model = Answers(dict(zip(questions, replies, strict=True)))
+    metadata = {"name": "sort", "config": "sort8"}
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False, metadata=metadata)
+    found = lm_eval.simple_evaluate(model=model, tasks=["nt_chat"], task_manager=manager, limit=6, bootstrap_iters=0)
+    scores = found["results"]["nt_chat"]
+    assert scores["exact,none"] == pytest.approx(4 / 6)
+    assert scores["tagged,none"] == pytest.approx(5 / 6)
