@@ -134,7 +134,7 @@ class ApiServer:
             if not stopped.is_set():
                 try:
                     self._ask(request)
-                except ApiError:
+                except BaseException:
                     stopped.set()
                     raise
 
@@ -153,7 +153,7 @@ class ApiServer:
         rest = {name: value for name, value in request.items() if name not in ("model", shown)}
         try:
             response = endpoint.create(model=request["model"], extra_body=rest, **{shown: request[shown]})
-        except self._errors as error:
+        except (self._errors, ValueError) as error:  # of what is no JSON, a ValueError
             raise ApiError(self._said(error)) from None  # whose cause may repeat the key
         try:
             choice = response.choices[0]
@@ -161,7 +161,7 @@ class ApiServer:
             answer = Answer(text or "", choice.finish_reason == "length")
         except (AttributeError, IndexError, TypeError):
             raise ApiError(
-                f"{self.url} answered {self._hidden(shorten(response, 200))}, which holds no answer; does the address "
+                f"{self.url} answered {self._hidden(shorten(response, 500))}, which holds no answer; does the address "
                 "end in /v1?"
             ) from None
         self.cache.keep(self.url, request, answer)

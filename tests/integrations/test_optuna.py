@@ -74,10 +74,13 @@ def test_the_worse_rate_is_pruned(trainer, tokenizer):
         """Ends every trial but the first at its first evaluation."""
 
         def prune(self, study, trial):
+            asked.append(trial.number)
             return trial.number > 0
 
+    asked = []
     best = searched(made, pruner=Second())
     assert best.run_id == "0"
+    assert asked == [0, 0, 0, 0, 1]
     made.train()
     assert made.state.global_step == 20
 
