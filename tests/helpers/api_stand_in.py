@@ -24,10 +24,11 @@ class ApiStandIn:
         answer: text to text.
         dialect: `"vllm"` or `"llama.cpp"`.
         key: refuses a request without it.
+        cut: end an answer at `max_tokens` characters.
     """
 
-    def __init__(self, answer, dialect="vllm", key=None):
-        self.answer, self.dialect, self.key = answer, dialect, key
+    def __init__(self, answer, dialect="vllm", key=None, cut=True):
+        self.answer, self.dialect, self.key, self.cut = answer, dialect, key, cut
         self.requests: list[tuple[str, dict]] = []
         self.faults: list = []
         """a status, `"drop"` (the connection ends), `"page"` (HTML), `"half"` (a torn answer), `"none"` (no choices),
@@ -51,8 +52,8 @@ class ApiStandIn:
         text = self.answer(body["messages"][-1]["content"] if chat else body["prompt"])
         for stop in body.get("stop", []):
             text = text.partition(stop)[0]
-        ended = len(text) <= body["max_tokens"]
-        text = text[: body["max_tokens"]]
+        ended = not self.cut or len(text) <= body["max_tokens"]
+        text = text if ended else text[: body["max_tokens"]]
         whole, choice, message = EXTRA[self.dialect]
         said = {"message": {"role": "assistant", "content": text, **message}} if chat else {"text": text}
         choices = [{"index": 0, **said, "logprobs": None, "finish_reason": "stop" if ended else "length", **choice}]

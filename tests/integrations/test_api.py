@@ -61,6 +61,32 @@ def test_text_measures_everything(dialect):
     assert {body["prompt"] for body in asked} >= set(PROMPTS)
 
 
+def test_a_model_measures_the_same_behind_a_server(tiny_model):
+    """An untrained GPT-2 whose answers differ from row to row, as it is and behind a server.
+
+    Catches: what is measured through text taken for something else than what the weights say.
+    """
+    tokenizer = ntf.word_level_tokenizer(TASK)
+    model = tiny_model("gpt2", "2x16", spread=0.5, known=tokenizer)
+
+    def answer(text):
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        written = model.generate(ids, attention_mask=ids.ne(-1), max_new_tokens=5, do_sample=False, eos_token_id=None)
+        return " " + tokenizer.decode(written[0, ids.shape[1] :])
+
+    known = ntf.ModelPredictor(model, tokenizer, ntf.NextToken.from_tokenizer(tokenizer), TASK)
+    with ApiStandIn(answer, cut=False) as server:
+        asked = ntf.ApiPredictor("m", TASK, server.url)
+        detours = TASK.detours(ROWS, np.random.default_rng(0))
+        for answers in (ROWS["path"], detours):
+            assert np.array_equal(asked.forced(ROWS, answers), known.forced(ROWS, answers))
+            for given in (1, 2, np.arange(60) % 3 + 1):
+                assert np.array_equal(asked.continued(ROWS, answers, given), known.continued(ROWS, answers, given))
+        free = asked.free(ROWS)
+    assert np.array_equal(free, known.free(ROWS))
+    assert len(np.unique(free, axis=0)) > 10
+
+
 def children():
     """The two children of the source, and the prompt without its last sign, of each row."""
     for edges, source, prompt in zip(ROWS["edges"], ROWS["source"], PROMPTS, strict=True):
