@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, ModelPredictor, Predictor
+from nt_failures.experiments import script
 from nt_failures.hub.integrity import of_other_weights
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.load import Loaded, find_file
@@ -239,7 +239,4 @@ def read_results(model: str) -> RunResults:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    script.run(main, f"interrupted; what a server has answered stays in {ANSWERS_FILE}, and is not asked again")

@@ -4,30 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from planted import CleverHans, Planner
+from planted import AnswersAlone, CleverHans, Planner
 
 from nt_failures.diagnosis import Evidence, diagnose, figures, report, verdict
 from nt_failures.evaluation.observations import Observations
-from nt_failures.evaluation.predictor import NotMeasured
 from nt_failures.tasks.path_star import PathStar
 
 TASK = PathStar(2, 4, 12)
 ROWS = TASK.sample(np.random.default_rng(1), 400)
-
-
-class AnswersAlone:
-    """What a predictor answers, and nothing else of it."""
-
-    autoregressive, order, trained_positions = True, "forward", None
-
-    def __init__(self, inner):
-        self.free = inner.free
-
-    def forced(self, columns, answers):
-        raise NotMeasured("it is not shown.")
-
-    def continued(self, columns, answers, symbols):
-        raise NotMeasured("it is not shown.")
 
 
 @pytest.fixture(scope="module")

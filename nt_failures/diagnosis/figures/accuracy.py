@@ -44,10 +44,11 @@ def forced_vs_free(
         raise ValueError(f"forced and free must be of the same positions; given {[*forced]} and {[*free]}.")
     figure, axes = new_axes(6.4, 3.4)
     _accuracy_axis(axes, f"position in the {words.answer}{_written(order, ' ')}", decision, chance)
-    drawn = [(free, BLUE, "o", 0.09, "free: decoding on its own")]
-    if accuracies.forced is not None:
-        drawn.insert(0, (forced, ORANGE, "s", -0.09, "forced: true earlier symbols revealed"))
-    for shares, colour, marker, shift, label in drawn:
+    drawn = [
+        (forced, ORANGE, "s", -0.09, "forced: true earlier symbols revealed"),
+        (free, BLUE, "o", 0.09, "free: decoding on its own"),
+    ]
+    for shares, colour, marker, shift, label in drawn[accuracies.forced is None :]:
         positions = np.array(sorted(shares))
         values = np.array([shares[k] for k in positions])
         counts = [accuracies.free.n.get(k, n) for k in sorted(shares)]
