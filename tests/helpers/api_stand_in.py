@@ -5,6 +5,7 @@ token. What goes wrong is planned: each of `faults` is met once, by the next req
 """
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,8 +34,7 @@ class ApiStandIn:
         self.faults: list = []
         """a status, `"drop"` (the connection ends), `"page"` (HTML), `"half"` (a torn answer), `"none"` (no choices),
         or an Event: the answer waits for it"""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         self.lock = threading.Lock()
 
@@ -58,6 +58,14 @@ class ApiStandIn:
         said = {"message": {"role": "assistant", "content": text, **message}} if chat else {"text": text}
         choices = [{"index": 0, **said, "logprobs": None, "finish_reason": "stop" if ended else "length", **choice}]
         return {"id": "1", **PAST, "model": body["model"], "choices": choices, **whole}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked has been killed
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
