@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import tokenizers
 import torch
+import yaml
 from datasets import load_dataset
 from tokenizers import models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 import nt_failures as ntf
-from nt_failures.tasks import PathStar, chat
+from nt_failures.tasks import PathStar, chat, read_task
 
 ROOT = Path(__file__).parents[2]
 WORD = r"</?\w+>|\w+|[^\w\s]"
@@ -57,6 +58,17 @@ def chat_model(tmp_path_factory):
     return folder
 
 
+def test_the_rows_of_the_recipe():
+    """Catches: a name of rows that there are not, or of rows that are no questions; a reward of another name."""
+    recipe = yaml.safe_load((ROOT / "examples" / "recipes" / "grpo.yaml").read_text(encoding="utf-8"))
+    row = next(iter(load_dataset(recipe["dataset_name"], recipe["dataset_config"], streaming=True)["train"]))
+    (reward,) = recipe["reward_funcs"]
+    columns = {name: [value] for name, value in row.items() if name not in ("prompt", "completion")}
+    found = getattr(ntf, reward.removeprefix("nt_failures."))([row["prompt"]], [row["completion"]], **columns)
+    assert found == [1.0]
+    assert PathStar(**PathStar.CONFIGS["mixed"]) == read_task(json.loads(row["task"]))
+
+
 def test_the_recipe_by_the_stock_command(chat_model, tmp_path):
     """Catches: a recipe that TRL refuses, a data set or a reward that its command does not find, a reward that is
     never earned because answers are looked for elsewhere than chat models write them."""
@@ -88,10 +100,10 @@ def test_the_recipe_by_the_stock_command(chat_model, tmp_path):
 
 @pytest.fixture
 def rewards(chat_model, tmp_path):
-    """`rewards(sizes, seed)`: the mean reward of each step of a short GRPO on graphs of these sizes."""
+    """`rewards(sizes)`: the mean reward, of 60 answers, at each step of a short GRPO on graphs of these sizes."""
 
     def run(sizes):
-        settings = {"max_steps": 8, "per_device_train_batch_size": 40, "num_generations": 5, "logging_steps": 1}
+        settings = {"max_steps": 6, "per_device_train_batch_size": 60, "num_generations": 5, "logging_steps": 1}
         args = GRPOConfig(str(tmp_path), max_completion_length=14, learning_rate=1e-4, seed=0, **settings, **QUIET)
         trainer = GRPOTrainer(
             AutoModelForCausalLM.from_pretrained(chat_model),
@@ -111,6 +123,5 @@ def test_easier_graphs_earn_a_reward_where_hard_ones_earn_none(rewards):
 
     The figures are those of examples/recipes/GRPO.md.
     """
-    hard, mixed = rewards(HARD), rewards(MIXED)
-    assert hard == [0.0] * 8
-    assert min(mixed) > 0
+    assert rewards(HARD) == [0.0] * 6
+    assert sum(rewards(MIXED)) / 6 > 0.02

@@ -118,3 +118,6 @@ def test_a_chat_model_is_asked_in_words():
     scores = found["results"]["nt_chat"]
     assert scores["exact,none"] == pytest.approx(4 / 6)
     assert scores["tagged,none"] == pytest.approx(5 / 6)
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
+    with pytest.raises(ValueError, match="no rows are named; add --metadata"):
+        lm_eval.simple_evaluate(model=model, tasks=["nt_chat"], task_manager=manager)

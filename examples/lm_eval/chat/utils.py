@@ -9,9 +9,11 @@ import nt_failures  # teaches load_dataset the names of its tasks
 from nt_failures.tasks.chat import read_tagged
 
 
-def rows(name: str, config: str, **metadata: Any) -> dict[str, datasets.Dataset]:
+def rows(name: str = "", config: str = "", **metadata: Any) -> dict[str, datasets.Dataset]:
     """All test rows of a named config as questions; nothing is downloaded."""
     del metadata  # what the command line says of the model
+    if not name or not config:
+        raise ValueError("""no rows are named; add --metadata '{"name": "pathstar", "config": "deg2-path5-nodes50"}'""")
     return {"test": datasets.load_dataset(f"nt_failures/{name}", config, prompt_style="chat", num_train=0)["test"]}
 
 
