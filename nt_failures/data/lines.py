@@ -43,12 +43,14 @@ def load_lines(path: str | Path, task: Task | None = None, prompt_style: str = "
         >>> load_lines(path)[1]["path"]
         [1, 6, 2]
     """
-    path = Path(path)
-    rows, numbers = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    path, rows = Path(path), []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is no text in UTF-8 ({error}).") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        numbers.append(number)
         try:
             text = _text(line) if path.suffix in JSON_LINES else line
             if task is None:

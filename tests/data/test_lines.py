@@ -103,6 +103,13 @@ def test_lines_that_are_none(lines, name, said, tmp_path):
         load_lines(written(tmp_path / name, lines))
 
 
+def test_a_file_that_is_no_text(tmp_path):
+    """Catches: a decoding error that names no file."""
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe1,2")
+    with pytest.raises(ValueError, match=r"a\.txt is no text in UTF-8"):
+        load_lines(tmp_path / "a.txt")
+
+
 def test_labels_are_those_of_the_task(tmp_path):
     """Catches: a label above the task's, which its tokenizer would refuse much later."""
     path = written(tmp_path / "a.txt", ["2,80|5,2|5,9|9,3/5,80=5,2,80"])

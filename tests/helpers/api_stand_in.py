@@ -33,7 +33,9 @@ class ApiStandIn:
         self.requests: list[tuple[str, dict]] = []
         self.faults: list = []
         """a status, `"drop"` (the connection ends), `"page"` (HTML), `"half"` (a torn answer), `"none"` (no choices),
-        or an Event: the answer waits for it"""
+        an Event or a Barrier: the answer waits for it, or an address to which the request is sent on"""
+        self.keys: list[str | None] = []
+        """what each request had as its Authorization"""
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
         self.lock = threading.Lock()
@@ -80,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with it.lock:
             it.requests.append((self.path, body))
+            it.keys.append(self.headers["Authorization"])
             fault = it.faults.pop(0) if it.faults else None
         if it.key is not None and self.headers["Authorization"] != f"Bearer {it.key}":
             self.send(401, {"error": {"message": f"Incorrect key: {self.headers['Authorization']}", "code": 401}})
@@ -87,6 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(404, {"error": {"message": "Not Found", "code": 404}})
         elif isinstance(fault, int):
             self.send(fault, {"error": {"message": f"status {fault}", "type": "unavailable_error", "code": fault}})
+        elif str(fault).startswith("http"):
+            self.send(307, {}, location=f"{fault}{self.path.removeprefix('/v1')}")
         elif fault == "drop":
             self.close_connection = True
         elif fault == "page":
@@ -100,13 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
                 fault.wait(60)
             self.send(200, it.written(self.path, body))
 
-    def send(self, status, value, kind="application/json"):
+    def send(self, status, value, kind="application/json", location=None):
         data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         try:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("retry-after-ms", "1")  # no test waits for the backoff of a client
+            if location is not None:
+                self.send_header("Location", location)
             self.end_headers()
             self.wfile.write(data)
         except ConnectionError:  # who asked has given up

@@ -177,6 +177,16 @@ def test_a_busy_server_is_asked_again(faults):
         assert len(server.requests) == 1 + len(faults)
 
 
+def test_requests_are_on_their_way_together():
+    """Each of four answers waits for the other three. Catches: one request after the other."""
+    together = threading.Barrier(4)
+    with ApiStandIn(lambda text: text[:-1]) as server:
+        server.faults = [together] * 4
+        asked = [{**REQUEST, "prompt": f"{i}="} for i in range(4)]
+        answers = ApiServer(server.url, concurrency=4, timeout=60, max_retries=0).ask(asked)
+    assert [answer.text for answer in answers] == ["0", "1", "2", "3"]
+
+
 def test_a_server_that_hangs_is_given_up():
     """Catches: a run that waits for ever; one that says nothing of its timeout."""
     event = threading.Event()
@@ -304,6 +314,15 @@ def test_a_key_is_sent_and_written_nowhere(tmp_path, monkeypatch, caplog, capsys
     for text in texts:
         assert KEY not in text
         assert "wrong-9876543210" not in text
+
+
+def test_a_key_goes_to_no_other_server(monkeypatch):
+    """Catches: a key handed on to wherever a server sends its callers."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ApiStandIn(lambda text: "1,2", key=KEY) as server, ApiStandIn(lambda text: "3,4") as other:
+        server.faults = [other.url]
+        (answer,) = ApiServer(server.url, max_retries=0).ask([REQUEST])
+        assert (answer.text, server.keys, other.keys) == ("3,4", [f"Bearer {KEY}"], [None])
 
 
 # ---------------------------------------------------------------- the command line

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from scripts import EXAMPLES
 
 import nt_failures as ntf
 from nt_failures.models.load import load_model
@@ -64,6 +65,21 @@ def test_the_better_rate_is_found(trainer, tokenizer):
     made.save_model()
     card = (Path(made.args.output_dir) / "nt_failures.json").read_text()
     assert json.loads(card)["objective"]["objective"] == "multi_token_heads"
+
+
+def test_the_example_runs(rows, task, tokenizer, tmp_path):
+    """The lines of examples/README.md, with two trials. Catches: an example that does not do what it says."""
+    page = (EXAMPLES / "README.md").read_text(encoding="utf-8").partition("## Optuna")[2]
+    code = page.partition("```py\n")[2].partition("```")[0]
+    assert "n_trials=20" in code
+    args = ntf.ObjectiveTrainingArguments(str(tmp_path), max_steps=3, report_to=[], save_strategy="no", use_cpu=True)
+    names = {"ntf": ntf, "task": task, "tokenizer": tokenizer, "args": args}
+    names["objective"] = ntf.Teacherless.from_tokenizer(tokenizer)
+    names["splits"] = {"train_dataset": rows["train"], "eval_dataset": rows["test"]}
+    exec(code.replace("n_trials=20", "n_trials=2"), names)
+    assert 1e-4 <= names["best"].hyperparameters["learning_rate"] == args.learning_rate <= 1e-2
+    assert names["trainer"].state.global_step == 3
+    assert "eval_free/exact" in names["trainer"].evaluate()
 
 
 def test_the_worse_rate_is_pruned(trainer, tokenizer):
