@@ -73,7 +73,7 @@ class _Run:
         self.lead, self.args = trainers[0], trainers[0].args
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
-        self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
+        self.stack = Stack([trainer.model for trainer in trainers], self.lead.training_objective)
         self.optimizer = self.stack.optimizer(self.lead.create_optimizer())
         self.loaders = [_loader(trainer) for trainer in trainers]
         *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
@@ -153,7 +153,7 @@ class _Run:
             with trainer.step_flops.counting(batch) as new:
                 if new:
                     inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                    self.lead.objective.loss(model, inputs).sum.backward()
+                    self.lead.training_objective.loss(model, inputs).sum.backward()
             model.zero_grad()
 
     def _advance(self, epoch: float, rows: int) -> None:
