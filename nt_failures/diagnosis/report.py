@@ -111,8 +111,8 @@ def _asked(api: Mapping[str, Any]) -> str:
     text = f"asked as {api['model']} at {api['url']}, prompts as {api['prompt_style']}, {options}"
     if api["cut_off"]:
         text += (
-            f"; {api['cut_off']:,} of {api['answers']:,} answers were cut off at {api['max_tokens']:,} tokens and "
-            "count as they stand (a larger --max_tokens lets them end)"
+            f"; {api['cut_off']:,} of {api['answers']:,} answers were cut off before their end and count as they stand "
+            "(a larger --max_tokens lets them end)"
         )
     return text
 

@@ -78,9 +78,9 @@ class ApiPredictor:
             room = max(map(len, texts["completion"])) + ROOM
             found = [answer.text for answer in self._continue(texts["prompt"], room)]
         else:
-            question, asked = chat.question(self.task), {"max_tokens": self.max_tokens}
-            messages = [[{"role": "user", "content": question + prompt}] for prompt in texts["prompt"]]
-            answers = self._ask([{**asked, "messages": each} for each in messages])
+            contents = [chat.question(self.task) + prompt for prompt in texts["prompt"]]
+            messages = [[{"role": "user", "content": content}] for content in contents]
+            answers = self._ask([{"max_tokens": self.max_tokens, "messages": each} for each in messages])
             self.cut_off += sum(answer.cut_off for answer in answers)
             found = [chat.read_tagged(answer.text) for answer in answers]
         self.answered += len(found)
@@ -140,8 +140,7 @@ class ApiPredictor:
             "model": self.model,
             "url": self.server.url,
             "prompt_style": self.prompt_style,
-            "max_tokens": self.max_tokens if self.prompt_style == "chat" else None,
-            "options": self.options,
+            "options": self.options if self.prompt_style == "text" else {"max_tokens": self.max_tokens, **self.options},
             "answers": self.answered,
             "cut_off": self.cut_off,
             "cache": None if path is None else path.name,

@@ -24,7 +24,8 @@ class NotMeasured(ValueError):
 class Predictor(Protocol):
     """Predictions as symbols of answers, (n, L) int64 in the task's own order; -1 for anything that is none.
 
-    Of a task whose answers differ in length, (n, L + 1): -1 where nothing stands, -2 for what is no symbol.
+    Of a task whose answers differ in length, or of a model that ends them itself, (n, L + 1): -1 where nothing stands,
+    -2 for what is no symbol.
     """
 
     autoregressive: bool
@@ -43,7 +44,7 @@ class Predictor(Protocol):
     def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
         """Token-by-token decoding after the first `symbols` of `answers`, in the order of generation, were given.
 
-        `symbols` is one number, or (n,) where it differs from row to row.
+        `symbols` is one number, or (n,) where it differs from row to row. Or `NotMeasured`.
         """
 
 

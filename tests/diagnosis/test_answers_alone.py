@@ -78,8 +78,8 @@ def test_report_and_figure(found, tmp_path):
 
 def test_a_way_that_is_said(found):
     """Catches: a report that is silent about answers that were cut off, or about how a server was asked."""
-    api = {"model": "m", "url": "http://h/v1", "prompt_style": "chat", "max_tokens": 2048, "options": {"seed": 1}}
+    api = {"model": "m", "url": "http://h/v1", "prompt_style": "chat", "options": {"seed": 1}}
     line = report.findings(found | {"api": api | {"answers": 400, "cut_off": 0}})[-1]
     assert line == "asked as m at http://h/v1, prompts as chat, seed 1"
     line = report.findings(found | {"api": api | {"answers": 1400, "cut_off": 7}})[-1]
-    assert "; 7 of 1,400 answers were cut off at 2,048 tokens and count as they stand" in line
+    assert "; 7 of 1,400 answers were cut off before their end and count as they stand" in line
