@@ -10,7 +10,7 @@ import pytest
 import nt_failures
 
 EXTRAS = {"peft", "trl", "lm_eval", "gradio", "mamba_ssm"}
-WITH_EXAMPLE = ["PathStar", "PathStarBuilder", "Task", "add_tokens", "tokenize", "word_level_tokenizer"]
+WITH_EXAMPLE = ["PathStar", "PathStarBuilder", "Task", "add_tokens", "load_lines", "tokenize", "word_level_tokenizer"]
 
 
 def modules():
