@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 
 import nt_failures  # noqa: F401 - teaches load_dataset the names of its tasks
-from nt_failures.tasks import Task, read_task
+from nt_failures.tasks import Task, described, read_task
 
 
 def rows(name: str, config: str, **metadata: Any) -> dict[str, datasets.Dataset]:
@@ -20,7 +20,7 @@ def rows(name: str, config: str, **metadata: Any) -> dict[str, datasets.Dataset]
     del metadata  # what the command line says of the model
     found = datasets.load_dataset(f"nt_failures/{name}", config, num_train=100)
     builder = datasets.load_dataset_builder(f"nt_failures/{name}", config)
-    size = json.dumps({"task": name, **builder.config.task.to_dict()})
+    size = described(builder.config.task)
     return {split: part.add_column("task", [size] * len(part)) for split, part in found.items()}
 
 
