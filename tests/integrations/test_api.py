@@ -332,7 +332,7 @@ def test_the_command_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     """Catches: a page that passes answers off as forced accuracy; a folder with answers refused; answers asked again;
     cut-off answers that nobody is told of."""
     monkeypatch.chdir(tmp_path)
-    flags = ["org/my-model", "--prompt_style", "chat", "--max_tokens", "30", *FLAGS]
+    flags = ["my-model", "--prompt_style", "chat", "--max_tokens", "30", *FLAGS]
     with ApiStandIn(talker(guess)) as server:
         main = load(EXAMPLES / "diagnose.py").main
         server.faults = [None] * 20 + [400]
