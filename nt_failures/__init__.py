@@ -40,10 +40,12 @@ from nt_failures.data.registration import register  # noqa: E402, its modules ar
 
 if TYPE_CHECKING:  # for editors and type checkers
     from nt_failures.data.builder import PathStarBuilder as PathStarBuilder
+    from nt_failures.data.lines import load_lines as load_lines
     from nt_failures.data.tokenizer import add_tokens as add_tokens
     from nt_failures.data.tokenizer import tokenize as tokenize
     from nt_failures.data.tokenizer import word_level_tokenizer as word_level_tokenizer
     from nt_failures.diagnosis import diagnose as diagnose
+    from nt_failures.evaluation.api_predictor import ApiPredictor as ApiPredictor
     from nt_failures.evaluation.predictor import ModelPredictor as ModelPredictor
     from nt_failures.evaluation.rewards import reward_exact_answer as reward_exact_answer
     from nt_failures.evaluation.rewards import reward_exact_path as reward_exact_path
@@ -83,8 +85,10 @@ register()
 
 _NAMES = {
     "data.builder": "PathStarBuilder",
+    "data.lines": "load_lines",
     "data.tokenizer": "add_tokens tokenize word_level_tokenizer",
     "diagnosis": "diagnose",
+    "evaluation.api_predictor": "ApiPredictor",
     "evaluation.predictor": "ModelPredictor",
     "evaluation.rewards": "reward_exact_answer reward_exact_path reward_valid_prefix",
     "hub.load": "load",

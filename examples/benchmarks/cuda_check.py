@@ -174,7 +174,7 @@ def passes_alone(trainer: ntf.ObjectiveTrainer, batch: int, steps: int) -> float
     """Milliseconds of a forward and backward pass over one batch that lies on the device already."""
     device = trainer.args.device
     examples = [trainer.train_dataset[i] for i in range(batch)]
-    inputs = {key: value.to(device) for key, value in trainer.objective.collate(examples).items()}
+    inputs = {key: value.to(device) for key, value in trainer.training_objective.collate(examples).items()}
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     for step in range(steps + throughput.WARM_UP):
         if step == throughput.WARM_UP:

@@ -1,8 +1,11 @@
 """The splits of any task, ready to tokenise: what a run trains and tests on."""
 
+from collections.abc import Mapping
+
 import datasets
 
 from nt_failures.data.builder import OwnTaskBuilder, TaskBuilder
+from nt_failures.data.lines import check_apart, load_lines
 from nt_failures.data.registration import builder_class
 from nt_failures.tasks.base import Task
 
@@ -17,20 +20,41 @@ def load_splits(
     streaming: bool = False,
     num_proc: int | None = None,
     prompt_style: str = "text",
+    files: Mapping[str, str | None] | None = None,
 ) -> dict[str, datasets.Dataset | datasets.IterableDataset]:
-    """`train`, `validation` and `test` of a task, built or found in the cache.
+    """`train`, `validation` and `test` of a task, built or found in the cache, or read from files.
 
     Args:
         task: any task.
         streaming: draw `train` as it is read, without end; `num_train` then counts for nothing.
         num_train, num_validation, num_test, seed, overlap, prompt_style: as in `TaskConfig`.
         num_proc: processes that build.
+        files: by split, a file for `load_lines`, of which the first rows are taken, as many as the split has; the
+            other splits are drawn.
+
+    Raises:
+        ValueError: beside those of the builder and of `load_lines`, with `overlap="forbid"`: a file that shares
+            problems with train, or may share them with an endless one.
     """
+    files = {split: path for split, path in (files or {}).items() if path}
+    if streaming and files and ("train" in files or overlap == "forbid"):
+        raise ValueError(
+            f"streaming draws training rows without end, so {', '.join(files)} cannot be read from a file apart from "
+            "them; leave streaming out, or give overlap='allow' and no file for train."
+        )
     counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
     options = {"seed": seed, "overlap": overlap, "prompt_style": prompt_style}
-    fixed = builder_of(task, **options, **{f"num_{split}": count or 0 for split, count in counts.items()})
-    fixed.download_and_prepare(num_proc=num_proc)
-    splits = dict(fixed.as_dataset())
+    drawn = {f"num_{split}": 0 if split in files else count or 0 for split, count in counts.items()}
+    splits = {}
+    if any(drawn.values()):
+        fixed = builder_of(task, **options, **drawn)
+        fixed.download_and_prepare(num_proc=num_proc)
+        splits = dict(fixed.as_dataset())
+    for split, path in files.items():
+        rows = load_lines(path, task, prompt_style)
+        splits[split] = rows.select(range(min(counts[split], len(rows))))
+    if files and overlap == "forbid":
+        check_apart(task, splits)
     if streaming:
         splits["train"] = builder_of(task, **options, num_train=None, num_test=0).as_streaming_dataset(split="train")
     return splits

@@ -227,12 +227,16 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options) -> 
     return encoded
 
 
+def symbol_spans(text: str) -> list[tuple[int, int]]:
+    """Where each symbol of an answer begins and ends in its text, `END` left out."""
+    return [symbol.span() for symbol in re.finditer(r"[^,\s]+", text) if symbol[0] != END]
+
+
 def _positions(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     """Symbol of the answer, from 1, that each token covers; 0 for tokens of separators, commas and blanks, alone."""
     positions, symbol_at = [], [0] * len(text)  # of each character
-    symbols = [symbol for symbol in re.finditer(r"[^,\s]+", text) if symbol[0] != END]
-    for number, symbol in enumerate(symbols, start=1):
-        symbol_at[symbol.start() : symbol.end()] = [number] * len(symbol[0])
+    for number, (start, end) in enumerate(symbol_spans(text), start=1):
+        symbol_at[start:end] = [number] * (end - start)
     for start, end in offsets:
         covered = {*symbol_at[start:end]} - {0}
         if len(covered) > 1:

@@ -37,8 +37,9 @@ def diagnose(
 
     Returns:
         JSON-ready: `forced_vs_free`, `decision_token`, `clever_hans`, `by_place`, `learning_order` (None where a claim
-        cannot be tested, with the reason in `not_measured`), `by_difficulty` (empty where all problems are of one
-        size), `originality` (empty where each problem has its own answer), and `verdict` (name, text, rule).
+        cannot be tested, with the reason in `not_measured`, which also says why there are no `forced` predictions),
+        `by_difficulty` (empty where all problems are of one size), `originality` (empty where each problem has its own
+        answer), and `verdict` (name, text, rule).
 
     Raises:
         ValueError: rows that are not the task's.
@@ -89,11 +90,12 @@ def diagnose_observed(
     }
     if not known:
         del missing["learning_order"]
+    missing = held_out.not_measured | missing
     measured, cheat, decided = found["forced_vs_free"], found["clever_hans"], found["decision_token"] or {}
     alike = held_out.decision is not None or held_out.chance is None
     products = None
     if not (alike and measured["n_positions"] == {}):
-        products = tuple(mean_product(held_out, held_out.forced if k else held_out.judged, k) for k in (True, False))
+        products = tuple(mean_product(held_out, (k and held_out.forced) or held_out.judged, k) for k in (True, False))
     evidence = Evidence(
         n=measured["n"],
         exact=measured["exact"],

@@ -60,9 +60,9 @@ class Evidence:
     """accuracy of a guess at the decision; None without a decision"""
     decision: int | None
     """position of the decision; None where it differs from row to row, or there is none"""
-    forced: Mapping[int, float]
+    forced: Mapping[int, float] | None
     """by position, from 1, with the true earlier symbols revealed; of rows whose decision it is not, if `decision` is
-    None"""
+    None; None where it could not be measured"""
     free: Mapping[int, float]
     """by position, the model's own decoding; of the same rows"""
     autoregressive: bool = True
@@ -90,9 +90,10 @@ class Evidence:
     """what the task calls things"""
 
     def __post_init__(self) -> None:
-        by_position = isinstance(self.forced, Mapping) and isinstance(self.free, Mapping)
-        known = by_position and (self.decision is None or self.decision in list(self.forced))
-        if not known or set(self.forced) != set(self.free) or not self.forced:
+        forced = self.free if self.forced is None else self.forced
+        by_position = isinstance(forced, Mapping) and isinstance(self.free, Mapping)
+        known = by_position and (self.decision is None or self.decision in list(forced))
+        if not known or set(forced) != set(self.free) or not forced:
             raise ValueError(
                 f"forced and free must map the same positions to shares, the decision {self.decision} among them."
             )
@@ -103,7 +104,7 @@ class Evidence:
             raise ValueError(f"products={self.products!r} is not a choice; give two shares, or None.")
         optional = (self.chance, self.train_decision, self.follow_rate, self.at_decision, *(self.products or ()))
         optional += tuple((self.originality or {}).values())
-        shares = [self.exact, *self.forced.values(), *self.free.values(), *(x for x in optional if x is not None)]
+        shares = [self.exact, *forced.values(), *self.free.values(), *(x for x in optional if x is not None)]
         counts = [self.n, self.n if self.decided is None else self.decided]
         numeric = all(isinstance(x, numbers.Real) for x in (*counts, *shares))
         if not numeric or not all(1 <= n < math.inf for n in counts) or not all(0 <= x <= 1 for x in shares):
@@ -112,7 +113,7 @@ class Evidence:
 
     def restricted_to(self, positions: Sequence[int] | None) -> "Evidence":
         """The evidence on these positions, the only ones that were trained, and on the decision; all of it for None."""
-        if positions is None:
+        if positions is None or self.forced is None:
             return self
         whole = isinstance(positions, Sequence) and all(isinstance(k, int) for k in positions)
         if not whole or not set(positions) & set(self.forced):

@@ -24,7 +24,7 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
         `forced_others`, `free_others`: share right by position of the rows whose decision it is not;
         `first_error`: share of all errors whose first wrong position, in the order of generation, is the key;
         `first_error_at_decision`: that share at the row's decision (both None without errors, the latter without
-        decisions).
+        decisions). What needs forced predictions is None where the predictor cannot make them.
 
     Example:
         >>> from types import SimpleNamespace
@@ -45,20 +45,20 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
     keys = [*free.positions, *sorted({*first.tolist()} - {*free.positions})]
     at_decision = (first == observed.decisions[wrong])[observed.deciding[wrong]]
     snowball = dict.fromkeys(("snowball_prediction", "snowball_without_decision"))
-    if observed.predictor.autoregressive:
+    if observed.predictor.autoregressive and forced is not None:
         snowball = {"snowball_prediction": mean_product(observed, observed.forced, True)}
         snowball["snowball_without_decision"] = mean_product(observed, observed.forced, False)
     return {
         "n": n,
         "rows": len(observed.answers),
-        "forced": forced.positions,
+        "forced": None if forced is None else forced.positions,
         "free": free.positions,
         "n_positions": free.n,
-        "forced_others": _others(observed, observed.forced),
+        "forced_others": None if forced is None else _others(observed, observed.forced),
         "free_others": _others(observed, observed.free),
         "exact": free.exact,
         "exact_interval": list(wilson(free.exact * n, n)),
-        "forced_exact": forced.exact,
+        "forced_exact": None if forced is None else forced.exact,
         **snowball,
         "errors": len(first),
         "first_error": {k: float((first == k).mean()) if len(first) else None for k in keys},

@@ -65,7 +65,7 @@ def accuracies_of(found: Mapping[str, Any]) -> Accuracies:
     """The accuracies of a diagnosis."""
     measured = found["forced_vs_free"]
     some = measured.get("n_positions", {})
-    forced = Shares(measured["forced_exact"], measured["forced"], some)
+    forced = None if measured["forced"] is None else Shares(measured["forced_exact"], measured["forced"], some)
     free = Shares(measured["exact"], measured["free"], some)
     return Accuracies(measured["n"], forced, free, rows=measured.get("rows"))
 
@@ -106,7 +106,20 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
         steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
         steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
         lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
-    return lines + [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
+    lines += [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
+    return lines + ([_asked(found["api"])] if "api" in found else [])
+
+
+def _asked(api: Mapping[str, Any]) -> str:
+    """How a model behind a server was asked."""
+    options = ", ".join(f"{name} {value}" for name, value in api["options"].items())
+    text = f"asked as {api['model']} at {api['url']}, prompts as {api['prompt_style']}, {options}"
+    if api["cut_off"]:
+        text += (
+            f"; {api['cut_off']:,} of {api['answers']:,} answers were cut off before their end and count as they stand "
+            "(a larger --max_tokens lets them end)"
+        )
+    return text
 
 
 def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: Words) -> list[str]:

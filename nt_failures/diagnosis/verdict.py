@@ -62,7 +62,9 @@ class Facts:
 
     def __init__(self, evidence: Evidence):
         self.evidence = evidence
-        chance, shares = evidence.chance, evidence.forced if evidence.autoregressive else evidence.free
+        self.answers_alone = evidence.autoregressive and evidence.forced is None
+        """whether nothing but whole answers was measured of a model that decodes token by token"""
+        chance, shares = evidence.chance, (evidence.autoregressive and evidence.forced) or evidence.free
         chance = 1.0 if chance is None else chance
         self.decides = chance < 1
         self.decision = shares.get(evidence.decision, evidence.at_decision)
@@ -77,7 +79,8 @@ class Facts:
         self.too_few = near and not self.at_chance
         self.others = {k: share for k, share in shares.items() if k != evidence.decision or not self.decides}
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
-        of_all, of_others = evidence.products or (math.prod(evidence.forced.values()), math.prod(self.others.values()))
+        forced = shares if evidence.forced is None else evidence.forced
+        of_all, of_others = evidence.products or (math.prod(forced.values()), math.prod(self.others.values()))
         self.look_ups = of_others
         """what errors at the other positions alone would leave"""
         self.product = of_all
@@ -128,6 +131,7 @@ RULES = (
         wording.by_heart,
     ),
     Rule("solved", "exact >= 0.95", lambda f: f.evidence.exact >= SOLVED_AT, wording.solved),
+    Rule("not solved", "exact < 0.95, and only free answers were measured", lambda f: f.answers_alone, wording.answers),
     Rule(
         "snowballing",
         "every forced position >= 0.8, product within 0.05 of exact, errors mostly outside the decision",

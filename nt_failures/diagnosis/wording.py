@@ -41,6 +41,18 @@ def few(facts: Any, after: str) -> str:
     )
 
 
+def answers(facts: Any, after: str) -> str:
+    """Not right, and why cannot be told."""
+    exact, n, words = facts.evidence.exact, facts.evidence.n, facts.evidence.words
+    low, high = wilson(exact * n, n)
+    at_decision = f"; in these answers, {seen(facts)}" if facts.decides else ""
+    return (
+        f"Not solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out {words.answer}s are exact (n = {n:,})"
+        f"{at_decision}. Why is not measured: free answers alone do not tell whether it follows a {words.detour} "
+        "(Clever Hans), cannot decide, or errs a little at every step (snowballing)."
+    )
+
+
 def snowballing(facts: Any, after: str) -> str:
     """Small errors at every step multiply."""
     return (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
-from nt_failures.evaluation.predictor import Columns, Predictor
+from nt_failures.evaluation.predictor import Columns, NotMeasured, Predictor
 from nt_failures.tasks.base import Task
 
 SHOWN = 64
@@ -42,13 +42,19 @@ class Observations:
         self.problems = task.instance_hash(columns)
         """(n,) which problem each row poses"""
         self._forced, self._free, self._first_answers = forced, free, first_answers
+        self.not_measured: dict[str, str] = {}
+        """why what was asked for could not be told"""
 
     @functools.cached_property
-    def forced(self) -> Scored:
-        """Predictions with the true earlier symbols revealed."""
+    def forced(self) -> Scored | None:
+        """Predictions with the true earlier symbols revealed; None where the predictor cannot make them."""
         if self._forced is not None:
             return self._forced
-        predicted = self.predictor.forced(self.columns, self.answers)
+        try:
+            predicted = self.predictor.forced(self.columns, self.answers)
+        except NotMeasured as error:
+            self.not_measured["forced"] = str(error)
+            return None
         return Scored.of_forced(self.task, self.columns, predicted, self.predictor.order)
 
     @functools.cached_property
@@ -65,8 +71,11 @@ class Observations:
 
     @property
     def judged(self) -> Scored:
-        """What positions are judged by: forced predictions if the model decodes token by token, else its own."""
-        return self.forced if self.predictor.autoregressive else self.free
+        """What positions are judged by: forced predictions if the model decodes token by token, else its own.
+
+        Its own, too, where forced ones cannot be had.
+        """
+        return (self.predictor.autoregressive and self.forced) or self.free
 
     @property
     def decision(self) -> int | None:
@@ -96,8 +105,8 @@ class Observations:
     @property
     def accuracies(self) -> Accuracies:
         """Forced and free shares."""
-        forced, free = self.forced.shares(self.problems), self.free.shares(self.problems)
-        return Accuracies(self.n(), forced, free, rows=len(self.answers))
+        forced = None if self.forced is None else self.forced.shares(self.problems)
+        return Accuracies(self.n(), forced, self.free.shares(self.problems), rows=len(self.answers))
 
     def example(self) -> dict[str, Any]:
         """One row as lists, with the model's `prediction`: the first wrong one of 64, or the first if none is wrong."""

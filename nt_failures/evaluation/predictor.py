@@ -17,10 +17,15 @@ from nt_failures.tasks.base import END, Task
 Columns = Mapping[str, np.ndarray]
 
 
+class NotMeasured(ValueError):
+    """A predictor cannot tell this; the message says why."""
+
+
 class Predictor(Protocol):
     """Predictions as symbols of answers, (n, L) int64 in the task's own order; -1 for anything that is none.
 
-    Of a task whose answers differ in length, (n, L + 1): -1 where nothing stands, -2 for what is no symbol.
+    Of a task whose answers differ in length, or of a model that ends them itself, (n, L + 1): -1 where nothing stands,
+    -2 for what is no symbol.
     """
 
     autoregressive: bool
@@ -31,7 +36,7 @@ class Predictor(Protocol):
     """positions of the answer that were trained, None for all"""
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
-        """Argmax at every position with the earlier symbols of `answers` (n, L) revealed."""
+        """Argmax at every position with the earlier symbols of `answers` (n, L) revealed; or `NotMeasured`."""
 
     def free(self, columns: Columns) -> np.ndarray:
         """The model's own decoding, from the prompts alone."""
@@ -39,7 +44,7 @@ class Predictor(Protocol):
     def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
         """Token-by-token decoding after the first `symbols` of `answers`, in the order of generation, were given.
 
-        `symbols` is one number, or (n,) where it differs from row to row.
+        `symbols` is one number, or (n,) where it differs from row to row. Or `NotMeasured`.
         """
 
 
@@ -95,7 +100,7 @@ class ModelPredictor:
         texts: list[str] = []
         for batch in self._batches(columns, self.task.answers(columns)):
             texts += self._texts(self._decode(batch))
-        return self._read(texts)
+        return read_symbols(self.task, texts, self.order)
 
     def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
         if "autoregressive" not in self.objective.decodings:
@@ -112,7 +117,7 @@ class ModelPredictor:
             rows = [[i for i in row if i != IGNORE] for row in decoded.tolist()]
             whole = [self._joined(given, row) for (given, _), row in zip(split, rows, strict=True)]
             texts += self.tokenizer.batch_decode(whole)
-        return self._read(texts)
+        return read_symbols(self.task, texts, self.order)
 
     def candidates(self, columns: Columns, answers: np.ndarray, top: int = 5) -> list[list[list[tuple[str, float]]]]:
         """The likeliest tokens where each position begins, with the earlier symbols of `answers` (n, L) revealed.
@@ -188,17 +193,22 @@ class ModelPredictor:
 
     def symbols_of(self, ids: np.ndarray) -> np.ndarray:
         """Decoded ids (n, T), -100 behind a row's end, as the symbols (n, L) that their text reads as."""
-        return self._read(self._texts(ids))
+        return read_symbols(self.task, self._texts(ids), self.order)
 
     def _texts(self, ids: torch.Tensor | np.ndarray) -> list[str]:
         return self.tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
 
-    def _read(self, texts: list[str]) -> np.ndarray:
-        """Symbols count from where generation began: in reversed order from the end of the text."""
-        ended = END in self.task.symbols
-        answers = np.full((len(texts), self.task.answer_length + ended), -1, dtype=np.int64)
-        step = -1 if self.order == "reversed" and not ended else 1
-        for row, text in zip(answers[:, ::step], texts, strict=True):
-            symbols = np.array(self.task.read_answer(text)[::step][: len(row)], dtype=np.int64)
-            row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
-        return answers
+
+def read_symbols(task: Task, texts: list[str], order: str = "forward", ended: bool = False) -> np.ndarray:
+    """Answers as texts in the form that `Predictor` gives, (n, L) or (n, L + 1).
+
+    Symbols count from where generation began: in reversed order from the end of the text. What follows a whole answer
+    does not count, unless answers differ in length, or the model ended them itself (`ended`).
+    """
+    ended = ended or END in task.symbols
+    answers = np.full((len(texts), task.answer_length + ended), -1, dtype=np.int64)
+    step = -1 if order == "reversed" and not ended else 1
+    for row, text in zip(answers[:, ::step], texts, strict=True):
+        symbols = np.array(task.read_answer(text)[::step][: len(row)], dtype=np.int64)
+        row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
+    return answers

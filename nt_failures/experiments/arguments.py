@@ -7,7 +7,7 @@ from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan
 from nt_failures.registry import check_choice
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import check_integers, check_overlap
+from nt_failures.tasks.blocks import SPLITS, check_integers, check_overlap
 
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -31,6 +31,9 @@ class DataArguments:
     num_test: int = option("Held-out rows for the final table.", 20_000)
     dataset_seed: int = option("Seed of the data; `seed` is the model's and the batches'.", 0)
     overlap: str = option("`forbid`: splits share no instance; `allow`: as the paper's released code.", "forbid")
+    train_file: str | None = option("Train on the first `num_train` lines of this file in place of drawn rows.", None)
+    validation_file: str | None = option("The same for the evaluations during training.", None)
+    test_file: str | None = option("The same for the final table.", None)
 
     def __post_init__(self) -> None:
         check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
@@ -39,7 +42,14 @@ class DataArguments:
     def builder_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `data.load_splits`."""
         fields = dataclasses.asdict(self)
-        return {"seed": fields.pop("dataset_seed")} | {name: fields[name] for name in fields if name != "task"}
+        files = {split: fields.pop(f"{split}_file") for split in SPLITS}
+        drawn = {name: fields[name] for name in fields if name not in ("task", "dataset_seed")}
+        return {"seed": self.dataset_seed, "files": files, **drawn}
+
+    @property
+    def files(self) -> list[str]:
+        """The fields that name a file."""
+        return [name for split in SPLITS if getattr(self, name := f"{split}_file") is not None]
 
 
 @dataclasses.dataclass(frozen=True)

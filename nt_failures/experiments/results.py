@@ -79,8 +79,8 @@ def results(
     observed = observations(trainer, args, rows["test"])
     budget, curve = budget_of(trainer), learning_curve(trainer.state)
     seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
-    if not args.data.streaming and seen_all(budget.examples, args.data.num_train, vars(args.training)):
-        train = to_columns(rows["train"].select(range(min(args.data.num_train, TRAIN_ROWS))))
+    if not args.data.streaming and seen_all(budget.examples, len(rows["train"]), vars(args.training)):
+        train = to_columns(rows["train"].select(range(min(len(rows["train"]), TRAIN_ROWS))))
         seen = Observations(observed.predictor, args.task, train)
     return RunResults(
         metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
@@ -88,7 +88,7 @@ def results(
         rows=len(observed.answers),
         chance=observed.chance,
         decision_position=observed.decision,
-        trained_positions=trainer.objective.trained_positions,
+        trained_positions=trainer.training_objective.trained_positions,
         diagnosis=diagnose_observed(observed, seen, curve, budget),
         example=observed.example(),
         instance={name: rows["test"][0][name] for name in ("prompt", "completion")},
@@ -100,7 +100,7 @@ def results(
         learning_curve=curve,
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
-        local=[name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))],
+        local=[*(name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))), *args.data.files],
         versions=versions(),
         hardware=hardware(),
     )
@@ -108,7 +108,7 @@ def results(
 
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:
     """What the evaluation has just predicted for the test rows; nothing of it is asked again."""
-    output, objective, task = trainer.evaluation, trainer.objective, args.task
+    output, objective, task = trainer.evaluation, trainer.training_objective, args.task
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)

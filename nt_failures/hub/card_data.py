@@ -49,6 +49,13 @@ class PublishedModel:
         return "model" in (self.results.local or ())
 
     @property
+    def dataset(self) -> str | None:
+        """Name for `load_dataset` of its rows; None where there is none, or they came from a file."""
+        data = self.results.data_arguments
+        from_file = any(value for name, value in data.items() if name.endswith("_file"))
+        return None if from_file else dataset_id(self.task)
+
+    @property
     def base_model(self) -> str | None:
         """Hub id of the model it was fine-tuned from; None for a new one, or one from a folder."""
         return None if self.continued else base_model((self.results.arguments or {}).get("model", {}).get("model"))
@@ -72,7 +79,7 @@ def metadata(run: PublishedModel, **given: Any) -> ModelCardData:
         given: fields of `ModelCardData` that the caller knows better; `tags` come on top.
     """
     kind, stock = registry.name_of(type(run.objective)).rpartition(".")[2], run.stock
-    dataset = dataset_id(run.task)
+    dataset = run.dataset
     tags = ["nt_failures", "next-token-prediction", kind, f"{run.objective.order}-order"]
     if run.task is not None:
         tags.insert(1, registry.name_of(type(run.task)).rpartition(".")[2].replace("_", "-"))

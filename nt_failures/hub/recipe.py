@@ -19,11 +19,12 @@ def recipe(arguments: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def recipe_text(arguments: Mapping[str, Mapping[str, Any]], local: Sequence[str] = ()) -> str:
-    """`recipe` as YAML; a comment stands above each name of `local`, whose value was a folder and is no Hub id."""
+    """`recipe` as YAML; a comment stands above each name of `local`, whose value was a folder or file, no Hub id."""
     lines = []
     for name, value in recipe(arguments).items():
         if name in local:
-            lines.append(f"# {name}: a folder on the machine of the run, not published and no Hub id; ")
+            kind = "file" if name.endswith("_file") else "folder"
+            lines.append(f"# {name}: a {kind} on the machine of the run, not published and no Hub id; ")
             lines.append("name your own copy.\n")
         lines.append(yaml_text({name: value}))
     return "".join(lines)

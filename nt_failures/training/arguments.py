@@ -96,7 +96,6 @@ class ObjectiveTrainingArguments(TrainingArguments):
 UNUSED = {
     "compute_loss_func": "the loss is the objective's own",
     "preprocess_logits_for_metrics": "metrics are made of decoded tokens",
-    "model_init": "the objective is attached to the model that is given",
 }
 """Arguments of `transformers.Trainer` that an `ObjectiveTrainer` would not use, and why."""
 

@@ -65,7 +65,7 @@ class SampleTableCallback(TrainerCallback):
             return
         rows = self.sample(kwargs["model"])  # on every process: a sharded model answers only if all of them ask
         if state.is_world_process_zero:
-            order = self.trainer.objective.order
+            order = self.trainer.training_objective.order
             places = self.trainer.task.decisions(self.columns, order).tolist()
             near = [
                 [row[0], *(around(row[k], at) for k in (1, 2)), row[3]] for row, at in zip(rows, places, strict=True)
@@ -75,7 +75,7 @@ class SampleTableCallback(TrainerCallback):
 
     def sample(self, model: Any) -> list[list[str]]:
         """The rows of the table."""
-        objective, task = self.trainer.objective, self.trainer.task
+        objective, task = self.trainer.training_objective, self.trainer.task
         predictor = ModelPredictor(model, self.trainer.processing_class, objective, task)
         predicted = as_answers(predictor.free(self.columns))
         first = task.judge(self.columns, predicted)["first_error"].tolist()

@@ -32,7 +32,7 @@ class _KnowsBest(TrainerCallback):
 
 
 class CheckpointMixin:
-    """Saving, loading and resuming, for a `transformers.Trainer` with an `objective` and a `task`.
+    """Saving, loading and resuming, for a `transformers.Trainer` with a `training_objective` and a `task`.
 
     A folder that it saves holds a stock model or adapter, and beside it the objective, its modules and the task.
     """
@@ -155,7 +155,7 @@ class CheckpointMixin:
         else:
             super()._save(output_dir, rest)
         # Hashing reads all of the weights again; for a checkpoint, its manifest does.
-        save_run(folder, self.objective, self.task, hashes=folder != self._checkpoint)
+        save_run(folder, self.training_objective, self.task, hashes=folder != self._checkpoint)
         # A pickle that nothing reads, and that holds the token of `hub_token`.
         (folder / "training_args.bin").unlink(missing_ok=True)
 

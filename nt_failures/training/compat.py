@@ -33,6 +33,8 @@ def prepare_anew(trainer: Trainer) -> None:
     accelerate marks the model, and takes one with its mark as it is: each process would train alone. Sharded models it
     refuses by itself.
     """
+    if trainer.model is None:  # a search has let go of its last trial's
+        return
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     several = trainer.args.world_size > 1 and not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     if several and vars(model).pop("_is_accelerate_prepared", False):

@@ -127,6 +127,6 @@ class Curriculum(TrainerCallback, torch.utils.data.Sampler):
 
     def _exact(self, model: torch.nn.Module, columns: Mapping[str, np.ndarray]) -> float:
         trainer = self.trainer
-        predictor = ModelPredictor(model, trainer.processing_class, trainer.objective, trainer.task)
+        predictor = ModelPredictor(model, trainer.processing_class, trainer.training_objective, trainer.task)
         judged = trainer.task.judge(columns, as_answers(predictor.free(columns)))
         return float(np.asarray(judged["exact"]).mean())

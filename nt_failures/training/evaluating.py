@@ -66,13 +66,15 @@ class EvaluationMixin:
                 return mean, None, None
             with self.accelerator.autocast():
                 full = self.args.full_decode or not (self.task is None or self.task.one_answer)
-                predictions = predict(plain, self.objective, inputs, full_decode=full)
+                predictions = predict(plain, self.training_objective, inputs, full_decode=full)
         target = inputs["target_ids"]
-        answers = {name: self.objective.reorder(inputs[name], target) for name in ("target_ids", "target_positions")}
+        answers = {
+            name: self.training_objective.reorder(inputs[name], target) for name in ("target_ids", "target_positions")
+        }
         return mean, predictions, answers
 
     def _metrics(self, output: EvalPrediction) -> dict[str, float]:
-        return objective_metrics(output, self.objective, self.task, self._columns, self.processing_class)
+        return objective_metrics(output, self.training_objective, self.task, self._columns, self.processing_class)
 
     def evaluation_loop(
         self, dataloader: torch.utils.data.DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any

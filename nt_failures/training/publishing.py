@@ -88,7 +88,7 @@ class PublishMixin:
         for pattern in PUSHED:
             for path in Path(checkpoint_folder).glob(pattern):
                 shutil.copy(path, staged)
-        save_run(staged, self.objective, self.task)  # with the hashes, which a checkpoint does not have
+        save_run(staged, self.training_objective, self.task)  # with the hashes, which a checkpoint does not have
 
         def clear(job: Future) -> None:
             shutil.rmtree(staged)
@@ -130,7 +130,9 @@ class PublishMixin:
         if finetuned_from is None and results.arguments is None:
             given["base_model"] = base_model(model.name_or_path)
         name = model_name or folder.resolve().name
-        write_card(folder, model, self.processing_class, self.objective, self.task, results, name=name, **given)
+        write_card(
+            folder, model, self.processing_class, self.training_objective, self.task, results, name=name, **given
+        )
 
     def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
@@ -151,7 +153,7 @@ class PublishMixin:
             known["rows"] = rows if "problems" in known["metrics"] else None
             known["chance"] = known["metrics"].get("chance")
         if self.task is not None:
-            decision = self.task.decision_position(self.objective.order)
+            decision = self.task.decision_position(self.training_objective.order)
             chance = self.task.chance if decision else None  # else only the rows know
             known |= {"chance": known.get("chance", chance), "decision_position": decision or None}
         if self.state.global_step:

@@ -1,13 +1,14 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
 Here are the loss, the optimizer, the batches, and what a step costs. Evaluation is in evaluating.py, saving and
-resuming in checkpointing.py, the model card and the push to the Hub in publishing.py.
+resuming in checkpointing.py, the model card and the push to the Hub in publishing.py, searches in searching.py.
 """
 
 import functools
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 
@@ -18,7 +19,7 @@ from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_needs
+from nt_failures.objectives.base import Objective
 from nt_failures.objectives.losses import Loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
@@ -31,11 +32,12 @@ from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
+from nt_failures.training.searching import SearchMixin
 from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.throughput import Clock
 
 
-class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
+class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMixin, Trainer):
     """Train a stock causal LM under an objective.
 
     What `evaluate` measures, such as `eval_free/exact`, is said by `EvaluationMixin` (evaluating.py).
@@ -46,7 +48,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
     the first block over the next token's: whether an auxiliary loss engages.
 
     Args:
-        objective: how targets are shown and predictions read; its modules are attached to the model here.
+        model: None with a `model_init`, which `hyperparameter_search` needs (searching.py).
+        objective: how targets are shown and predictions read; becomes `training_objective`, its modules attached here.
         task: what the data are; saved beside the model, and the source of `decision` and `chance`. Optional; rows with
             the columns of another task or size are a ValueError.
         Everything else: as in `transformers.Trainer`; datasets are rows of `nt_failures.tokenize`. A `data_collator` of
@@ -76,7 +79,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | None,
         args: ObjectiveTrainingArguments,
         *,
         objective: Objective,
@@ -84,10 +87,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         **kwargs: Any,
     ):
         check_used(args, kwargs)
-        check_needs(objective, model)
-        objective.attach(model)
-        objective.prepare(model)
-        self.objective, self.task = objective, task
+        self.training_objective, self.task = objective, task
+        self.prepare_model(model)
         self.curriculum: torch.utils.data.Sampler | None = None
         """draws the training rows, where it is given: a `Curriculum`, which is a callback, too"""
         self.results: RunResults | None = None
@@ -140,7 +141,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         """
         self._start_anew()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
-        self.earlier = Budget(0, 0) if checkpoint or not self.state.global_step else budget_of(self)
+        anew = checkpoint or self.model_init or not self.state.global_step
+        self.earlier = Budget(0, 0) if anew else budget_of(self)
         if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
             return output
         with self._own_checkpoints(resumed=checkpoint is not None):
@@ -192,12 +194,12 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         """The objective's loss of a batch on this device, in the precision of the training arguments."""
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
-                return Loss(*auxiliary_modules.inside_forward(model, self.objective.loss, inputs))
-            loss = self.objective.loss(model, inputs)
+                return Loss(*auxiliary_modules.inside_forward(model, self.training_objective.loss, inputs))
+            loss = self.training_objective.loss(model, inputs)
         if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
             raise ValueError(
-                f"{type(self.objective).__name__}.loss returned {loss!r}; return Loss(sum, count, parts): the sum over "
-                "the items that count, how many they are, as a tensor, and named sums for the log."
+                f"{type(self.training_objective).__name__}.loss returned {loss!r}; return Loss(sum, count, parts): the "
+                "sum over the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
 
@@ -220,9 +222,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, Trainer):
         """The curriculum, where there is one."""
         return super()._get_train_sampler(*args, **kwargs) if self.curriculum is None else self.curriculum
 
-    def _get_dataloader(
-        self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any
-    ) -> torch.utils.data.DataLoader:
+    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
         """Batches of the objective; for an evaluation of all rows, with the answers beside them."""
         kept = (self.data_collator, self.args.dataloader_drop_last)
         if not is_training:

@@ -87,7 +87,7 @@ def test_every_vocabulary_trains_and_comes_back(fit, kind, build, tmp_path):
     trainer.save_model()
     loaded = load(str(tmp_path / "run"))
     assert len(loaded.tokenizer) <= loaded.model.config.vocab_size == rows
-    found = answers(trainer.model, trainer.objective, trainer.processing_class)
+    found = answers(trainer.model, trainer.training_objective, trainer.processing_class)
     assert answers(loaded.model, loaded.objective, loaded.tokenizer) == found
 
 

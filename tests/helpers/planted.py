@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from nt_failures.evaluation.predictor import NotMeasured
 from nt_failures.tasks.path_star import PathStar
 
 
@@ -214,6 +215,21 @@ class Parallel(Planted):
 
     def continued(self, columns, answers, symbols):
         raise ValueError("Parallel decodes all positions at once, nothing can be given first.")
+
+
+class AnswersAlone:
+    """What a predictor answers, and nothing else of it."""
+
+    autoregressive, order, trained_positions = True, "forward", None
+
+    def __init__(self, inner):
+        self.free = inner.free
+
+    def forced(self, columns, answers):
+        raise NotMeasured("it is not shown.")
+
+    def continued(self, columns, answers, symbols):
+        raise NotMeasured("it is not shown.")
 
 
 class Table:

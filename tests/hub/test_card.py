@@ -16,12 +16,13 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from planted import AnswersAlone, CleverHans
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, pipeline
 
 import nt_failures
 from nt_failures.data.tokenizer import encode_rows
-from nt_failures.diagnosis import report
+from nt_failures.diagnosis import diagnose, report
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments import command_line, run
 from nt_failures.hub import card
@@ -90,6 +91,18 @@ def test_every_metric_comes_back_from_the_card(read, kind):
     assert found["train", "decision"].metric_value == decision["train_accuracy"]
     cheat = results["diagnosis"]["clever_hans"]
     assert (("test", "cheat/follow_rate") in found) == (cheat is not None)
+
+
+def test_what_was_not_measured_is_said():
+    """Catches: a card that needs forced shares, or has a cheat of answers alone."""
+    found = diagnose(AnswersAlone(CleverHans(TASK)), TASK, TASK.block(0, "test", 0, rows=50))
+    metrics = {"free/exact": found["forced_vs_free"]["exact"]}
+    page = model_card(model_of(n=50, rows=50, metrics=metrics, diagnosis=found))
+    assert "## Verdict: not solved" in page.text
+    assert "- forced not measured: it is not shown." in page.text
+    assert "- clever\\_hans not measured: it is not shown." in page.text
+    names = [result.metric_name for result in page.data.eval_results]
+    assert names == ["free/exact"]
 
 
 def test_a_figure_of_ones_own_is_no_share():

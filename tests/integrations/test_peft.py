@@ -102,9 +102,9 @@ def test_an_adapter_comes_back_and_merges(family, kind, config, build, tmp_path)
     assert trainable(loaded.model) <= {
         name for name, _ in loaded.model.named_parameters() if name.startswith(auxiliary_modules.NAME)
     }
-    batch = trainer.objective.collate(trainer.train_dataset.to_list()[:4])
+    batch = trainer.training_objective.collate(trainer.train_dataset.to_list()[:4])
     torch.manual_seed(0)
-    loss = trainer.objective.loss(trainer.model, batch).sum
+    loss = trainer.training_objective.loss(trainer.model, batch).sum
     torch.manual_seed(0)
     assert torch.equal(loaded.objective.loss(loaded.model, batch).sum, loss)
     theirs = AutoPeftModelForCausalLM.from_pretrained(folder)

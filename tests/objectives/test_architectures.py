@@ -74,16 +74,16 @@ def test_an_objective_trains_and_comes_back(name, family, trainer, examples, tmp
     """Catches: an objective that an architecture cannot run, does not learn under, or does not come back from disk."""
     made = trainer(name, family)
     rows = examples[:8]
-    before = loss_of(made.objective, made.model, rows)
+    before = loss_of(made.training_objective, made.model, rows)
     made.train()
-    after = loss_of(made.objective, made.model, rows)
+    after = loss_of(made.training_objective, made.model, rows)
     assert after < 0.9 * before
     made.save_model()
     loaded = load(str(tmp_path))
     assert loss_of(loaded.objective, loaded.model, rows) == after
     ids = torch.tensor([row["prefix_ids"] for row in examples])
-    for way in made.objective.decodings:
-        decoded = made.objective.decode(made.model, ids, 3, decoding=way)
+    for way in made.training_objective.decodings:
+        decoded = made.training_objective.decode(made.model, ids, 3, decoding=way)
         assert decoded.shape == (32, 3)
         assert torch.equal(loaded.objective.decode(loaded.model, ids, 3, decoding=way), decoded)
 

@@ -144,7 +144,9 @@ def test_parts_of_the_loss_are_logged_per_label(trainer, tmp_path):
     )
     made.train()
     (entry,) = [entry for entry in made.state.log_history if "loss" in entry]
-    loss = made.objective.loss(made.model.eval(), made.objective.collate(made.train_dataset.to_list()))
+    loss = made.training_objective.loss(
+        made.model.eval(), made.training_objective.collate(made.train_dataset.to_list())
+    )
     for name in ("next_token", "head_2"):  # four steps of eight are all 32 rows once, and nothing was learnt
         assert entry[f"loss/{name}"] == pytest.approx(float(loss.parts[name] / loss.count), rel=1e-4)
     assert entry["loss"] == pytest.approx(entry["loss/next_token"] + entry["loss/head_2"], abs=1e-3)

@@ -97,7 +97,6 @@ def test_what_would_make_a_figure_untrue(tmp_path, options, what):
     [
         ({"compute_loss_func": max}, "compute_loss_func would not be used, as the loss is the objective's own"),
         ({"preprocess_logits_for_metrics": max}, "preprocess_logits_for_metrics would not be used, as metrics are .*"),
-        ({"model_init": max}, "model_init would not be used, as the objective is attached to the model that is given"),
         ({"optimizers": (SGD, None)}, "optimizers would not be used, as optimizer='muon' chooses another one"),
         ({"optimizer_cls_and_kwargs": (SGD, {})}, "optimizer_cls_and_kwargs would not be used, as optimizer='muon' .*"),
     ],
@@ -109,7 +108,7 @@ def test_what_a_trainer_would_not_use(tmp_path, tiny_model, given, what):
     objective = MultiTokenHeads(heads=2, pad_token_id=14)
     with pytest.raises(ValueError, match=f"^{what}; leave it out\\.$"):
         ObjectiveTrainer(model, args, objective=objective, **given)
-    nothing = dict.fromkeys(["compute_loss_func", "model_init"]) | {"optimizers": (None, None)}
+    nothing = {"compute_loss_func": None, "optimizers": (None, None)}
     ObjectiveTrainer(model, args, objective=objective, **nothing)
 
 

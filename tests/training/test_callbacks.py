@@ -46,7 +46,9 @@ step 40
 def trainer(objective, callbacks=()):
     """What the table reads from a Trainer."""
     handler = types.SimpleNamespace(callbacks=callbacks)
-    return types.SimpleNamespace(objective=objective, task=TASK, processing_class=None, callback_handler=handler)
+    return types.SimpleNamespace(
+        training_objective=objective, task=TASK, processing_class=None, callback_handler=handler
+    )
 
 
 class Predicts:

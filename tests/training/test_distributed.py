@@ -59,7 +59,7 @@ def eval_rows(it):
     rows = []
     for i in range(ROWS):
         prefix = rng.integers(0, 10, 6 + i % 4).tolist()
-        right = int(it.objective.decode(it.model, torch.tensor([prefix]), 1))
+        right = int(it.training_objective.decode(it.model, torch.tensor([prefix]), 1))
         first = right if i < 3 else (right + 1) % 10
         target = [first, *rng.integers(0, 10, 1 + i % 2).tolist()]
         rows.append({"prefix_ids": prefix, "target_ids": target, "target_positions": list(range(1, len(target) + 1))})

@@ -185,7 +185,7 @@ def test_counting_leaves_checkpointing_as_it_was(tiny_model, tokenized, tmp_path
         options = {"gradient_checkpointing": True, "max_steps": 3}
         trainer = build(model, NextToken(pad_token_id=14), tokenized, tmp_path, **options)
         if counted_before:
-            batch = trainer.objective.collate(tokenized.to_list()[:ROWS])
+            batch = trainer.training_objective.collate(tokenized.to_list()[:ROWS])
             with trainer.step_flops.counting(batch):
                 pass
         trainer.train()

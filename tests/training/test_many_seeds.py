@@ -200,7 +200,7 @@ COVERED += [("next_token", family) for family in SMALL if family != "gpt2"]
 def test_every_objective_and_family_has_its_losses_and_gradients(objective, family, make, examples):
     """Catches: an objective or a model that reads a number from a tensor in its loss, which no stack can."""
     trainers = [make(seed, objective, family, dtype=torch.float64) for seed in SEEDS]
-    trained = trainers[0].objective
+    trained = trainers[0].training_objective
     batches = [trained.collate(examples[start : start + 6]) for start in (0, 6, 12)]
     alone = torch.stack([trained.loss(t.model, batch).sum for t, batch in zip(trainers, batches, strict=True)])
     alone.sum().backward()
@@ -221,7 +221,7 @@ def test_batches_of_several_widths_stay_with_their_seeds(make, examples):
     Catches: losses in the order of the groups, gradients that reach another seed.
     """
     trainers = [make(seed, "token_order", dtype=torch.float64) for seed in SEEDS]
-    objective = trainers[0].objective
+    objective = trainers[0].training_objective
     batches = [objective.collate(examples[rows]) for rows in (slice(0, 4), slice(4, 10), slice(10, 14))]
     alone = [objective.loss(trainer.model, batch) for trainer, batch in zip(trainers, batches, strict=True)]
     for loss in alone:

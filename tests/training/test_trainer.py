@@ -587,7 +587,8 @@ def test_a_field_without_the_decorator_is_named():
 def test_no_method_is_overridden_twice():
     """Catches: a step, a save or a push that can only be understood by reading several classes at once."""
     own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
-    assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", "CheckpointMixin", "EvaluationMixin", "PublishMixin"]
+    mixins = ["CheckpointMixin", "EvaluationMixin", "PublishMixin", "SearchMixin"]
+    assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", *mixins]
     methods = [
         name for cls in own for name, value in vars(cls).items() if callable(value) or isinstance(value, property)
     ]

@@ -45,6 +45,8 @@ def forced_vs_free(
 ) -> Figure:
     """Accuracy by position, with the true answer revealed (forced) and on the model's own (free), 95 % intervals.
 
+    Forced accuracy that was not measured is left out, and the title says so.
+
     Args:
         decision: its position, from 1; None where it differs from row to row or there is none.
         chance: accuracy of a guess there, in 0..1.
@@ -61,15 +63,17 @@ def forced_vs_free(
         >>> figure.axes[0].get_ylabel()
         'accuracy'
     """
-    forced, free, n = accuracies.forced.positions, accuracies.free.positions, accuracies.n
+    free, n = accuracies.free.positions, accuracies.n
+    forced = free if accuracies.forced is None else accuracies.forced.positions
     if not forced or set(forced) != set(free):
         raise ValueError(f"forced and free must be of the same positions; given {[*forced]} and {[*free]}.")
     figure, axes = new_axes(6.4, 3.4)
     _accuracy_axis(axes, f"position in the {words.answer}{_written(order, ' ')}", decision, chance)
-    for shares, colour, marker, shift, label in (
+    drawn = [
         (forced, ORANGE, "s", -0.09, "forced: true earlier symbols revealed"),
         (free, BLUE, "o", 0.09, "free: decoding on its own"),
-    ):
+    ]
+    for shares, colour, marker, shift, label in drawn[accuracies.forced is None :]:
         positions = np.array(sorted(shares))
         values = np.array([shares[k] for k in positions])
         counts = [accuracies.free.n.get(k, n) for k in sorted(shares)]
@@ -83,7 +87,8 @@ def forced_vs_free(
     if chance is not None and decision is not None:
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     different = "" if accuracies.rows is None else "different "
-    axes.set_title(f"Forced and free accuracy, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
+    measured = "Free accuracy (forced not measured)" if accuracies.forced is None else "Forced and free accuracy"
+    axes.set_title(f"{measured}, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 

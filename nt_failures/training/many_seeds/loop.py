@@ -68,7 +68,9 @@ def check_together(trainers: Sequence[ObjectiveTrainer]) -> None:
     """ValueError unless `train_together` gives these Trainers what each one's `train()` would."""
     if not trainers:
         raise ValueError("no trainers were given; give one for each seed.")
-    first, *others = ({**changed_arguments(trainer.args), "objective": trainer.objective} for trainer in trainers)
+    first, *others = (
+        {**changed_arguments(trainer.args), "objective": trainer.training_objective} for trainer in trainers
+    )
     for given in others:
         if differing := sorted(name for name in {*first, *given} - {"seed"} if first.get(name) != given.get(name)):
             raise ValueError(f"many seeds at once differ in their seed alone; these differ in {differing[0]}.")
@@ -93,7 +95,7 @@ class _Run:
         self.lead, self.args = trainers[0], trainers[0].args
         for trainer in trainers:
             trainer.accelerator.prepare_model(trainer.model)  # as `train` does, so that no evaluation does it
-        self.stack = Stack([trainer.model for trainer in trainers], self.lead.objective)
+        self.stack = Stack([trainer.model for trainer in trainers], self.lead.training_objective)
         self.optimizer = self.stack.optimizer(self.lead.create_optimizer())
         self.loaders = [_loader(trainer) for trainer in trainers]
         *_, self.steps_in_epoch, self.max_steps = self.lead.set_initial_training_values(self.args, self.loaders[0])
@@ -173,7 +175,7 @@ class _Run:
             with trainer.step_flops.counting(batch) as new:
                 if new:
                     inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                    self.lead.objective.loss(model, inputs).sum.backward()
+                    self.lead.training_objective.loss(model, inputs).sum.backward()
             model.zero_grad()
 
     def _advance(self, epoch: float, rows: int) -> None:

@@ -1,0 +1,147 @@
+"""ApiPredictor: a model behind an OpenAI-compatible server, as the diagnosis sees it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nt_failures.data.tokenizer import symbol_spans
+from nt_failures.evaluation.api_server import Answer, ApiServer
+from nt_failures.evaluation.predictor import Columns, NotMeasured, read_symbols
+from nt_failures.tasks import chat
+from nt_failures.tasks.base import Task
+
+ROOM = 4
+"""Tokens above the characters of an answer that a model may write: a blank, a comma, the end."""
+
+
+class ApiPredictor:
+    """A `Predictor` around a model behind an OpenAI-compatible server, such as vLLM's or llama.cpp's.
+
+    With prompts as text, the server continues any text (`/v1/completions`). So all is measured: the prediction with the
+    true earlier symbols revealed is the first symbol that the model writes behind them. It is greedy (temperature 0).
+    With prompts for a chat, it answers a question in words (`/v1/chat/completions`), and what stands between `<answer>`
+    and `</answer>` is read. What it would write behind given symbols is not to be had: `forced` and `continued` raise
+    `NotMeasured`, and so they do at another temperature.
+
+    Args:
+        model: as the server calls it.
+        task: writes prompts and reads answers.
+        url: of the server, up to the version, such as `http://localhost:8000/v1`.
+        prompt_style: `"text"` or `"chat"`.
+        max_tokens: of an answer in a chat, thinking included; one that is cut off before its closing tag is wrong. Of
+            text, a model may write as many tokens as the longest answer has characters.
+        options: further fields of each request, such as `{"seed": 0, "top_k": 1}`; None takes one away, such as
+            `{"temperature": None}` for a model that refuses it.
+        connection: arguments of `ApiServer`, such as `cache`, `timeout` and `max_retries`.
+
+    Raises:
+        ValueError: a choice or number that is not allowed. ImportError: `openai` is not installed. The methods:
+            `ApiError` (an OSError) where the server gives no answer; those before it are in the cache.
+
+    Example:
+        ```python
+        task = ntf.PathStar(degree=2, path_length=5, num_nodes=50)
+        predictor = ntf.ApiPredictor("my-model", task, "http://localhost:8000/v1", cache="answers.jsonl")
+        ntf.diagnose(predictor, task, task.block(seed=0, split="test", index=0, rows=200))["verdict"]["text"]
+        ```
+    """
+
+    autoregressive = True
+    order = "forward"
+    trained_positions = None
+
+    def __init__(
+        self,
+        model: str,
+        task: Task,
+        url: str,
+        prompt_style: str = "text",
+        max_tokens: int = 2048,
+        options: Mapping[str, Any] | None = None,
+        **connection: Any,
+    ):
+        if prompt_style not in ("text", "chat"):
+            raise ValueError(f"prompt_style={prompt_style!r} is not a choice; give 'text' or 'chat'.")
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens={max_tokens} leaves no answer; give at least 1.")
+        self.model, self.task, self.prompt_style, self.max_tokens = model, task, prompt_style, max_tokens
+        self.options = {"temperature": 0, **(options or {})}
+        self.server = ApiServer(url, **connection)
+        self.answered = self.cut_off = 0
+        """whole answers so far, and those of a chat that ended at `max_tokens`"""
+
+    def free(self, columns: Columns) -> np.ndarray:
+        texts = {name: text.to_list() for name, text in self.task.texts(columns).items()}
+        if self.prompt_style == "text":
+            room = max(map(len, texts["completion"])) + ROOM
+            found = [answer.text for answer in self._continue(texts["prompt"], room)]
+        else:
+            contents = [chat.question(self.task) + prompt for prompt in texts["prompt"]]
+            messages = [[{"role": "user", "content": content}] for content in contents]
+            answers = self._ask([{"max_tokens": self.max_tokens, "messages": each} for each in messages])
+            self.cut_off += sum(answer.cut_off for answer in answers)
+            found = [chat.read_tagged(answer.text) for answer in answers]
+        self.answered += len(found)
+        return read_symbols(self.task, found, ended=self.prompt_style == "chat")
+
+    def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
+        rows, places = np.nonzero(np.asarray(answers) != -1)
+        room = max(map(len, self.task.symbols)) + ROOM
+        texts = self._behind(columns, answers, rows, places, room)
+        found = np.full(np.shape(answers), -1, dtype=np.int64)
+        for row, place, text in zip(rows, places, texts, strict=True):
+            symbols = self.task.read_answer(text)
+            found[row, place] = symbols[place] if place < len(symbols) else -1
+        return found
+
+    def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
+        rows = np.arange(len(answers))
+        return read_symbols(self.task, self._behind(columns, answers, rows, np.broadcast_to(symbols, rows.shape)))
+
+    def _behind(
+        self, columns: Columns, answers: np.ndarray, rows: np.ndarray, given: np.ndarray, room: int | None = None
+    ) -> list[str]:
+        """The answers of some rows (m,) of which the first symbols, `given` (m,), are revealed: these and what follows.
+
+        A comma behind the last symbol given is revealed with it, a blank is not: many tokens begin with one.
+        """
+        if self.prompt_style == "chat":
+            raise NotMeasured(
+                "a chat gives whole answers alone, not what the model would write behind given symbols; a server with "
+                "/v1/completions does (prompt_style='text')."
+            )
+        if self.options["temperature"] != 0:
+            drawn = f"answers are drawn at temperature {self.options['temperature'] or 'the server chooses'}"
+            raise NotMeasured(f"{drawn}; with temperature 0 they are greedy.")
+        texts = self.task.texts(self.task.with_answers(columns, answers))
+        prompts, completions = (texts[name].to_list() for name in ("prompt", "completion"))
+        room = max(map(len, completions)) + ROOM if room is None else room
+        shown = []
+        for row, count in zip(rows.tolist(), given.tolist(), strict=True):
+            starts = [start for start, _ in symbol_spans(completions[row])]
+            shown.append(completions[row][: starts[count]].rstrip() if count < len(starts) else completions[row])
+        behind = self._continue([prompts[row] + text for row, text in zip(rows.tolist(), shown, strict=True)], room)
+        return [text + answer.text for text, answer in zip(shown, behind, strict=True)]
+
+    def _continue(self, texts: list[str], max_tokens: int) -> list[Answer]:
+        """What the model writes behind each text, up to the end of the line."""
+        return self._ask([{"max_tokens": max_tokens, "stop": ["\n"], "prompt": text} for text in texts])
+
+    def _ask(self, requests: list[dict[str, Any]]) -> list[Answer]:
+        whole = [{"model": self.model, **request, **self.options} for request in requests]
+        return self.server.ask([{name: x for name, x in request.items() if x is not None} for request in whole])
+
+    def about(self) -> dict[str, Any]:
+        """How it was asked, JSON-ready and without the key: what a report of the measurement has to say."""
+        path: Path | None = self.server.cache.path
+        return {
+            "model": self.model,
+            "url": self.server.url,
+            "prompt_style": self.prompt_style,
+            "options": self.options if self.prompt_style == "text" else {"max_tokens": self.max_tokens, **self.options},
+            "answers": self.answered,
+            "cut_off": self.cut_off,
+            "cache": None if path is None else path.name,
+        }
