@@ -52,7 +52,8 @@ def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
             f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
         )
     largest = int(nodes.max(initial=0))
-    words = _words(1 << largest.bit_length(), 4 if largest < 1000 else 8)[nodes]  # MAX_LABELS, 2**20, has seven digits
+    table = _words(1 << largest.bit_length(), 4 if largest < 1000 else 8)  # MAX_LABELS, 2**20, has seven digits
+    words = table[np.ascontiguousarray(nodes)]
     cells = words.view(np.uint8).reshape(n, k, words.itemsize)  # 0 marks an unused byte
     if isinstance(separators, str):
         separators = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)

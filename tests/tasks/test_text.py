@@ -38,3 +38,10 @@ def test_more_than_arrow_can_count(monkeypatch):
     assert Text.from_list(["123", "456789"]).offsets.tolist() == [0, 3, 9]
     with pytest.raises(ValueError, match="2 strings are 10 bytes, above 9; render fewer rows"):
         Text.from_list(["123", "45678é"])
+
+
+def test_numbers_in_any_layout():
+    """Catches: an error for an array whose rows do not lie one behind the other in memory."""
+    nodes = np.array([[7, 12], [0, 3]])
+    assert _text.join_numbers(nodes.T, ",").to_list() == ["7,0", "12,3"]
+    assert _text.join_numbers(np.asfortranarray(nodes), ",").to_list() == ["7,12", "0,3"]
