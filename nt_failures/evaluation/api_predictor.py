@@ -46,6 +46,11 @@ class ApiPredictor:
         predictor = ntf.ApiPredictor("my-model", task, "http://localhost:8000/v1", cache="answers.jsonl")
         ntf.diagnose(predictor, task, task.block(seed=0, split="test", index=0, rows=200))["verdict"]["text"]
         ```
+
+        >>> from nt_failures.tasks import PathStar
+        >>> ApiPredictor("my-model", PathStar(), "http://localhost:8000/v1", prompt_style="talk")
+        Traceback (most recent call last):
+        ValueError: prompt_style='talk' is not a choice; give 'text' or 'chat'.
     """
 
     autoregressive = True

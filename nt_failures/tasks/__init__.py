@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nt_failures import registry
+from nt_failures.tasks import reasoning_gym
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
@@ -13,7 +14,6 @@ from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.in_weights_star import InWeightsStar
 from nt_failures.tasks.path_star import PathStar
-from nt_failures.tasks.reasoning_gym import PREFIX, reasoning_gym_task
 from nt_failures.tasks.siblings import Siblings
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
@@ -57,8 +57,8 @@ def find_task(name: str, from_file: bool = False) -> type[Task]:
         >>> find_task("sort")
         <class 'nt_failures.tasks.sort.Sort'>
     """
-    if name.startswith(PREFIX):
-        return reasoning_gym_task(name, from_file)
+    if name.startswith(reasoning_gym.PREFIX):
+        return reasoning_gym.reasoning_gym_task(name, from_file)
     return registry.find(TASKS, Task, name, from_file)
 
 

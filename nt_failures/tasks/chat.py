@@ -37,5 +37,11 @@ def read_tagged(text: str) -> str:
 
 
 def described(task: Task) -> str:
-    """A task as JSON, which `read_task` reads: its name and its parameters."""
+    """A task as JSON, which `read_task` reads: its name and its parameters.
+
+    Example:
+        >>> from nt_failures.tasks import Sort
+        >>> described(Sort(length=3))
+        '{"task": "sort", "length": 3, "num_labels": 50, "mode": "sort"}'
+    """
     return json.dumps({"task": registry.name_of(type(task)), **task.to_dict()})

@@ -29,8 +29,9 @@ _LINE = re.compile(r"([1-9][0-9]{0,3}(?:,[1-9][0-9]{0,3})*)\|([1-9][0-9]{0,3}):(
 
 @dataclasses.dataclass(frozen=True)
 class Countdown(Task):
-    """Numbers stand before |, a target behind it. Write equations, result first, such as 4 = 12 / 3, with commas between
-    them. Each takes two of the numbers that are left, and its result takes their place; the last result is the target.
+    """Numbers stand before |, a target behind it. Write equations, result first, such as 4 = 12 / 3, with commas
+    between them. Each takes two of the numbers that are left, and its result takes their place; the last result is the
+    target.
 
     All `numbers` that are given are used. They and the results are whole and from 1 to `bound`, and each is a token.
     One line of text, for `Countdown(3)`, and its tokens (commas carry none):
