@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from nt_failures import __version__
+
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
-    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    names = ("torch", "transformers", "datasets", "accelerate", "numpy")
+    found = {"python": platform.python_version(), "nt_failures": __version__}  # also of sources on PYTHONPATH
+    found |= {name: metadata.version(name) for name in names}
     return found | ({} if commit() is None else {"commit": commit()})
 
 
