@@ -1,6 +1,7 @@
 """Where a run took place: versions of the packages, Git commit, hardware."""
 
 import functools
+import importlib
 import platform
 import subprocess
 from importlib import metadata
@@ -12,9 +13,15 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    names = ("nt_failures", "torch", "transformers", "datasets", "accelerate", "numpy")
-    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    names = ("torch", "transformers", "datasets", "accelerate", "numpy")
+    found = {"python": platform.python_version(), "nt_failures": _own_version()}
+    found |= {name: metadata.version(name) for name in names}
     return found | ({} if commit() is None else {"commit": commit()})
+
+
+def _own_version() -> str:
+    """That of the sources, which need not be installed. By name: the package itself is above all of its folders."""
+    return importlib.import_module("nt_failures").__version__
 
 
 @functools.cache
