@@ -34,7 +34,7 @@ def text(publication: Publication, configs: list[Config]) -> str:
 def _said(task_class: type[Task]) -> tuple[str, str]:
     """What the class says of itself, and of its parameters."""
     said, _, rest = inspect.getdoc(task_class).partition("\nArgs:\n")
-    args = inspect.cleandoc(rest.partition("\nRaises:\n")[0])
+    args = inspect.cleandoc(re.split(r"\n(?=\S)", rest)[0])  # to the next heading
     return said.strip(), re.sub(r"^(\w+): ", r"- `\1`: ", args, flags=re.MULTILINE)
 
 

@@ -83,6 +83,10 @@ def test_the_card_says_what_the_task_is(write, task):
     assert any(FACTS[task][2] in line for line in fitting)
     assert "ath-star graphs" not in text.split("## Configs")[1]
     assert "graph.png" not in text
+    said = text.split("Parameters:\n\n")[1].split("\n\n")[0]
+    named = [found[1] for line in said.splitlines() if (found := re.match(r"- `(\w+)`: ", line))]
+    assert named == [*TASKS[task]().to_dict()]
+    assert ">>>" not in said
     (drawn,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "import nt_failures" in code]
     assert f'load_dataset("nt_failures/{task}"' in drawn
     names = {}
