@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     with output_dir.locked(folder), makes_runs as on:
         points = {path: names for names, path in grid.write_recipes(args.recipe, axes, folder / "recipes").items()}
         recipes = sorted(points)
-        cli.import_named(recipes, args.extra)
+        cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
             for recipe in recipes:
                 check_watched(recipe, args.extra)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         raise cli.no_results(results)
     with output_dir.locked(args.output_dir):
         cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
-        cli.import_named(list(cells.values()), args.extra)
+        cli.check_runs(list(cells.values()), args.extra, vars(args))
         if not args.only_report:
             wanted = jobs_of(cells, axes, args)
             with engine.of(args, args.output_dir) as on:

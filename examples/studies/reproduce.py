@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     forms = {job.recipe.stem: job.fingerprint for job in wanted}  # as the recipes are now, whoever edits them meanwhile
     if args.only_report and not folder.is_dir():
         raise cli.no_results(results)
-    cli.import_named(recipes, args.extra)
+    cli.check_runs(recipes, args.extra, vars(args))
     with output_dir.locked(folder):
         if not args.only_report:
             with engine.of(args, folder) as on:

@@ -57,6 +57,14 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     return Arguments(*ours, training, given=sorted({*recipe, *named} & set(known)), notes=notes)
 
 
+def check_names(path: Path, extra: Sequence[str], others: Sequence[str]) -> None:
+    """ValueError for a flag that runs of a recipe do not know; `others`, a script's own, may be the nearest, too."""
+    task_class, recipe, _ = for_task(peek(extra, "task"), read_recipe(path))
+    known = {*flags.parser_of(task_class).names, *flags.training_flags()}
+    unknown = [name for name in flag_names(extra) if name.removeprefix("no_") not in known]
+    flags.check_known("command line", unknown, sorted({*known, *others}), recipe)
+
+
 def _take_recipe(argv: Sequence[str], default: Path | None) -> tuple[Path | None, list[str]]:
     """The recipe of a command line, and the flags beside it."""
     parser = plain_parser(add_help=False)

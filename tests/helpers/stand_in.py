@@ -30,7 +30,7 @@ def train(jobs, scratch=None, keep=None):
     asked = yaml.safe_load(jobs[0].text)
     for job in jobs:
         (Path(asked["marks"]) / f"{job.recipe.stem}-{job.seed}-{os.getpid()}").touch()
-        if "gate" in asked and job.seed == asked["gate_of_seed"]:
+        if "gate" in asked and job.seed == asked.get("gate_of_seed", job.seed):
             until(Path(asked["gate"]).exists)
         if "kill" in asked and job.seed == asked["kill_seed"] and not Path(asked["kill"]).exists():
             Path(asked["kill"]).touch()

@@ -90,15 +90,21 @@ def descendants(pid):
     return children + [below for child in children for below in descendants(child)]
 
 
-def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, monkeypatch, paths):
-    """Catches: runs of an older version among the others; a trace of a failed import for each run."""
+@pytest.fixture
+def another(tmp_path):
+    """A PYTHONPATH on which other sources of the package come first."""
     shutil.copytree(ROOT / "nt_failures", tmp_path / "other" / "nt_failures")
     with open(tmp_path / "other" / "nt_failures" / "__init__.py", "a") as file:
         file.write("# another\n")
+    return f"{tmp_path / 'other'}{os.pathsep}{os.environ['PYTHONPATH']}"
+
+
+def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, monkeypatch, paths, another):
+    """Catches: runs of an older version among the others; a trace of a failed import for each run."""
     small = Study(tmp_path, monkeypatch)
     small.recipe("a")
     before = os.environ["PYTHONPATH"]
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'other'}{os.pathsep}{before}")
+    monkeypatch.setenv("PYTHONPATH", another)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "node_ip_address": HERE})
     monkeypatch.setenv("PYTHONPATH", before)
     try:
@@ -109,4 +115,34 @@ def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, mon
     last = errors.strip().splitlines()[-1]
     assert last.startswith("error: 127.0.0.2 has another nt_failures (0.1.0, sources ")
     assert last.endswith("Install on every node what is installed here.")
+    assert small.calls == []
+
+
+def test_a_node_with_another_package_that_joins_is_named_and_given_no_run(small, on, cluster, another, monkeypatch):
+    """Catches: recipes that are given up because a node of an old image has joined, which draws one run after
+    another."""
+    for name in ("a", "b"):
+        small.recipe(name, gate=small.gate)
+    process = small.start(*on)
+    until(lambda: len(small.calls) == 2, process)
+    before = os.environ["PYTHONPATH"]
+    monkeypatch.setenv("PYTHONPATH", another)
+    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3")
+    monkeypatch.setenv("PYTHONPATH", before)
+    named = next(line for line in process.stderr if "another" in line)
+    small.gate.touch()
+    errors, code = finish(process)[1:]
+    cluster.remove_node(node)
+    assert "127.0.0.3 has another nt_failures (0.1.0, sources " in named
+    assert code == 0, errors
+    assert sorted(small.results) == EVERY
+    assert len(small.calls) == 4
+
+
+def test_an_address_at_which_nobody_listens(small):
+    """Catches: a study that tries for minutes, without a word."""
+    small.recipe("a")
+    errors, code = finish(small.start("--engine", "ray", "--address", "127.0.0.1:1"))[1:]
+    assert code == 1
+    assert "error: no cluster of Ray listens at 127.0.0.1:1" in errors
     assert small.calls == []

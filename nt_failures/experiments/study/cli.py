@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -47,14 +47,19 @@ def parse(
     return args
 
 
-def import_named(recipes: Sequence[Path], extra: Sequence[str]) -> None:
-    """Import the classes of the user's own that recipes or flags name: reading results.jsonl imports none."""
+def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]) -> None:
+    """Import the classes of the user's own that recipes or flags name, as reading results.jsonl imports none.
+
+    ValueError for a flag of the command line that neither runs nor the study, whose flags are `own`, know.
+    """
     for kind, find in (("objective", find_objective), ("task", find_task)):
         asked = command_line.peek(extra, kind)
         for recipe in recipes:
             name = asked or command_line.read_recipe(recipe).get(kind)
             if "." in str(name):
                 find(str(name))
+    for recipe in recipes:
+        command_line.check_names(recipe, extra, [*own])
 
 
 def no_results(results: Path) -> ValueError:

@@ -7,10 +7,13 @@ study; nodes share no disk: each draws the data again, as they are a function of
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from nt_failures.experiments.study import interrupts, worker
 from nt_failures.experiments.study.job import Ended, Job
@@ -38,6 +41,8 @@ class OnRay:
         self.needs = {"CPU": cpus, "GPU": gpus}
         self._at_work: dict[Any, Sequence[Job]] = {}
         self._told: deque[Ended] = deque()
+        self._avoided: dict[str, str] = {}
+        """what is wrong with nodes that came later, by their ids"""
         self._task: Any = None
 
     def __enter__(self) -> "OnRay":
@@ -91,8 +96,13 @@ class OnRay:
         """Find or start the cluster, and see that its nodes have what a run needs."""
         ray = _ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that we start reports to nobody
+        _check_listens(self.address)
         before = signal.getsignal(signal.SIGTERM)
-        context = ray.init(self.address or "local", log_to_driver=False, logging_level="error")
+        try:
+            context = ray.init(self.address or "local", log_to_driver=False, logging_level="error")
+        except ConnectionError as error:
+            token = "if `ray start` said that it asks for a token, export RAY_AUTH_MODE=token here, too"
+            raise ValueError(f"no cluster of Ray answers at {self.address} ({error}); {token}.") from error
         signal.signal(signal.SIGTERM, before)  # the study's own way to end, which Ray replaces
         if context.dashboard_url:
             sys.stderr.write(f"dashboard: http://{context.dashboard_url}\n")
@@ -127,22 +137,37 @@ class OnRay:
 
     def _room(self, node: dict[str, Any]) -> int:
         """How many jobs a node has room for."""
-        if not node["Alive"]:
+        if not node["Alive"] or node["NodeID"] in self._avoided:
             return 0
         return min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in self.needs.items() if need)
 
     def _submit(self, jobs: Sequence[Job]) -> None:
         work = [_ray().put((self.train, jobs, self.keep))]  # inside a list Ray leaves it to the task when to read it
-        self._at_work[
-            self._task.options(name=f"{jobs[0].recipe.stem}, seed {jobs[0].seed}").remote(_package(), work)
-        ] = jobs
+        options = {"name": f"{jobs[0].recipe.stem}, seed {jobs[0].seed}"}
+        if self._avoided:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._avoided)})"}
+        self._at_work[self._task.options(**options).remote(_package(), work)] = jobs
+
+    def _avoid(self, jobs: Sequence[Job], node: str, address: str, there: str) -> None:
+        """Run jobs elsewhere that came to a node with another package, which gets no more; ValueError if all are so."""
+        if node not in self._avoided:
+            self._avoided[node] = f"{address} {_difference(_package(), there)}"
+            tqdm.write(f"{self._avoided[node]}: it is given no run.", file=sys.stderr)
+        if not self._all_room():
+            wrong = "; ".join(self._avoided.values())
+            raise ValueError(f"{wrong}. Install on every node what is installed here.")
+        self._submit(jobs)
 
     def _receive(self, stream: Any) -> None:
         """Take what a job tells, which may be that it has ended."""
         ray = _ray()
         try:
             with interrupts.held():
-                self._told.append(ray.get(next(stream)))
+                told = ray.get(next(stream))
+                if isinstance(told, Ended):
+                    self._told.append(told)
+                    return
+            self._avoid(self._at_work.pop(stream), *told)
         except StopIteration:
             del self._at_work[stream]
         except ray.exceptions.RayError as error:
@@ -157,6 +182,17 @@ def _ray() -> Any:
     except ImportError as error:
         raise ImportError("--engine ray needs Ray: pip install 'nt_failures[ray]'") from error
     return ray
+
+
+def _check_listens(address: str | None) -> None:
+    """ValueError where nobody listens at a host and port: Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "://" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            way = "give the address that `ray start --head` printed, or auto"
+            raise ValueError(f"no cluster of Ray listens at {address} ({error}); {way}.") from error
 
 
 def _package() -> str:
@@ -189,6 +225,7 @@ def _study_run(ours: str, work: Sequence[Any]) -> Iterator[Any]:
 
     there = _package()
     if there != ours:
-        raise RuntimeError(f"a node {_difference(ours, there)}")
+        yield ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), there
+        return
     train, jobs, keep = ray.get(work[0])
     yield from train(jobs, None, keep)

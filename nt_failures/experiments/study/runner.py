@@ -5,6 +5,7 @@ A finished run is a line of results.jsonl, which this process alone writes; an e
 
 import contextlib
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,6 @@ def run_missing(wanted: Sequence[Job], results: Path, engine: Engine, together: 
         try:
             for ended in engine.run(study.worth_starting(together)):
                 study.take(ended)
-            study.show()
         except BaseException:
             for ended in engine.stop():
                 with contextlib.suppress(OSError):  # one run that cannot be written loses no other
@@ -71,6 +71,7 @@ class _Study:
                 self.done.add(key)
             self.bar.update()
         self.show()
+        self.bar.refresh()
 
     def show(self) -> None:
         """Processes at work, runs that solved their task, and when the last run is expected to end."""
@@ -79,7 +80,7 @@ class _Study:
         if ended := len(self.todo) - left:
             end = time.time() + left * (time.time() - self.began) / ended
             text += f", ends {time.strftime('%a %H:%M', time.localtime(end))}"
-        self.bar.set_postfix_str(text)
+        self.bar.set_postfix_str(text, refresh=sys.stderr.isatty())  # in a log, a line for each run that ends
 
     def _append(self, ended: Ended) -> None:
         key = ended.job.key

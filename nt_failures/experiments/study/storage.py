@@ -12,6 +12,9 @@ WHOLE = "WHOLE.json"
 """Written last: a folder without it is a part of one. Object stores know no renaming, so nothing else would say so."""
 
 
+PROBE = "nt_failures-probe.txt"
+
+
 def place(root: str, key: Key) -> str:
     """Where a run's folder goes. A changed recipe has another."""
     return f"{root.rstrip('/')}/{key.recipe}-{key.fingerprint}/seed{key.seed}"
@@ -20,12 +23,21 @@ def place(root: str, key: Key) -> str:
 def located(root: str) -> str:
     """A path that means the same in every process of this machine; one with a protocol stays as it is.
 
-    ValueError, before anything is trained, for a protocol that is not known or not installed.
+    ValueError, before anything is trained, for a protocol that is not known or not installed, and for a place that
+    cannot be written to: a small file is put there, and removed.
     """
     try:
-        url_to_fs(root)
+        files, where = url_to_fs(root)
     except (ValueError, ImportError) as error:
         raise ValueError(f"--storage_path {root}: {error}") from error
+    if "memory" in files.protocol:
+        raise ValueError(f"--storage_path {root} ends with the process that writes to it; give a folder, or a store.")
+    try:
+        files.makedirs(where, exist_ok=True)
+        files.pipe_file(f"{where}/{PROBE}", b"can this be written?")
+        files.rm_file(f"{where}/{PROBE}")
+    except Exception as error:  # of whatever library is behind the protocol
+        raise ValueError(f"--storage_path {root} cannot be written to ({type(error).__name__}: {error}).") from error
     return root if "://" in root else str(Path(root).absolute())
 
 

@@ -34,7 +34,7 @@ def train(jobs: Sequence[Job], scratch: str | None = None, keep: str | None = No
             try:
                 for ended, run in _outcomes(jobs, folder):
                     if keep is not None and not ended.diverged:
-                        storage.publish(run, storage.place(keep, ended.job.key))
+                        _publish(run, storage.place(keep, ended.job.key))
                     yield ended
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
@@ -65,6 +65,13 @@ def _outcomes(jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Ended, Path]]
     for seed, error in run_seeds.ends(words):
         job, own = runs[seed]
         yield (Ended(job, diverged=str(error)) if error else Ended(job, results=_read(own))), own
+
+
+def _publish(run: Path, target: str) -> None:
+    try:
+        storage.publish(run, target)
+    except Exception as error:  # of whatever library is behind the protocol
+        raise RuntimeError(f"the run could not be copied to {target} ({type(error).__name__}: {error})") from error
 
 
 def _read(run: Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_a_folder_is_whole_or_has_no_mark(root, tmp_path, monkeypatch):
     (run_folder / "inner").mkdir(parents=True)
     (run_folder / "inner" / "b.bin").write_bytes(b"12345")
     (run_folder / "a.txt").write_text("a")
-    target = storage.place(storage.located(root), Key("r", 0, "0123"))
+    target = storage.place(root if "://" in root else storage.located(root), Key("r", 0, "0123"))
     assert target.endswith("/r-0123/seed0")
     files, where = fsspec.core.url_to_fs(target)
     put, broken = type(files).put_file, []
@@ -71,3 +71,14 @@ def test_a_folder_is_whole_or_has_no_mark(root, tmp_path, monkeypatch):
     names = sorted(path.removeprefix(where) for path in files.find(where))
     assert names == ["/WHOLE.json", "/c.txt", "/inner/b.bin"]
     assert files.cat_file(f"{where}/inner/b.bin") == b"12345"
+
+
+def test_a_place_that_keeps_nothing_is_refused_at_the_start(tmp_path, monkeypatch):
+    """Catches: models that end with the process that wrote them; a training whose copy then fails."""
+    with pytest.raises(ValueError, match=r"--storage_path memory://kept ends with the process that writes to it"):
+        storage.located("memory://kept")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--storage_path .*file/models cannot be written to \(NotADirectoryError"):
+        storage.located(str(tmp_path / "file" / "models"))
+    assert storage.located(str(tmp_path / "models")) == str(tmp_path / "models")
+    assert [*(tmp_path / "models").iterdir()] == []
