@@ -24,7 +24,7 @@ from transformers import HfArgumentParser
 
 import nt_failures as ntf
 from nt_failures import registry
-from nt_failures.data.columns import to_columns
+from nt_failures.data.columns import PROMPT_STYLES, to_columns
 from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
@@ -157,7 +157,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     server = parser.add_argument_group("a model behind an OpenAI-compatible server (extra [api])")
     server.add_argument("--api", metavar="URL", help="of the server, such as http://localhost:8000/v1")
     styles = "`text` is continued, so all is measured; `chat` asks in words and reads whole answers alone (%(default)s)"
-    server.add_argument("--prompt_style", choices=["text", "chat"], default="text", help=styles)
+    server.add_argument("--prompt_style", choices=PROMPT_STYLES, default="text", help=styles)
     server.add_argument("--max_tokens", type=int, default=2048, help="of an answer in a chat (%(default)s)")
     server.add_argument("--api_options", default="{}", help="further fields of each request, as JSON")
     key = "environment variable with the key (%(default)s)"
