@@ -97,16 +97,15 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
     data = run.data_arguments
-    files = [name for name in data if name.endswith("_file") and data[name]]
-    if same and files and args.test_file is None:
+    if same and run.files and args.test_file is None:
         raise ValueError(
-            f"the run read its rows from a file ({', '.join(files)}), and rows drawn here may be among them; give "
+            f"the run read its rows from a file ({', '.join(run.files)}), and rows drawn here may be among them; give "
             "--test_file with rows that it was not trained on."
         )
     seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
     held_out, train = held_out_rows(args, task, seed, overlap), None
     training = (run.arguments or {}).get("training", {})
-    drawn = same and data and not data["streaming"] and not files
+    drawn = same and data and not data["streaming"] and not run.files
     if drawn and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
