@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from nt_failures import registry
+from nt_failures.tasks._derived import answer_words
 from nt_failures.tasks.base import END, Task
 from nt_failures.tasks.blocks import Columns, check_integer
-from nt_failures.tasks.judging import padded_answers
+from nt_failures.tasks.judging import judged, padded_answers
 
 PREFIX = "reasoning_gym."
 """How the names of these tasks begin."""
@@ -157,9 +158,7 @@ class ReasoningGym(Task):
         answered, _ = padded_answers(answers, *right.shape)
         exact = np.array([self._score(item, row) for item, row in zip(items, answers, strict=True)], dtype=bool)
         correct = (right != -1) & ((answered == right) | exact[:, None])
-        wrong = (right != -1) & ~correct
-        first = np.where(wrong.any(axis=1), wrong.argmax(axis=1), (right != -1).sum(axis=1)) + 1
-        return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first)}
+        return judged(correct, self.lengths(columns), exact)
 
     def _score(self, item: "Item", answer: Sequence[int]) -> bool:
         try:
@@ -221,8 +220,7 @@ _NUMBERS = {END: 0}
 
 def _read(text: str) -> list[int]:
     """The numbers of the words of an answer, up to END."""
-    words = itertools.takewhile(lambda word: word != END, text.replace(",", " ").split())
-    return [_number(word) for word in words]
+    return [_number(word) for word in answer_words(text)]
 
 
 def _number(word: str) -> int:
