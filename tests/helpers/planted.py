@@ -261,12 +261,6 @@ class Table:
         return np.array(self.tables["continued"])
 
 
-def columns_of(task: PathStar, *lines: str) -> dict[str, np.ndarray]:
-    """Instances from lines of text, prompt and path."""
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
 def byte_bpe(task: PathStar, vocab_size: int, alphabet: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
     """A byte-level BPE as GPT-2's, trained on 300 lines of the task; numbers may take several tokens, commas one.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.tasks._arithmetic import leads_on, reaches
@@ -17,11 +17,6 @@ from nt_failures.tasks.countdown import Countdown
 PROMPT = "12,7,3|28:"
 SOLUTION = "4 = 12 / 3, 28 = 7 * 4 ."
 OPERATORS = "+-*/"
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def equations(numbers, bound):

@@ -7,18 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.tasks.hops import Hops
 
 PROMPT = "3,0|4,2|0,4|1,3|2,1/3,k2="
 EDGES = [(3, 0), (4, 2), (0, 4), (1, 3), (2, 1)]
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 @pytest.mark.parametrize(("way", "completion", "answer"), [(False, "4", [4]), (True, "0,4 . .", [0, 4, -1])])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.data.splits import load_splits
 from nt_failures.diagnosis import figures
@@ -22,11 +22,6 @@ class ByHand(InWeightsStar):
 
 
 TASK = ByHand(8, 3)
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]}
 
 
 # ---------------------------------------------------------------- lines

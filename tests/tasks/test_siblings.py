@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.report import diagnosis_text, findings
@@ -19,11 +19,6 @@ FAMILIES = {"p0": [6, 7, 2, 1], "p1": [4, 5, 3, 0]}
 HELD_OUT = [{6, 7}, {7, 1}, {2, 1}]
 """The pairs of validation and test: written down, as a hash cannot be worked out by hand."""
 LINE = "Q,C,C,X=6,2,p0"
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def pairs(task):
