@@ -194,7 +194,7 @@ def choose_task(name: str | None, flags: list[str], trained: ntf.Task | None) ->
     return type(task)(**vars(chosen))
 
 
-def name_of(model: str) -> str:
+def dashed(model: str) -> str:
     """A name of all parts of a model's folder or Hub id, as the last ones alone are those of other models, too."""
     path = Path(model)
     if path.is_dir():
@@ -207,7 +207,7 @@ def name_of(model: str) -> str:
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
     """Where the report goes; a folder with content is refused, but for an earlier diagnosis that may be replaced, and
     for answers of a server, which are asked again only where they are missing."""
-    name = f"{name_of(args.model)}-{task.config_name}" + "-chat" * (args.prompt_style == "chat")
+    name = f"{dashed(args.model)}-{task.config_name}" + "-chat" * (args.prompt_style == "chat")
     folder = args.output_dir or Path("outputs") / "diagnosis" / name
     if folder.is_dir() and any(path.name != ANSWERS_FILE or not args.api for path in folder.iterdir()):
         earlier = (folder / REPORT_FILE).exists()

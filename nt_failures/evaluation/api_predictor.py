@@ -1,7 +1,6 @@
 """ApiPredictor: a model behind an OpenAI-compatible server, as the diagnosis sees it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +140,7 @@ class ApiPredictor:
 
     def about(self) -> dict[str, Any]:
         """How it was asked, JSON-ready and without the key: what a report of the measurement has to say."""
-        path: Path | None = self.server.cache.path
+        path = self.server.cache.path
         return {
             "model": self.model,
             "url": self.server.url,
@@ -149,5 +148,5 @@ class ApiPredictor:
             "options": self.options if self.prompt_style == "text" else {"max_tokens": self.max_tokens, **self.options},
             "answers": self.answered,
             "cut_off": self.cut_off,
-            "cache": None if path is None else path.name,
+            "cache": path and path.name,
         }
