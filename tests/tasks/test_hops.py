@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
+from stepwise import Stepwise
 from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
@@ -211,10 +212,10 @@ def test_cycles_places_and_hops_are_uniform():
     cycles, which = np.unique(successor @ [64, 16, 4, 1], return_inverse=True)
     orders, shown = np.unique(drawn["edges"][:, :, 0] @ [64, 16, 4, 1], return_inverse=True)
     assert (len(cycles), len(orders)) == (6, 24)
-    assert chi_square(which * 24 + shown, 144) < 5
-    assert chi_square(drawn["source"] * 3 + drawn["hops"] - 1, 12) < 5
+    assert_uniform(which * 24 + shown, 144)
+    assert_uniform(drawn["source"] * 3 + drawn["hops"] - 1, 12)
     place = np.argmax(drawn["edges"][:, :, 0] == drawn["source"][:, None], axis=1)
-    assert chi_square(which * 4 + place, 24) < 5
+    assert_uniform(which * 4 + place, 24)
 
 
 def test_a_cycle_is_in_one_split_whatever_is_asked_of_it():

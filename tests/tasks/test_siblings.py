@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
+from stepwise import Stepwise
 from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
@@ -191,10 +192,10 @@ def test_pairs_and_letters_are_uniform():
     drawn = task.sample(np.random.default_rng(1), 60_000)
     ordered, which = np.unique(drawn["answer"] @ [144, 12, 0], return_inverse=True)
     assert len(ordered) == 3 * 4 * 3
-    assert chi_square(which, 36) < 5
-    assert chi_square(drawn["prefix"] @ [26, 1], 676) < 5
-    assert chi_square((drawn["answer"][:, 2] - 12) * 26 + drawn["prefix"][:, 0], 78) < 5
-    assert chi_square(Siblings(5, 500).sample(np.random.default_rng(2), 60_000)["answer"][:, 1], 2500) < 5
+    assert_uniform(which, 36)
+    assert_uniform(drawn["prefix"] @ [26, 1], 676)
+    assert_uniform((drawn["answer"][:, 2] - 12) * 26 + drawn["prefix"][:, 0], 78)
+    assert_uniform(Siblings(5, 500).sample(np.random.default_rng(2), 60_000)["answer"][:, 1], 2500)
 
 
 # ---------------------------------------------------------------- models
