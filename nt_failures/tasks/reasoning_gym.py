@@ -41,7 +41,10 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
     """
     if importlib.util.find_spec("reasoning_gym") is None:
         raise ValueError(f"{name} is a task of the package reasoning-gym; pip install 'nt_failures[reasoning_gym]'.")
-    return _made(registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS, name)
+    known = registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS
+    registered = name.removeprefix(PREFIX)
+    registry.check_names("tasks: reasoning-gym has no", [registered], known)
+    return _class_of(registered, *known[registered])
 
 
 def __getattr__(name: str) -> type[Task]:
@@ -49,16 +52,6 @@ def __getattr__(name: str) -> type[Task]:
     if name.startswith("__"):
         raise AttributeError(name)
     return reasoning_gym_task(PREFIX + name)
-
-
-def _made(known: Mapping[str, tuple[type, type]], name: str) -> type[Task]:
-    registered = name.removeprefix(PREFIX)
-    if registered not in known:
-        near = registry.suggestion(registered, known)
-        raise ValueError(
-            f"tasks: reasoning-gym has no {registry.shorten(registered)}.{near} It has {', '.join(known)}."
-        )
-    return _class_of(registered, *known[registered])
 
 
 @functools.cache
