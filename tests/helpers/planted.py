@@ -269,11 +269,16 @@ def byte_bpe(task: PathStar, vocab_size: int, alphabet: Sequence[str] | None = N
     """
     text = task.render(task.sample(np.random.default_rng(7), 300))
     lines = [prompt + path for prompt, path in zip(text["prompt"].to_list(), text["completion"].to_list(), strict=True)]
+    return byte_bpe_of(lines, vocab_size, alphabet)
+
+
+def byte_bpe_of(texts, vocab_size, alphabet=None) -> PreTrainedTokenizerFast:
+    """The same, trained on any text."""
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tokenizers.decoders.ByteLevel()
     known = pre_tokenizers.ByteLevel.alphabet() if alphabet is None else list(alphabet)
     inner.train_from_iterator(
-        lines, tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=known, show_progress=False)
+        texts, tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=known, show_progress=False)
     )
     return PreTrainedTokenizerFast(tokenizer_object=inner)
