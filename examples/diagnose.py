@@ -29,7 +29,7 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, ModelPredictor, Predictor
-from nt_failures.experiments import script
+from nt_failures.experiments import command_line, script
 from nt_failures.hub.json_files import write_json
 from nt_failures.hub.load import Loaded, read_results
 from nt_failures.hub.run_results import RunResults
@@ -139,9 +139,7 @@ def held_out_rows(args: argparse.Namespace, task: ntf.Task, seed: int = 0, overl
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what is left of it: flags of the task, which is not known before the model is loaded."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("model", help="folder or Hub id of a causal LM; with --api, its name at the server")
     task = "a name, or a dotted path to your own class, whose fields are flags (default: the model's, else path_star)"
     parser.add_argument("--task", help=task)
