@@ -24,12 +24,12 @@ from transformers import HfArgumentParser
 
 import nt_failures as ntf
 from nt_failures import registry
-from nt_failures.data.columns import to_columns
+from nt_failures.data.columns import PROMPT_STYLES, to_columns
 from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, ModelPredictor, Predictor
-from nt_failures.experiments import script
+from nt_failures.experiments import command_line, script
 from nt_failures.hub.json_files import write_json
 from nt_failures.hub.load import Loaded, read_results
 from nt_failures.hub.run_results import RunResults
@@ -97,16 +97,15 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
     data = run.data_arguments
-    files = [name for name in data if name.endswith("_file") and data[name]]
-    if same and files and args.test_file is None:
+    if same and run.files and args.test_file is None:
         raise ValueError(
-            f"the run read its rows from a file ({', '.join(files)}), and rows drawn here may be among them; give "
+            f"the run read its rows from a file ({', '.join(run.files)}), and rows drawn here may be among them; give "
             "--test_file with rows that it was not trained on."
         )
     seed, overlap = data.get("dataset_seed", 0), data.get("overlap", "forbid")
     held_out, train = held_out_rows(args, task, seed, overlap), None
     training = (run.arguments or {}).get("training", {})
-    drawn = same and data and not data["streaming"] and not files
+    drawn = same and data and not data["streaming"] and not run.files
     if drawn and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
@@ -140,9 +139,7 @@ def held_out_rows(args: argparse.Namespace, task: ntf.Task, seed: int = 0, overl
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what is left of it: flags of the task, which is not known before the model is loaded."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("model", help="folder or Hub id of a causal LM; with --api, its name at the server")
     task = "a name, or a dotted path to your own class, whose fields are flags (default: the model's, else path_star)"
     parser.add_argument("--task", help=task)
@@ -157,7 +154,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     server = parser.add_argument_group("a model behind an OpenAI-compatible server (extra [api])")
     server.add_argument("--api", metavar="URL", help="of the server, such as http://localhost:8000/v1")
     styles = "`text` is continued, so all is measured; `chat` asks in words and reads whole answers alone (%(default)s)"
-    server.add_argument("--prompt_style", choices=["text", "chat"], default="text", help=styles)
+    server.add_argument("--prompt_style", choices=PROMPT_STYLES, default="text", help=styles)
     server.add_argument("--max_tokens", type=int, default=2048, help="of an answer in a chat (%(default)s)")
     server.add_argument("--api_options", default="{}", help="further fields of each request, as JSON")
     key = "environment variable with the key (%(default)s)"
@@ -195,7 +192,7 @@ def choose_task(name: str | None, flags: list[str], trained: ntf.Task | None) ->
     return type(task)(**vars(chosen))
 
 
-def name_of(model: str) -> str:
+def dashed(model: str) -> str:
     """A name of all parts of a model's folder or Hub id, as the last ones alone are those of other models, too."""
     path = Path(model)
     if path.is_dir():
@@ -208,7 +205,7 @@ def name_of(model: str) -> str:
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
     """Where the report goes; a folder with content is refused, but for an earlier diagnosis that may be replaced, and
     for answers of a server, which are asked again only where they are missing."""
-    name = f"{name_of(args.model)}-{task.config_name}" + "-chat" * (args.prompt_style == "chat")
+    name = f"{dashed(args.model)}-{task.config_name}" + "-chat" * (args.prompt_style == "chat")
     folder = args.output_dir or Path("outputs") / "diagnosis" / name
     if folder.is_dir() and any(path.name != ANSWERS_FILE or not args.api for path in folder.iterdir()):
         earlier = (folder / REPORT_FILE).exists()

@@ -3,18 +3,15 @@
 python examples/push.py outputs/deg2-path5-nodes50-gpt2-4x64-next_token-forward-seed0 --repo_id you/path-star
 """
 
-import argparse
-import sys
 from pathlib import Path
 
+from nt_failures.experiments import command_line, script
 from nt_failures.hub.push import push_run
 
 
 def main(argv: list[str]) -> None:
     """Push, and print where it went."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("folder", type=Path, help="output folder of a run")
     parser.add_argument("--repo_id", required=True, help="NAMESPACE/NAME on the Hub")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
@@ -24,7 +21,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    script.run(main, "interrupted; the same command pushes what is missing")

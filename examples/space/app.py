@@ -22,6 +22,7 @@ import steps
 
 import nt_failures as ntf
 from nt_failures import registry
+from nt_failures.experiments import command_line
 from nt_failures.models.load import check_length
 
 
@@ -34,9 +35,7 @@ def main(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; without a model on it, the variable MODEL."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("model", nargs="?", default=os.environ.get("MODEL"), help="folder or Hub id; default: $MODEL")
     for field in dataclasses.fields(ntf.PathStar):
         parser.add_argument(f"--{field.name}", type=int, help="default: as the model was trained")

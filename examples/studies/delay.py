@@ -68,9 +68,7 @@ def axes_of(recipe: Path) -> dict[str, tuple[str, ...]]:
 def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:
     """The runs asked for, problem by problem, within each seed by seed: the map is even wherever it ends."""
     known = {name for choices in axes.values() for name in choices}
-    if unknown := sorted(set(args.only) - known):
-        near = registry.suggestion(unknown[0], known)
-        raise ValueError(f"--only {unknown[0]}: no such choice in {args.map}.{near} Known: {', '.join(sorted(known))}.")
+    registry.check_names(f"--only: {args.map} has no choice", args.only, sorted(known))
     chosen = {names: path for names, path in cells.items() if set(args.only) <= set(names)}
     return [
         Job(path, seed, tuple(args.extra))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
-from nt_failures.tasks import chat
+from nt_failures.tasks import chat, described
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import Columns
 
@@ -39,7 +39,7 @@ def _chat(task: Task, prompt: pa.StringArray, completion: pa.StringArray) -> dic
     return {
         "prompt": _messages("user", chat.question(task), prompt, ""),
         "completion": _messages("assistant", chat.OPEN, completion, chat.CLOSE),
-        "task": pa.array([chat.described(task)] * len(prompt), pa.string()),
+        "task": pa.array([described(task)] * len(prompt), pa.string()),
     }
 
 

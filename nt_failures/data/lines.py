@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 from datasets.table import InMemoryTable
 
-from nt_failures.data.columns import to_columns, to_table
+from nt_failures.data.columns import to_table
 from nt_failures.registry import shorten
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.path_star import read_prompt
@@ -79,14 +79,3 @@ def _row(task: Task, text: str) -> dict[str, object]:
     if lacking := [name for name, value in row.items() if value is None]:
         raise ValueError(f"{shorten(text, 80)} has no {lacking[0]}; give the answer behind the prompt.")
     return row
-
-
-def check_apart(task: Task, splits: dict[str, datasets.Dataset]) -> None:
-    """ValueError where a row of another split belongs together with one of train, by the task's `split_hash`."""
-    hashes = {name: task.split_hash(to_columns(rows)) for name, rows in splits.items()}
-    for name in hashes.keys() - {"train"}:
-        if shared := int(np.isin(hashes[name], hashes["train"]).sum()):
-            raise ValueError(
-                f"{shared:,} of {len(hashes[name]):,} rows of {name} pose a problem of train, or one that a row of "
-                "train tells of; give files that are apart, or overlap='allow', as the paper's released data has it."
-            )

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 import datasets
+import numpy as np
 
 from nt_failures.data.builder import OwnTaskBuilder, TaskBuilder
-from nt_failures.data.lines import check_apart, load_lines
+from nt_failures.data.columns import to_columns
+from nt_failures.data.lines import load_lines
 from nt_failures.data.registration import builder_class
 from nt_failures.tasks.base import Task
 
@@ -54,7 +56,7 @@ def load_splits(
         rows = load_lines(path, task, prompt_style)
         splits[split] = rows.select(range(min(counts[split], len(rows))))
     if files and overlap == "forbid":
-        check_apart(task, splits)
+        _check_apart(task, splits)
     if streaming:
         splits["train"] = builder_of(task, **options, num_train=None, num_test=0).as_streaming_dataset(split="train")
     return splits
@@ -64,3 +66,14 @@ def builder_of(task: Task, **rows: object) -> TaskBuilder:
     """The builder of a task, its own where it has one; `rows` are fields of `TaskConfig`."""
     own = builder_class(type(task))
     return OwnTaskBuilder(task, **rows) if own is None else own(**task.to_dict(), **rows)
+
+
+def _check_apart(task: Task, splits: dict[str, datasets.Dataset]) -> None:
+    """ValueError where a row of another split belongs together with one of train, by the task's `split_hash`."""
+    hashes = {name: task.split_hash(to_columns(rows)) for name, rows in splits.items()}
+    for name in hashes.keys() - {"train"}:
+        if shared := int(np.isin(hashes[name], hashes.get("train", [])).sum()):
+            raise ValueError(
+                f"{shared:,} of {len(hashes[name]):,} rows of {name} pose a problem of train, or one that a row of "
+                "train tells of; give files that are apart, or overlap='allow', as the paper's released data has it."
+            )

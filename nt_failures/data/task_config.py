@@ -6,9 +6,9 @@ import math
 import datasets
 
 from nt_failures.data.columns import PROMPT_STYLES
-from nt_failures.registry import shorten
+from nt_failures.registry import check_choice
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import SPLITS, check_integer, check_overlap, split_share
+from nt_failures.tasks.blocks import OVERLAPS, SPLITS, check_integer, split_share
 
 CHAT = "-chat"
 """Behind the name of a config: the same rows as messages, for tools that pass no keyword on."""
@@ -46,11 +46,10 @@ class TaskConfig(datasets.BuilderConfig):
             if name != "num_train" or value is not None:
                 check_integer(name, value)
                 setattr(self, name, int(value))  # NumPy's integers would be another cache folder than Python's
-        check_overlap(self.overlap)
+        check_choice("overlap", self.overlap, OVERLAPS)
         if not self.num_rows:
             raise ValueError("num_train=0, num_validation=0, num_test=0 leaves no split; give one of them rows.")
-        if self.prompt_style not in PROMPT_STYLES:
-            raise ValueError(f"prompt_style={shorten(self.prompt_style, 80)} is not a choice; give 'text' or 'chat'.")
+        check_choice("prompt_style", self.prompt_style, PROMPT_STYLES)
         self.name = self.task.config_name + CHAT * (self.prompt_style == "chat")
         self.version = datasets.Version(self.task.VERSION)
         super().__post_init__()

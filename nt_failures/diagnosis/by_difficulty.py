@@ -16,8 +16,7 @@ def by_difficulty(observed: Observations) -> dict[str, dict[int, dict[str, float
         >>> from types import SimpleNamespace
         >>> from nt_failures.tasks import PathStar
         >>> task = PathStar(degree=2, path_length=(3, 4), num_nodes=10)
-        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
-        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> right = SimpleNamespace(order="forward", free=task.answers)  # a perfect model
         >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
         >>> by_difficulty(observed)["path_length"][4]["exact"]
         1.0

@@ -32,8 +32,7 @@ def by_place(observed: Observations) -> dict[str, Any]:
         >>> from types import SimpleNamespace
         >>> from nt_failures.tasks import PathStar
         >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
-        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
-        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> right = SimpleNamespace(order="forward", autoregressive=False, free=task.answers)  # a perfect model
         >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
         >>> found = by_place(observed)
         >>> found["clue"], found["places"], found["accuracy"][6], found["differ"]

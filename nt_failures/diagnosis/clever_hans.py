@@ -34,9 +34,8 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
         >>> from types import SimpleNamespace
         >>> from nt_failures.tasks import PathStar
         >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
-        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
-        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
-        >>> right.continued = lambda columns, answers, symbols: columns["path"]  # wherever it was put
+        >>> right = SimpleNamespace(order="forward", forced=lambda columns, answers: answers)  # a perfect model
+        >>> right.continued = lambda columns, answers, symbols: task.answers(columns)  # wherever it was put
         >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
         >>> found = clever_hans(observed)
         >>> found["follow_rate"], found["jump_rate"]

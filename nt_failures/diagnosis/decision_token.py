@@ -26,8 +26,7 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
         >>> from types import SimpleNamespace
         >>> from nt_failures.tasks import PathStar
         >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
-        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
-        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> right = SimpleNamespace(order="forward", autoregressive=False, free=task.answers)  # a perfect model
         >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
         >>> found = decision_token(observed)
         >>> found["position"], found["chance"], found["accuracy"]

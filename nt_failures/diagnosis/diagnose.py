@@ -89,14 +89,20 @@ def diagnose_observed(
         "learning_order": tried(learning_order, curve, "forced" if predictor.autoregressive else "free"),
     }
     if not known:
-        del missing["learning_order"]
-    missing = held_out.not_measured | missing
+        missing.pop("learning_order", None)
+    decided = verdict(_evidence(held_out, found), budget, known)
+    return {**found, "not_measured": held_out.not_measured | missing, "verdict": dataclasses.asdict(decided)}
+
+
+def _evidence(held_out: Observations, found: Mapping[str, Any]) -> Evidence:
+    """What the claims of a diagnosis come to."""
     measured, cheat, decided = found["forced_vs_free"], found["clever_hans"], found["decision_token"] or {}
+    predictor = held_out.predictor
     alike = held_out.decision is not None or held_out.chance is None
     products = None
     if not (alike and measured["n_positions"] == {}):
         products = tuple(mean_product(held_out, (k and held_out.forced) or held_out.judged, k) for k in (True, False))
-    evidence = Evidence(
+    return Evidence(
         n=measured["n"],
         exact=measured["exact"],
         chance=held_out.chance,
@@ -114,4 +120,3 @@ def diagnose_observed(
         originality=found["originality"] or None,
         words=held_out.task.words,
     ).restricted_to(predictor.trained_positions)
-    return {**found, "not_measured": missing, "verdict": dataclasses.asdict(verdict(evidence, budget, known))}

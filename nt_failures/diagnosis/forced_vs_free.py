@@ -30,8 +30,8 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
         >>> from types import SimpleNamespace
         >>> from nt_failures.tasks import PathStar
         >>> task = PathStar(degree=2, path_length=4, num_nodes=10)
-        >>> right = SimpleNamespace(order="forward", autoregressive=True, trained_positions=None)  # a perfect model
-        >>> right.forced, right.free = (lambda columns, answers: answers), (lambda columns: columns["path"])
+        >>> right = SimpleNamespace(order="forward", autoregressive=True, free=task.answers)  # a perfect model
+        >>> right.forced = lambda columns, answers: answers
         >>> observed = Observations(right, task, task.block(0, "test", 0, rows=200))
         >>> found = forced_vs_free(observed)
         >>> found["forced"], found["exact"], found["snowball_prediction"]

@@ -1,14 +1,15 @@
 """ApiPredictor: a model behind an OpenAI-compatible server, as the diagnosis sees it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nt_failures.data.columns import PROMPT_STYLES
 from nt_failures.data.tokenizer import symbol_spans
 from nt_failures.evaluation.api_server import Answer, ApiServer
 from nt_failures.evaluation.predictor import Columns, NotMeasured, read_symbols
+from nt_failures.registry import check_choice
 from nt_failures.tasks import chat
 from nt_failures.tasks.base import Task
 
@@ -50,7 +51,7 @@ class ApiPredictor:
         >>> from nt_failures.tasks import PathStar
         >>> ApiPredictor("my-model", PathStar(), "http://localhost:8000/v1", prompt_style="talk")
         Traceback (most recent call last):
-        ValueError: prompt_style='talk' is not a choice; give 'text' or 'chat'.
+        ValueError: prompt_style='talk' is not a choice; give one of 'text', 'chat'.
     """
 
     autoregressive = True
@@ -67,8 +68,7 @@ class ApiPredictor:
         options: Mapping[str, Any] | None = None,
         **connection: Any,
     ):
-        if prompt_style not in ("text", "chat"):
-            raise ValueError(f"prompt_style={prompt_style!r} is not a choice; give 'text' or 'chat'.")
+        check_choice("prompt_style", prompt_style, PROMPT_STYLES)
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens} leaves no answer; give at least 1.")
         self.model, self.task, self.prompt_style, self.max_tokens = model, task, prompt_style, max_tokens
@@ -140,7 +140,7 @@ class ApiPredictor:
 
     def about(self) -> dict[str, Any]:
         """How it was asked, JSON-ready and without the key: what a report of the measurement has to say."""
-        path: Path | None = self.server.cache.path
+        path = self.server.cache.path
         return {
             "model": self.model,
             "url": self.server.url,
@@ -148,5 +148,5 @@ class ApiPredictor:
             "options": self.options if self.prompt_style == "text" else {"max_tokens": self.max_tokens, **self.options},
             "answers": self.answered,
             "cut_off": self.cut_off,
-            "cache": None if path is None else path.name,
+            "cache": path and path.name,
         }

@@ -18,9 +18,6 @@ Request = Mapping[str, Any]
 """The JSON of a request; `messages` go to /chat/completions, a `prompt` goes to /completions."""
 
 
-INSTALL = 'pip install -c constraints.txt -e ".[api]"'
-
-
 class ApiError(OSError):
     """The server gave no answer, or none that can be read. What was answered before is kept."""
 
@@ -117,7 +114,7 @@ class ApiServer:
         try:
             import openai
         except ImportError as error:
-            raise ImportError(f"a model behind an API needs the package openai: {INSTALL}") from error
+            raise ImportError("a model behind an API needs openai: pip install 'nt_failures[api]'") from error
         self.url, self.timeout, self.max_retries, self.concurrency = url.rstrip("/"), timeout, max_retries, concurrency
         self.cache = AnswerCache(None if cache is None else Path(cache))
         self._errors, self._key = openai.OpenAIError, os.environ.get(key_variable, "").strip() or "EMPTY"

@@ -51,7 +51,7 @@ def reward_exact_answer(
         raise ValueError("the rows have no column 'task'; draw them with prompt_style='chat', and remove no column.")
     found = []
     for number, (_, text) in enumerate(_pairs(prompts, completions, "prompt")):
-        of, names = _task(task[number])
+        of, names = task_of(task[number])
         if missing := [name for name in names if columns.get(name) is None]:
             raise ValueError(f"the rows have no column {missing[0]!r}, by which {of} judges; remove none of them.")
         row = {name: np.array([columns[name][number]]) for name in names}
@@ -60,8 +60,8 @@ def reward_exact_answer(
 
 
 @functools.lru_cache(maxsize=64)
-def _task(described: str) -> tuple[Task, list[str]]:
-    """The task of a row, and the columns of its problems."""
+def task_of(described: str) -> tuple[Task, list[str]]:
+    """The task of a row, as `tasks.described` writes it, and the columns of its problems."""
     task = read_task(json.loads(described))
     return task, list(task.sample(np.random.default_rng(0), 0))
 

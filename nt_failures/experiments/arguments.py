@@ -7,7 +7,7 @@ from nt_failures.hub.json_files import portable
 from nt_failures.models.families import check_scan
 from nt_failures.registry import check_choice
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import SPLITS, check_integers, check_overlap
+from nt_failures.tasks.blocks import OVERLAPS, SPLITS, check_integers
 
 if TYPE_CHECKING:  # imports torch
     from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -37,7 +37,7 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_integers(self, num_train=1, num_validation=1, num_test=1, dataset_seed=0)
-        check_overlap(self.overlap)
+        check_choice("overlap", self.overlap, OVERLAPS)
 
     def builder_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `data.load_splits`."""

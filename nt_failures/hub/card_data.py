@@ -51,9 +51,7 @@ class PublishedModel:
     @property
     def dataset(self) -> str | None:
         """Name for `load_dataset` of its rows; None where there is none, or they came from a file."""
-        data = self.results.data_arguments
-        from_file = any(value for name, value in data.items() if name.endswith("_file"))
-        return None if from_file else dataset_id(self.task)
+        return None if self.results.files else dataset_id(self.task)
 
     @property
     def base_model(self) -> str | None:

@@ -136,6 +136,11 @@ class RunResults:
         """How the rows were drawn; empty where that is not known."""
         return (self.arguments or {}).get("data", {})
 
+    @property
+    def files(self) -> list[str]:
+        """The arguments by which rows came from a file, such as `train_file`."""
+        return [name for name, value in self.data_arguments.items() if name.endswith("_file") and value]
+
 
 _IS = {
     "number": lambda value: type(value) in (int, float),

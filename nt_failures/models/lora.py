@@ -27,7 +27,6 @@ from nt_failures.registry import check_names
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-INSTALL = 'pip install -c constraints.txt -e ".[peft]"'
 NAME, PREFIX = "default", "base_model.model."
 """peft's name of the adapter in a model, and its prefix of each tensor's name in a file."""
 OURS = ("task_type", "peft_type", "base_model_name_or_path", "revision", "inference_mode", "trainable_token_indices")
@@ -43,7 +42,7 @@ CHANGED = " as config_overrides changed it"
 def configuration(options: Mapping[str, Any]) -> "LoraConfig":
     """peft's LoraConfig of these fields (`r`, `lora_alpha`, `target_modules`, ...); ValueError for what cannot be."""
     if importlib.util.find_spec("peft") is None:
-        raise ValueError(f"LoRA needs the package peft, which is not installed; install it with: {INSTALL}")
+        raise ValueError("LoRA needs the package peft: pip install 'nt_failures[peft]'")
     from peft import LoraConfig
 
     known = sorted({field.name for field in dataclasses.fields(LoraConfig)} - {*OURS})

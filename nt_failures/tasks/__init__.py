@@ -1,5 +1,6 @@
 """Lookahead tasks: what a problem is and what counts as right. NumPy only. One task, one file."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,6 @@ from nt_failures.tasks import reasoning_gym
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.chat import described
 from nt_failures.tasks.countdown import Countdown
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
@@ -60,6 +60,16 @@ def find_task(name: str, from_file: bool = False) -> type[Task]:
     if name.startswith(reasoning_gym.PREFIX):
         return reasoning_gym.reasoning_gym_task(name, from_file)
     return registry.find(TASKS, Task, name, from_file)
+
+
+def described(task: Task) -> str:
+    """A task as JSON, which `read_task` reads: its name and its parameters.
+
+    Example:
+        >>> described(Sort(length=3))
+        '{"task": "sort", "length": 3, "num_labels": 50, "mode": "sort"}'
+    """
+    return json.dumps({"task": registry.name_of(type(task)), **task.to_dict()})
 
 
 def read_task(values: Mapping[str, Any]) -> Task:

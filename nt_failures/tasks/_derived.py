@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import re
 from collections.abc import Mapping
 
@@ -13,6 +14,11 @@ from nt_failures.tasks.facts import Words
 
 END = "."
 """Symbol that ends an answer, in tasks whose answers differ in length."""
+
+
+def answer_words(text: str) -> list[str]:
+    """What stands between commas and blanks in an answer, up to `END`."""
+    return [*itertools.takewhile(lambda word: word != END, text.replace(",", " ").split())]
 
 
 class Derived:

@@ -3,13 +3,13 @@
 Shapes: n rows; E edges and L nodes of the longest path, -1 behind the end of a row that has fewer.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nt_failures.registry import shorten
+from nt_failures.tasks._derived import answer_words
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
@@ -60,8 +60,7 @@ class Graphs(Task):
 
     def read_answer(self, text: str) -> list[int]:
         """Labels as numbers, whatever `num_nodes`, up to `END`; a number with a leading zero is none."""
-        words = itertools.takewhile(lambda word: word != self.END, text.replace(",", " ").split())
-        return [int(word) if is_label(word) else -1 for word in words]
+        return [int(word) if is_label(word) else -1 for word in answer_words(text)]
 
     def line(self, text: str) -> str:
         """A prompt, or a prompt and its completion, without what fills up a shorter answer."""

@@ -6,7 +6,6 @@ A task is a frozen dataclass whose fields are its parameters.
 import abc
 import dataclasses
 import inspect
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nt_failures.tasks import blocks
-from nt_failures.tasks._derived import END, Derived
+from nt_failures.tasks._derived import END, Derived, answer_words
 from nt_failures.tasks._sources import source_hash
 from nt_failures.tasks._text import Text
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
@@ -166,8 +165,7 @@ class Task(Derived, abc.ABC):
         Symbols stand between commas or blanks, and read as their indices in `symbols`.
         """
         places = {symbol: i for i, symbol in enumerate(self.symbols) if symbol != self.DUMMY}
-        words = itertools.takewhile(lambda word: word != END, text.replace(",", " ").split())
-        return [places.get(word, -1) for word in words]
+        return [places.get(word, -1) for word in answer_words(text)]
 
     def judge(self, columns: Mapping[str, np.ndarray], answers: Sequence[Sequence[int]]) -> Columns:
         """Score answers, as `read_answer` gives them. By default right is what `answers` has, symbol by symbol.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nt_failures.registry import check_choice
 from nt_failures.tasks.hashing import mix64
 
 Columns = dict[str, np.ndarray]
@@ -13,6 +14,9 @@ BLOCK_ROWS = 4096
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 """Split names and their ids. An id is part of the seed of every block of the split."""
+
+OVERLAPS = ("forbid", "allow")
+"""Splits share no instance, or each is drawn from all."""
 
 _SPLIT_OF_EIGHTH = np.array(["train"] * 6 + ["validation", "test"])
 """The split that each eighth of the hash space belongs to."""
@@ -34,12 +38,6 @@ def check_integers(fields: object, **least: int) -> None:
     """`check_integer` for the named fields of a dataclass."""
     for name, smallest in least.items():
         check_integer(name, getattr(fields, name), smallest)
-
-
-def check_overlap(overlap: object) -> None:
-    """Raise ValueError unless it is one of the two ways to share instances among splits."""
-    if overlap not in ("forbid", "allow"):
-        raise ValueError(f"overlap={overlap!r} is not a choice; give 'forbid' (disjoint splits) or 'allow'.")
 
 
 def split_share(split: str) -> float:
@@ -65,9 +63,8 @@ def draw(
     `task` is how errors name it.
     """
     seed, split, index = block
-    if split not in list(SPLITS):
-        raise ValueError(f"split={split!r} does not exist; give one of {', '.join(SPLITS)}.")
-    check_overlap(overlap)
+    check_choice("split", split, [*SPLITS])
+    check_choice("overlap", overlap, OVERLAPS)
     for name, value in (("seed", seed), ("index", index), ("rows", rows)):
         check_integer(name, value)
     rows = min(rows, BLOCK_ROWS)

@@ -1,8 +1,5 @@
 """Problems as questions to a chat model: the words around a prompt, and the answer that stands between its tags."""
 
-import json
-
-from nt_failures import registry
 from nt_failures.tasks.base import Task
 
 OPEN, CLOSE = "<answer>", "</answer>"
@@ -34,14 +31,3 @@ def read_tagged(text: str) -> str:
     """
     _, opened, inside = text.rpartition(CLOSE)[0].rpartition(OPEN)
     return inside.partition(CLOSE)[0] if opened else ""
-
-
-def described(task: Task) -> str:
-    """A task as JSON, which `read_task` reads: its name and its parameters.
-
-    Example:
-        >>> from nt_failures.tasks import Sort
-        >>> described(Sort(length=3))
-        '{"task": "sort", "length": 3, "num_labels": 50, "mode": "sort"}'
-    """
-    return json.dumps({"task": registry.name_of(type(task)), **task.to_dict()})

@@ -17,7 +17,7 @@ from nt_failures.tasks._text import Text, join_words
 from nt_failures.tasks.base import END, Task
 from nt_failures.tasks.blocks import Columns, check_integer, check_integers
 from nt_failures.tasks.hashing import hash_rows
-from nt_failures.tasks.judging import padded_answers
+from nt_failures.tasks.judging import judged, padded_answers
 
 SYMBOLS = 5
 """Of one equation: its result, `=`, a number, an operator, a number."""
@@ -160,9 +160,7 @@ class Countdown(Task):
         first = np.flatnonzero(correct[:, 0])
         numbers = np.asarray(columns["numbers"])
         correct[first, 0] = leads_on(numbers[first], target[first], answered[first, 0], self.bound)
-        exact = correct.all(axis=1) & (sizes == self.answer_length)
-        first_error = np.where(correct.all(axis=1), self.answer_length, correct.argmin(axis=1)) + 1
-        return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first_error)}
+        return judged(correct, self.answer_length, correct.all(axis=1) & (sizes == self.answer_length))
 
     def _written(self, left: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """The equations over numbers (n, M): places of their numbers, (E, 2), and their symbols, five arrays (n, E)."""

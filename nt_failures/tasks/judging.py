@@ -10,11 +10,16 @@ from nt_failures.registry import shorten
 def judge_symbols(right: np.ndarray, lengths: np.ndarray, answers: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
     """`Task.judge` of tasks with one right answer a row: `right` (n, L), -1 behind the `lengths` (n,) of each."""
     answered, sizes = padded_answers(answers, *right.shape)
-    wrong = (answered != right) & (right != -1)
-    whole = ~wrong.any(axis=1)
-    exact = whole & (sizes == lengths)
-    first_error = np.where(whole, lengths + 1, np.argmax(wrong, axis=1) + 1)
-    return {"correct": ~wrong & (right != -1), "exact": exact, "first_error": np.where(exact, 0, first_error)}
+    has = right != -1
+    correct = has & (answered == right)
+    return judged(correct, lengths, (correct == has).all(axis=1) & (sizes == lengths))
+
+
+def judged(correct: np.ndarray, lengths: int | np.ndarray, exact: np.ndarray) -> dict[str, np.ndarray]:
+    """What `Task.judge` returns, of symbols (n, L) and answers (n,) that are right; `lengths` are of right ones."""
+    wrong = ~correct & (np.arange(correct.shape[1]) < np.reshape(lengths, (-1, 1)))
+    first_error = np.where(wrong.any(axis=1), wrong.argmax(axis=1), lengths) + 1
+    return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first_error)}
 
 
 def padded_answers(answers: Sequence[Sequence[int]], n: int, length: int) -> tuple[np.ndarray, np.ndarray]:

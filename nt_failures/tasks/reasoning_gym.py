@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from nt_failures import registry
+from nt_failures.tasks._derived import answer_words
 from nt_failures.tasks.base import END, Task
 from nt_failures.tasks.blocks import Columns, check_integer
-from nt_failures.tasks.judging import padded_answers
+from nt_failures.tasks.judging import judged, padded_answers
 
 PREFIX = "reasoning_gym."
 """How the names of these tasks begin."""
@@ -40,7 +41,10 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
     """
     if importlib.util.find_spec("reasoning_gym") is None:
         raise ValueError(f"{name} is a task of the package reasoning-gym; pip install 'nt_failures[reasoning_gym]'.")
-    return _made(registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS, name)
+    known = registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS
+    registered = name.removeprefix(PREFIX)
+    registry.check_names("tasks: reasoning-gym has no", [registered], known)
+    return _class_of(registered, *known[registered])
 
 
 def __getattr__(name: str) -> type[Task]:
@@ -48,16 +52,6 @@ def __getattr__(name: str) -> type[Task]:
     if name.startswith("__"):
         raise AttributeError(name)
     return reasoning_gym_task(PREFIX + name)
-
-
-def _made(known: Mapping[str, tuple[type, type]], name: str) -> type[Task]:
-    registered = name.removeprefix(PREFIX)
-    if registered not in known:
-        near = registry.suggestion(registered, known)
-        raise ValueError(
-            f"tasks: reasoning-gym has no {registry.shorten(registered)}.{near} It has {', '.join(known)}."
-        )
-    return _class_of(registered, *known[registered])
 
 
 @functools.cache
@@ -157,9 +151,7 @@ class ReasoningGym(Task):
         answered, _ = padded_answers(answers, *right.shape)
         exact = np.array([self._score(item, row) for item, row in zip(items, answers, strict=True)], dtype=bool)
         correct = (right != -1) & ((answered == right) | exact[:, None])
-        wrong = (right != -1) & ~correct
-        first = np.where(wrong.any(axis=1), wrong.argmax(axis=1), (right != -1).sum(axis=1)) + 1
-        return {"correct": correct, "exact": exact, "first_error": np.where(exact, 0, first)}
+        return judged(correct, self.lengths(columns), exact)
 
     def _score(self, item: "Item", answer: Sequence[int]) -> bool:
         try:
@@ -221,8 +213,7 @@ _NUMBERS = {END: 0}
 
 def _read(text: str) -> list[int]:
     """The numbers of the words of an answer, up to END."""
-    words = itertools.takewhile(lambda word: word != END, text.replace(",", " ").split())
-    return [_number(word) for word in words]
+    return [_number(word) for word in answer_words(text)]
 
 
 def _number(word: str) -> int:

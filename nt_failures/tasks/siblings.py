@@ -18,7 +18,7 @@ from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers, split_of_hash
 from nt_failures.tasks.hashing import hash_rows
-from nt_failures.tasks.judging import padded_answers
+from nt_failures.tasks.judging import judged, padded_answers
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Symbols of a prefix."""
@@ -161,13 +161,9 @@ class Siblings(Task):
         third = (answered[:, 2] == one) | (answered[:, 2] == two)
         pair = (one == two) & (answered[:, 0] != answered[:, 1])
         correct = np.stack([one >= 0, pair & (one >= 0), third & (answered[:, 2] >= 0)], axis=1)
-        whole = correct.all(axis=1)
-        exact = whole & (sizes == 3)
-        first_error = np.where(exact, 0, np.where(whole, 4, np.argmin(correct, axis=1) + 1))
-        written = _pair_hash(answered)
+        exact, written = correct.all(axis=1) & (sizes == 3), _pair_hash(answered)
         unseen = exact & (split_of_hash(written) != "train")
-        found = {"correct": correct, "exact": exact, "coherent": exact, "first_error": first_error}
-        return found | {"unseen": unseen, "written": written}
+        return judged(correct, 3, exact) | {"coherent": exact, "unseen": unseen, "written": written}
 
     def judge_forced(self, columns: Mapping[str, np.ndarray], predicted: np.ndarray, order: str) -> np.ndarray:
         """Which symbols go on rightly from those of the written answer before them, and so belong to some triple."""

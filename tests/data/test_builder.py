@@ -325,7 +325,7 @@ def test_changed_code_has_another_folder(folder, monkeypatch, module):
         ({"seed": -1}, "seed=-1", "seed >= 0"),
         ({"seed": True}, "seed=True", ">= 0"),
         ({"overlap": "no"}, "overlap='no'", "'forbid'"),
-        ({"prompt_style": "messages"}, "prompt_style='messages'", "give 'text' or 'chat'"),
+        ({"prompt_style": "messages"}, "prompt_style='messages'", "give one of 'text', 'chat'"),
         ({"name": "deg2-path5-chat"}, "'deg2-path5-chat'", "Known: deg2-path2-nodes50"),
         ({"degre": 3}, "'degre'", "Did you mean 'degree'?"),
         ({"path_len": 3}, "'path_len'", "Did you mean 'path_length'?"),

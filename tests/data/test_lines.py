@@ -166,6 +166,7 @@ def test_files_that_share_problems(tmp_path):
     assert len(load_splits(BIG, **counts, files=given, overlap="allow")["test"]) == 10
     with pytest.raises(ValueError, match=r"^10 of 10 rows of test "):  # of drawn training rows, too
         load_splits(BIG, **counts, files={"test": given["test"]})
+    assert [*load_splits(BIG, num_train=0, num_validation=0, files=given | {"train": None})] == ["test"]
 
 
 def test_streams_and_files(tmp_path):

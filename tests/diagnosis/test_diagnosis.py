@@ -19,8 +19,8 @@ from planted import (
     Snowball,
     Table,
     Undertrained,
-    columns_of,
 )
+from task_checks import columns_of
 
 from nt_failures.diagnosis import (
     Budget,

@@ -107,7 +107,7 @@ def test_only_what_diverged_is_said_to_have(delay, tmp_path):
     ("flags", "message"),
     [
         (["--only_report"], "holds no finished run"),
-        (["--only", "muons"], "--only muons: no such choice"),
+        (["--only", "muons"], "has no choice 'muons'. Did you mean 'muon'?"),
         (["--seeds", "0"], "must be at least 1"),
         (["--seed", "0"], "--seed is set for each run"),
         (["--degree", "3"], "--degree is what the runs differ in"),

@@ -224,20 +224,18 @@ def test_nothing_is_overwritten_unasked(run, diagnose, tmp_path, monkeypatch):
 
 def test_folders_of_models_that_are_called_alike(diagnose, tmp_path, monkeypatch):
     """Catches: the diagnosis of a checkpoint, or of another owner's model, written over that of another one."""
-    name_of = diagnose.__globals__["name_of"]
+    dashed = diagnose.__globals__["dashed"]
     monkeypatch.chdir(tmp_path)
     for folder in ("outputs/a/checkpoint-80", "outputs/b/checkpoint-80", "b/checkpoint-80", "outputs/run"):
         Path(folder).mkdir(parents=True)
-    assert (
-        name_of("outputs/a/checkpoint-80") == name_of(str(tmp_path / "outputs/a/checkpoint-80/")) == "a--checkpoint-80"
-    )
-    assert name_of("outputs/b/checkpoint-80") == "b--checkpoint-80"
-    assert name_of("outputs/run") == name_of("outputs/a/../run") == "run"
-    assert name_of("./b/") == "b"
-    assert (name_of("gpt2"), name_of("somebody/gpt2")) == ("gpt2", "somebody--gpt2")
+    assert dashed("outputs/a/checkpoint-80") == dashed(str(tmp_path / "outputs/a/checkpoint-80/")) == "a--checkpoint-80"
+    assert dashed("outputs/b/checkpoint-80") == "b--checkpoint-80"
+    assert dashed("outputs/run") == dashed("outputs/a/../run") == "run"
+    assert dashed("./b/") == "b"
+    assert (dashed("gpt2"), dashed("somebody/gpt2")) == ("gpt2", "somebody--gpt2")
     monkeypatch.chdir("b")
-    assert name_of("checkpoint-80") == "checkpoint-80"
-    assert name_of(".") == "--".join((tmp_path / "b").resolve().parts[1:])
+    assert dashed("checkpoint-80") == "checkpoint-80"
+    assert dashed(".") == "--".join((tmp_path / "b").resolve().parts[1:])
 
 
 def test_tokenizers_that_do_not_fit(diagnose, tmp_path):

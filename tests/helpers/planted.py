@@ -261,12 +261,6 @@ class Table:
         return np.array(self.tables["continued"])
 
 
-def columns_of(task: PathStar, *lines: str) -> dict[str, np.ndarray]:
-    """Instances from lines of text, prompt and path."""
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
 def byte_bpe(task: PathStar, vocab_size: int, alphabet: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
     """A byte-level BPE as GPT-2's, trained on 300 lines of the task; numbers may take several tokens, commas one.
 
@@ -275,11 +269,16 @@ def byte_bpe(task: PathStar, vocab_size: int, alphabet: Sequence[str] | None = N
     """
     text = task.render(task.sample(np.random.default_rng(7), 300))
     lines = [prompt + path for prompt, path in zip(text["prompt"].to_list(), text["completion"].to_list(), strict=True)]
+    return byte_bpe_of(lines, vocab_size, alphabet)
+
+
+def byte_bpe_of(texts, vocab_size, alphabet=None) -> PreTrainedTokenizerFast:
+    """The same, trained on any text."""
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tokenizers.decoders.ByteLevel()
     known = pre_tokenizers.ByteLevel.alphabet() if alphabet is None else list(alphabet)
     inner.train_from_iterator(
-        lines, tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=known, show_progress=False)
+        texts, tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=known, show_progress=False)
     )
     return PreTrainedTokenizerFast(tokenizer_object=inner)

@@ -22,11 +22,3 @@ class Stepwise:
         for k in range(1, found.shape[1] + 1):
             found[:, k - 1] = np.where(k > symbols, self.step(columns, found, k), found[:, k - 1])
         return found
-
-
-def chi_square(values, cells):
-    """Whether all cells are equally likely: Pearson's statistic, in standard deviations above its mean."""
-    counts = np.bincount(np.asarray(values).ravel(), minlength=cells)
-    assert len(counts) == cells
-    expected = counts.sum() / cells
-    return (np.sum((counts - expected) ** 2 / expected) - (cells - 1)) / np.sqrt(2 * (cells - 1))

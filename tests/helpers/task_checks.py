@@ -1,6 +1,13 @@
-"""What tasks are asked alike: an answer judged by hand, and text and parameters that are refused."""
+"""What tasks are asked alike: rows from text, an answer judged by hand, and text and parameters that are refused."""
 
+import numpy as np
 import pytest
+
+
+def columns_of(task, *lines):
+    """Instances from lines of text, each a prompt and its answer."""
+    rows = [task.parse(line) for line in lines]
+    return {name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]}
 
 
 def assert_judged(task, columns, answer, exact, first_error, decision, valid_path):

@@ -377,7 +377,5 @@ def test_an_adapter_on_the_hub(base, hub, tmp_path):
 def test_without_peft(monkeypatch):
     """Catches: an ImportError from deep inside, which names no extra."""
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(
-        ValueError, match=r'not installed; install it with: pip install -c constraints\.txt -e "\.\[peft\]"'
-    ):
+    with pytest.raises(ValueError, match=r"needs the package peft: pip install 'nt_failures\[peft\]'"):
         lora.configuration({})

@@ -8,11 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-import tokenizers
 from datasets.fingerprint import Hasher
+from planted import byte_bpe_of
 from stepwise import Stepwise
-from tokenizers import pre_tokenizers
-from transformers import EvalPrediction, PreTrainedTokenizerFast
+from transformers import EvalPrediction
 
 from nt_failures import registry
 from nt_failures.data.batches import IGNORE
@@ -219,17 +218,6 @@ def test_no_file_has_the_package_imported(monkeypatch):
 # ---------------------------------------------------------------- tokens, and a run
 
 
-def bpe(texts):
-    """A byte-level BPE as GPT-2's: several bytes a token, and blanks in front of words."""
-    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
-    inner.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=inner)
-
-
 @pytest.mark.parametrize("made", ["bytes", "bpe"])
 @pytest.mark.parametrize("name", FIVE)
 def test_scores_with_any_tokenizer(name, made):
@@ -237,7 +225,7 @@ def test_scores_with_any_tokenizer(name, made):
     past its end, a wrong word that counts as right."""
     task = task_of(name)
     columns, texts = rows_of(task)
-    tokenizer = byte_level_tokenizer() if made == "bytes" else bpe(texts["prompt"] + texts["completion"])
+    tokenizer = byte_level_tokenizer() if made == "bytes" else byte_bpe_of(texts["prompt"] + texts["completion"], 500)
     encoded = encode_rows(tokenizer, texts["prompt"], texts["completion"])
     assert tokenizer.batch_decode(encoded["prefix_ids"]) == texts["prompt"]
     assert tokenizer.batch_decode(encoded["target_ids"]) == texts["completion"]

@@ -5,10 +5,11 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from stepwise import Stepwise
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.tasks._arithmetic import leads_on, reaches
@@ -17,11 +18,6 @@ from nt_failures.tasks.countdown import Countdown
 PROMPT = "12,7,3|28:"
 SOLUTION = "4 = 12 / 3, 28 = 7 * 4 ."
 OPERATORS = "+-*/"
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def equations(numbers, bound):
@@ -341,12 +337,12 @@ def test_every_row_is_solved_by_its_answer(count):
 def test_numbers_operators_and_pairs_are_uniform():
     """Catches: a number, an operator or a pair that is drawn more often, or tied to its place."""
     drawn = Countdown(3, largest=4, bound=20).sample(np.random.default_rng(1), 100_000)
-    assert chi_square((drawn["numbers"] - 1) @ [16, 4, 1], 64) < 5
+    assert_uniform((drawn["numbers"] - 1) @ [16, 4, 1], 64)
     some = (np.sort(drawn["numbers"], axis=1) == [2, 3, 4]).all(axis=1)  # only 4 / 2 is a quotient
     operator, result = drawn["answer"][some, 3] - 21, drawn["answer"][some, 0]
-    assert chi_square(operator, 4) < 5
+    assert_uniform(operator, 4)
     for sign, values in ((0, [5, 6, 7]), (2, [6, 8, 12])):
-        assert chi_square(np.searchsorted(values, result[operator == sign]), 3) < 5
+        assert_uniform(np.searchsorted(values, result[operator == sign]), 3)
     assert {*result[operator == 3].tolist()} == {2}
 
 

@@ -4,21 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from stepwise import Stepwise
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.tasks.hops import Hops
 
 PROMPT = "3,0|4,2|0,4|1,3|2,1/3,k2="
 EDGES = [(3, 0), (4, 2), (0, 4), (1, 3), (2, 1)]
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 @pytest.mark.parametrize(("way", "completion", "answer"), [(False, "4", [4]), (True, "0,4 . .", [0, 4, -1])])
@@ -216,10 +212,10 @@ def test_cycles_places_and_hops_are_uniform():
     cycles, which = np.unique(successor @ [64, 16, 4, 1], return_inverse=True)
     orders, shown = np.unique(drawn["edges"][:, :, 0] @ [64, 16, 4, 1], return_inverse=True)
     assert (len(cycles), len(orders)) == (6, 24)
-    assert chi_square(which * 24 + shown, 144) < 5
-    assert chi_square(drawn["source"] * 3 + drawn["hops"] - 1, 12) < 5
+    assert_uniform(which * 24 + shown, 144)
+    assert_uniform(drawn["source"] * 3 + drawn["hops"] - 1, 12)
     place = np.argmax(drawn["edges"][:, :, 0] == drawn["source"][:, None], axis=1)
-    assert chi_square(which * 4 + place, 24) < 5
+    assert_uniform(which * 4 + place, 24)
 
 
 def test_a_cycle_is_in_one_split_whatever_is_asked_of_it():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from stepwise import Stepwise
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.data.splits import load_splits
 from nt_failures.diagnosis import figures
@@ -22,11 +23,6 @@ class ByHand(InWeightsStar):
 
 
 TASK = ByHand(8, 3)
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]}
 
 
 # ---------------------------------------------------------------- lines
@@ -154,7 +150,7 @@ def test_the_star_is_a_constant_of_the_task():
 def test_every_label_may_be_the_source():
     """Catches: labels that are not shuffled, such as a source that is always 0."""
     sources = [InWeightsStar(8, 3, seed).arms[0, 0] for seed in range(3000)]
-    assert chi_square(np.array(sources), 17) < 5
+    assert_uniform(np.array(sources), 17)
 
 
 def test_training_lines_are_equally_likely():
@@ -166,14 +162,14 @@ def test_training_lines_are_equally_likely():
     back = {(b, 1, a, -1, -1) for a, _, b, _, _ in out}
     assert {*map(tuple, lines.tolist())} == paths | out | back
     assert len(lines) == 40
-    assert chi_square(which, 40) < 5
+    assert_uniform(which, 40)
 
 
 def test_leaves_are_equally_likely():
     """Catches: edges that are asked for, a leaf that is asked more often."""
     rows = TASK.sample(np.random.default_rng(1), 16_000)
     assert not rows["edge"].any()
-    assert chi_square(rows["node"] - 9, 8) < 5
+    assert_uniform(rows["node"] - 9, 8)
 
 
 # ---------------------------------------------------------------- splits
@@ -228,7 +224,7 @@ def test_decisions_and_detours_by_hand():
     detours = TASK.detours(many, np.random.default_rng(0))
     assert np.array_equal(detours[7000:], many["answer"][7000:])
     assert (detours[:7000, 1] + 8 == detours[:7000, 2]).all()
-    assert chi_square(np.delete(np.arange(8), 6).searchsorted(detours[:7000, 1] - 1), 7) < 5
+    assert_uniform(np.delete(np.arange(8), 6).searchsorted(detours[:7000, 1] - 1), 7)
 
 
 def test_chance_is_that_of_who_knows_train_by_heart():

@@ -8,7 +8,7 @@ import pytest
 from chi_square import assert_uniform
 from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
-from task_checks import assert_judged, bad_lines
+from task_checks import assert_judged, bad_lines, columns_of
 
 from nt_failures.diagnosis import diagnose
 from nt_failures.experiments.command_line import parse
@@ -27,15 +27,10 @@ GOLDEN = {
 }
 
 
-def columns_of(*lines):
-    rows = [TASK.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]}
-
-
 def test_golden_by_hand():
     """Catches: a smaller graph that is filled up otherwise, that tells its size by blank edges, or that has no end."""
     assert TASK.parse(LINE) == GOLDEN
-    columns = columns_of(LINE)
+    columns = columns_of(TASK, LINE)
     prompt, completion = (text.to_list() for text in TASK.texts(columns).values())
     assert prompt + completion == [LINE.split("=")[0] + "=", LINE.split("=")[1]]
     assert TASK.read_answer("7,2,11 . . .") == TASK.read_answer("7 2 11 .") == [7, 2, 11]
@@ -59,7 +54,7 @@ JUDGED = {
 @pytest.mark.parametrize("case", JUDGED)
 def test_judge_by_hand(case):
     """Catches: for each way of being wrong, a judge that misses it; -1 of a small graph taken for an edge."""
-    assert_judged(TASK, columns_of(LINE), *JUDGED[case])
+    assert_judged(TASK, columns_of(TASK, LINE), *JUDGED[case])
 
 
 def test_a_range_is_no_factor():

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from chi_square import assert_uniform
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stepwise import Stepwise, chi_square
-from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, read_or_none
+from stepwise import Stepwise
+from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.report import diagnosis_text, findings
@@ -19,11 +20,6 @@ FAMILIES = {"p0": [6, 7, 2, 1], "p1": [4, 5, 3, 0]}
 HELD_OUT = [{6, 7}, {7, 1}, {2, 1}]
 """The pairs of validation and test: written down, as a hash cannot be worked out by hand."""
 LINE = "Q,C,C,X=6,2,p0"
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def pairs(task):
@@ -196,10 +192,10 @@ def test_pairs_and_letters_are_uniform():
     drawn = task.sample(np.random.default_rng(1), 60_000)
     ordered, which = np.unique(drawn["answer"] @ [144, 12, 0], return_inverse=True)
     assert len(ordered) == 3 * 4 * 3
-    assert chi_square(which, 36) < 5
-    assert chi_square(drawn["prefix"] @ [26, 1], 676) < 5
-    assert chi_square((drawn["answer"][:, 2] - 12) * 26 + drawn["prefix"][:, 0], 78) < 5
-    assert chi_square(Siblings(5, 500).sample(np.random.default_rng(2), 60_000)["answer"][:, 1], 2500) < 5
+    assert_uniform(which, 36)
+    assert_uniform(drawn["prefix"] @ [26, 1], 676)
+    assert_uniform((drawn["answer"][:, 2] - 12) * 26 + drawn["prefix"][:, 0], 78)
+    assert_uniform(Siblings(5, 500).sample(np.random.default_rng(2), 60_000)["answer"][:, 1], 2500)
 
 
 # ---------------------------------------------------------------- models

@@ -285,7 +285,7 @@ def test_config_name_tells_parameters_apart(task):
 @pytest.mark.parametrize(
     ("arguments", "given", "repair"),
     [
-        ((0, "dev", 0), "split='dev'", "train, validation, test"),
+        ((0, "dev", 0), "split='dev'", "'train', 'validation', 'test'"),
         ((-1, "train", 0), "seed=-1", ">= 0"),
         (("0", "train", 0), "seed='0'", ">= 0"),
         ((0, "train", 0, "no"), "overlap='no'", "'forbid'"),

@@ -8,7 +8,7 @@ import pytest
 from chi_square import assert_uniform
 from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
-from task_checks import assert_judged, assert_refused, bad_lines, bad_parameters
+from task_checks import assert_judged, assert_refused, bad_lines, bad_parameters, columns_of
 
 from nt_failures.diagnosis import diagnose
 from nt_failures.tasks.unequal_star import UnequalStar
@@ -18,11 +18,6 @@ AS_EDGES = UnequalStar(2, (4, 6), 2, 12, "edges")
 MEDIUM, HARD = (UnequalStar(**UnequalStar.CONFIGS[name]) for name in ("medium", "hard"))
 PROMPT = "6,4|3,0|7,3|8,5|0,8|1,3|3,6/7,5="  # 7 > 3 > 0 > 8 > 5 and 1 > 3 > 6 > 4
 EDGES = [(6, 4), (3, 0), (7, 3), (8, 5), (0, 8), (1, 3), (3, 6), (-1, -1), (-1, -1), (-1, -1)]
-
-
-def columns_of(task, *lines):
-    rows = [task.parse(line) for line in lines]
-    return {name: np.array([row[name] for row in rows], dtype=np.int32) for name in rows[0]}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import types
 import datasets
 import numpy as np
 import pytest
-from planted import columns_of
+from task_checks import columns_of
 from transformers import ProgressCallback, TrainerControl, TrainerState
 from transformers.integrations import TensorBoardCallback
 

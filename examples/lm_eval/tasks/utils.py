@@ -1,7 +1,5 @@
 """Rows and judge of the tasks of this folder: those of nt_failures, which has to be installed."""
 
-import functools
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +7,8 @@ import datasets
 import numpy as np
 
 import nt_failures  # noqa: F401 - teaches load_dataset the names of its tasks
-from nt_failures.tasks import Task, described, read_task
+from nt_failures.evaluation.rewards import task_of
+from nt_failures.tasks import described
 
 
 def rows(name: str, config: str, **metadata: Any) -> dict[str, datasets.Dataset]:
@@ -30,7 +29,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     Where all answers have one length, what stands behind it does not count, as in the library's own evaluations: these
     targets carry no end token, so a model may go on until it is cut. The others do, and a model has to stop.
     """
-    task, names = _task(doc["task"])
+    task, names = task_of(doc["task"])
     columns = {name: np.array([doc[name]]) for name in names}
     answer, length = task.read_answer(results[0]), int(task.lengths(columns)[0])
     if task.END not in task.symbols:
@@ -39,10 +38,3 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     scores = {"exact": float(judged["exact"][0]), "complete": float(len(answer) >= length)}
     scores |= {"unseen": float(judged["unseen"][0])} if "unseen" in judged else {}
     return scores | ({"decision": float(judged["correct"][0, place - 1])} if place else {})
-
-
-@functools.cache
-def _task(size: str) -> tuple[Task, list[str]]:
-    """The task, and the columns of its problems."""
-    task = read_task(json.loads(size))
-    return task, list(task.sample(np.random.default_rng(0), 0))
