@@ -10,6 +10,7 @@ from collections.abc import Callable
 from nt_failures.diagnosis import wording
 from nt_failures.diagnosis.evidence import LEARNT_AT, SOLVED_AT, Budget, Evidence
 from nt_failures.evaluation.metrics import wilson
+from nt_failures.tasks.blocks import split_share
 
 LOOK_UPS_AT = 0.9
 """Product of all positions but the decision from which errors there cannot explain a failure."""
@@ -86,7 +87,11 @@ class Facts:
         self.product = of_all
         self.few = wilson(evidence.exact * evidence.n, evidence.n)[0] < 0.75
         new = evidence.originality
-        self.by_heart = new is not None and wilson(new["creativity"] * evidence.n, evidence.n)[1] < new["ideal"] / 2
+        # Choosing among all right answers, so many are new; and of these so many differ.
+        by_choice = {"unseen": 1 - split_share("train"), "creativity": new["ideal"]} if new else {}
+        self.by_heart = any(
+            wilson(new[name] * evidence.n, evidence.n)[1] < share / 2 for name, share in by_choice.items()
+        )
         self.jumps = evidence.follow_rate is not None and evidence.follow_rate < 0.5
         self.can_cheat = self.at_chance and evidence.autoregressive and evidence.order == "forward"
 
@@ -126,7 +131,7 @@ RULES = (
     ),
     Rule(
         "memorised",
-        "exact >= 0.95, and fewer than half as many different new answers as choosing among all gives",
+        "exact >= 0.95, and fewer than half as many new, or different new, answers as choosing among all gives",
         lambda f: f.evidence.exact >= SOLVED_AT and f.by_heart,
         wording.by_heart,
     ),

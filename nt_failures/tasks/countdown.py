@@ -29,12 +29,11 @@ _LINE = re.compile(r"([1-9][0-9]{0,3}(?:,[1-9][0-9]{0,3})*)\|([1-9][0-9]{0,3}):(
 
 @dataclasses.dataclass(frozen=True)
 class Countdown(Task):
-    """Numbers stand before |, a target behind it. Write equations, result first, such as 4 = 12 / 3, with commas
-    between them. Each takes two of the numbers that are left, and its result takes their place; the last result is the
-    target.
+    """Numbers stand before |, a target behind it. Write equations with blanks and result first, such as 4 = 12 / 3, and
+    commas between them, until all numbers are used: each takes two of those that are left, and its result, a whole
+    number above 0, takes their place. The last result is the target.
 
-    All `numbers` that are given are used. They and the results are whole and from 1 to `bound`, and each is a token.
-    One line of text, for `Countdown(3)`, and its tokens (commas carry none):
+    One line of text, for `Countdown(3)`, and its tokens, numbers up to `bound` (commas carry none):
 
         prompt      12,7,3|28:
         tokens      12 7 3 | 28 :
@@ -98,6 +97,10 @@ class Countdown(Task):
     @property
     def config_name(self) -> str:
         return self.named or f"numbers{self.numbers}-largest{self.largest}-bound{self.bound}"
+
+    @property
+    def instruction(self) -> str:
+        return f"{super().instruction} No result is above {self.bound}."
 
     @property
     def symbols(self) -> list[str]:

@@ -79,11 +79,11 @@ class SampleTableCallback(TrainerCallback):
         predictor = ModelPredictor(model, self.trainer.processing_class, objective, task)
         predicted = as_answers(predictor.free(self.columns))
         first = task.judge(self.columns, predicted)["first_error"].tolist()
-        decisions = task.decisions(self.columns, objective.order)
+        decisions, names = task.decisions(self.columns, objective.order), task.symbols
         columns = (
-            task.texts(self.columns)["prompt"].to_list(),
-            map(_words, as_answers(task.answers(self.columns))),
-            map(_words, predicted),
+            [" ".join(prompt.split()) for prompt in task.texts(self.columns)["prompt"].to_list()],
+            [_words(answer, names) for answer in as_answers(task.answers(self.columns))],
+            [_words(answer, names) for answer in predicted],
             [f"{k} (decision)" if k and k == at else str(k or "-") for k, at in zip(first, decisions, strict=True)],
         )
         return [list(row) for row in zip(*columns, strict=True)]
@@ -172,5 +172,5 @@ def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
-def _words(symbols: Sequence[int]) -> str:
-    return ",".join("?" if symbol < 0 else str(symbol) for symbol in symbols)
+def _words(symbols: Sequence[int], names: Sequence[str]) -> str:
+    return ",".join(names[symbol] if 0 <= symbol < len(names) else "?" for symbol in symbols)

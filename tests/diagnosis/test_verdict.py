@@ -110,7 +110,10 @@ def test_by_heart_in_words():
     )
     found = verdict(evidence([1] * 5, 0.99, originality=new(0.02)), BUDGET)
     assert found.text == f"Memorised{AFTER}: 99.0% of the paths are right, by heart." + tail.format("2.0%")
-    assert found.rule == "exact >= 0.95, and fewer than half as many different new answers as choosing among all gives"
+    assert (
+        found.rule
+        == "exact >= 0.95, and fewer than half as many new, or different new, answers as choosing among all gives"
+    )
     assert verdict(evidence([1] * 5, 0.99, originality=new(0.24))).text.endswith("(n = 1,000)." + tail.format("24.0%"))
 
 
@@ -174,6 +177,14 @@ EDGES = {
     ),
     "by heart, if not wholly": (evidence([1] * 5, 0.99, originality=new(0.1)), "memorised"),  # to 12.0 % of 12.5 %
     "new, if not much": (evidence([1] * 5, 0.99, originality=new(0.11)), "solved"),  # to 13.1 %
+    "one right answer, of train": (
+        evidence([1] * 5, 1.0, n=2000, originality={"unseen": 0.0, "creativity": 0.0, "ideal": 0.004}),
+        "memorised",
+    ),
+    "one right answer, new": (
+        evidence([1] * 5, 1.0, n=2000, originality={"unseen": 1.0, "creativity": 0.0005, "ideal": 0.004}),
+        "solved",
+    ),
     "by heart, of few": (evidence([1] * 5, 1.0, n=3, originality=new(0.0)), "undertrained"),
     "by heart, and not all right": (evidence([1, 0.7, 1, 1, 1], 0.7, originality=new(0.0)), "undertrained"),
     "by heart, trained on one position": (evidence([1] * 5, 1.0, trained=(2,), originality=new(0.0)), "solved"),
