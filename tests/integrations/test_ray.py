@@ -118,27 +118,6 @@ def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, mon
     assert small.calls == []
 
 
-def test_a_node_with_another_package_that_joins_is_named_and_given_no_run(small, on, cluster, another, monkeypatch):
-    """Catches: recipes that are given up because a node of an old image has joined, which draws one run after
-    another."""
-    for name in ("a", "b"):
-        small.recipe(name, gate=small.gate)
-    process = small.start(*on)
-    until(lambda: len(small.calls) == 2, process)
-    before = os.environ["PYTHONPATH"]
-    monkeypatch.setenv("PYTHONPATH", another)
-    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3")
-    monkeypatch.setenv("PYTHONPATH", before)
-    named = next(line for line in process.stderr if "another" in line)
-    small.gate.touch()
-    errors, code = finish(process)[1:]
-    cluster.remove_node(node)
-    assert "127.0.0.3 has another nt_failures (0.1.0, sources " in named
-    assert code == 0, errors
-    assert sorted(small.results) == EVERY
-    assert len(small.calls) == 4
-
-
 def test_an_address_at_which_nobody_listens(small):
     """Catches: a study that tries for minutes, without a word."""
     small.recipe("a")
