@@ -118,6 +118,27 @@ def test_a_node_with_another_package_is_named_before_a_run_is_lost(tmp_path, mon
     assert small.calls == []
 
 
+def test_a_node_with_another_package_that_joins_is_named_and_given_no_run(tmp_path, monkeypatch, paths, another):
+    """Catches: recipes that are given up because a node of an old image has joined, which draws one run after
+    another."""
+    small = Study(tmp_path, monkeypatch)
+    small.recipe("a", gate=small.gate)
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "node_ip_address": HERE})
+    try:
+        process = small.start("--engine", "ray", "--address", made.address, "--jobs", "2")
+        until(lambda: small.calls == [("a", 0)], process)
+        monkeypatch.setenv("PYTHONPATH", another)
+        made.add_node(num_cpus=1, node_ip_address="127.0.0.3")
+        named = next(line for line in process.stderr if "another" in line)
+        small.gate.touch()
+        errors, code = finish(process)[1:]
+    finally:
+        made.shutdown()
+    assert "127.0.0.3 has another nt_failures (0.1.0, sources " in named
+    assert code == 0, errors
+    assert small.calls == small.results == [("a", 0), ("a", 1)]
+
+
 def test_an_address_at_which_nobody_listens(small):
     """Catches: a study that tries for minutes, without a word."""
     small.recipe("a")
