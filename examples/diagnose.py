@@ -122,6 +122,8 @@ def of_server(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]
         options = json.loads(args.api_options)
     except ValueError as error:
         raise ValueError(f"--api_options {args.api_options!r} is no JSON ({error}).") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"--api_options {args.api_options!r} is no JSON object; write it as '{{\"key\": value}}'.")
     connection = {"cache": folder / ANSWERS_FILE, "timeout": args.timeout, "concurrency": args.concurrency}
     connection |= {"max_retries": args.max_retries, "key_variable": args.api_key_variable}
     how = {"prompt_style": args.prompt_style, "max_tokens": args.max_tokens, "options": options}
