@@ -38,7 +38,7 @@ NAN = float("nan")
         (lambda: reward_exact_path([[{"role": "user"}]], ["1"]), "which one is the user's text"),
         (lambda: wilson(3, 2), "3 successes of 2"),
         (lambda: Evidence(10, "1", 0.5, 1, {1: 1.0}, {1: 1.0}), "every share a number"),
-        (lambda: graph._places([(0, 1), (1, 1)], 0, 1), "no arms"),
+        (lambda: graph._places([(0, 1), (1, 1)], 0, 1), "or a circle"),
         (lambda: layout([{"prefix_ids": [1.5], "target_ids": [2]}], 0), "prefix_ids must be"),
         (lambda: layout([{"prefix_ids": [1], "target_ids": [-100, 2]}], 0), "target_ids must be"),
         (lambda: layout([{"prefix_ids": [1], "target_ids": [2], "target_positions": [1, 2]}], 0), "differ in length"),
