@@ -160,7 +160,9 @@ def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: 
     if missing := {"prompt", "completion"} - set(columns):
         raise ValueError(f"the dataset has no column {sorted(missing)}; it has {columns}. Rename yours to match.")
     if isinstance((dataset.features or {}).get("prompt"), datasets.List):
-        raise ValueError("the column 'prompt' holds lists, as of messages for chat models; draw the rows with prompt_style='text'.")
+        raise ValueError(
+            "the column 'prompt' holds lists, as of messages for chat models; draw the rows with prompt_style='text'."
+        )
     options = {"batched": True, "remove_columns": ["prompt", "completion"]}
     # The functions never read `code`: the cache of `map` sees arguments, and not changed code.
     options["fn_kwargs"] = {"tokenizer": tokenizer, "code": source_hash([__name__])}

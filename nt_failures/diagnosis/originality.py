@@ -17,8 +17,8 @@ def originality(observed: Observations) -> dict[str, float]:
         counted once; `ideal`: creativity, on average, of who draws as many answers from all right ones, each equally
         likely. `{}` for a task whose problems have answers of their own (`Task.num_answers`).
 
-    Example: a model that writes one right answer to every prompt, of ten that there are.
-        >>> from types import SimpleNamespace
+    Example:
+        >>> from types import SimpleNamespace  # of a model that writes one right answer, of ten, to every prompt
         >>> free = SimpleNamespace(shares=lambda: SimpleNamespace(unseen=1.0, creativity=0.01))
         >>> found = originality(SimpleNamespace(task=SimpleNamespace(num_answers=10), answers=range(100), free=free))
         >>> found["creativity"], round(found["ideal"], 3)

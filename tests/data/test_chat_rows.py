@@ -94,5 +94,7 @@ def test_messages_are_not_tokenised_here(tmp_path, streaming):
     rows = load_dataset(
         "nt_failures/pathstar", prompt_style="chat", cache_dir=str(tmp_path), streaming=streaming, **ROWS
     )
-    with pytest.raises(ValueError, match="holds lists, as of messages for chat models; draw the rows with prompt_style='text'"):
+    with pytest.raises(
+        ValueError, match="holds lists, as of messages for chat models; draw the rows with prompt_style='text'"
+    ):
         tokenize(rows, word_level_tokenizer(PathStar()))
