@@ -208,7 +208,7 @@ def draw_learning(
     chance: float | None,
 ) -> bool:
     """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
-    decoding = objective.judged_decoding()
+    decoding = objective.judged_decoding
     if not any(positions_of(entry, decoding) for entry in curve):
         return False
     figures.save(figures.learning_curves(curve, decoding, decision, chance, objective.order), folder / "learning.png")

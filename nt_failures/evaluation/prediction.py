@@ -96,7 +96,7 @@ def objective_metrics(
         metrics["problems"] = count_problems(problems, every)
     if task is not None:
         # Forced where it decodes token by token: a model trained on the decision alone writes junk before it when free.
-        judged = scored[objective.judged_decoding()]
+        judged = scored[objective.judged_decoding]
         if columns is None:  # the same decision in every row
             decisions = np.full(len(target), task.decision_position(objective.order))
             guess = np.full(len(target), task.chance)

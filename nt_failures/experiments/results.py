@@ -89,6 +89,7 @@ def results(
         chance=observed.chance,
         decision_position=observed.decision,
         trained_positions=trainer.training_objective.trained_positions,
+        judged_decoding=trainer.training_objective.judged_decoding,
         diagnosis=diagnose_observed(observed, seen, curve, budget),
         example=observed.example(),
         instance={name: rows["test"][0][name] for name in ("prompt", "completion")},

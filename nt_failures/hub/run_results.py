@@ -40,6 +40,8 @@ class RunResults:
     decision_position: int | None = _entry("count")
     trained_positions: Sequence[int] | None = _entry("list")
     """positions of the answer that alone were trained; None for all"""
+    judged_decoding: str | None = _entry("text")
+    """predictions by which its positions are judged, `Objective.judged_decoding`"""
     diagnosis: Mapping[str, Any] | None = _entry("object")
     """of `diagnose`, with its verdict"""
     example: Mapping[str, Any] | None = _entry("object")

@@ -116,12 +116,12 @@ class Objective(abc.ABC):
     @property
     def autoregressive(self) -> bool:
         """Whether `decode` predicts token by token, each from the true or predicted earlier ones."""
-        return self.judged_decoding() == "forced"
+        return self.judged_decoding == "forced"
 
-    @classmethod
-    def judged_decoding(cls) -> str:
+    @property
+    def judged_decoding(self) -> str:
         """Predictions by which the positions of an answer are judged: "forced" (earlier tokens revealed) or "free"."""
-        return "forced" if cls.decodings[0] == "autoregressive" else "free"
+        return "forced" if self.decodings[0] == "autoregressive" else "free"
 
     @property
     def stock(self) -> bool:

@@ -30,6 +30,7 @@ class Hybrid(Objective):
 
     Args:
         share: part of the batch that is teacherless, 0..1; the default 0.5 is ours.
+        parallel: decode, and judge, in one pass with dummies for all tokens; otherwise token by token.
 
     Example:
         >>> from nt_failures import Hybrid
@@ -39,10 +40,16 @@ class Hybrid(Objective):
     """
 
     share: float = option(0.5, most=1)
+    parallel: bool = False
 
     extra_tokens = {"$": "dummy_token_id"}
     decodings = ("autoregressive", "parallel")
     citation = "ours, after Nagarajan et al., Roll the dice & look before you leap, ICML 2025, arXiv 2504.15266"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parallel:
+            object.__setattr__(self, "decodings", self.decodings[::-1])
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

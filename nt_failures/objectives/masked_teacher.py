@@ -33,6 +33,7 @@ class MaskedTeacher(Objective):
         rate: chance, 0..1, that an input token of the target is hidden; None draws it uniformly for each row.
         spans: hide one run of neighbouring tokens in each row, placed uniformly, as long as the rate times the target,
             rounded up or down at random so that this holds on average.
+        parallel: decode, and judge, in one pass with all tokens hidden; otherwise token by token.
         replaced: chance, 0..1, that a hidden token is a random token instead of the dummy. At 1 no dummy is seen in
             training, and `parallel` decoding means nothing.
         vocabulary: random tokens are drawn uniformly from the ids below it, separators included (the source's
@@ -47,6 +48,7 @@ class MaskedTeacher(Objective):
 
     rate: float | None = option(None, most=1)
     spans: bool = False
+    parallel: bool = False
     replaced: float = option(0.0, most=1)
     vocabulary: int | None = option(None, least=1, whole=True)
 
@@ -59,8 +61,8 @@ class MaskedTeacher(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if type(self.spans) is not bool:
-            raise ValueError(f"spans={self.spans!r} must be True or False; the default is False.")
+        if self.parallel:
+            object.__setattr__(self, "decodings", self.decodings[::-1])
         if self.replaced and self.vocabulary is None:
             given = f"replaced={self.replaced} draws random tokens"
             raise ValueError(f"{given} and was given no vocabulary; build it with .from_tokenizer(tokenizer).")

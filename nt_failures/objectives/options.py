@@ -29,7 +29,9 @@ def option(default: Any, least: float = 0, most: float = math.inf, whole: bool =
 
 
 def check_option(field: dataclasses.Field, value: Any) -> None:
-    """ValueError for a value out of the range of its `option`."""
+    """ValueError for a value out of the range of its `option`, or neither True nor False where the default is one."""
+    if type(field.default) is bool and type(value) is not bool:
+        raise ValueError(f"{field.name}={value!r} must be True or False; the default is {field.default}.")
     if "range" not in field.metadata or (value is None and field.default is None):
         return
     least, most, whole, above = field.metadata["range"]

@@ -29,6 +29,7 @@ def record(recipe="hans", seed=0, exact=0.5, objective="next_token", curve=((200
         "chance": 0.5,
         "decision_position": 2,
         "trained_positions": None,
+        "judged_decoding": "free" if objective == "teacherless" else "forced",
         "steps": 2000,
         "flops": 1e12,
         "examples": 128_000,

@@ -12,6 +12,7 @@ from nt_failures.models import mamba_scan
 from nt_failures.models.capabilities import CAPABILITIES, capabilities
 from nt_failures.objectives import (
     OBJECTIVES,
+    FutureBag,
     Hybrid,
     MaskedTeacher,
     NextToken,
@@ -241,6 +242,8 @@ def test_masked_teacher_puts_random_tokens_for_dummies(tokenizer):
         (lambda: Hybrid(share=1.5, **TOKENS), "share=1.5"),
         (lambda: MaskedTeacher(rate=-0.1, **TOKENS), "rate=-0.1"),
         (lambda: MaskedTeacher(spans=1, **TOKENS), "spans=1 must be True or False"),
+        (lambda: Hybrid(parallel="no", **TOKENS), "parallel='no' must be True or False"),
+        (lambda: FutureBag(next_token_in_bag=1), "next_token_in_bag=1 must be True or False"),
         (lambda: Teacherless(), "Teacherless.*no dummy_token_id.*from_tokenizer"),
     ],
 )
@@ -426,8 +429,12 @@ def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
     for name, cls in OBJECTIVES.items():
         objective = cls.from_tokenizer(tokenizer_for(cls))
         assert objective.autoregressive is (name not in parallel)
-        assert objective.judged_decoding() == ("free" if name in parallel else "forced")
+        assert objective.judged_decoding == ("free" if name in parallel else "forced")
         assert objective.stock is (name not in alone)
+        if {*objective.decodings} == {"autoregressive", "parallel"}:
+            judged_at_once = cls.from_tokenizer(tokenizer_for(cls), parallel=True)
+            assert (judged_at_once.judged_decoding, judged_at_once.stock) == ("free", False)
+            assert cls.decodings[0] == "autoregressive"
 
 
 def test_needs_are_checked(tiny_model, tokenizer):

@@ -88,6 +88,11 @@ def answers(model, objective, row):
     return {way: answer[::flip] for way, answer in found.items()}
 
 
+def in_parallel(**options):
+    """Trained on both forms, judged by the one pass."""
+    return Hybrid(parallel=True, **options)
+
+
 def suited_rows(model, objective, positions, count=22, seed=0):
     """Rows whose targets are the model's own free answers; rows 0, 1, 2 of every four are changed in one token.
 
@@ -134,7 +139,7 @@ def evaluated(trainer, rows):
 
 @pytest.mark.parametrize("positions", [WORDS, PIECES], ids=["words", "pieces"])
 @pytest.mark.parametrize("order", ["forward", "reversed"])
-@pytest.mark.parametrize("kind", [NextToken, Hybrid, Teacherless])
+@pytest.mark.parametrize("kind", [NextToken, Hybrid, in_parallel, Teacherless])
 def test_metrics_equal_naive_decoding(tiny_model, tmp_path, kind, order, positions):
     """Catches: metrics off by one position, in the wrong order, with padding or separators counted, from the wrong
     pass (teacherless from the forced one, hybrid's parallel left out), or a last batch counted twice."""
@@ -144,7 +149,7 @@ def test_metrics_equal_naive_decoding(tiny_model, tmp_path, kind, order, positio
     expected = by_hand(model, objective, rows)
     trainer = ObjectiveTrainer(model, arguments(tmp_path, full_decode=True), objective=objective, task=FOUR)
     found = evaluated(trainer, rows)
-    way = "free" if kind is Teacherless else "forced"
+    way = "free" if kind in (in_parallel, Teacherless) else "forced"
     decision = expected[f"{way}/position_{2 if order == 'forward' else 3}"]
     assert found == {f"eval_{name}": pytest.approx(share) for name, share in expected.items()} | {
         "eval_decision": pytest.approx(decision),

@@ -13,7 +13,6 @@ from nt_failures.evaluation.metrics import judged, judged_by
 from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study.job import Key
 from nt_failures.hub.run_results import RunResults
-from nt_failures.objectives import find_objective
 from nt_failures.tasks import Task, find_task, read_task
 from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
@@ -60,8 +59,7 @@ class StudyRun:
         key = read_key(line)
         run = RunResults.from_json(line, "the line")
         try:
-            objective = find_objective(run.arguments["objective"]["objective"], from_file=True)
-            decoding = objective.judged_decoding()
+            decoding = run.judged_decoding
             shares, at = getattr(run.accuracies, decoding).positions, run.decision_position
             if at is None and run.chance is not None:  # it differs from row to row
                 shares = run.diagnosis["forced_vs_free"][f"{decoding}_others"]
