@@ -1,0 +1,105 @@
+"""Records: for each problem the fewest steps and FLOPs in which all seeds of a recipe solved it."""
+
+import collections
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nt_failures.evaluation.metrics import wilson
+from nt_failures.experiments.study.differences import FoundRun, read_runs
+from nt_failures.experiments.study.results_file import read_diverged
+from nt_failures.experiments.study.summary import markdown_table
+
+SEEDS = 10
+"""Seeds that an entry needs, all of them solved, without a gap in their numbers."""
+DRAWS = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A recipe all of whose seeds solved its problem."""
+
+    problem: str
+    """task and size, `path_star, deg2-path5-nodes50`"""
+    log: Path
+    """results.jsonl"""
+    recipe: str
+    runs: Sequence[FoundRun]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps to solve, of each seed."""
+        return [run.study_run.solved_at for run in self.runs]
+
+    @property
+    def flops(self) -> list[float]:
+        """FLOPs to solve, of each seed."""
+        return [run.results.flops * run.study_run.solved_at / run.study_run.steps for run in self.runs]
+
+    @property
+    def commits(self) -> list[str]:
+        """Of nt_failures, that trained them; `+` behind one with uncommitted changes, `?` where none is known."""
+        words = [(run.results.versions or {}).get("commit", "?").split() for run in self.runs]
+        return [*dict.fromkeys(first[:7] + "+" * bool(rest) for first, *rest in words)]
+
+
+def entries(root: Path) -> list[Entry]:
+    """The entries of all studies beneath a folder, by problem, the fastest first.
+
+    ValueError for a results.jsonl that is damaged.
+    """
+    found = [entry for log in sorted(root.rglob("results.jsonl")) for entry in _of_log(log)]
+    return sorted(found, key=lambda entry: (entry.problem, statistics.median(entry.steps), entry.log, entry.recipe))
+
+
+def _of_log(log: Path) -> Iterator[Entry]:
+    rows = collections.defaultdict(list)
+    for run in read_runs(str(log.parent)):
+        rows[run.name, run.results.extra["fingerprint"]].append(run)
+    lost = read_diverged(log)
+    for (name, fingerprint), runs in rows.items():
+        recipe = name.removeprefix(f"{log.parent}: ")
+        seeds = {run.seed for run in runs}
+        diverged = {key.seed for key in lost if (key.recipe, key.fingerprint) == (recipe, fingerprint)} - seeds
+        picked = diverged or max(seeds) - min(seeds) >= len(seeds)
+        solved = all(run.study_run.solved and run.study_run.solved_at is not None for run in runs)
+        if len(seeds) >= SEEDS and solved and not picked and all(run.results.flops for run in runs):
+            first = runs[0].study_run
+            yield Entry(f"{first.task_name}, {first.make_task().config_name}", log, recipe, runs)
+
+
+def tables(found: Sequence[Entry], root: Path) -> str:
+    """A Markdown table for each problem; the logs are named as they lie beneath `root`."""
+    text = ""
+    for problem in dict.fromkeys(entry.problem for entry in found):
+        rivals = [entry for entry in found if entry.problem == problem]
+        cheapest = min(rivals, key=lambda entry: statistics.median(entry.flops))
+        rows = [("recipe", "record of", "solved [at least]", "steps", "FLOPs", "p", "commit", "log")]
+        for i, entry in enumerate(rivals):
+            kinds = ["steps"] * (i == 0) + ["FLOPs"] * (entry is cheapest)
+            n, steps, log = len(entry.runs), entry.steps, entry.log.relative_to(root).as_posix()
+            p = f"{rank_sum_p(steps, rivals[i + 1].steps):.3g}" if i + 1 < len(rivals) else "-"
+            middle = f"{statistics.median(steps):,.0f} ({min(steps):,} to {max(steps):,})"
+            solved, flops = f"{n} of {n} [{wilson(n, n)[0]:.0%}]", f"{statistics.median(entry.flops):.2e}"
+            names = (entry.recipe, ", ".join(kinds) or "-", solved, middle, flops, p, ", ".join(entry.commits))
+            rows.append((*names, f"[{log}]({log})"))
+        text += f"### {problem}\n\n{markdown_table(rows)}\n\n"
+    return text or f"None yet: no recipe has {SEEDS} seeds that all solved their problem.\n\n"
+
+
+def rank_sum_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p of the rank-sum test, by random exchange of the two groups' runs; ties share their mean rank.
+
+    Example:
+        >>> rank_sum_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) < 0.01  # 2 of 252 exchanges, 0.0079
+        True
+    """
+    values = np.array([*first, *second], dtype=np.float64)
+    ranks = (values[:, None] > values).sum(axis=1) + ((values[:, None] == values).sum(axis=1) + 1) / 2
+    drawn = np.random.default_rng(0).permuted(np.tile(ranks, (DRAWS, 1)), axis=1)[:, : len(first)].sum(axis=1)
+    middle = ranks.mean() * len(first)
+    as_far = np.abs(drawn - middle) >= abs(ranks[: len(first)].sum() - middle)
+    return float((as_far.sum() + 1) / (DRAWS + 1))
