@@ -179,6 +179,8 @@ def _fault(path: Path) -> str | None:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt"):  # reads the header and compares it with the file's length
                 return None
+        if path.suffix == ".jinja":
+            return None
         values = read_object(path)
         if path.name == RESULTS_FILE:
             RunResults.from_json(values)

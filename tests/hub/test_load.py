@@ -9,7 +9,7 @@ import torch
 
 import nt_failures
 from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
-from nt_failures.hub.integrity import save_run
+from nt_failures.hub.integrity import check_whole, save_run
 from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
@@ -53,6 +53,16 @@ def stock(tokenizer, tmp_path):
     load_model("gpt2-1x16", tokenizer, 48).save_pretrained(tmp_path / "stock")
     tokenizer.save_pretrained(tmp_path / "stock")
     return tmp_path / "stock"
+
+
+def test_the_chat_template_of_a_checkpoint_comes_back(save, tmp_path):
+    """Catches: a run whose tokenizer has one, as those of chat models do, refused as damaged: its file is no JSON."""
+    chat = word_level_tokenizer(TASK)
+    chat.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    save(NextToken.from_tokenizer(chat), tmp_path / "run", tokenizer=chat)
+    assert (tmp_path / "run" / "chat_template.jinja").is_file()
+    assert load(tmp_path / "run").tokenizer.chat_template == chat.chat_template
+    check_whole(tmp_path / "run")
 
 
 @pytest.mark.parametrize("order", ["forward", "reversed"])
