@@ -38,8 +38,9 @@ class ApiPredictor:
         connection: arguments of `ApiServer`, such as `cache`, `timeout` and `max_retries`.
 
     Raises:
-        ValueError: a choice or number that is not allowed. ImportError: `openai` is not installed. The methods:
-            `ApiError` (an OSError) where the server gives no answer; those before it are in the cache.
+        ValueError: a choice or number that is not allowed, or a task that cannot be asked in a chat. ImportError:
+            `openai` is not installed. The methods: `ApiError` (an OSError) where the server gives no answer; those
+            before it are in the cache.
 
     Example:
         ```python
@@ -72,6 +73,8 @@ class ApiPredictor:
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens} leaves no answer; give at least 1.")
         self.model, self.task, self.prompt_style, self.max_tokens = model, task, prompt_style, max_tokens
+        self.question = chat.question(task) if prompt_style == "chat" else ""
+        """what stands above each prompt"""
         self.options = {"temperature": 0, **(options or {})}
         self.server = ApiServer(url, **connection)
         self.answered = self.cut_off = 0
@@ -83,8 +86,7 @@ class ApiPredictor:
             room = max(map(len, texts["completion"])) + ROOM
             found = [answer.text for answer in self._continue(texts["prompt"], room)]
         else:
-            contents = [chat.question(self.task) + prompt for prompt in texts["prompt"]]
-            messages = [[{"role": "user", "content": content}] for content in contents]
+            messages = [[{"role": "user", "content": self.question + prompt}] for prompt in texts["prompt"]]
             answers = self._ask([{"max_tokens": self.max_tokens, "messages": each} for each in messages])
             self.cut_off += sum(answer.cut_off for answer in answers)
             found = [chat.read_tagged(answer.text) for answer in answers]

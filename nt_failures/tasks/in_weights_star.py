@@ -72,6 +72,7 @@ class InWeightsStar(Task):
     path_length: int = 5
     graph_seed: int = 0
 
+    in_weights = True
     citation = "arXiv 2510.26745 and its released code; the text and the validation split are ours"
     PROBLEM, ANSWER, DETOUR = "goal", "path", "wrong arm"
     CONFIGS = {
