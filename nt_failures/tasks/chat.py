@@ -18,8 +18,9 @@ def question(task: Task) -> str:
             f"{type(task).__name__} cannot be asked in a chat, as no prompt shows its graph; train a model on its rows "
             "with prompt_style='text', or ask for another task."
         )
+    stop = "" if task.instruction.endswith((".", "!", "?", ":")) else "."
     how = f"You may think first. Write your answer between {OPEN} and {CLOSE}, and nothing else there."
-    return f"{task.instruction} {how}\n\n"
+    return f"{task.instruction}{stop} {how}\n\n"
 
 
 def read_tagged(text: str) -> str:

@@ -81,6 +81,7 @@ class ReasoningGym(Task):
     """
 
     free_text = True
+    instruction = "Answer the question below, in the form that it asks for."
     citation = "reasoning-gym, arXiv 2505.24760"
 
     @staticmethod

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 from datasets.fingerprint import Hasher
@@ -15,6 +16,7 @@ from transformers import EvalPrediction
 
 from nt_failures import registry
 from nt_failures.data.batches import IGNORE
+from nt_failures.data.columns import to_table
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import byte_level_tokenizer, encode_rows
 from nt_failures.diagnosis.diagnose import diagnose
@@ -87,6 +89,16 @@ def test_splits_share_no_question(name):
     }
     for (one, ours), (other, theirs) in itertools.combinations(asked.items(), 2):
         assert one[0] == other[0] or not ours & theirs
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_a_chat_model_is_asked_in_whole_sentences(name):
+    """Catches: "Generates tasks ..." said to a model, from the documentation of the package, without a full stop."""
+    columns = rows_of(task_of(name), rows=1)[0]
+    row = datasets.Dataset(to_table(task_of(name), columns, "chat"))[0]
+    how = "You may think first. Write your answer between <answer> and </answer>, and nothing else there."
+    said = f"Answer the question below, in the form that it asks for. {how}\n\n"
+    assert row["prompt"][0]["content"] == f"{said}{entry_of(task_of(name), columns, 0)['question'].rstrip()}\n"
 
 
 def test_its_path_star_by_hand():

@@ -110,6 +110,14 @@ def test_a_task_of_ones_own_is_asked_in_the_words_of_its_docstring():
         _ = Silent().instruction
 
 
+@pytest.mark.parametrize("last", ["", ".", "!", ":"])
+def test_the_words_of_a_task_end_as_a_sentence(last):
+    """Catches: an instruction without a full stop that runs into what follows; one that gets two."""
+    words = f"Sort these{last}"
+    Sorted = dataclasses.make_dataclass("Sorted", [], bases=(Sort,), frozen=True, namespace={"instruction": words})
+    assert chat.question(Sorted()).startswith(f"Sort these{last or '.'} You may think first.")
+
+
 @pytest.mark.parametrize("name", [*TASKS, "own_tasks.Pair"])
 def test_a_task_is_rebuilt_from_its_description(name):
     """Catches: a parameter that gets lost, or a range that comes back as another task."""
