@@ -166,6 +166,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "known_arguments": known_arguments,
         "throughput_line": report.throughput_line,
         "markdown": report.markdown,
+        "plural": registry.plural,
         "fenced": fenced,
     }
 

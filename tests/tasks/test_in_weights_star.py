@@ -209,6 +209,8 @@ def test_a_split_repeats_its_leaves_and_says_so(tmp_path, monkeypatch, caplog):
     assert len({*rows["test"]["node"]}) == len({*task.instance_hash(task.block(0, "test", 0, rows=300)).tolist()}) == 13
     assert "test: 300 rows of only about 12 different goals, so each comes about 24 times" in caplog.text
     assert "train:" not in caplog.text
+    load_splits(InWeightsStar(degree=8), num_train=9, num_validation=0, num_test=8)
+    assert "test: 8 rows of only about 1 different goal, so each comes about 8 times" in caplog.text
 
 
 # ---------------------------------------------------------------- the decision

@@ -18,7 +18,8 @@ from nt_failures.diagnosis.figures.style import (
     in_percent,
     new_axes,
 )
-from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
+from nt_failures.evaluation.metrics import Accuracies, format_chance, positions_of, wilson
+from nt_failures.registry import plural
 from nt_failures.tasks.facts import Words
 
 LINES = 5
@@ -39,7 +40,7 @@ def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | 
 def _name_below(axes: Axes, name: str, decision: int | None, chance: float | None) -> None:
     """The name of the axis, and the chance that no position has."""
     if chance is not None and decision is None:  # at the other positions, which are most, it says nothing
-        name += f"\nchance at the decision, whose position differs: {100 * chance:.1f} %"
+        name += f"\nchance at the decision, whose position differs: {format_chance(chance).replace('%', ' %')}"
     axes.set_xlabel(name, fontsize=11)
 
 
@@ -96,7 +97,7 @@ def forced_vs_free(
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     different = "" if accuracies.rows is None else "different "
     measured = "Free accuracy (forced not measured)" if accuracies.forced is None else "Forced and free accuracy"
-    axes.set_title(f"{measured}, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
+    axes.set_title(f"{measured}, {plural(n, f'{different}held-out {words.problem}')}", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
