@@ -183,6 +183,8 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
         ("max_steps: 2.5", r"max_steps.* invalid int value: '2\.5'"),
         ("num_train: many", r"num_train.* invalid int value: 'many'"),
         ("num_train: 0", r"num_train=0 is out of range; .* num_train >= 1"),
+        ("num_test: 0", r"num_test=0 is out of range; give a whole number, num_test >= 1"),  # nothing to measure
+        ("num_validation: 0", r"num_validation=0 is out of range; give a whole number, num_validation >= 1"),
         ("num_train: null", r"num_train=None is out of range; give a whole number, num_train >= 1"),
         ("degree: 30", r"give num_nodes >= 121"),
         ("config_overrides: 3", r"config_overrides='3' is not a JSON object"),
