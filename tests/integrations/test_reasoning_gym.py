@@ -205,6 +205,8 @@ def test_parameters_are_flags():
     ("make", "reason"),
     [
         (lambda: find_task("reasoning_gym.chain_sun"), "has no 'chain_sun'. Did you mean 'chain_sum'? It has "),
+        (lambda: find_task("reasoning_gym"), "give one of its tasks as reasoning_gym.NAME; NAME is one of composite,"),
+        (lambda: find_task("reasoning_gym."), "give one of its tasks as reasoning_gym.NAME; NAME is one of composite,"),
         (lambda: task_of("chain_sum", min_terms=0), "is refused by reasoning-gym: min_terms must be positive"),
         (lambda: task_of("rush_hour").answer_length, "has no written answers, so nothing to train on"),
         (lambda: task_of("word_ladder").block(0, "train", 0), "a limited list of items; ours need any"),
@@ -225,6 +227,8 @@ def test_no_file_has_the_package_imported(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'nt_failures\[reasoning_gym\]'"):
         find_task("reasoning_gym.chain_sum")
+    with pytest.raises(ValueError, match=r"pip install 'nt_failures\[reasoning_gym\]'"):
+        find_task("reasoning_gym")
 
 
 # ---------------------------------------------------------------- tokens, and a run
