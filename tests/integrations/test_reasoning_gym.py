@@ -1,5 +1,6 @@
 """Tasks of reasoning-gym: five of them as tasks of ours, with flags, any tokenizer, and their own scorers."""
 
+import importlib
 import itertools
 import json
 import pickle
@@ -21,7 +22,7 @@ from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import byte_level_tokenizer, encode_rows
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.evaluation.prediction import objective_metrics
-from nt_failures.experiments import command_line, run
+from nt_failures.experiments import command_line, flags, run
 from nt_failures.hub.load import load
 from nt_failures.objectives import NextToken
 from nt_failures.tasks import find_task, read_task, reasoning_gym
@@ -44,6 +45,10 @@ def task_of(name, **sizes):
 def rows_of(task, split="test", rows=40, seed=0):
     columns = task.block(seed, split, 0, rows=rows)
     return columns, {name: text.to_list() for name, text in task.texts(columns).items()}
+
+
+def gym_names():
+    return importlib.import_module("reasoning_gym").factory.DATASETS
 
 
 def entry_of(task, columns, row):
@@ -199,6 +204,16 @@ def test_parameters_are_flags():
         assert len([sign for sign in prompt.split() if sign in "+-"]) == 2
     with pytest.raises(ValueError, match="unknown name 'size'"):
         command_line.parse(["--task", "reasoning_gym.chain_sum", "--size", "5"])
+
+
+def test_no_parameter_stands_in_the_way_of_a_run():
+    """Catches: a task that no run takes, because a flag of every run is called as its parameter."""
+    for name in gym_names():
+        flags.parser_of(find_task(f"reasoning_gym.{name}"))
+    args = command_line.parse(["--task", "reasoning_gym.arc_1d", "--max_size", "20", "--num_train", "50"])
+    assert (args.data.num_train, args.task) == (50, task_of("arc_1d", max_size=20))
+    prompts = rows_of(args.task, rows=3)[1]["prompt"]
+    assert all("Example 3" in prompt and "Example 4" not in prompt for prompt in prompts)
 
 
 @pytest.mark.parametrize(
