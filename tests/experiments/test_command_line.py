@@ -52,6 +52,13 @@ def test_flags_override_the_recipe(recipe):
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    """Catches: a recipe that an editor of Windows saved, of which the first name is not known."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("max_steps: 7\nseed: 3\n", encoding="utf-8-sig")
+    assert command_line.read_recipe(path) == {"max_steps": 7, "seed": 3}
+
+
 def test_hyphens_count_as_underscores(recipe):
     """Catches: an `--output-dir` that is read and then replaced by the default folder."""
     args = parse(["--output-dir", "here", "--objective", "hybrid", "--objective-options", '{"share": 0.1}'])
