@@ -120,6 +120,11 @@ def _asked(api: Mapping[str, Any]) -> str:
             f"; {api['cut_off']:,} of {api['answers']:,} answers were cut off before their end and count as they stand "
             "(a larger --max_tokens lets them end)"
         )
+    if api.get("null"):
+        text += (
+            f"; {api['null']:,} of {api['answers']:,} answers were null, without any text, and count as wrong (such as "
+            "refusals, tool calls, or thinking that came to no answer)"
+        )
     return text
 
 
