@@ -6,6 +6,8 @@ import math
 from dataset_card import Config, default_of, head, making, megabytes, table, usage
 from publication import Publication
 
+from nt_failures.evaluation.metrics import format_rounded
+
 FIGURE = "graph.png"
 
 PAPER = """@inproceedings{bachmann2024pitfalls,
@@ -109,7 +111,7 @@ def _configs(configs: list[Config]) -> str:
         rows = [f"{config.rows[split]:,}" for split in splits]
         name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
         chance = f"{task.chance:.0%}" if _plans(config) else "-"
-        lines.append([name, *sizes, *rows, f"{task.num_problems:.2g}", megabytes(config.size), chance])
+        lines.append([name, *sizes, *rows, format_rounded(task.num_problems), megabytes(config.size), chance])
     copied = "" if all(map(_plans, configs)) else " `-`: nothing to guess, the answer is a copy from the prompt."
     if not all(config.builder.config.task.alike for config in configs):
         copied += (

@@ -8,6 +8,7 @@ from dataset_card import Config, default_of, head, making, megabytes, table, usa
 from publication import Publication
 
 from nt_failures.data.columns import to_columns
+from nt_failures.evaluation.metrics import format_chance, format_rounded
 from nt_failures.tasks.base import Task
 
 ROWS = 4096
@@ -83,7 +84,7 @@ def _decision(config: Config) -> tuple[str, str, str]:
     if not found.any():
         return "none", "-", "-"
     low, high = places[found].min(), places[found].max()
-    return f"{low}" if low == high else f"{low} to {high}", f"{found.mean():.0%}", f"{guess[found].mean():.1%}"
+    return f"{low}" if low == high else f"{low} to {high}", f"{found.mean():.0%}", format_chance(guess[found].mean())
 
 
 def _configs(configs: list[Config]) -> str:
@@ -97,7 +98,7 @@ def _configs(configs: list[Config]) -> str:
         name = f"`{config.name}`" + (" (default)" if config is default_of(configs) else "")
         sizes = [str(getattr(task, field)) for field in fields]
         rows = [f"{config.rows[split]:,}" for split in splits]
-        number = f"{task.num_problems:.2g}" if task.num_problems < 1e300 else "-"  # a larger one is no float
+        number = format_rounded(task.num_problems) if task.num_problems < 1e300 else "-"  # a larger one is no float
         lines.append([name, *sizes, *rows, number, megabytes(config.size), str(task.answer_length), *_decision(config)])
     shared = "train draws from about six eighths of them, validation and test from about one each"
     if configs[0].builder.config.task.num_answers is not None:

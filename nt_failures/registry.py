@@ -124,6 +124,11 @@ def shorten(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
+def plural(n: float, thing: str) -> str:
+    """`1 graph`, `2,000 graphs`: a whole number and what it counts, whose plural is with an s."""
+    return f"{n:,.0f} {thing}{'s' * (round(n) != 1)}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its class where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -54,7 +54,7 @@ def row(line: Line, found: Measured) -> str:
     """One line of the table."""
     held = {True: "yes", False: "**no**", None: ""}[found.holds]
     ratio = "-" if found.ratio is None else f"{found.ratio:.3g}x"
-    limit = "-" if found.limit is None else f"{seconds(found.limit)} ({found.ours / found.limit:.2g}x)"
+    limit = "-" if found.limit is None else f"{seconds(found.limit)} ({found.ours / found.limit:.3g}x)"
     cells = (line.work, seconds(found.ours), seconds(found.alternative), ratio, limit, line.target, held)
     return "| " + " | ".join(cells) + " |"
 

@@ -24,7 +24,7 @@ def load_lines(path: str | Path, task: Task | None = None, prompt_style: str = "
     are not read. Each line is checked: a graph of another size, or an answer that is wrong, is an error.
 
     Args:
-        path: the file, in UTF-8. Blank lines are left out.
+        path: the file, in UTF-8, with or without a byte order mark. Blank lines are left out.
         task: what the lines are of; any task that has `parse`. Default: path-star graphs of the size of the first line.
         prompt_style: `"text"`, or `"chat"` for rows with messages.
 
@@ -45,7 +45,7 @@ def load_lines(path: str | Path, task: Task | None = None, prompt_style: str = "
     """
     path, rows = Path(path), []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is no text in UTF-8 ({error}).") from error
     for number, line in enumerate(lines, start=1):

@@ -6,7 +6,7 @@ import math
 import datasets
 
 from nt_failures.data.columns import PROMPT_STYLES
-from nt_failures.registry import check_choice
+from nt_failures.registry import check_choice, plural
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import OVERLAPS, SPLITS, check_integer, split_share
 
@@ -76,8 +76,8 @@ class TaskConfig(datasets.BuilderConfig):
         """A sentence for each split that repeats its problems because the task has too few."""
         words, problems = self.task.words, self.num_problems
         return [
-            f"{split}: {rows:,} rows of only about {problems[split]:,.0f} different {words.problem}s, so each comes "
-            f"about {rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
+            f"{split}: {rows:,} rows of only about {plural(problems[split], f'different {words.problem}')}, so each "
+            f"comes about {rows / problems[split]:,.0f} times; every n counts different {words.problem}s."
             for split, rows in self.num_rows.items()
             if rows is not None and rows > 1.5 * problems[split]
         ]

@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nt_failures.registry import check_choice
+from nt_failures.registry import check_choice, plural
 from nt_failures.tasks.facts import WORDS, Words
 
 SOLVED_AT = LEARNT_AT = 0.95
@@ -36,7 +36,7 @@ class Budget:
 
     def __str__(self) -> str:
         flops = "" if self.flops is None else f", {self.flops:.1e} FLOPs"
-        return f"{self.steps:,} steps ({self.examples:,} examples{flops})"
+        return f"{plural(self.steps, 'step')} ({plural(self.examples, 'example')}{flops})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.diagnosis import figures
-from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, positions_of, wilson
+from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, format_chance, positions_of, wilson
 from nt_failures.objectives.base import Objective
+from nt_failures.registry import plural
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.facts import WORDS, Words
 
@@ -41,7 +42,7 @@ def position_table(accuracies: Accuracies, decision: int | None, chance: float |
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     note = f"n = {counted(accuracies.n, accuracies.rows, words)}, 95 % intervals in brackets"
     if chance is not None:
-        note += f", chance at the decision {100 * chance:.1f} %"
+        note += f", chance at the decision {format_chance(chance).replace('%', ' %')}"
     return "\n".join([*lines, note])
 
 
@@ -51,9 +52,9 @@ def counted(n: int, rows: int | None, words: Words) -> str:
     Without `rows`, n counts rows, and nobody has looked whether they differ.
     """
     if rows is None:
-        return f"{n:,} held-out {words.problem}s"
+        return plural(n, f"held-out {words.problem}")
     of_rows = "" if rows == n else f" in {rows:,} rows"
-    return f"{n:,} different held-out {words.problem}s{of_rows}"
+    return plural(n, f"different held-out {words.problem}") + of_rows
 
 
 def paragraph(text: str, first: str = "") -> str:
@@ -119,6 +120,11 @@ def _asked(api: Mapping[str, Any]) -> str:
             f"; {api['cut_off']:,} of {api['answers']:,} answers were cut off before their end and count as they stand "
             "(a larger --max_tokens lets them end)"
         )
+    if api.get("null"):
+        text += (
+            f"; {api['null']:,} of {api['answers']:,} answers were null, without any text, and count as wrong (such as "
+            "refusals, tool calls, or thinking that came to no answer)"
+        )
     return text
 
 
@@ -132,11 +138,11 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
     if (at_decision := measured["first_error_at_decision"]) is not None:
         where = "" if decision["position"] is None else f", position {decision['position']}"
         lines.append(
-            f"of {measured['errors']:,} wrong answers, {at_decision:.1%} go wrong first at the decision{where}"
+            f"of {plural(measured['errors'], 'wrong answer')}, {at_decision:.1%} go wrong first at the decision{where}"
         )
     if decision and decision["position"] is None:
-        share = percent(decision["accuracy"], decision["n"]).strip()
-        lines.append(f"decision, at a position of its own in each row: {share}, chance {decision['chance']:.1%}")
+        share, chance = percent(decision["accuracy"], decision["n"]).strip(), format_chance(decision["chance"])
+        lines.append(f"decision, at a position of its own in each row: {share}, chance {chance}")
     if "train_accuracy" in decision:
         low, high = decision["gap_interval"]
         lines.append(

@@ -6,7 +6,8 @@
 from typing import Any
 
 from nt_failures.diagnosis.evidence import LEARNT_AT
-from nt_failures.evaluation.metrics import wilson
+from nt_failures.evaluation.metrics import format_chance, wilson
+from nt_failures.registry import plural
 
 
 def seen(facts: Any) -> str:
@@ -14,7 +15,9 @@ def seen(facts: Any) -> str:
     chance, n = facts.evidence.chance, facts.n
     if not facts.decides:
         return f"there is only one way to go, n = {n:,}" if chance is not None else f"n = {n:,}"
-    return f"decision {facts.decision:.1%} [{facts.low:.1%}, {facts.high:.1%}], chance {chance:.1%}, n = {n:,}"
+    return (
+        f"decision {facts.decision:.1%} [{facts.low:.1%}, {facts.high:.1%}], chance {format_chance(chance)}, n = {n:,}"
+    )
 
 
 def solved(facts: Any, after: str) -> str:
@@ -36,8 +39,8 @@ def few(facts: Any, after: str) -> str:
     low, high = wilson(exact * n, n)
     return (
         f"Undertrained{after}, as far as can be told: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out "
-        f"{facts.evidence.words.answer}s are exact, of only {n:,} different {facts.evidence.words.problem}s; measure "
-        "more, or on a larger task."
+        f"{facts.evidence.words.answer}s are exact, of only {plural(n, f'different {facts.evidence.words.problem}')}; "
+        "measure more, or on a larger task."
     )
 
 

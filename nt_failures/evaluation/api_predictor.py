@@ -38,8 +38,9 @@ class ApiPredictor:
         connection: arguments of `ApiServer`, such as `cache`, `timeout` and `max_retries`.
 
     Raises:
-        ValueError: a choice or number that is not allowed. ImportError: `openai` is not installed. The methods:
-            `ApiError` (an OSError) where the server gives no answer; those before it are in the cache.
+        ValueError: a choice or number that is not allowed, or a task that cannot be asked in a chat. ImportError:
+            `openai` is not installed. The methods: `ApiError` (an OSError) where the server gives no answer; those
+            before it are in the cache.
 
     Example:
         ```python
@@ -72,23 +73,26 @@ class ApiPredictor:
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens} leaves no answer; give at least 1.")
         self.model, self.task, self.prompt_style, self.max_tokens = model, task, prompt_style, max_tokens
+        self.question = chat.question(task) if prompt_style == "chat" else ""
+        """what stands above each prompt"""
         self.options = {"temperature": 0, **(options or {})}
         self.server = ApiServer(url, **connection)
-        self.answered = self.cut_off = 0
-        """whole answers so far, and those of a chat that ended at `max_tokens`"""
+        self.answered = self.cut_off = self.null = 0
+        """whole answers so far, those of a chat that ended at `max_tokens`, and those of null, which are wrong"""
 
     def free(self, columns: Columns) -> np.ndarray:
         texts = {name: text.to_list() for name, text in self.task.texts(columns).items()}
         if self.prompt_style == "text":
             room = max(map(len, texts["completion"])) + ROOM
-            found = [answer.text for answer in self._continue(texts["prompt"], room)]
+            answers = self._continue(texts["prompt"], room)
         else:
-            contents = [chat.question(self.task) + prompt for prompt in texts["prompt"]]
-            messages = [[{"role": "user", "content": content}] for content in contents]
+            messages = [[{"role": "user", "content": self.question + prompt}] for prompt in texts["prompt"]]
             answers = self._ask([{"max_tokens": self.max_tokens, "messages": each} for each in messages])
             self.cut_off += sum(answer.cut_off for answer in answers)
-            found = [chat.read_tagged(answer.text) for answer in answers]
-        self.answered += len(found)
+        self.answered += len(answers)
+        self.null += sum(answer.text is None for answer in answers)
+        read = chat.read_tagged if self.prompt_style == "chat" else str
+        found = [read(answer.text or "") for answer in answers]
         return read_symbols(self.task, found, ended=self.prompt_style == "chat")
 
     def forced(self, columns: Columns, answers: np.ndarray) -> np.ndarray:
@@ -128,7 +132,7 @@ class ApiPredictor:
             starts = [start for start, _ in symbol_spans(completions[row])]
             shown.append(completions[row][: starts[count]].rstrip() if count < len(starts) else completions[row])
         behind = self._continue([prompts[row] + text for row, text in zip(rows.tolist(), shown, strict=True)], room)
-        return [text + answer.text for text, answer in zip(shown, behind, strict=True)]
+        return [text + (answer.text or "") for text, answer in zip(shown, behind, strict=True)]
 
     def _continue(self, texts: list[str], max_tokens: int) -> list[Answer]:
         """What the model writes behind each text, up to the end of the line."""
@@ -148,5 +152,6 @@ class ApiPredictor:
             "options": self.options if self.prompt_style == "text" else {"max_tokens": self.max_tokens, **self.options},
             "answers": self.answered,
             "cut_off": self.cut_off,
+            "null": self.null,
             "cache": path and path.name,
         }

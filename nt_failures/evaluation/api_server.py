@@ -26,7 +26,8 @@ class ApiError(OSError):
 class Answer:
     """What the server wrote."""
 
-    text: str
+    text: str | None
+    """None where the server sent null, as of a refusal, a tool call, or a text that is all thinking"""
     cut_off: bool
     """whether it was stopped at `max_tokens`"""
 
@@ -47,7 +48,7 @@ class AnswerCache:
         for number, line in enumerate(data[: len(data) - torn].splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                answer = Answer(str(entry["text"]), bool(entry["cut_off"]))
+                answer = Answer(_text(entry["text"]), bool(entry["cut_off"]))
                 self._known[_key(entry["url"], entry["request"])] = answer
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{path}, line {number} is no answer that was kept; remove that line.") from error
@@ -65,6 +66,10 @@ class AnswerCache:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(f"{line}\n")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _key(url: str, request: Request) -> str:
@@ -155,7 +160,7 @@ class ApiServer:
         try:
             choice = response.choices[0]
             text = choice.message.content if "messages" in request else choice.text
-            answer = Answer(text or "", choice.finish_reason == "length")
+            answer = Answer(_text(text), choice.finish_reason == "length")
         except (AttributeError, IndexError, TypeError):
             raise ApiError(
                 f"{self.url} answered {self._hidden(shorten(response, 500))}, which holds no answer; does the address "

@@ -47,6 +47,16 @@ def format_percent(value: float) -> str:
     return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"
 
 
+def format_chance(value: float, digits: int = 1) -> str:
+    """A chance in percent; as `1 in 2,500` where it would be next to 0 %, which it never is."""
+    return f"{value:.{digits}%}" if value >= 10 ** -(digits + 2) else f"1 in {1 / value:,.0f}"
+
+
+def format_rounded(value: float) -> str:
+    """About how much or many, in two digits: `0.012`, `150`, `2.8e+12`."""
+    return f"{float(f'{value:.2g}'):,g}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Scored:
     """Which answers of one decoding are right."""

@@ -1,6 +1,7 @@
 """What one model answers to one set of rows: each decoding is asked for once, and all claims and figures share it."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,11 +110,23 @@ class Observations:
         return Accuracies(self.n(), forced, self.free.shares(self.problems), rows=len(self.answers))
 
     def example(self) -> dict[str, Any]:
-        """One row as lists, with the model's `prediction`: the first wrong one of 64, or the first if none is wrong."""
+        """One row as lists, with the model's `prediction`: the first wrong one of 64, or the first if none is wrong.
+
+        Answer and prediction are indices into the task's `symbols`. `text` has prompt, completion and prediction as
+        people read them, `?` for what is no symbol.
+        """
         answers = as_answers(self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers)
         first = {name: np.asarray(column)[: len(answers)] for name, column in self.columns.items()}
         i = int(np.argmin(self.task.judge(first, answers)["exact"]))
-        return {**{name: column[i].tolist() for name, column in first.items()}, "prediction": answers[i]}
+        texts = self.task.texts({name: column[[i]] for name, column in first.items()})
+        text = {name: text.to_list()[0] for name, text in texts.items()}
+        text["prediction"] = written(answers[i], self.task.symbols)
+        return {**{name: column[i].tolist() for name, column in first.items()}, "prediction": answers[i], "text": text}
+
+
+def written(answer: Sequence[int], symbols: Sequence[str]) -> str:
+    """An answer of indices into a task's symbols as people read it, `?` for an index of none."""
+    return ",".join(symbols[k] if 0 <= k < len(symbols) else "?" for k in answer)
 
 
 def as_answers(answers: np.ndarray) -> list[list[int]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nt_failures.registry import shorten
+from nt_failures.registry import NotImported, first_line, shorten
 from nt_failures.tasks import Task, chat, read_task
 from nt_failures.tasks.path_star import PathStar, read_prompt
 
@@ -36,7 +36,8 @@ def reward_exact_answer(
         columns: the other columns, by which an answer is judged, and what else TRL passes.
 
     Raises:
-        ValueError: the rows lack a column, there are more prompts than completions or fewer, or a prompt is none.
+        ValueError: the rows lack a column, one of `task` describes none, there are more prompts than completions or
+            fewer, or a prompt is none.
 
     Example:
         >>> from nt_failures.tasks import Sort, described
@@ -59,9 +60,22 @@ def reward_exact_answer(
     return found
 
 
-@functools.lru_cache(maxsize=64)
 def task_of(described: str) -> tuple[Task, list[str]]:
-    """The task of a row, as `tasks.described` writes it, and the columns of its problems."""
+    """The task of a row, as `tasks.described` writes it, and the columns of its problems; ValueError if it is none."""
+    try:
+        return _task_of(described)
+    except NotImported:
+        raise
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ValueError(
+            f"the column 'task' holds {shorten(described, 80)}, which is no task ({type(error).__name__}: "
+            f"{first_line(error)}); each row needs the JSON that nt_failures.tasks.described(task) gives, as rows of "
+            "prompt_style='chat' have it."
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _task_of(described: str) -> tuple[Task, list[str]]:
     task = read_task(json.loads(described))
     return task, list(task.sample(np.random.default_rng(0), 0))
 

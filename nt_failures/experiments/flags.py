@@ -83,7 +83,8 @@ def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> P
     except argparse.ArgumentError as error:
         flag = min(taken) if taken else error.argument_name.split("/")[0].lstrip("-")
         raise ValueError(
-            f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name."
+            f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name, "
+            "or, where the class is not yours, train on it in Python (ntf.ObjectiveTrainer), which has no flags."
         ) from error
 
 

@@ -225,5 +225,5 @@ def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
             ended = f"the run in {str(folder)!r} ended at step {step} and was tested"
             raise ValueError(f"{ended}; give it more to do by {more}.")
     elif not same and asked <= state[done]:
-        trained = f"the run in {str(folder)!r} is at step {step}, so {name}={asked:g} leaves nothing to train"
+        trained = f"the run in {str(folder)!r} is at step {step}, so {name}={asked:.12g} leaves nothing to train"
         raise ValueError(f"{trained}; give a larger one, or the budget it had.")

@@ -24,6 +24,7 @@ from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
+from nt_failures.registry import plural
 from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.gradient_shares import logged_gradients
@@ -133,7 +134,7 @@ def summary(results: RunResults, folder: str, task: Task) -> str:
     """The end of a run: the table by position, the verdict, and where everything was written."""
     table = position_table(results.accuracies, results.decision_position, results.chance, task.words)
     before = results.resumed_at or 0
-    steps = f"{results.steps - before:,} of {results.steps:,} steps" if before else f"{results.steps:,} steps"
+    steps = f"{results.steps - before:,} of " * bool(before) + plural(results.steps, "step")
     speed = f"{steps} in {results.train_seconds:,.0f} s"
     if results.throughput:
         speed = f"{throughput_line(results.throughput)}\n{speed}"

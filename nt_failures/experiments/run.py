@@ -24,6 +24,7 @@ from nt_failures.models import lora, mamba_scan
 from nt_failures.models.families import from_scratch
 from nt_failures.models.load import check_size, load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
+from nt_failures.registry import plural
 from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import launch_note
 from nt_failures.training.callbacks import LiveProgressCallback, OnFirstStep, SampleTableCallback, StopWhenSolved
@@ -64,7 +65,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     with output_dir.claim(args) as checkpoint:
         tell("\n".join(filter(None, (results.headline(args, trainer.model), mamba_scan.running(trainer.model)))))
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-        tell(f"testing on {len(splits['test']):,} held-out instances")
+        tell(f"testing on {plural(len(splits['test']), 'held-out instance')}")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)

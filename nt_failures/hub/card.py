@@ -166,6 +166,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "known_arguments": known_arguments,
         "throughput_line": report.throughput_line,
         "markdown": report.markdown,
+        "plural": registry.plural,
         "fenced": fenced,
     }
 
@@ -184,8 +185,7 @@ def _snippet_values(run: PublishedModel) -> dict[str, str]:
 
 def about(task: Task) -> str:
     """What a task is: the first line of one of our files, or of a class of the user's own."""
-    name = type(task).__name__
-    ours = type(task).__module__.startswith("nt_failures.")
+    name, ours = type(task).__name__, type(task).__module__.startswith("nt_failures.")
     text = inspect.getdoc(inspect.getmodule(type(task)) if ours else type(task)) or ""
     if text.startswith(f"{name}("):  # what dataclasses write for a class without a docstring
         text = "a task of its author's own"

@@ -45,7 +45,7 @@ class RunResults:
     diagnosis: Mapping[str, Any] | None = _entry("object")
     """of `diagnose`, with its verdict"""
     example: Mapping[str, Any] | None = _entry("object")
-    """a test row with the model's `prediction`, as `Observations.example` picks it"""
+    """a test row with the model's `prediction`, and both as `text`, as `Observations.example` picks it"""
     instance: Mapping[str, str] | None = _entry("object")
     """`prompt` and `completion` of the first test row"""
     steps: int | None = _entry("count")

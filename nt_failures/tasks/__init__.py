@@ -57,7 +57,7 @@ def find_task(name: str, from_file: bool = False) -> type[Task]:
         >>> find_task("sort")
         <class 'nt_failures.tasks.sort.Sort'>
     """
-    if name.startswith(reasoning_gym.PREFIX):
+    if f"{name}.".startswith(reasoning_gym.PREFIX):
         return reasoning_gym.reasoning_gym_task(name, from_file)
     return registry.find(TASKS, Task, name, from_file)
 

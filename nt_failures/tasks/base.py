@@ -54,6 +54,8 @@ class Task(Derived, abc.ABC):
     """symbol that ends an answer, where answers differ in length; it belongs to no position"""
     free_text: ClassVar[bool] = False
     """whether prompts and answers are any text, of which no list of symbols is whole"""
+    in_weights: ClassVar[bool] = False
+    """whether answers need what no prompt shows, so that no model can be asked that was not trained on the task"""
     citation: ClassVar[str] = ""
     """its source, for the card of a model trained on it; path-star's is the paper, which every card names"""
     PROBLEM: ClassVar[str] = WORDS.problem

@@ -6,15 +6,21 @@ OPEN, CLOSE = "<answer>", "</answer>"
 
 
 def question(task: Task) -> str:
-    """What stands above the prompt, which is the last line of a question.
+    """What stands above the prompt, which is the last line of a question. ValueError for a task that cannot be asked.
 
     Example:
         >>> from nt_failures.tasks import Sort
         >>> question(Sort(length=3))[:92]
         'Different numbers stand with commas between them, and then =. Give them in ascending order, '
     """
+    if task.in_weights:
+        raise ValueError(
+            f"{type(task).__name__} cannot be asked in a chat, as no prompt shows its graph; train a model on its rows "
+            "with prompt_style='text', or ask for another task."
+        )
+    stop = "" if task.instruction.endswith((".", "!", "?", ":")) else "."
     how = f"You may think first. Write your answer between {OPEN} and {CLOSE}, and nothing else there."
-    return f"{task.instruction} {how}\n\n"
+    return f"{task.instruction}{stop} {how}\n\n"
 
 
 def read_tagged(text: str) -> str:

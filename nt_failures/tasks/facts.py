@@ -46,3 +46,5 @@ class Star:
     answer: Sequence[int]
     cut: Collection[int] = ()
     """nodes from which edges lead on that are left out"""
+    note: str = ""
+    """what else is left out, in words"""

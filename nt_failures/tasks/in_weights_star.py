@@ -72,6 +72,7 @@ class InWeightsStar(Task):
     path_length: int = 5
     graph_seed: int = 0
 
+    in_weights = True
     citation = "arXiv 2510.26745 and its released code; the text and the validation split are ours"
     PROBLEM, ANSWER, DETOUR = "goal", "path", "wrong arm"
     CONFIGS = {
@@ -186,7 +187,8 @@ class InWeightsStar(Task):
         goal = self.arms[:, -1] == row["node"]
         shown = self.arms[np.argsort(-(2 * goal + given), kind="stable")[:_SHOWN_ARMS]]
         edges = np.stack([shown[:, :-1], shown[:, 1:]], axis=-1).reshape(-1, 2).tolist()
-        return Star(edges, int(self.arms[0, 0]), row["node"], row["answer"], answer)
+        note = f"{_SHOWN_ARMS} of {self.degree:,} arms are shown" if self.degree > _SHOWN_ARMS else ""
+        return Star(edges, int(self.arms[0, 0]), row["node"], row["answer"], answer, note=note)
 
     # ------------------------------------------------------------ text
 

@@ -30,8 +30,8 @@ _ITEMS = 2**31
 """A row is one of so many items of a data set of reasoning-gym."""
 _LOOKED_AT = 40
 """Items that are looked at to tell how long answers are, and of which one at least has to do, where rows are drawn."""
-_LEFT_OUT = ("seed", "size")
-"""Fields of theirs which the rows of ours have no use for."""
+_LEFT_OUT = ("seed", "size", "num_train", "max_steps")
+"""Fields of theirs which the rows of ours have no use for, and those that are flags of every run."""
 
 
 def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
@@ -42,7 +42,9 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
     if importlib.util.find_spec("reasoning_gym") is None:
         raise ValueError(f"{name} is a task of the package reasoning-gym; pip install 'nt_failures[reasoning_gym]'.")
     known = registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS
-    registered = name.removeprefix(PREFIX)
+    registered = f"{name}.".removeprefix(PREFIX)[:-1]
+    if not registered:
+        raise ValueError(f"tasks: give one of its tasks as reasoning_gym.NAME; NAME is one of {', '.join(known)}.")
     registry.check_names("tasks: reasoning-gym has no", [registered], known)
     return _class_of(registered, *known[registered])
 
@@ -69,8 +71,9 @@ def _class_of(name: str, dataset: type, config: type) -> type[Task]:
 class ReasoningGym(Task):
     """Base of the tasks of reasoning-gym: a question, an answer, and a scorer that says which other answers are right.
 
-    Parameters are those of the package's configuration that are a number, a text, or true or false; its lists keep
-    their defaults. A row is one item of the data set, and the question decides its split.
+    Parameters are those of the package's configuration that are a number, a text, or true or false; its lists, and what
+    is a flag of every run (`num_train`, `max_steps`), keep their defaults. A row is one item of the data set, and the
+    question decides its split.
 
     A symbol is a **word** of the answer, what stands between commas and blanks; so positions, and the order in which
     they are learnt, are those of words. What stands between words is taken as the written answer has it, so that an
@@ -81,6 +84,7 @@ class ReasoningGym(Task):
     """
 
     free_text = True
+    instruction = "Answer the question below, in the form that it asks for."
     citation = "reasoning-gym, arXiv 2505.24760"
 
     @staticmethod

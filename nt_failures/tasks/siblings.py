@@ -78,6 +78,7 @@ class Siblings(Task):
     prefix_length: int = 10
     graph_seed: int = 0
 
+    in_weights = True
     citation = "sibling discovery of arXiv 2504.15266; that two orders are one pair, and the letters, are ours"
     PROBLEM, ANSWER, DETOUR = "prompt", "triple", "stranger"
     CONFIGS = {

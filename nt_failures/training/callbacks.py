@@ -13,7 +13,7 @@ from transformers.training_args import TrainingArguments
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
-from nt_failures.evaluation.observations import as_answers
+from nt_failures.evaluation.observations import as_answers, written
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.training.budget import learning_curves
 
@@ -82,8 +82,8 @@ class SampleTableCallback(TrainerCallback):
         decisions, names = task.decisions(self.columns, objective.order), task.symbols
         columns = (
             [" ".join(prompt.split()) for prompt in task.texts(self.columns)["prompt"].to_list()],
-            [_words(answer, names) for answer in as_answers(task.answers(self.columns))],
-            [_words(answer, names) for answer in predicted],
+            [written(answer, names) for answer in as_answers(task.answers(self.columns))],
+            [written(answer, names) for answer in predicted],
             [f"{k} (decision)" if k and k == at else str(k or "-") for k, at in zip(first, decisions, strict=True)],
         )
         return [list(row) for row in zip(*columns, strict=True)]
@@ -170,7 +170,3 @@ def text_table(rows: Sequence[Sequence[str]], width: int = 30) -> str:
     cells = [[c if len(c) <= width else "..." + c[3 - width :] for c in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
-
-
-def _words(symbols: Sequence[int], names: Sequence[str]) -> str:
-    return ",".join(names[symbol] if 0 <= symbol < len(names) else "?" for symbol in symbols)

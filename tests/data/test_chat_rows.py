@@ -10,7 +10,8 @@ from nt_failures.data.columns import to_columns, to_table
 from nt_failures.data.registration import BUILDERS
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.tasks import chat, described
+from nt_failures.evaluation.api_predictor import ApiPredictor
+from nt_failures.tasks import TASKS, chat, described
 from nt_failures.tasks.path_star import PathStar
 
 ROWS = {"num_train": 60, "num_test": 20}
@@ -43,7 +44,20 @@ def test_a_row_by_hand():
     assert rows["task"] == ['{"task": "path_star", "degree": 1, "path_length": [2, 3], "num_nodes": 5}'] * 2
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", ["in_weights_star", "siblings"])
+def test_a_task_that_no_prompt_shows_is_refused_as_rows(name):
+    """Catches: rows for chat models that ask for a graph of which they say nothing."""
+    task = TASKS[name]()
+    for ask in (
+        lambda: load_dataset(f"nt_failures/{name}", prompt_style="chat", **ROWS),
+        lambda: to_table(task, task.sample(np.random.default_rng(0), 2), "chat"),
+        lambda: ApiPredictor("m", task, "http://localhost/v1", prompt_style="chat"),
+    ):
+        with pytest.raises(ValueError, match="cannot be asked in a chat, as no prompt shows its graph; train a model"):
+            ask()
+
+
+@pytest.mark.parametrize("name", [n for n, b in BUILDERS.items() if not b.task_class.in_weights])
 def test_rows_are_those_of_the_text(tmp_path, name):
     """Catches: other problems than without messages; an answer that does not read as the right one; a column lost."""
     config = [*BUILDERS[name].builder_configs][-1]

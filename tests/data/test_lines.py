@@ -65,6 +65,17 @@ def test_a_file_gives_the_rows_that_were_written(task, form, tmp_path):
     assert back.to_list() == rows.to_list()
 
 
+@pytest.mark.parametrize("form", ["txt", "jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(form, tmp_path):
+    """Catches: a file that an editor of Windows saved, refused at its first line."""
+    rows, lines = drawn(TASK)
+    if form == "jsonl":
+        lines = [json.dumps({name: row[name] for name in ("prompt", "completion")}) for row in rows]
+    path = tmp_path / f"rows.{form}"
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert load_lines(path).to_list() == rows.to_list()
+
+
 def test_columns_come_back_as_arrays(tmp_path):
     """Catches: rows that a diagnosis cannot take."""
     columns = to_columns(load_lines(written(tmp_path / "a.txt", LINES), TASK))

@@ -24,14 +24,14 @@ FACTS = {  # what the paper, the docstring and the arithmetic say, by hand
     "tree_star": ("A star whose arms branch", "| 3 | 2 | 5 | 100 | 60 | 7 | 200 |", "| 5 | 2 | 100% | 33.3% |"),
     "unequal_star": ("arms differ in length", "| 3 | 5 | 4 | 20 | nodes | 60 | 7 | 200 |", "| 5 | 2 | 100% | 33.3% |"),
     # of 200 sums 26 have the decision at position 1 and 15 at 2; in 3 the nines go on to the units: (3 + 38 / 2) / 41
-    "addition": ("Add two numbers", "| 3 | 60 | 7 | 200 | 5e+05 |", "| 4 | 1 to 2 | 20% | 53.7% |"),
+    "addition": ("Add two numbers", "| 3 | 60 | 7 | 200 | 500,000 |", "| 4 | 1 to 2 | 20% | 53.7% |"),
     "hops": ("Go k steps along a cycle", "| 20 | 4 | True | 60 | 7 | 200 |", "| 4 | none | - | - |"),
     "siblings": ("Write two siblings", "| 5 | 50 | 10 | 0 | 60 | 7 | 200 |", "| 3 | 2 | 100% | 19.7% |"),
     "sort": ("Write labels in ascending order", "| 8 | 50 | copy | 60 | 7 | 200 |", "| 8 | none | - | - |"),
     "in_weights_star": (
         "One star of paths that no prompt",
         "| 5000 | 5 | 0 | 60 | 7 | 200 |",
-        "| 5 | 2 | 100% | 0.1% |",
+        "| 5 | 2 | 100% | 1 in 1,250 |",
     ),
     "countdown": ("Combine numbers by equations", "| 4 | 50 | 100 | 60 | 7 | 200 |", "| 15 | 1 | 100% | 54.3% |"),
 }

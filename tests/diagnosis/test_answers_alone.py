@@ -83,3 +83,5 @@ def test_a_way_that_is_said(found):
     assert line == "asked as m at http://h/v1, prompts as chat, seed 1"
     line = report.findings(found | {"api": api | {"answers": 1400, "cut_off": 7}})[-1]
     assert "; 7 of 1,400 answers were cut off before their end and count as they stand" in line
+    line = report.findings(found | {"api": api | {"answers": 1400, "cut_off": 0, "null": 9}})[-1]
+    assert "seed 1; 9 of 1,400 answers were null, without any text, and count as wrong" in line

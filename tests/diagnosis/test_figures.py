@@ -198,14 +198,38 @@ def test_learning_curves_draw_every_position():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(lines)
 
 
-def test_many_positions_keep_apart():
-    """Catches: two positions in one colour and marker, or no marker left, on long paths."""
-    curve = [{"step": 1} | {f"free/position_{k}": k / 12 for k in range(1, 13)}]
-    lines = [line for line in axes_of(figures.learning_curves(curve, "free", 2, 0.5)).lines if not dashed(line)]
-    assert len(lines) == 12
-    looks = collections.Counter((line.get_color(), line.get_marker()) for line in lines)
-    assert looks[(figures.VERMILION, "o")] == 1
-    assert max(looks.values()) <= 3
+@pytest.mark.parametrize(("count", "decision"), [(6, 2), (12, None), (12, 12), (100, 51)])
+def test_many_positions_are_rows_of_shades(count, decision):
+    """Catches: lines of more positions than there are colours, rows upside down or in another's shade, a step at
+    another place, a decision or a chance that cannot be found, names that overlap."""
+    curve = [
+        {"step": s} | {f"free/position_{k}": s * k / (500 * count) for k in range(1, count + 1)}
+        for s in (100, 200, 500)
+    ]
+    axes, bar = figures.learning_curves(curve, "free", decision, 0.5).axes
+    (cells,) = (found for found in axes.collections if found.get_array() is not None)
+    expected = [[entry[f"free/position_{k}"] for entry in curve] for k in range(1, count + 1)]
+    assert cells.get_array().tolist() == expected
+    assert cells.get_clim() == (0, 1)
+    corners = cells.get_coordinates()
+    assert corners[0, :, 0].tolist() == [0, 150, 350, 500]  # each evaluation amid its cell
+    assert axes.yaxis_inverted()
+    names = [name.get_text() for name in axes.get_yticklabels()]
+    assert len(names) == {6: 6, 12: 12, 100: 33}[count]
+    assert [name.split(",")[0] for name in names] == [str(row + 1) for row in axes.get_yticks()]
+    red = [name.get_text() for name in axes.get_yticklabels() if name.get_color() == figures.VERMILION]
+    assert red == [name for name in names if "decision" in name]
+    assert red == [f"{decision}, the decision"] * (decision is not None)
+    assert [line.get_ydata()[0] for line in bar.lines] == [0.5] * (decision is not None)
+    assert ("whose position differs: 50.0 %" in axes.get_xlabel()) == (decision is None)
+
+
+def test_five_positions_are_lines_of_their_own():
+    """Catches: two lines in one colour."""
+    curve = [{"step": 1} | {f"free/position_{k}": k / 5 for k in range(1, 6)}]
+    for decision in (2, None):
+        lines = axes_of(figures.learning_curves(curve, "free", decision, None)).lines
+        assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 5
 
 
 def test_side_by_side_draws_every_seed():
@@ -228,6 +252,13 @@ def test_side_by_side_draws_every_seed():
     ticks = [line for line in axes.lines if dashed(line)]
     assert [line.get_xdata()[0] for line in ticks] == [group["chance"] for group in GROUPS]
     assert [text.get_text() for text in axes.texts] == ["50.0%", "97.0%", "30.0%"]
+
+
+def test_a_study_of_many_recipes_has_a_look_for_each():
+    """Catches: the seventh line in the colour and with the marker of the first."""
+    groups = [{"name": str(i), "by_difficulty": {"hops": {1: 1.0, 2: 0.5}}} for i in range(24)]
+    lines = axes_of(study_figures.by_difficulty(groups, "hops")).lines
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 24
 
 
 # ---------------------------------------------------------------- graphs

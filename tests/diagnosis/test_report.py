@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from planted import CleverHans, Parallel, Planner
 
-from nt_failures.diagnosis import Budget, diagnose, report
+from nt_failures.diagnosis import Budget, Evidence, diagnose, report, verdict
 from nt_failures.evaluation.metrics import Accuracies
 from nt_failures.experiments.results import summary
 from nt_failures.hub.run_results import RunResults
@@ -58,6 +58,22 @@ def test_problems_and_rows(rows, counted):
     """Catches: 20,000 rows of 1,000 graphs told as 20,000 graphs, old rows that nobody has compared as different."""
     table = report.position_table(Accuracies.from_names(METRICS, 1000, rows), 2, 0.5, WORDS)
     assert table == TABLE.replace("n = 1,000 held-out graphs,", counted)
+
+
+def test_one_of_a_thing_and_a_small_chance_read_well():
+    """Catches: "1 different held-out graphs", "1 steps", and a chance of 1 in 2,500 called 0.0 %."""
+    table = report.position_table(Accuracies.from_names(METRICS, 1, 20), 2, 1 / 2500, WORDS)
+    said = "n = 1 different held-out graph in 20 rows, 95 % intervals in brackets, chance at the decision 1 in 2,500"
+    assert table.splitlines()[-1] == said
+    figure = report.figures.forced_vs_free(Accuracies.from_names(METRICS, 1, 20), None, 1 / 2500, WORDS)
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left").endswith(", 1 different held-out graph")
+    assert axes.get_xlabel().endswith("whose position differs: 1 in 2,500")
+    assert str(Budget(steps=1, examples=1)) == "1 step (1 example)"
+    shares = {1: 1.0, 2: 0.0}
+    few = {"exact": 0.0, "chance": 1 / 2500, "decision": 2, "forced": shares, "free": shares}
+    assert "chance 1 in 2,500, n = 9" in verdict(Evidence(n=9, **few)).text
+    assert "of only 1 different problem; measure" in verdict(Evidence(n=1, **few | {"exact": 1.0})).text
 
 
 def test_positions_that_some_answers_lack_have_an_n_of_their_own():

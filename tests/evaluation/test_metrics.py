@@ -8,7 +8,9 @@ from nt_failures.evaluation.metrics import (
     Scored,
     Shares,
     count_problems,
+    format_chance,
     format_percent,
+    format_rounded,
     mean_guess,
     positions_of,
     wilson,
@@ -194,3 +196,20 @@ def test_symbols_are_scored_as_ids_are():
 def test_shares_in_words(value, text):
     """Catches: 100 % for a model that still errs."""
     assert format_percent(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "whole"),
+    [(0.5, "50.0%", "50%"), (0.04, "4.0%", "4%"), (0.001, "0.1%", "1 in 1,000"), (0.0004, "1 in 2,500", "1 in 2,500")],
+)
+def test_no_chance_is_called_nothing(value, text, whole):
+    """Catches: a chance of 0.0 % at a decision that a guess can get right."""
+    assert (format_chance(value), format_chance(value, 0)) == (text, whole)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(100, "100"), (149.7, "150"), (467_813, "470,000"), (0.01234, "0.012"), (2.84e12, "2.8e+12")]
+)
+def test_numbers_are_rounded_as_people_write_them(value, text):
+    """Catches: a hundred written as 1e+02."""
+    assert format_rounded(value) == text

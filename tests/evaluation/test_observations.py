@@ -7,7 +7,11 @@ from planted import Table
 
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.observations import Observations, as_answers
+from nt_failures.tasks.addition import Addition
+from nt_failures.tasks.countdown import Countdown as Equations
+from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.siblings import Siblings
 
 
 class Written(Table):
@@ -44,7 +48,31 @@ def test_several_right_answers():
     columns = {"answer": np.array([[2, 5], [3, 4]]), "shown": np.array([[2, 5], [3, 4]])}
     observed = Observations(Written([[5, 2], [3, 9]]), Pair(), columns)
     assert observed.free.exact.tolist() == [True, False]
-    assert observed.example() == {"answer": [3, 4], "shown": [3, 4], "prediction": [3, 9]}
+    example = observed.example()
+    assert example.pop("text") == {"prompt": "3,4=", "completion": "3,4", "prediction": "3,9"}
+    assert example == {"answer": [3, 4], "shown": [3, 4], "prediction": [3, 9]}
+
+
+EXAMPLES = {
+    "path_star": (PathStar(2, 3, 10), "2,8|5,2|5,9|9,3/5,8=5,2,8", [5, 9, -2], "5,9,?"),
+    "siblings": (Siblings(2, 4, 4, 3), "Q,C,C,X=6,2,p0", [6, 7, 9], "6,7,p1"),
+    "hops": (Hops(5, 2, way=True), "3,0|4,2|0,4|1,3|2,1/3,k2=0,4 .", [0, 5], "0,k1"),
+    "addition": (Addition(2), "9,4+5,5=1,4,9", [0, 10, 9], "0,+,9"),
+    "countdown": (Equations(3), "20,14,20|14:1 = 20 / 20, 14 = 14 / 1 .", [1, 105, 20, 104, -2], "1,=,20,/,?"),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_shown_as_text(name):
+    """Catches: `9` for the parent p1, in a results.json that people read; the text of another row."""
+    task, line, predicted, said = EXAMPLES[name]
+    columns = {key: np.array([value]) for key, value in task.parse(line).items()}
+    answer = np.full((1, task.answer_length), -1)
+    answer[0, : len(predicted)] = predicted
+    example = Observations(Written(answer), task, columns).example()
+    assert example["prediction"] == predicted
+    assert example["text"]["prompt"] + example["text"]["completion"] == line
+    assert example["text"]["prediction"] == said
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ def test_answers_of_chat_models_by_hand(said, exact, prefix):
 
 def test_every_task_judges_its_own_rows():
     """Catches: a reward for one task alone; answers judged by another row, task or size; one right answer of two."""
-    kinds = [*(task(**size) for task in TASKS.values() for size in task.CONFIGS.values()), own_tasks.Pair()]
+    asked = [task for task in TASKS.values() if not task.in_weights]
+    kinds = [*(task(**size) for task in asked for size in task.CONFIGS.values()), own_tasks.Pair()]
     drawn = [kind.sample(np.random.default_rng(seed), 3) for seed, kind in enumerate(kinds)]
     names = sorted({name for columns in drawn for name in columns})
     rows = {name: [] for name in names}  # as `concatenate_datasets` joins them: None where a task has no such column
@@ -177,6 +178,25 @@ def test_every_task_judges_its_own_rows():
             rows[name] += columns[name].tolist() if name in columns else [None] * 3
     found = reward_exact_answer(prompts, said, task=described_by, trainer_state=None, **rows)
     assert found == [1.0, 1.0, 0.0] * len(kinds)
+
+
+NO_TASKS = ["sort", "", None, 3, ["sort"], {"task": "sort"}, "[]", "[1]", "{}", '{"task": 5}', "[" * 9999]
+NO_TASKS += ['{"task": "sorted"}', '{"task": "sort", "lengths": 3}', '{"task": "sort", "length": 0}']
+
+
+@pytest.mark.parametrize("described", NO_TASKS)
+def test_a_task_column_that_describes_no_task(described):
+    """Catches: a KeyError, or a complaint about JSON, that does not say of which column."""
+    with pytest.raises(
+        ValueError, match=r"^the column 'task' holds .*, which is no task .*tasks\.described\(task\) gives"
+    ):
+        reward_exact_answer([QUESTION], [""], task=[described], labels=[[1]], answer=[[1]])
+
+
+def test_a_task_of_ones_own_is_to_be_imported():
+    """Catches: a column that is called broken where a module was not imported, or one that is imported unasked."""
+    with pytest.raises(ValueError, match="`import no_module` first"):
+        reward_exact_answer([QUESTION], [""], task=['{"task": "no_module.Task"}'])
 
 
 def test_rows_that_cannot_be_judged():

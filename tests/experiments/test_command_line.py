@@ -52,6 +52,13 @@ def test_flags_override_the_recipe(recipe):
     }
 
 
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
+    """Catches: a recipe that an editor of Windows saved, of which the first name is not known."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("max_steps: 7\nseed: 3\n", encoding="utf-8-sig")
+    assert command_line.read_recipe(path) == {"max_steps": 7, "seed": 3}
+
+
 def test_hyphens_count_as_underscores(recipe):
     """Catches: an `--output-dir` that is read and then replaced by the default folder."""
     args = parse(["--output-dir", "here", "--objective", "hybrid", "--objective-options", '{"share": 0.1}'])
@@ -103,7 +110,7 @@ def test_a_field_with_the_name_of_a_flag(name, argv, monkeypatch):
     fields = [(name, int, dataclasses.field(default=1))]
     cls = dataclasses.make_dataclass("Clashing", fields, bases=(PathStar,), frozen=True)
     monkeypatch.setattr(command_line, "find_task", lambda name: cls)
-    with pytest.raises(ValueError, match=rf"^Clashing has a field '{name}', which is a flag of every run; .*name\.$"):
+    with pytest.raises(ValueError, match=rf"^Clashing has a field '{name}', which is a flag of every run; .*name, or"):
         parse(argv)
 
 
@@ -183,6 +190,8 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
         ("max_steps: 2.5", r"max_steps.* invalid int value: '2\.5'"),
         ("num_train: many", r"num_train.* invalid int value: 'many'"),
         ("num_train: 0", r"num_train=0 is out of range; .* num_train >= 1"),
+        ("num_test: 0", r"num_test=0 is out of range; give a whole number, num_test >= 1"),  # nothing to measure
+        ("num_validation: 0", r"num_validation=0 is out of range; give a whole number, num_validation >= 1"),
         ("num_train: null", r"num_train=None is out of range; give a whole number, num_train >= 1"),
         ("degree: 30", r"give num_nodes >= 121"),
         ("config_overrides: 3", r"config_overrides='3' is not a JSON object"),

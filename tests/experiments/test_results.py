@@ -97,7 +97,7 @@ def test_results_say_what_was_measured(trained):
     assert (measured["n"], measured["exact"]) == (results.n, results.metrics["free/exact"])
     assert {f"free/position_{k}": share for k, share in measured["free"].items()}.items() <= results.metrics.items()
     assert results.diagnosis["decision_token"]["accuracy"] == results.metrics["decision"]
-    assert set(results.example) == {"edges", "source", "goal", "path", "prediction"}
+    assert set(results.example) == {"edges", "source", "goal", "path", "prediction", "text"}
     assert "2 steps (12 examples" in results.diagnosis["verdict"]["text"]
     assert results.arguments == args.to_dict()
     assert {"python", "torch", "transformers", "nt_failures"} <= set(results.versions)

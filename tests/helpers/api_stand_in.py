@@ -22,7 +22,7 @@ class ApiStandIn:
     """`with ApiStandIn(answer) as server`: it listens at `server.url`; `server.requests` is what it was asked.
 
     Args:
-        answer: text to text.
+        answer: text to text, or to None, which is sent as null.
         dialect: `"vllm"` or `"llama.cpp"`.
         key: refuses a request without it.
         cut: end an answer at `max_tokens` characters.
@@ -53,8 +53,8 @@ class ApiStandIn:
         chat = path.endswith("/chat/completions")
         text = self.answer(body["messages"][-1]["content"] if chat else body["prompt"])
         for stop in body.get("stop", []):
-            text = text.partition(stop)[0]
-        ended = not self.cut or len(text) <= body["max_tokens"]
+            text = text and text.partition(stop)[0]
+        ended = not self.cut or len(text or "") <= body["max_tokens"]
         text = text if ended else text[: body["max_tokens"]]
         whole, choice, message = EXTRA[self.dialect]
         said = {"message": {"role": "assistant", "content": text, **message}} if chat else {"text": text}

@@ -133,6 +133,23 @@ def test_a_chat_answer_is_judged_whole():
             assert Observations(predictor, TASK, rows).free.exact.tolist() == [right], said
 
 
+@pytest.mark.parametrize("style", ["chat", "text"])
+def test_null_is_told_from_an_empty_answer(style, tmp_path):
+    """Catches: a model whose every answer is a refusal reported like one that writes nothing, or wrong answers; "None"
+    read out of the file of answers."""
+    said = iter([None, "", None, "<answer>1</answer>"] * 15)
+    with ApiStandIn(lambda text: next(said)) as server:
+        for again in range(2):  # from the server, and from the file
+            predictor = ntf.ApiPredictor("m", TASK, server.url, style, cache=tmp_path / "answers.jsonl", concurrency=1)
+            observed = Observations(predictor, TASK, ROWS)
+            assert not observed.free.exact.any()
+            assert (predictor.about()["answers"], predictor.about()["null"]) == (60, 30), again
+        assert len(server.requests) == 60
+    if style == "text":
+        with ApiStandIn(lambda text: None) as server:
+            assert (ntf.ApiPredictor("m", TASK, server.url).forced(ROWS, ROWS["path"]) == -1).all()
+
+
 def test_answers_that_differ_in_length():
     """Catches: the end of a shorter answer taken for a position; rows asked at positions that they lack."""
     task = Hops(6, 3, way=True)

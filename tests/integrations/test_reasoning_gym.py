@@ -1,11 +1,13 @@
 """Tasks of reasoning-gym: five of them as tasks of ours, with flags, any tokenizer, and their own scorers."""
 
+import importlib
 import itertools
 import json
 import pickle
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 from datasets.fingerprint import Hasher
@@ -15,11 +17,12 @@ from transformers import EvalPrediction
 
 from nt_failures import registry
 from nt_failures.data.batches import IGNORE
+from nt_failures.data.columns import to_table
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import byte_level_tokenizer, encode_rows
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.evaluation.prediction import objective_metrics
-from nt_failures.experiments import command_line, run
+from nt_failures.experiments import command_line, flags, run
 from nt_failures.hub.load import load
 from nt_failures.objectives import NextToken
 from nt_failures.tasks import find_task, read_task, reasoning_gym
@@ -42,6 +45,10 @@ def task_of(name, **sizes):
 def rows_of(task, split="test", rows=40, seed=0):
     columns = task.block(seed, split, 0, rows=rows)
     return columns, {name: text.to_list() for name, text in task.texts(columns).items()}
+
+
+def gym_names():
+    return importlib.import_module("reasoning_gym").factory.DATASETS
 
 
 def entry_of(task, columns, row):
@@ -87,6 +94,16 @@ def test_splits_share_no_question(name):
     }
     for (one, ours), (other, theirs) in itertools.combinations(asked.items(), 2):
         assert one[0] == other[0] or not ours & theirs
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_a_chat_model_is_asked_in_whole_sentences(name):
+    """Catches: "Generates tasks ..." said to a model, from the documentation of the package, without a full stop."""
+    columns = rows_of(task_of(name), rows=1)[0]
+    row = datasets.Dataset(to_table(task_of(name), columns, "chat"))[0]
+    how = "You may think first. Write your answer between <answer> and </answer>, and nothing else there."
+    said = f"Answer the question below, in the form that it asks for. {how}\n\n"
+    assert row["prompt"][0]["content"] == f"{said}{entry_of(task_of(name), columns, 0)['question'].rstrip()}\n"
 
 
 def test_its_path_star_by_hand():
@@ -189,10 +206,22 @@ def test_parameters_are_flags():
         command_line.parse(["--task", "reasoning_gym.chain_sum", "--size", "5"])
 
 
+def test_no_parameter_stands_in_the_way_of_a_run():
+    """Catches: a task that no run takes, because a flag of every run is called as its parameter."""
+    for name in gym_names():
+        flags.parser_of(find_task(f"reasoning_gym.{name}"))
+    args = command_line.parse(["--task", "reasoning_gym.arc_1d", "--max_size", "20", "--num_train", "50"])
+    assert (args.data.num_train, args.task) == (50, task_of("arc_1d", max_size=20))
+    prompts = rows_of(args.task, rows=3)[1]["prompt"]
+    assert all("Example 3" in prompt and "Example 4" not in prompt for prompt in prompts)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda: find_task("reasoning_gym.chain_sun"), "has no 'chain_sun'. Did you mean 'chain_sum'? It has "),
+        (lambda: find_task("reasoning_gym"), "give one of its tasks as reasoning_gym.NAME; NAME is one of composite,"),
+        (lambda: find_task("reasoning_gym."), "give one of its tasks as reasoning_gym.NAME; NAME is one of composite,"),
         (lambda: task_of("chain_sum", min_terms=0), "is refused by reasoning-gym: min_terms must be positive"),
         (lambda: task_of("rush_hour").answer_length, "has no written answers, so nothing to train on"),
         (lambda: task_of("word_ladder").block(0, "train", 0), "a limited list of items; ours need any"),
@@ -213,6 +242,8 @@ def test_no_file_has_the_package_imported(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'nt_failures\[reasoning_gym\]'"):
         find_task("reasoning_gym.chain_sum")
+    with pytest.raises(ValueError, match=r"pip install 'nt_failures\[reasoning_gym\]'"):
+        find_task("reasoning_gym")
 
 
 # ---------------------------------------------------------------- tokens, and a run

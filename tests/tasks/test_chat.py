@@ -76,6 +76,17 @@ def test_a_question_asks_what_is_judged(name, fields, words):
     assert asked.count("\n") == 2
 
 
+@pytest.mark.parametrize(("name", "refused"), [(name, name in ("in_weights_star", "siblings")) for name in TASKS])
+def test_what_no_prompt_shows_is_not_asked(name, refused):
+    """Catches: a chat model that is asked for a way in a graph that it never saw; any other task refused."""
+    task = TASKS[name]()
+    if not refused:
+        assert chat.question(task).startswith(task.instruction)
+        return
+    with pytest.raises(ValueError, match=f"{type(task).__name__} cannot be asked in a chat, as no prompt shows its"):
+        chat.question(task)
+
+
 def test_a_task_of_ones_own_is_asked_in_the_words_of_its_docstring():
     """Catches: a question without the problem; the signature that `dataclass` writes taken for one."""
 
@@ -97,6 +108,14 @@ def test_a_task_of_ones_own_is_asked_in_the_words_of_its_docstring():
         ValueError, match="Silent says nowhere what is asked; give it a docstring, or a property `instr"
     ):
         _ = Silent().instruction
+
+
+@pytest.mark.parametrize("last", ["", ".", "!", ":"])
+def test_the_words_of_a_task_end_as_a_sentence(last):
+    """Catches: an instruction without a full stop that runs into what follows; one that gets two."""
+    words = f"Sort these{last}"
+    Sorted = dataclasses.make_dataclass("Sorted", [], bases=(Sort,), frozen=True, namespace={"instruction": words})
+    assert chat.question(Sorted()).startswith(f"Sort these{last or '.'} You may think first.")
 
 
 @pytest.mark.parametrize("name", [*TASKS, "own_tasks.Pair"])

@@ -209,6 +209,8 @@ def test_a_split_repeats_its_leaves_and_says_so(tmp_path, monkeypatch, caplog):
     assert len({*rows["test"]["node"]}) == len({*task.instance_hash(task.block(0, "test", 0, rows=300)).tolist()}) == 13
     assert "test: 300 rows of only about 12 different goals, so each comes about 24 times" in caplog.text
     assert "train:" not in caplog.text
+    load_splits(InWeightsStar(degree=8), num_train=9, num_validation=0, num_test=8)
+    assert "test: 8 rows of only about 1 different goal, so each comes about 8 times" in caplog.text
 
 
 # ---------------------------------------------------------------- the decision
@@ -306,7 +308,8 @@ def test_thirteen_leaves_tell_who_has_solved_it_and_not_who_guesses(name):
 
 
 def test_picture_has_the_right_arm_and_the_answers():
-    """Catches: a drawing of ten thousand arms, or one without the arm that the answer takes; a node of none."""
+    """Catches: a drawing of ten thousand arms, or one without the arm that the answer takes; a node of none;
+    eight arms that look like all."""
     task = InWeightsStar()
     (row,) = ({name: column[0].tolist() for name, column in task.block(0, "test", 0, rows=1).items()},)
     wrong = task.arms[50].tolist()
@@ -315,5 +318,8 @@ def test_picture_has_the_right_arm_and_the_answers():
     assert {*row["answer"], *wrong} <= shown
     assert len(star.edges) == 8 * 4
     assert (star.source, star.goal, star.path) == (wrong[0], row["node"], row["answer"])
-    assert figures.path_star(**vars(star)).axes
+    (axes,) = figures.path_star(**vars(star)).axes
+    assert axes.get_title(loc="left").endswith("(wrong)\n8 of 100 arms are shown")
+    small = InWeightsStar(degree=8)
+    assert small.picture({"node": int(small.arms[0, -1]), "edge": 0, "answer": small.arms[0].tolist()}, []).note == ""
     assert task.picture({**row, "edge": 1}, [3]) is None

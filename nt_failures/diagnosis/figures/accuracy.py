@@ -18,8 +18,12 @@ from nt_failures.diagnosis.figures.style import (
     in_percent,
     new_axes,
 )
-from nt_failures.evaluation.metrics import Accuracies, positions_of, wilson
+from nt_failures.evaluation.metrics import Accuracies, format_chance, positions_of, wilson
+from nt_failures.registry import plural
 from nt_failures.tasks.facts import Words
+
+LINES = 5
+"""Positions at most that are drawn as lines over training: more cannot be told apart."""
 
 
 def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | None) -> None:
@@ -30,8 +34,13 @@ def _accuracy_axis(axes: Axes, name: str, decision: int | None, chance: float | 
     grid(axes, "y")
     if chance is not None and decision is not None:
         axes.axhline(chance, color=GREY, linestyle=(0, (4, 3)), linewidth=1.2, zorder=1)
-    elif chance is not None:  # at the other positions, which are most, it says nothing
-        name += f"\nchance at the decision, whose position differs: {100 * chance:.1f} %"
+    _name_below(axes, name, decision, chance)
+
+
+def _name_below(axes: Axes, name: str, decision: int | None, chance: float | None) -> None:
+    """The name of the axis, and the chance that no position has."""
+    if chance is not None and decision is None:  # at the other positions, which are most, it says nothing
+        name += f"\nchance at the decision, whose position differs: {format_chance(chance).replace('%', ' %')}"
     axes.set_xlabel(name, fontsize=11)
 
 
@@ -88,7 +97,7 @@ def forced_vs_free(
         axes.text(positions[-1] + 0.45, chance + 0.02, "chance", color=GREY, ha="right", va="bottom", fontsize=9)
     different = "" if accuracies.rows is None else "different "
     measured = "Free accuracy (forced not measured)" if accuracies.forced is None else "Forced and free accuracy"
-    axes.set_title(f"{measured}, {n:,} {different}held-out {words.problem}s", fontsize=11, loc="left")
+    axes.set_title(f"{measured}, {plural(n, f'{different}held-out {words.problem}')}", fontsize=11, loc="left")
     figure.legend(frameon=False, fontsize=9.5, loc="outside lower center", ncols=2)  # within, it would hide low points
     return figure
 
@@ -100,7 +109,7 @@ def learning_curves(
     chance: float | None,
     order: str = "forward",
 ) -> Figure:
-    """Accuracy of every position over training, the decision in vermilion and above the others.
+    """Accuracy of every position over training, the decision in vermilion: lines, or shades of more than LINES.
 
     Args:
         curve: evaluations, each with `step` and `{decoding}/position_k`; others are left out.
@@ -117,22 +126,53 @@ def learning_curves(
     positions = list(points[0][1]) if points else []
     if not points or any(step is None or set(shares) != set(positions) for step, shares in points):
         raise ValueError(f"the curve needs evaluations that each have step and {decoding}/position_k of the same k.")
-    figure, axes = new_axes(6.4, max(3.6, 0.195 * len(positions) + 0.2))  # room for the names of all
+    steps, values = np.array([step for step, _ in points]), np.array([[*shares.values()] for _, shares in points]).T
+    figure, axes = new_axes(6.4, min(max(3.6, 0.17 * len(positions) + 1.2), 8))
+    axes.set_title(f"What is learnt when ({decoding} accuracy)" + _written(order, "\n"), fontsize=11, loc="left")
+    draw = _lines if len(positions) <= LINES else _shades
+    draw(axes, steps, dict(zip(positions, values, strict=True)), decision, chance)
+    return figure
+
+
+def _lines(
+    axes: Axes, steps: np.ndarray, values: Mapping[int, np.ndarray], decision: int | None, chance: float | None
+) -> None:
+    """One line for each position."""
     _accuracy_axis(axes, "training step", decision, chance)
-    steps = np.array([step for step, _ in points])
-    others = iter([SKY, BLUE, GREEN, ORANGE, PURPLE] * len(positions))
-    markers = iter("svD^P" * len(positions))
-    for k in positions:
-        values = np.array([shares[k] for _, shares in points])
+    others = iter(zip([SKY, BLUE, GREEN, ORANGE, PURPLE], "svD^P", strict=True))
+    for k, shares in values.items():
         # Lines that lie on one another stay visible: the first drawn are the widest.
-        wide = 6.5 - 5.0 * (k - 1) / len(positions)
-        colour, marker, width = (VERMILION, "o", 1.8) if k == decision else (next(others), next(markers), wide)
+        wide = 6.5 - 5.0 * (k - 1) / len(values)
+        colour, marker, width = (VERMILION, "o", 1.8) if k == decision else (*next(others), wide)
         look = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": width}
         label = f"position {k}, the decision" if k == decision else f"position {k}"
-        axes.plot(steps, values, label=label, zorder=3 if k == decision else 2, **look)
+        axes.plot(steps, shares, label=label, zorder=3 if k == decision else 2, **look)
     axes.set_xlim(0, max(steps.max() * 1.02, 1))
     if chance is not None and decision is not None:
         axes.text(steps[-1] * 0.01, chance + 0.02, "chance", color=GREY, ha="left", va="bottom", fontsize=9)
-    axes.set_title(f"What is learnt when ({decoding} accuracy)" + _written(order, "\n"), fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+
+
+def _shades(
+    axes: Axes, steps: np.ndarray, values: Mapping[int, np.ndarray], decision: int | None, chance: float | None
+) -> None:
+    """One row for each position, the first on top, the darker the more is right."""
+    ends = [0, *(steps[1:] + steps[:-1]) / 2, max(steps[-1], 1)]
+    rows = np.arange(len(values) + 1) - 0.5
+    shades = axes.pcolormesh(ends, rows, [*values.values()], cmap="Blues", vmin=0, vmax=1)
+    axes.hlines(rows[1:-1], 0, ends[-1], color="white", linewidth=0.8)
+    names = {k: f"{k}, the decision" if k == decision else str(k) for k in values}
+    every = -(-len(names) // 45)  # more names would overlap
+    shown = range([*names].index(decision) % every if decision in names else 0, len(names), every)
+    axes.set_yticks(shown, [[*names.values()][i] for i in shown])
+    for i, name in zip(shown, axes.get_yticklabels(), strict=True):
+        name.set_color(VERMILION if [*names][i] == decision else "black")
+    axes.invert_yaxis()
+    axes.set_ylabel("position", fontsize=11)
+    bar = axes.figure.colorbar(shades, ax=axes)
+    in_percent(bar.ax.yaxis)
+    bar.set_label("accuracy", fontsize=11)
+    _name_below(axes, "training step", decision, chance)
+    if chance is not None and decision is not None:
+        bar.ax.axhline(chance, color=VERMILION, linewidth=1.2)
+        bar.ax.text(-0.2, chance, "chance", color=VERMILION, ha="right", va="center", fontsize=9)

@@ -18,13 +18,14 @@ def path_star(
     path: Sequence[int],
     answer: Sequence[int],
     cut: Collection[int] = (),
+    note: str = "",
     title: str = "",
     order: str = "forward",
 ) -> Figure:
     """A star or a tree with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out.
 
     Args:
-        edges, source, goal, path, answer, cut: as in a `Star`; edges lead from left to right.
+        edges, source, goal, path, answer, cut, note: as in a `Star`; edges lead from left to right.
         title: in place of the answer in words.
         order: that in which the answer was written: the default title says so of a reversed one.
 
@@ -46,6 +47,7 @@ def path_star(
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
     how = ", written from the goal back" if order == "reversed" else ""
     heading = textwrap.wrap(literal(title) or f"model's answer{how}: {written}  ({verdict})", 72)
+    heading += textwrap.wrap(literal(note), 72)
     figure, axes = new_axes(6.4, gap * rows + 1.0 + 0.18 * len(heading))
     axes.axis("off")
     for parent, child in edges:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nt_failures.evaluation.metrics import format_rounded
 from nt_failures.experiments.study import survival
 from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import markdown_table
@@ -156,4 +157,4 @@ def _factor(logs: np.ndarray | None) -> str:
     bounds = None if logs is None else survival.interval(logs[1:])
     if bounds is None:
         return "not identified"
-    return f"x {math.exp(logs[0]):.2g} [{math.exp(bounds[0]):.2g}, {math.exp(bounds[1]):.2g}]"
+    return "x {} [{}, {}]".format(*(format_rounded(math.exp(log)) for log in (logs[0], *bounds)))

@@ -79,7 +79,7 @@ def by_difficulty(groups: Sequence[Mapping[str, Any]], name: str, title: str = "
     figure, axes = new_axes(6.4, 3.6)
     for i, group in enumerate(groups):
         sizes, shares = zip(*group["by_difficulty"][name].items(), strict=True)
-        look = {"marker": MARKERS[i % 6], "color": COLOURS[i % 6], "label": literal(group["name"])}
+        look = {"marker": MARKERS[(i + i // 6) % 6], "color": COLOURS[i % 6], "label": literal(group["name"])}
         axes.plot(sizes, shares, markersize=5, clip_on=False, zorder=3, **look)
         axes.set_xticks(sizes)
     axes.set_ylim(0, 1)
@@ -126,7 +126,7 @@ def delays(runs: Sequence[delay.Run], baseline: str) -> Figure:
     optimizers = list(dict.fromkeys(run.optimizer for run in runs))
     objectives = sorted({run.objective for run in runs}, key=lambda name: (name != baseline, name))
     shifts = 0.8 * ((np.arange(len(objectives)) + 0.5) / len(objectives) - 0.5)
-    looks = {name: (COLOURS[i % 6], MARKERS[i % 6], shifts[i]) for i, name in enumerate(objectives)}
+    looks = {name: (COLOURS[i % 6], MARKERS[(i + i // 6) % 6], shifts[i]) for i, name in enumerate(objectives)}
     size = max(6.4, 0.95 * len(problems) + 1.5), 2.4 * len(optimizers) + 3.2
     figure = Figure(figsize=size, dpi=160, layout="constrained")
     panels = figure.subplots(len(optimizers) + 1, 1, sharex=True, squeeze=False)[:, 0]

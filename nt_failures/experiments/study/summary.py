@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nt_failures.evaluation.metrics import format_percent, t975, wilson
+from nt_failures.evaluation.metrics import format_chance, format_percent, format_rounded, t975, wilson
 from nt_failures.experiments.study.results_file import Key, StudyRun
 from nt_failures.tasks.facts import WORDS, Words
 from nt_failures.training.gradient_shares import STEPS
@@ -132,7 +132,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         cell = cells(group, words)
         flops = "-" if group["flops_to_solve"] is None else f"{group['flops_to_solve']:.1e}"
         costs = (f"x {group['rate']:g}", cell["solved"], cell["steps to solve"], flops)
-        shares = ["-" if share is None else f"{share:.2g}" for share in group["gradients"]]
+        shares = ["-" if share is None else format_rounded(share) for share in group["gradients"]]
         gradients = " / ".join(shares) if {*shares} != {"-"} else "-"
         judged = (cell[head[-1]], cell[f"follows {words.detour}"], gradients, cell["verdict"])
         rows.append((*_lead(group), *costs, *judged))
@@ -212,7 +212,7 @@ def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
     else:  # longer than the budget where no seed solved it; not known where nobody watched
         time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
     return {
-        "chance": "-" if group["chance"] is None else f"{group['chance']:.0%}",
+        "chance": "-" if group["chance"] is None else format_chance(group["chance"], 0),
         "exact, mean [95 %]": exact,
         "decision": _percent(group["decision"]),
         "others": _percent(group["others"]),
