@@ -162,9 +162,9 @@ class ApiServer:
             text = choice.message.content if "messages" in request else choice.text
             answer = Answer(_text(text), choice.finish_reason == "length")
         except (AttributeError, IndexError, TypeError):
+            hint = "" if self.url.endswith("/v1") else "; does the address end in /v1?"
             raise ApiError(
-                f"{self.url} answered {self._hidden(shorten(response, 500))}, which holds no answer; does the address "
-                "end in /v1?"
+                f"{self.url} answered {self._hidden(shorten(response, 500))}, which holds no answer{hint}."
             ) from None
         self.cache.keep(self.url, request, answer)
 
@@ -173,9 +173,11 @@ class ApiServer:
         reason = first_line(error)
         if error.__cause__ is not None:
             reason += f" ({first_line(error.__cause__)})"
-        kept = "" if self.cache.path is None else f" What was answered is in {self.cache.path}: ask again for the rest."
-        tries = f"timeout {self.timeout:g} s, up to {self.max_retries} further tries"
-        return f"{self.url} gave no answer: {self._hidden(reason)[:500]} ({tries}).{kept}"
+        path, status = self.cache.path, getattr(error, "status_code", 500)
+        kept = f" What was answered is in {path}: ask again for the rest." if path and path.exists() else ""
+        again = status >= 500 or status in (408, 409, 429)  # as openai does
+        tries = f" (timeout {self.timeout:g} s, up to {self.max_retries} further tries)" * again
+        return f"{self.url} gave no answer: {self._hidden(reason)[:500]}{tries}.{kept}"
 
     def _hidden(self, text: str) -> str:
         return text if self._key == "EMPTY" else text.replace(self._key, "***")

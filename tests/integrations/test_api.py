@@ -217,15 +217,17 @@ def test_a_server_that_hangs_is_given_up():
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(400, "status 400"), ("page", "holds no answer; does the address end in /v1"), ("none", "no such model")],
+    [(400, "status 400"), (401, "status 401"), ("page", "holds no answer."), ("none", "no such model")],
 )
-def test_what_no_second_try_mends(fault, said):
-    """Catches: a wrong address tried again for minutes; a trace from inside a client in place of a reason."""
+def test_what_no_second_try_mends(fault, said, tmp_path):
+    """Catches: a wrong address tried again for minutes; a trace from inside a client in place of a reason; tries that
+    were not made, a file that is not there, and the address doubted where it is as it should be."""
     with ApiStandIn(lambda text: "1,2") as server:
         server.faults = [fault]
         with pytest.raises(ApiError, match=re.escape(server.url)) as caught:
-            ApiServer(server.url).ask([REQUEST])
+            ApiServer(server.url, cache=tmp_path / "answers.jsonl").ask([REQUEST])
         assert said in str(caught.value)
+        assert not re.search(r"tries|answers\.jsonl|/v1\?", str(caught.value))
         assert len(server.requests) == 1
 
 

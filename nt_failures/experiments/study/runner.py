@@ -51,7 +51,9 @@ class _Study:
         self.solved = sum(finished.get(key, False) for key in self.done)
         self.todo = [job for job in wanted if job.key not in self.done]
         self.failures: dict[Path, str] = {}
-        self.bar = tqdm(total=len(wanted), initial=len(self.done), desc="runs", unit="run", smoothing=0)
+        self.bar = tqdm(
+            total=len(wanted), initial=len(self.done), desc="runs", unit="run", smoothing=0, disable=not wanted
+        )
 
     def worth_starting(self, together: int) -> Iterator[Sequence[Job]]:
         """What is to be done, but for recipes that have failed by the time that a group is asked for."""
