@@ -5,19 +5,25 @@ Shapes: n columns, one instance each; k draws of an instance. Draw j swaps entry
 
 import numpy as np
 
-_POOL_ENTRIES = 2**18
-"""Numbers in the arrays that are shuffled at a time: what does not fit the processor's cache takes twice as long."""
+_POOL_BYTES = 2**21
+"""Of the arrays that are shuffled at a time: what does not fit the processor's cache takes twice as long."""
 
 
 def in_random_order(rng: np.random.Generator, tails: np.ndarray, heads: np.ndarray) -> np.ndarray:
-    """Edges between nodes, (k, n) int32 each, those of each instance in an order of its own, (n, k, 2)."""
+    """Edges between nodes, (k, n) int32 each, those of each instance in an order of its own, (n, k, 2).
+
+    No node is below 0.
+    """
     k, n = tails.shape
     picks = _picks(rng, n, k, k - 1)
     found = np.empty((n, k, 2), dtype=np.int32)
-    for part in _parts(n, k):
-        pool = np.stack([tails[:, part], heads[:, part]], axis=-1).view(np.int64)[:, :, 0]  # an edge is one number
+    short = max(tails.max(initial=0), heads.max(initial=0)) < 2**16
+    label, edge = (np.uint16, np.uint32) if short else (np.int32, np.int64)
+    for part in _parts(n, k * edge().itemsize):
+        ends = [tails[:, part], heads[:, part]]
+        pool = np.stack(ends, axis=-1, dtype=label, casting="unsafe").view(edge)[:, :, 0]  # an edge is one number
         _swap(pool, [row[part] for row in picks])
-        found[part] = pool.T[:, :, None].view(np.int32)
+        found[part] = np.ascontiguousarray(pool.T).view(label).reshape(-1, k, 2)
     return found
 
 
@@ -26,9 +32,9 @@ def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     picks = _picks(rng, n, high, min(k, high - 1))
     if 4 * k * k < high:
         return _few(picks, n)
-    found = np.empty((k, n), dtype=np.int32)
-    for part in _parts(n, high):
-        pool = np.repeat(np.arange(high, dtype=np.int32)[:, None], found[:, part].shape[1], axis=1)
+    found, numbers = np.empty((k, n), dtype=np.int32), np.arange(high, dtype=np.uint16 if high <= 2**16 else np.int32)
+    for part in _parts(n, numbers.nbytes):
+        pool = np.repeat(numbers[:, None], found[:, part].shape[1], axis=1)
         _swap(pool, [row[part] for row in picks])
         found[:, part] = pool[:k]
     return found
@@ -52,9 +58,9 @@ def _few(picks: list[np.ndarray], n: int) -> np.ndarray:
     return found
 
 
-def _parts(n: int, entries: int) -> list[slice]:
-    """Columns with so many entries each, some at a time."""
-    step = max(1, _POOL_ENTRIES // max(entries, 1))
+def _parts(n: int, size: int) -> list[slice]:
+    """Columns of so many bytes each, some at a time."""
+    step = max(1, _POOL_BYTES // max(size, 1))
     return [slice(start, start + step) for start in range(0, n, step)]
 
 

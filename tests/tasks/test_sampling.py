@@ -22,11 +22,11 @@ def columns_of_picks(seed, n, high, k):
 
 
 @pytest.mark.parametrize(("high", "k"), [(40, 40), (40, 9), (9, 2), (33, 4), (1, 1), (257, 17)])
-@pytest.mark.parametrize("entries", [1, 600, 2**20])
-def test_distinct_numbers(high, k, entries, monkeypatch):
+@pytest.mark.parametrize("size", [1, 2400, 2**21])
+def test_distinct_numbers(high, k, size, monkeypatch):
     """Catches: a number twice, an entry of a neighbour's column, numbers that depend on how many fit into the
     memory."""
-    monkeypatch.setattr(_sampling, "_POOL_ENTRIES", entries)
+    monkeypatch.setattr(_sampling, "_POOL_BYTES", size)
     found = distinct(np.random.default_rng(3), 50, high, k)
     drawn = columns_of_picks(3, 50, high, min(k, high - 1))
     assert found.T.tolist() == [one_by_one(picks, high)[:k] for picks in drawn]
@@ -55,16 +55,18 @@ def test_entries_that_were_moved_are_found_again(monkeypatch):
     assert distinct(np.random.default_rng(0), 1, 37, 3).T.tolist() == [[5, 0, 1]]
 
 
-@pytest.mark.parametrize("entries", [1, 50, 2**20])
+@pytest.mark.parametrize("size", [1, 400, 2**21])
 @pytest.mark.parametrize(("k", "n"), [(7, 30), (1, 3), (4, 0)])
-def test_each_column_has_an_order_of_its_own(k, n, entries, monkeypatch):
-    """Catches: a swap that reads what it has just written, one order for all columns, tails with heads of others."""
-    monkeypatch.setattr(_sampling, "_POOL_ENTRIES", entries)
-    tails = np.arange(k * n, dtype=np.int32).reshape(k, n)
-    found = in_random_order(np.random.default_rng(1), tails, tails + 1000)
+@pytest.mark.parametrize("first", [(0, 1000), (0, 2**16), (2**16, 0)])
+def test_each_column_has_an_order_of_its_own(k, n, size, first, monkeypatch):
+    """Catches: a swap that reads what it has just written, one order for all columns, tails with heads of others,
+    labels that are cut to 16 bits."""
+    monkeypatch.setattr(_sampling, "_POOL_BYTES", size)
+    edges = np.arange(k * n, dtype=np.int32).reshape(k, n)
+    found = in_random_order(np.random.default_rng(1), edges + first[0], edges + first[1]) - first
     orders = [one_by_one(picks, k) for picks in columns_of_picks(1, n, k, k - 1)]
     assert found[:, :, 0].tolist() == [[place * n + i for place in order] for i, order in enumerate(orders)]
-    assert (found[:, :, 1] == found[:, :, 0] + 1000).all()
+    assert (found[:, :, 1] == found[:, :, 0]).all()
 
 
 def test_the_generator_goes_on_where_it_ends():
