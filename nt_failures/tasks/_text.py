@@ -78,7 +78,7 @@ def _used(cells: np.ndarray) -> Text:
     """The bytes of each row, (n, k, width), that are not 0."""
     used = cells != 0
     offsets = np.zeros(len(cells) + 1, dtype=np.int32)
-    np.cumsum(used.sum(axis=(1, 2)), out=offsets[1:])
+    np.cumsum(used.view(np.uint8).sum(axis=(1, 2), dtype=np.int32), out=offsets[1:])
     return Text(cells[used], offsets)
 
 

@@ -47,6 +47,16 @@ def test_few_of_many_numbers(high, k):
         assert all(len({*column}) == k for column in found.T.tolist())
 
 
+@pytest.mark.parametrize(("high", "k"), [(40, 40), (1, 1), (1, 0), (2**20, 3), (7, 6)])
+@pytest.mark.parametrize("n", [0, 1, 511, 512])
+def test_few_and_many_rows_draw_the_same_numbers(high, k, n):
+    """Catches: a NumPy by which rows would depend on how many are drawn at once, or in which the next ones would."""
+    ours, theirs = np.random.default_rng(5), np.random.default_rng(5)
+    drawn = [theirs.integers(0, high - j, n, dtype=np.uint32).tolist() for j in range(k)]
+    assert [pick.tolist() for pick in _sampling._picks(ours, n, high, k)] == drawn
+    assert ours.random() == theirs.random()
+
+
 def test_entries_that_were_moved_are_found_again(monkeypatch):
     """Catches: a draw from a place whose entry an earlier draw has moved there, taken for the place's own number."""
     # Of 0..36: 0 and 5 swap, so 5 stands first; place 5 now has 0. Draw 1 takes place 5: 0. Draw 2 takes place 5: 1.
