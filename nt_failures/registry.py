@@ -126,7 +126,8 @@ def shorten(value: object, limit: int = 200) -> str:
 
 def plural(n: float, thing: str) -> str:
     """`1 graph`, `2,000 graphs`: a whole number and what it counts, whose plural is with an s."""
-    return f"{n:,.0f} {thing}{'s' * (round(n) != 1)}"
+    count = f"{n:,.0f}"
+    return f"{count} {thing}{'s' * (count != '1')}"
 
 
 def first_line(error: BaseException) -> str:

@@ -48,8 +48,8 @@ def format_percent(value: float) -> str:
 
 
 def format_chance(value: float, digits: int = 1) -> str:
-    """A chance in percent; as `1 in 2,500` where it would be next to 0 %, which it never is."""
-    return f"{value:.{digits}%}" if value >= 10 ** -(digits + 2) else f"1 in {1 / value:,.0f}"
+    """A chance in percent; as `1 in 2,500` where it would be next to 0 %, and is not."""
+    return f"1 in {1 / value:,.0f}" if 0 < value < 10 ** -(digits + 2) else f"{value:.{digits}%}"
 
 
 def format_rounded(value: float) -> str:

@@ -70,6 +70,7 @@ def test_one_of_a_thing_and_a_small_chance_read_well():
     assert axes.get_title(loc="left").endswith(", 1 different held-out graph")
     assert axes.get_xlabel().endswith("whose position differs: 1 in 2,500")
     assert str(Budget(steps=1, examples=1)) == "1 step (1 example)"
+    assert str(Budget(steps=0, examples=float("inf"))) == "0 steps (inf examples)"
     shares = {1: 1.0, 2: 0.0}
     few = {"exact": 0.0, "chance": 1 / 2500, "decision": 2, "forced": shares, "free": shares}
     assert "chance 1 in 2,500, n = 9" in verdict(Evidence(n=9, **few)).text

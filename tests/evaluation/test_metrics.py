@@ -200,7 +200,13 @@ def test_shares_in_words(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text", "whole"),
-    [(0.5, "50.0%", "50%"), (0.04, "4.0%", "4%"), (0.001, "0.1%", "1 in 1,000"), (0.0004, "1 in 2,500", "1 in 2,500")],
+    [
+        (0.5, "50.0%", "50%"),
+        (0.04, "4.0%", "4%"),
+        (0.001, "0.1%", "1 in 1,000"),
+        (0.0004, "1 in 2,500", "1 in 2,500"),
+        (0.0, "0.0%", "0%"),
+    ],
 )
 def test_no_chance_is_called_nothing(value, text, whole):
     """Catches: a chance of 0.0 % at a decision that a guess can get right."""
