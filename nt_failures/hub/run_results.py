@@ -40,7 +40,7 @@ class RunResults:
     decision_position: int | None = _entry("count")
     trained_positions: Sequence[int] | None = _entry("list")
     """positions of the answer that alone were trained; None for all"""
-    judged_decoding: str | None = _entry("text")
+    judged_decoding: str | None = _entry("decoding")
     """predictions by which its positions are judged, `Objective.judged_decoding`"""
     diagnosis: Mapping[str, Any] | None = _entry("object")
     """of `diagnose`, with its verdict"""
@@ -150,6 +150,7 @@ _IS = {
     "count": lambda value: type(value) is int and value >= 0,
     "object": lambda value: isinstance(value, Mapping),
     "text": lambda value: isinstance(value, str),
+    "decoding": lambda value: value in ("forced", "free"),
     "list": lambda value: isinstance(value, (list, tuple)),
     "verdict": lambda value: isinstance(value, Mapping) and {"name", "text", "rule"} <= {*value},
 }
