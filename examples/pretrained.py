@@ -25,13 +25,13 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     file = args.gguf_file or packaged()
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "local_files_only": True}
-    read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, trust_remote_code=False)
     config = read.config
     del config.quantization_config  # the weights are whole numbers no more, and would be refused at saving
     model = type(read)(config)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(args.output_dir)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(args.output_dir)
+    AutoTokenizer.from_pretrained(**source, trust_remote_code=False).save_pretrained(args.output_dir)
     sys.stdout.write(f"{args.output_dir}: {type(model).__name__}, {model.num_parameters():,} parameters\n")
 
 

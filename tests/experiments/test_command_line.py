@@ -249,7 +249,7 @@ def test_recipes_of_the_examples(path):
         tokenizer, order=args.objective.order, **args.objective.objective_options
     )
     assert objective.order == args.objective.order
-    assert from_scratch(args.model.model) or args.model.model in ("gpt2", "gpt2-large")
+    assert from_scratch(args.model.model) or args.model.model in ("gpt2", "gpt2-large", "outputs/smollm2")
     assert args.training.max_steps > 0 or args.training.num_train_epochs > 3
 
 
