@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "local_files_only": True}
     read = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, trust_remote_code=False)
     config = read.config
-    del config.quantization_config  # the weights are whole numbers no more, and would be refused at saving
+    del config.quantization_config  # they are dequantized, and a config that says otherwise cannot be saved
     model = type(read)(config)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(args.output_dir)

@@ -24,12 +24,15 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{args.page} has no lines {BEGIN.strip()} and {END}, between which the tables stand.")
     root = args.page.parent
     tables = records.tables(records.entries(root), root)
-    if args.check and stands != tables:
+    if not args.check:
+        args.page.write_text(before + begin + tables + end + after, encoding="utf-8")
+        sys.stdout.write(f"{tables}{args.page}\n")
+    elif stands == tables:
+        sys.stdout.write(f"{args.page} is as its logs say\n")
+    else:
         wrong = [line for line in stands.splitlines() if line not in tables.splitlines()]
         said = f"; its logs do not give: {wrong[0]}" if wrong else ""
         raise ValueError(f"{args.page} is not what its logs give{said}; run again without --check.")
-    args.page.write_text(before + begin + tables + end + after, encoding="utf-8")
-    sys.stdout.write(f"{args.page} is as its logs say\n" if args.check else f"{tables}{args.page}\n")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -42,7 +42,7 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
     if importlib.util.find_spec("reasoning_gym") is None:
         raise ValueError(f"{name} is a task of the package reasoning-gym; pip install 'nt_failures[reasoning_gym]'.")
     known = registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS
-    registered = f"{name}.".removeprefix(PREFIX)[:-1]
+    registered = name.partition(".")[2]
     if not registered:
         raise ValueError(f"tasks: give one of its tasks as reasoning_gym.NAME; NAME is one of {', '.join(known)}.")
     registry.check_names("tasks: reasoning-gym has no", [registered], known)
