@@ -75,7 +75,7 @@ def test_the_example_runs(rows, task, tokenizer, tmp_path):
     args = ntf.ObjectiveTrainingArguments(str(tmp_path), max_steps=3, report_to=[], save_strategy="no", use_cpu=True)
     names = {"ntf": ntf, "task": task, "tokenizer": tokenizer, "args": args}
     names["objective"] = ntf.Teacherless.from_tokenizer(tokenizer)
-    names["splits"] = {"train_dataset": rows["train"], "eval_dataset": rows["test"]}
+    names["rows"] = {"train": rows["train"], "validation": rows["test"].select(range(20)), "test": rows["test"]}
     exec(code.replace("n_trials=20", "n_trials=2"), names)
     assert 1e-4 <= names["best"].hyperparameters["learning_rate"] == args.learning_rate <= 1e-2
     assert names["trainer"].state.global_step == 3
