@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -35,14 +36,11 @@ def _imports(name: str, code: bytes) -> Iterator[str]:
 
     Of an imported module, also what it holds at the moment, for code that cannot be read.
     """
-    nodes: list[ast.AST] = []
-    with contextlib.suppress(SyntaxError, ValueError):  # not Python, or not of this version
-        nodes += ast.walk(ast.parse(code))
-    for node in nodes:
+    for node in _statements(code):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_parents(alias.name)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             with contextlib.suppress(ImportError):  # more dots than there are packages
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), _package(name))
                 yield from _with_parents(base)
@@ -52,6 +50,14 @@ def _imports(name: str, code: bytes) -> Iterator[str]:
             yield value.__name__
         elif isinstance(value, (type, FunctionType)):
             yield value.__module__
+
+
+@functools.lru_cache(maxsize=512)
+def _statements(code: bytes) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of the code; parsed once, as every builder asks for them."""
+    with contextlib.suppress(SyntaxError, ValueError):  # not Python, or not of this version
+        return [node for node in ast.walk(ast.parse(code)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return []
 
 
 def _with_parents(name: str) -> list[str]:
