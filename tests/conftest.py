@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import os
 import runpy
 import signal
@@ -44,6 +45,14 @@ def ctrl_c():
 def one_thread():
     """Spinning threads on a busy machine are 30 times slower."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imports_are_no_garbage():
+    """Each training ends with a search for garbage, which takes longer than a tiny training where modules are searched,
+    too."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

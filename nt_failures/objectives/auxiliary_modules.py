@@ -60,6 +60,8 @@ def _names(model: torch.nn.Module) -> set[str]:
 
 def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, without the wrappers of data parallelism and torch.compile."""
+    if isinstance(model, PreTrainedModel):  # below, accelerate looks for installed packages at each call
+        return model
     return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
