@@ -3,6 +3,7 @@
 import argparse
 import ast
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import re
@@ -88,7 +89,8 @@ def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> P
         ) from error
 
 
-def training_flags() -> dict[str, Any]:
+@functools.cache
+def training_flags() -> Mapping[str, Any]:
     """The flags of a run that are about its training, with the kind of a plain one and None for any other.
 
     Read in the source of their dataclasses: to import these would import torch, for which no mistake is to wait.
