@@ -54,3 +54,21 @@ def test_names(benchmark, capsys):
     assert [line.name for line in benchmark["chosen"](["memory"])] == ["memory-train", "memory-stream"]
     with pytest.raises(SystemExit, match="no line begins with 'smaple'"):
         benchmark["main"](["smaple"])
+
+
+def test_budget_of_a_recipe(tmp_path, capsys, monkeypatch):
+    """Catches: a recipe of the list that cannot be measured, a list of objectives taken for a recipe, a sum that is
+    not of all steps and evaluations."""
+    budget = runpy.run_path(str(BENCHMARKS / "budget.py"), run_name="benchmark")
+    assert all(path.exists() for path in budget["FOR_CPU"])
+    monkeypatch.chdir(tmp_path)
+    recipe = BENCHMARKS.parent / "recipes" / "tasks" / "addition.yaml"
+    Path("mine").mkdir()
+    Path("mine", "small.yaml").write_text(recipe.read_text())
+    Path("mine", "objectives.yaml").write_text("objectives: {a: {objective: next_token}}")
+    budget["main"](["mine", "--steps", "2", "--json", "out/budget.json"])
+    (found,) = json.loads(Path("out", "budget.json").read_text())["recipes"]
+    assert (found["recipe"], found["steps"]) == ("mine/small.yaml", 2000)
+    assert found["all"] == found["steps"] * found["step"] + found["evaluations"] * found["evaluation"] > 0
+    assert f"| `mine/small.yaml` | 2,000 | {1000 * found['step']:.0f} |" in Path("out", "budget.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]

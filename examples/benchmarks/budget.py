@@ -1,0 +1,103 @@
+"""How long a run of each recipe takes on one core: seconds a step and an evaluation, before a study is started.
+
+    python examples/benchmarks/budget.py                                  # the recipes for a CPU
+    python examples/benchmarks/budget.py RECIPE.yaml FOLDER --json FILE   # others; FILE's Markdown is written beside it
+
+CPU seconds of one thread, which other work on the machine changes less than the clock. The start of a run and its final
+test are left out.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy count the cores
+
+from datasets import disable_progress_bars
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from nt_failures.experiments import command_line, run_seeds
+from nt_failures.experiments.script import run
+from nt_failures.hub import environment
+from nt_failures.hub.json_files import write_json
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+FOR_CPU = [RECIPES / name for name in ("quickstart.yaml", "memorised.yaml", "delayed.yaml", "small", "tasks")]
+WARM_UP = 3
+"""Steps that are not timed: the first counts FLOPs and fills caches."""
+
+
+class Clock(TrainerCallback):
+    """CPU time at the end of each step."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.at.append(time.process_time())
+
+
+def main(argv: list[str]) -> None:
+    """Measure each recipe, show and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", type=Path, nargs="*", default=FOR_CPU, help="recipes, and folders of them")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each (%(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args(argv)
+    if args.steps < 1:
+        raise ValueError(f"--steps {args.steps} must be at least 1.")
+    paths = [path for given in args.recipes for path in ([given] if given.is_file() else sorted(given.rglob("*.yaml")))]
+    paths = [path for path in paths if "task" in command_line.read_recipe(path)]  # no list of objectives
+    found = [measure(path, args.steps) for path in tqdm(paths, unit="recipe")]
+    report = {"hardware": environment.hardware(), "versions": environment.versions(), "recipes": found}
+    text = table(found)
+    print(text)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.json, report)
+        args.json.with_suffix(".md").write_text(text, encoding="utf-8")
+
+
+def measure(recipe: Path, steps: int) -> dict[str, float | str]:
+    """CPU seconds of a step and of an evaluation, and of all of them in a whole run."""
+    whole = command_line.parse([str(recipe), "--use_cpu"]).training
+    flags = f"--use_cpu --max_steps {steps + WARM_UP} --eval_strategy no --logging_strategy no --save_strategy no"
+    flags += " --report_to none --disable_tqdm true --stop_when_solved 0"
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        args = command_line.parse([str(recipe), *flags.split(), "--output_dir", folder])
+        (trainer,), _, _ = run_seeds.trainers_of([args])
+        trainer.add_callback(clock)
+        trainer.train()
+        start = time.process_time()
+        trainer.evaluate()
+        evaluation = time.process_time() - start
+    step = (clock.at[-1] - clock.at[WARM_UP - 1]) / steps
+    count = 0 if whole.eval_strategy == "no" else whole.max_steps // whole.eval_steps
+    return {
+        "recipe": str(path.relative_to(RECIPES) if (path := recipe.resolve()).is_relative_to(RECIPES) else recipe),
+        "steps": whole.max_steps,
+        "step": step,
+        "evaluations": count,
+        "evaluation": evaluation,
+        "all": whole.max_steps * step + count * evaluation,
+    }
+
+
+def table(found: list[dict]) -> str:
+    """Markdown: a row for each recipe."""
+    head = "| recipe | steps | ms a step | evaluations | s an evaluation | minutes in all |\n"
+    rows = [
+        f"| `{row['recipe']}` | {row['steps']:,} | {1000 * row['step']:.0f} | {row['evaluations']} | "
+        f"{row['evaluation']:.1f} | {row['all'] / 60:.1f} |\n"
+        for row in found
+    ]
+    return head + "| --- | --- | --- | --- | --- | --- |\n" + "".join(rows)
+
+
+if __name__ == "__main__":
+    disable_progress_bars()
+    run(main)
