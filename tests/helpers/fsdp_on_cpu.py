@@ -1,6 +1,7 @@
 """FSDP 2 over gloo: what tests/training/test_fsdp.py starts with `accelerate launch --config_file .../fsdp2.yaml`; no
 test itself."""
 
+import gc
 import json
 import os
 import runpy
@@ -105,6 +106,7 @@ def poisoned(trainer):
 def main(folder):
     """Train, resume what is named so, and run the example; one file of results for each process."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in conftest.py
     shard_on_cpus()
     found = {}
     for name, (objective, optimizer) in RUNS.items():

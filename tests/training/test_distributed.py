@@ -1,5 +1,6 @@
 """Two processes that train and evaluate as one: real DDP over gloo, started with cpu_2.yaml and this very file."""
 
+import gc
 import json
 import os
 import runpy
@@ -177,6 +178,7 @@ def sizes(folder):
 def worker(folder):
     """What each of the two processes does."""
     torch.set_num_threads(1)
+    gc.freeze()  # as in conftest.py
     found = {"stream": stream(folder / "stream"), "resume": resume(folder / "resume"), "sizes": sizes(folder / "sizes")}
     found["ragged"] = ragged(folder / "ragged")
     model, found["wrapped"] = evaluated_first(folder / "evaluated")

@@ -14,6 +14,7 @@ from nt_failures.objectives import OBJECTIVES
 RECIPES = Path(__file__).parents[3] / "examples" / "recipes"
 COMPARED = sorted(path for path in (RECIPES / "compare").glob("*.yaml") if path.stem.startswith("deg"))
 OWN_REACH = grid.read_axes(RECIPES / "compare" / "own_reach.yaml", {"objectives": grid.OBJECTIVE_KEYS})
+ONE_PASS = grid.read_axes(RECIPES / "compare" / "one_pass.yaml", {"objectives": grid.OBJECTIVE_KEYS})
 COMPARISON = grid.read_axes(RECIPES / "compare" / "objectives.yaml", {"objectives": grid.OBJECTIVE_KEYS})
 MAP = grid.read_axes(
     RECIPES / "delay" / "map.yaml",
@@ -83,6 +84,13 @@ def test_compared_recipes_differ_in_the_objective_alone(path, tmp_path):
         assert {name: value for name, value in values.items() if name not in grid.OBJECTIVE_KEYS} == common
 
 
+def test_cures_of_one_pass_are_judged_by_it(tmp_path):
+    """Catches: an entry that is decoded, and so said to be solved, token by token."""
+    for path in grid.write_recipes(COMPARED[0], ONE_PASS, tmp_path).values():
+        _, objective = choose_tokenizer_and_objective(command_line.parse([str(path), "--use_cpu", "true"]))
+        assert objective.decodings[0] == "parallel"
+
+
 def test_an_option_may_be_a_number_of_the_recipe(tmp_path):
     """Catches: a window by the wrong graph's length, a text option taken for a number, a number that is not there."""
     (tmp_path / "common.yaml").write_text("{path_length: 5, lr_scheduler_type: linear}")
@@ -118,6 +126,7 @@ def one_of_each(axes):
             (RECIPES / "delay" / "cpu.yaml", MAP),
             (COMPARED[0], COMPARISON),
             (COMPARED[0], OWN_REACH),
+            (COMPARED[0], ONE_PASS),
         )
         for axes in one_of_each(all_axes)
     ],
