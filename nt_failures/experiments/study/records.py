@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.experiments.study.differences import FoundRun, read_runs
+from nt_failures.experiments.study.differences import DEFAULTS, FoundRun, read_runs
 from nt_failures.experiments.study.results_file import read_diverged
 from nt_failures.experiments.study.summary import markdown_table
 
@@ -28,6 +28,11 @@ class Entry:
     """results.jsonl"""
     recipe: str
     runs: Sequence[FoundRun]
+
+    @property
+    def objective(self) -> str:
+        """Its name and the order of the target, `next_token, reversed`."""
+        return ", ".join(self.runs[0].arguments.get(name, DEFAULTS[name]) for name in ("objective", "order"))
 
     @property
     def steps(self) -> list[int]:
@@ -77,15 +82,15 @@ def tables(found: Sequence[Entry], root: Path) -> str:
     for problem in dict.fromkeys(entry.problem for entry in found):
         rivals = [entry for entry in found if entry.problem == problem]
         cheapest = min(rivals, key=lambda entry: statistics.median(entry.flops))
-        rows = [("recipe", "record of", "solved [at least]", "steps", "FLOPs", "p", "commit", "log")]
+        rows = [("recipe", "objective", "record of", "solved [at least]", "steps", "FLOPs", "p", "commit", "log")]
         for i, entry in enumerate(rivals):
             kinds = ["steps"] * (i == 0) + ["FLOPs"] * (entry is cheapest)
             n, steps, log = len(entry.runs), entry.steps, entry.log.relative_to(root).as_posix()
             p = f"{rank_sum_p(steps, rivals[i + 1].steps):.3g}" if i + 1 < len(rivals) else "-"
             middle = f"{statistics.median(steps):,.0f} ({min(steps):,} to {max(steps):,})"
             solved, flops = f"{n} of {n} [{wilson(n, n)[0]:.0%}]", f"{statistics.median(entry.flops):.2e}"
-            names = (entry.recipe, ", ".join(kinds) or "-", solved, middle, flops, p, ", ".join(entry.commits))
-            rows.append((*names, f"[{log}]({log})"))
+            made = (solved, middle, flops, p, ", ".join(entry.commits), f"[{log}]({log})")
+            rows.append((entry.recipe, entry.objective, ", ".join(kinds) or "-", *made))
         text += f"### {problem}\n\n{markdown_table(rows)}\n\n"
     return text or f"None yet: no recipe has {SEEDS} seeds that all solved their problem.\n\n"
 

@@ -37,16 +37,19 @@ def study(folder, *groups, diverged=()):
 def test_figures_by_hand(tmp_path):
     """Catches: means for medians, the FLOPs of the whole training, the slower first, a p of other runs, a log's name
     that does not lead there."""
-    study(tmp_path / "one", lines("slow", [time + 250 for time in TIMES], flops=2e11), lines())
+    fast = lines()
+    for line in fast:
+        line["arguments"]["objective"]["order"] = "reversed"
+    study(tmp_path / "one", lines("slow", [time + 250 for time in TIMES], flops=2e11), fast)
     (first, second) = records.entries(tmp_path)
     assert (first.recipe, second.recipe) == ("fast", "slow")
     assert (first.steps, first.problem) == (TIMES, "path_star, deg2-path4-nodes10")
     assert first.flops == [1e12 * time / 2000 for time in TIMES]
     p = records.rank_sum_p(TIMES, [time + 250 for time in TIMES])
     assert records.tables([first, second], tmp_path).splitlines()[4:] == [
-        f"| fast | steps | 10 of 10 [72%] | 750 (500 to 1,250) | 3.75e+11 | {p:.3g} | 0123456+ "
+        f"| fast | next_token, reversed | steps | 10 of 10 [72%] | 750 (500 to 1,250) | 3.75e+11 | {p:.3g} | 0123456+ "
         "| [one/results.jsonl](one/results.jsonl) |",
-        "| slow | FLOPs | 10 of 10 [72%] | 1,000 (750 to 1,500) | 1.00e+11 | - | 0123456+ "
+        "| slow | next_token, forward | FLOPs | 10 of 10 [72%] | 1,000 (750 to 1,500) | 1.00e+11 | - | 0123456+ "
         "| [one/results.jsonl](one/results.jsonl) |",
         "",
     ]
