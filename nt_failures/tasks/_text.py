@@ -84,14 +84,14 @@ def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
 
 
 def _packed(cells: Callable[[slice], np.ndarray], n: int, width: int) -> Text:
-    """The bytes of `cells(part)`, (rows, ...) of `width` bytes a row, that are not 0; n rows, some at a time."""
+    """The bytes of `cells(part)`, (rows, cells, bytes), that are not 0; n rows of `width` bytes, some at a time."""
     step = max(1, _PART_BYTES // max(width, 1))
     data, offsets = [np.empty(0, dtype=np.uint8)], np.zeros(n + 1, dtype=np.int32)
     for start in range(0, n, step):
         part = slice(start, min(start + step, n))
         made = cells(part)
         used = made != 0
-        used.view(np.uint8).reshape(len(made), -1).sum(axis=1, dtype=np.int32, out=offsets[1:][part])
+        used.view(np.uint8).sum(axis=(1, 2), dtype=np.int32, out=offsets[1:][part])
         data.append(made[used])
     return Text(np.concatenate(data), np.cumsum(offsets, dtype=np.int32))
 

@@ -55,5 +55,6 @@ def test_rows_written_some_at_a_time(size, monkeypatch):
     separators = np.frombuffer(b";=.---,=;.=;,,.", dtype=np.uint8).reshape(5, 3)
     assert _text.join_numbers(nodes, separators).to_list() == ["1;20=300.", "4-", "", "5.6=7;", "88,99,"]
     assert _text.join_numbers(nodes[:0], ",,").to_list() == []
+    assert _text.join_numbers(nodes[:, :0], "").to_list() == [""] * 5
     index = np.array([[0, 1], [1, 1], [2, 0]])
     assert _text.join_words(index, ["a", "bcd", "ef"]).to_list() == ["abcd", "bcdbcd", "efa"]
