@@ -8,6 +8,7 @@ test are left out.
 """
 
 import argparse
+import math
 import os
 import tempfile
 import time
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from nt_failures.experiments import command_line, run_seeds
+from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.experiments.script import run
 from nt_failures.hub import environment
 from nt_failures.hub.json_files import write_json
@@ -47,11 +49,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args(argv)
-    if args.steps < 1:
-        raise ValueError(f"--steps {args.steps} must be at least 1.")
-    paths = [path for given in args.recipes for path in ([given] if given.is_file() else sorted(given.rglob("*.yaml")))]
-    paths = [path for path in paths if "task" in command_line.read_recipe(path)]  # no list of objectives
-    found = [measure(path, args.steps) for path in tqdm(paths, unit="recipe")]
+    if args.steps < 1 or (args.json and args.json.is_dir()):
+        raise ValueError("--steps must be at least 1, and --json the name of a file.")
+    paths = dict.fromkeys(path for given in args.recipes for path in recipes_in(given))
+    wholes = {path: whole_run(path) for path in paths}  # errors before anything is measured
+    found = [measure(path, whole, args.steps) for path, whole in tqdm(wholes.items(), unit="recipe")]
     report = {"hardware": environment.hardware(), "versions": environment.versions(), "recipes": found}
     text = table(found)
     print(text)
@@ -61,9 +63,28 @@ def main(argv: list[str]) -> None:
         args.json.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
-def measure(recipe: Path, steps: int) -> dict[str, float | str]:
+def recipes_in(given: Path) -> list[Path]:
+    """A recipe, or those of a folder, without the lists of objectives there; ValueError for one that has none."""
+    found = [given] if given.is_file() else sorted(given.rglob("*.yaml"))
+    if given.is_dir():
+        found = [
+            path for path in found if not all(isinstance(v, dict) for v in command_line.read_recipe(path).values())
+        ]
+    if not found:
+        raise ValueError(f"{given} is neither a recipe nor a folder with *.yaml recipes; see examples/recipes.")
+    return found
+
+
+def whole_run(recipe: Path) -> RunArguments:
+    """The training that the recipe asks for; ValueError unless its steps and evaluations are given as numbers."""
+    training = command_line.parse([str(recipe), "--use_cpu"]).training
+    if training.max_steps < 1 or training.eval_strategy == "epoch":
+        raise ValueError(f"{recipe} counts in epochs, whose steps are not known before its rows; give it max_steps.")
+    return training
+
+
+def measure(recipe: Path, whole: RunArguments, steps: int) -> dict[str, float | str]:
     """CPU seconds of a step and of an evaluation, and of all of them in a whole run."""
-    whole = command_line.parse([str(recipe), "--use_cpu"]).training
     flags = f"--use_cpu --max_steps {steps + WARM_UP} --eval_strategy no --logging_strategy no --save_strategy no"
     flags += " --report_to none --disable_tqdm true --stop_when_solved 0"
     clock = Clock()
@@ -76,7 +97,10 @@ def measure(recipe: Path, steps: int) -> dict[str, float | str]:
         trainer.evaluate()
         evaluation = time.process_time() - start
     step = (clock.at[-1] - clock.at[WARM_UP - 1]) / steps
-    count = 0 if whole.eval_strategy == "no" else whole.max_steps // whole.eval_steps
+    count = 0
+    if whole.eval_strategy == "steps":  # a fraction is one of all steps
+        every = whole.eval_steps if whole.eval_steps >= 1 else math.ceil(whole.eval_steps * whole.max_steps)
+        count = int(whole.max_steps // every)
     return {
         "recipe": str(path.relative_to(RECIPES) if (path := recipe.resolve()).is_relative_to(RECIPES) else recipe),
         "steps": whole.max_steps,
@@ -95,7 +119,8 @@ def table(found: list[dict]) -> str:
         f"{row['evaluation']:.1f} | {row['all'] / 60:.1f} |\n"
         for row in found
     ]
-    return head + "| --- | --- | --- | --- | --- | --- |\n" + "".join(rows)
+    note = "CPU time of one thread; all steps, without the start, the final test and an early stop.\n"
+    return head + "| --- | --- | --- | --- | --- | --- |\n" + "".join(rows) + "\n" + note
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ def main(argv: list[str]) -> None:
     if not (begin and end):
         raise ValueError(f"{args.page} has no lines {BEGIN.strip()} and {END}, between which the tables stand.")
     root = args.page.parent
+    if not any(root.rglob("results.jsonl")):
+        raise ValueError(f"no results.jsonl lies beneath {root}; give the page that lies above its logs.")
     tables = records.tables(records.entries(root), root)
     if not args.check:
         args.page.write_text(before + begin + tables + end + after, encoding="utf-8")
@@ -31,7 +33,8 @@ def main(argv: list[str]) -> None:
         sys.stdout.write(f"{args.page} is as its logs say\n")
     else:
         wrong = [line for line in stands.splitlines() if line not in tables.splitlines()]
-        said = f"; its logs do not give: {wrong[0]}" if wrong else ""
+        missing = [line for line in tables.splitlines() if line not in stands.splitlines()]
+        said = f"; its logs do not give: {wrong[0]}" if wrong else f"; it lacks: {missing[0]}" if missing else ""
         raise ValueError(f"{args.page} is not what its logs give{said}; run again without --check.")
 
 

@@ -61,7 +61,9 @@ def headline(args: Arguments, model: PreTrainedModel) -> str:
     size = f"{args.model.model}: {type(model).__name__}, {model.num_parameters():,} parameters"
     if args.model.lora is not None:
         size += f", {model.num_parameters(only_trainable=True):,} of them trained"
-    what = f"{args.task}: {args.objective.objective}, {args.objective.order} order, seed {args.training.seed}"
+    options = ", ".join(f"{name}={value}" for name, value in args.objective.objective_options.items())
+    objective = f"{args.objective.objective}{options and f' ({options})'}, {args.objective.order} order"
+    what = f"{args.task}: {objective}, seed {args.training.seed}"
     return "\n".join([what, *args.notes, f"{size} -> {args.training.output_dir}"])
 
 

@@ -72,3 +72,22 @@ def test_budget_of_a_recipe(tmp_path, capsys, monkeypatch):
     assert found["all"] == found["steps"] * found["step"] + found["evaluations"] * found["evaluation"] > 0
     assert f"| `mine/small.yaml` | 2,000 | {1000 * found['step']:.0f} |" in Path("out", "budget.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("none.yaml", "none.yaml is neither a recipe nor a folder"),
+        ("lists", "lists is neither a recipe nor a folder"),
+        ("epochs.yaml", "epochs.yaml counts in epochs"),
+    ],
+)
+def test_budget_of_what_has_none(tmp_path, monkeypatch, given, said):
+    """Catches: an empty table, or minutes below zero, for what cannot be measured."""
+    monkeypatch.chdir(tmp_path)
+    Path("lists").mkdir()
+    Path("lists", "objectives.yaml").write_text("objectives: {a: {objective: next_token}}")
+    Path("epochs.yaml").write_text("{task: path_star, num_train_epochs: 2}")
+    budget = runpy.run_path(str(BENCHMARKS / "budget.py"), run_name="benchmark")
+    with pytest.raises(ValueError, match=said):
+        budget["main"]([given])

@@ -15,20 +15,34 @@ def test_the_committed_page_is_what_its_logs_give(capsys):
     assert "as its logs say" in capsys.readouterr().out
 
 
-def test_a_changed_figure_is_named_and_mended(tmp_path):
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of the page with the log of its first record beneath it."""
+    shutil.copy(RESULTS / "RECORDS.md", tmp_path)
+    shutil.copytree(RESULTS / "quickstart-reversed", tmp_path / "quickstart-reversed")
+    return tmp_path / "RECORDS.md"
+
+
+def test_a_changed_figure_is_named_and_mended(copied):
     """Catches: a check that compares nothing; one that writes; a page whose own text is lost."""
-    page = tmp_path / "RECORDS.md"
-    shutil.copy(RESULTS / "RECORDS.md", page)
-    whole = page.read_text()
-    page.write_text(whole.replace("<!-- records: begin -->\n", "<!-- records: begin -->\n| mine | steps |\n"))
+    whole = copied.read_text()
+    copied.write_text(whole.replace("<!-- records: begin -->\n", "<!-- records: begin -->\n| mine | steps |\n"))
     with pytest.raises(ValueError, match=r"its logs do not give: \| mine \| steps \|; run again without --check"):
-        load(SCRIPT).main([str(page), "--check"])
-    assert "mine" in page.read_text()
-    load(SCRIPT).main([str(page)])  # no logs beneath this folder
-    text = page.read_text()
-    assert "None yet" in text
-    assert "mine" not in text
-    assert text.split("<!-- records: begin -->")[0] == whole.split("<!-- records: begin -->")[0]
+        load(SCRIPT).main([str(copied), "--check"])
+    assert "mine" in copied.read_text()
+    load(SCRIPT).main([str(copied)])
+    assert copied.read_text() == whole
+    copied.write_text("".join(line for line in whole.splitlines(True) if not line.startswith("| quickstart")))
+    with pytest.raises(ValueError, match=r"; it lacks: \| quickstart \| next_token, reversed \| steps, FLOPs"):
+        load(SCRIPT).main([str(copied), "--check"])
+
+
+def test_a_page_without_logs(tmp_path):
+    """Catches: a page that is emptied as its logs were not copied with it."""
+    shutil.copy(RESULTS / "RECORDS.md", tmp_path)
+    with pytest.raises(ValueError, match="no results.jsonl lies beneath .*; give the page that lies above its logs"):
+        load(SCRIPT).main([str(tmp_path / "RECORDS.md")])
+    assert (tmp_path / "RECORDS.md").read_text() == (RESULTS / "RECORDS.md").read_text()
 
 
 def test_a_page_without_marks(tmp_path):

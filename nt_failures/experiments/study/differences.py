@@ -78,8 +78,7 @@ def read_runs(name_or_path: str) -> list[FoundRun]:
     lines = Path(name_or_path) / "results.jsonl"
     if lines.is_file():
         runs: dict[Key, FoundRun] = {}
-        for line in results_file.read_lines(lines, dict):
-            key = results_file.read_key(line)
+        for key, line in results_file.read_lines(lines, lambda line: (results_file.read_key(line), line)):
             runs.setdefault(key, FoundRun.of(f"{name_or_path}: {key.recipe}", RunResults.from_json(line)))
         return [*runs.values()]
     results = read_results(name_or_path, "remove it, or give another run")
