@@ -17,10 +17,9 @@ def test_the_committed_page_is_what_its_logs_give(capsys):
 
 @pytest.fixture
 def copied(tmp_path):
-    """A copy of the page with the log of its first record beneath it."""
-    shutil.copy(RESULTS / "RECORDS.md", tmp_path)
-    shutil.copytree(RESULTS / "quickstart-reversed", tmp_path / "quickstart-reversed")
-    return tmp_path / "RECORDS.md"
+    """A copy of the page with its logs beneath it."""
+    shutil.copytree(RESULTS, tmp_path / "results")
+    return tmp_path / "results" / "RECORDS.md"
 
 
 def test_a_changed_figure_is_named_and_mended(copied):
@@ -40,7 +39,7 @@ def test_a_changed_figure_is_named_and_mended(copied):
 def test_a_page_without_logs(tmp_path):
     """Catches: a page that is emptied as its logs were not copied with it."""
     shutil.copy(RESULTS / "RECORDS.md", tmp_path)
-    with pytest.raises(ValueError, match="no results.jsonl lies beneath .*; give the page that lies above its logs"):
+    with pytest.raises(ValueError, match=r"no results\.jsonl lies beneath .*; give the page that lies above its logs"):
         load(SCRIPT).main([str(tmp_path / "RECORDS.md")])
     assert (tmp_path / "RECORDS.md").read_text() == (RESULTS / "RECORDS.md").read_text()
 
