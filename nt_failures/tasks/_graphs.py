@@ -53,7 +53,7 @@ class Graphs(Task):
         query = np.stack([columns["source"], columns["goal"]], axis=-1)
         between = np.tile(np.frombuffer((",|" * count + ",=").encode(), dtype=np.uint8), (n, 1))
         between[np.arange(n), 2 * (edges[:, :, 0] >= 0).sum(axis=1) - 1] = ord("/")
-        prompt = join_numbers(np.concatenate([edges.reshape(n, 2 * count), query], axis=1), between)
+        prompt = join_numbers([edges.reshape(n, 2 * count), query], between)
         if self.ends:
             return {"prompt": prompt}
         return {"prompt": prompt, "completion": join_numbers(path, "," * (path.shape[1] - 1))}

@@ -42,30 +42,32 @@ class Text(NamedTuple):
         return [joined[start:end].decode() for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
-def join_numbers(nodes: np.ndarray, separators: str | np.ndarray) -> Text:
+def join_numbers(nodes: np.ndarray | Sequence[np.ndarray], separators: str | np.ndarray) -> Text:
     """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
 
+    Several arrays of numbers stand side by side.
     Separators that differ from row to row are bytes, (n, k) uint8. A number below 0 is left out, with its separator.
     ValueError for more text than int32 offsets can count.
     """
-    n, k = nodes.shape
-    if (bound := n * k * (len(str(nodes.max(initial=0))) + 1)) > MAX_TEXT:
+    blocks = [nodes] if isinstance(nodes, np.ndarray) else nodes
+    n, k = len(blocks[0]), sum(block.shape[1] for block in blocks)
+    largest = max(int(block.max(initial=0)) for block in blocks)
+    if (bound := n * k * (len(str(largest)) + 1)) > MAX_TEXT:
         raise ValueError(
             f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
         )
-    largest = int(nodes.max(initial=0))
     table = _words(1 << largest.bit_length(), 4 if largest < 1000 else 8)  # MAX_LABELS, 2**20, has seven digits
     if isinstance(separators, str):
         separators = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
     separators = np.broadcast_to(separators, (n, separators.shape[-1]))
-    unused = nodes.min(initial=0) < 0
+    unused = min(block.min(initial=0) for block in blocks) < 0
 
     def cells(part: slice) -> np.ndarray:
-        words = table[np.ascontiguousarray(nodes[part])]
-        made = words.view(np.uint8).reshape(*words.shape, table.itemsize)
+        numbers = np.ascontiguousarray(np.concatenate([block[part] for block in blocks], axis=1))
+        made = table[numbers].view(np.uint8).reshape(*numbers.shape, table.itemsize)
         made[:, : separators.shape[1], -1] = separators[part]
         if unused:
-            made[nodes[part] < 0] = 0
+            made[numbers < 0] = 0
         return made
 
     return _packed(cells, n, k * table.itemsize)
@@ -86,14 +88,20 @@ def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
 def _packed(cells: Callable[[slice], np.ndarray], n: int, width: int) -> Text:
     """The bytes of `cells(part)`, (rows, cells, bytes), that are not 0; n rows of `width` bytes, some at a time."""
     step = max(1, _PART_BYTES // max(width, 1))
-    data, offsets = [np.empty(0, dtype=np.uint8)], np.zeros(n + 1, dtype=np.int32)
+    data, offsets = (
+        np.empty(n * width, dtype=np.uint8),
+        np.zeros(n + 1, dtype=np.int32),
+    )  # what is not written costs none
+    end = 0
     for start in range(0, n, step):
         part = slice(start, min(start + step, n))
         made = cells(part)
         used = made != 0
         used.view(np.uint8).sum(axis=(1, 2), dtype=np.int32, out=offsets[1:][part])
-        data.append(made[used])
-    return Text(np.concatenate(data), np.cumsum(offsets, dtype=np.int32))
+        found = made[used]
+        data[end : end + len(found)] = found
+        end += len(found)
+    return Text(data[:end], np.cumsum(offsets, dtype=np.int32))
 
 
 @functools.lru_cache(maxsize=4)

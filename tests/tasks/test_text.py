@@ -45,6 +45,7 @@ def test_numbers_in_any_layout():
     nodes = np.array([[7, 12], [0, 3]])
     assert _text.join_numbers(nodes.T, ",").to_list() == ["7,0", "12,3"]
     assert _text.join_numbers(np.asfortranarray(nodes), ",").to_list() == ["7,12", "0,3"]
+    assert _text.join_numbers([nodes.T, nodes[:, :1]], ",,").to_list() == ["7,0,7", "12,3,0"]
 
 
 @pytest.mark.parametrize("size", [1, 40, 2**20])
