@@ -17,8 +17,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy count the cores
 
 from datasets import disable_progress_bars
+from seeds import WARM_UP, Clock
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
 
 from nt_failures.experiments import command_line, run_seeds
 from nt_failures.experiments.run_arguments import RunArguments
@@ -28,18 +28,6 @@ from nt_failures.hub.json_files import write_json
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 FOR_CPU = [RECIPES / name for name in ("quickstart.yaml", "memorised.yaml", "delayed.yaml", "small", "tasks")]
-WARM_UP = 3
-"""Steps that are not timed: the first counts FLOPs and fills caches."""
-
-
-class Clock(TrainerCallback):
-    """CPU time at the end of each step."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.at.append(time.process_time())
 
 
 def main(argv: list[str]) -> None:
@@ -96,7 +84,7 @@ def measure(recipe: Path, whole: RunArguments, steps: int) -> dict[str, float | 
         start = time.process_time()
         trainer.evaluate()
         evaluation = time.process_time() - start
-    step = (clock.at[-1] - clock.at[WARM_UP - 1]) / steps
+    step = clock.taken()["cpu"]
     count = 0
     if whole.eval_strategy == "steps":  # a fraction is one of all steps
         every = whole.eval_steps if whole.eval_steps >= 1 else math.ceil(whole.eval_steps * whole.max_steps)

@@ -88,10 +88,7 @@ def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
 def _packed(cells: Callable[[slice], np.ndarray], n: int, width: int) -> Text:
     """The bytes of `cells(part)`, (rows, cells, bytes), that are not 0; n rows of `width` bytes, some at a time."""
     step = max(1, _PART_BYTES // max(width, 1))
-    data, offsets = (
-        np.empty(n * width, dtype=np.uint8),
-        np.zeros(n + 1, dtype=np.int32),
-    )  # what is not written costs none
+    data, offsets = np.empty(n * width, dtype=np.uint8), np.zeros(n + 1, dtype=np.int32)
     end = 0
     for start in range(0, n, step):
         part = slice(start, min(start + step, n))

@@ -56,10 +56,17 @@ def test_names(benchmark, capsys):
         benchmark["main"](["smaple"])
 
 
-def test_budget_of_a_recipe(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def budget(monkeypatch):
+    """The names of the script, imported as `python examples/benchmarks/budget.py` does it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield runpy.run_path(str(BENCHMARKS / "budget.py"), run_name="benchmark")
+    del sys.modules["seeds"]
+
+
+def test_budget_of_a_recipe(budget, tmp_path, monkeypatch):
     """Catches: a recipe of the list that cannot be measured, a list of objectives taken for a recipe, a sum that is
     not of all steps and evaluations."""
-    budget = runpy.run_path(str(BENCHMARKS / "budget.py"), run_name="benchmark")
     assert all(path.exists() for path in budget["FOR_CPU"])
     monkeypatch.chdir(tmp_path)
     recipe = BENCHMARKS.parent / "recipes" / "tasks" / "addition.yaml"
@@ -82,12 +89,11 @@ def test_budget_of_a_recipe(tmp_path, capsys, monkeypatch):
         ("epochs.yaml", "epochs.yaml counts in epochs"),
     ],
 )
-def test_budget_of_what_has_none(tmp_path, monkeypatch, given, said):
+def test_budget_of_what_has_none(budget, tmp_path, monkeypatch, given, said):
     """Catches: an empty table, or minutes below zero, for what cannot be measured."""
     monkeypatch.chdir(tmp_path)
     Path("lists").mkdir()
     Path("lists", "objectives.yaml").write_text("objectives: {a: {objective: next_token}}")
     Path("epochs.yaml").write_text("{task: path_star, num_train_epochs: 2}")
-    budget = runpy.run_path(str(BENCHMARKS / "budget.py"), run_name="benchmark")
     with pytest.raises(ValueError, match=said):
         budget["main"]([given])
