@@ -50,10 +50,13 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
 
 
 def __getattr__(name: str) -> type[Task]:
-    """A class by its own name, for pickle."""
+    """A class by its own name, for pickle; for any other name AttributeError, as `hasattr` and `torch.compile` expect."""
     if name.startswith("__"):
         raise AttributeError(name)
-    return reasoning_gym_task(PREFIX + name)
+    try:
+        return reasoning_gym_task(PREFIX + name)
+    except ValueError as error:
+        raise AttributeError(str(error)) from error
 
 
 @functools.cache
