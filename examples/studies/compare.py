@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
             for recipe in recipes:
-                check_watched(recipe, args.extra)
+                check(recipe, args.extra)
             tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
             run_missing(tuning, tuned, on)
         chosen = choose(recipes, tuned, args)
@@ -89,9 +89,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def check_watched(recipe: Path, extra: Sequence[str]) -> None:
-    """ValueError unless training evaluates on the way: rates are chosen, and times told, by what that shows."""
-    training = command_line.parse([str(recipe), *extra]).training
+def check(recipe: Path, extra: Sequence[str]) -> None:
+    """What a run would refuse is refused before the first, as is a training that evaluates nothing on the way.
+
+    Rates are chosen, and times told, by what that shows.
+    """
+    from nt_failures.experiments.run import choose_tokenizer_and_objective  # imports torch
+
+    args = command_line.parse([str(recipe), *extra])
+    choose_tokenizer_and_objective(args)
+    training = args.training
     if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
         raise ValueError(
             f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."

@@ -51,8 +51,6 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     """
     if note := launch_note(program, args.training.world_size):
         sys.stderr.write(f"{note}\n")
-    check_size(args.model.model, args.model.config_overrides)
-    lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
     set_seed(args.training.seed)
     tokenizer, objective = choose_tokenizer_and_objective(args)
     output_dir.check(args)  # last, for who mends this flag is not to meet the mistakes in the others
@@ -78,7 +76,12 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
 
 
 def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizerBase, Objective]:
-    """The tokenizer that was named, else a checkpoint's own, else the task's; and the objective for it."""
+    """The tokenizer that was named, else a checkpoint's own, else the task's; and the objective for it.
+
+    ValueError where model, overrides, adapter and objective do not fit each other; nothing is written.
+    """
+    check_size(args.model.model, args.model.config_overrides)
+    lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
     objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)

@@ -50,7 +50,7 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
 
 
 def __getattr__(name: str) -> type[Task]:
-    """A class by its own name, for pickle; for any other name AttributeError, as `hasattr` and `torch.compile` expect."""
+    """A class by its own name, for pickle; AttributeError for any other, as `hasattr` and `torch.compile` expect."""
     if name.startswith("__"):
         raise AttributeError(name)
     try:

@@ -249,11 +249,13 @@ def test_each_point_has_a_rate_of_its_own(sweep):
         (["--grid", "model=gpt2-1x16", "--model", "gpt2-1x32"], "--model is what the runs differ in"),
         (["--grid", "modle=gpt2-1x16"], "unknown name 'modle'.*'model'"),
         (["--grid", "num_train=1e5"], "--num_train.* invalid int value"),
+        (["--grid", "model=gpt2-1x16,gpt2-1xq"], "'gpt2-1xq' is no folder here, and could not be read as an id"),
+        (["--grid", "config_overrides={n_head: 2},{n_heads: 2}"], "GPT2Config has no field 'n_heads'"),
     ],
 )
 def test_a_grid_that_cannot_be_swept(flags, message, sweep):
     """Catches: a point that fails after hours, a flag that overrides every point, rates of rates."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         run(sweep, *flags)
     assert marks(sweep) == []
 
