@@ -1,0 +1,61 @@
+"""examples/benchmarks/on_a_gpu.sh with a stand-in for python3: its commands are ones that the scripts take."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from scripts import STUDIES, load
+
+from nt_failures.experiments import command_line
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "benchmarks" / "on_a_gpu.sh"
+
+
+def run(tmp_path, *words, code=0):
+    """What the script printed, and the words of each command that it started."""
+    stand_in = tmp_path / "bin" / "python3"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" "" >> {tmp_path}/asked\necho said\nexit {code}\n')
+    stand_in.chmod(0o755)
+    env = {"PATH": f"{stand_in.parent}:/usr/bin:/bin"}
+    ended = subprocess.run(["bash", SCRIPT, *words], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    asked = tmp_path / "asked"
+    commands = asked.read_text().split("\n\n")[:-1] if asked.exists() else []
+    return ended, [command.splitlines() for command in commands]
+
+
+@pytest.mark.parametrize("part", ["check", "train"])
+def test_every_command_is_one_that_its_script_takes(part, tmp_path, monkeypatch):
+    """Catches: a flag with a typo, found when the time on the GPU has begun."""
+    monkeypatch.chdir(ROOT)
+    ended, commands = run(tmp_path, "out", part)
+    assert ended.returncode == 0
+    assert len(commands) == len(ended.stdout.splitlines()) == 3
+    for script, *flags in commands:
+        if script == "examples/train.py":
+            command_line.parse([*flags, "--use_cpu"])
+        elif script == "examples/studies/compare.py":
+            args = load(STUDIES / "compare.py").parse(flags)
+            command_line.parse([str(args.recipe), *args.extra, "--use_cpu"])
+        else:
+            assert all(f'"{flag}"' in (ROOT / script).read_text() for flag in flags if flag.startswith("--"))
+
+
+def test_a_step_that_fails_takes_no_other_along(tmp_path):
+    """Catches: minutes on a GPU that end with the first error, a failure that nobody is told of."""
+    ended, commands = run(tmp_path, "out", "check", code=3)
+    told = (tmp_path / "out" / "steps.txt").read_text().splitlines()
+    assert ended.stdout.splitlines() == told
+    assert [line.partition(", ")[0] for line in told] == [
+        f"{n}: exit code 3" for n in ("objectives", "stacked", "speed")
+    ]
+    assert len(commands) == 3
+    assert (tmp_path / "out" / "speed.log").read_text() == "said\n"
+
+
+def test_what_is_no_part_is_refused(tmp_path):
+    """Catches: a typo that does nothing and says so with exit code 0."""
+    ended, commands = run(tmp_path, "out", "trian")
+    assert (ended.returncode, commands) == (2, [])
+    assert ended.stderr.startswith("usage: bash examples/benchmarks/on_a_gpu.sh FOLDER check|train")
