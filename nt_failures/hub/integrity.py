@@ -120,8 +120,11 @@ def _base_folder(folder: Path) -> Path | None:
 
 
 def _sum_of_file(path: Path) -> str:
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(2**20):  # hashlib.file_digest is not in Python 3.10
+            found.update(part)
+    return found.hexdigest()
 
 
 def _sum_of_entries(entries: Mapping[str, Any]) -> str:
