@@ -3,8 +3,13 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
+
+LOOKED_AT = 2_000
+"""Rows whose choices are looked at, as they may have to be decoded once more."""
 
 
 def decision_token(held_out: Observations, train: Observations | None = None) -> dict[str, Any]:
@@ -17,7 +22,9 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
         `position` (None where it differs from row to row), `chance`; `accuracy`, `n` (different problems), `interval`
         (95 %, Wilson) on held-out instances; with `train` also `train_accuracy`, `train_n`, `train_interval`, and
         `memorisation_gap` = train - held out with `gap_interval` (95 %, Newcombe's, from the two Wilson intervals;
-        R. G. Newcombe, 1998, Statistics in Medicine 17).
+        R. G. Newcombe, 1998, Statistics in Medicine 17). Where the task names its `choices`, so that a guess among them
+        can be told from not knowing them: `choices`, {`n`, `right`, `other` (another choice), `none` (of them)}, shares
+        of the first 2,000 held-out instances.
 
     Raises:
         ValueError: no row has a decision.
@@ -36,7 +43,7 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
         raise ValueError(f"{type(held_out.task).__name__} has no decision in {held_out.predictor.order} order.")
     share, n, (low, high) = _share(held_out)
     found = {"position": held_out.decision, "chance": held_out.chance}
-    found |= {"accuracy": share, "n": n, "interval": [low, high]}
+    found |= {"accuracy": share, "n": n, "interval": [low, high], **_choices(held_out)}
     if train is None or train.chance is None:
         return found
     train_share, train_n, (train_low, train_high) = _share(train)
@@ -56,3 +63,18 @@ def _share(observed: Observations) -> tuple[float, int, tuple[float, float]]:
     """Share of right decisions, of how many problems, and its interval."""
     share, n = float(observed.at_decision(observed.judged).mean()), observed.n(observed.deciding)
     return share, n, wilson(share * n, n)
+
+
+def _choices(observed: Observations) -> dict[str, Any]:
+    """`choices`, as `decision_token` returns it; nothing where the task does not say what they are."""
+    choices = observed.task.choices(observed.columns, observed.predictor.order)
+    if choices is None:
+        return {}
+    predicted = observed.judged_answers(LOOKED_AT)
+    rows = np.flatnonzero(observed.deciding[:LOOKED_AT])
+    at = (rows, observed.decisions[rows] - 1)
+    chosen, right = predicted[at], predicted[at] == observed.answers[at]
+    known = (chosen >= 0) & (choices[rows] == chosen[:, None]).any(axis=1)
+    shares = {"right": right, "other": known & ~right, "none": ~known & ~right}
+    n = observed.n(np.isin(np.arange(len(observed.answers)), rows))
+    return {"choices": {"n": n, **{name: float(share.mean()) for name, share in shares.items()}}}

@@ -140,6 +140,11 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
         lines.append(
             f"of {plural(measured['errors'], 'wrong answer')}, {at_decision:.1%} go wrong first at the decision{where}"
         )
+    if (chosen := decision.get("choices")) and chosen["right"] < 1:
+        lines.append(
+            f"at the decision {chosen['right']:.1%} choose right, {chosen['other']:.1%} another of the choices there, "
+            f"{chosen['none']:.1%} none of them (n = {chosen['n']:,})"
+        )
     if decision and decision["position"] is None:
         share, chance = percent(decision["accuracy"], decision["n"]).strip(), format_chance(decision["chance"])
         lines.append(f"decision, at a position of its own in each row: {share}, chance {chance}")

@@ -52,11 +52,10 @@ class Observations:
         if self._forced is not None:
             return self._forced
         try:
-            predicted = self.predictor.forced(self.columns, self.answers)
+            return Scored.of_forced(self.task, self.columns, self._forced_answers, self.predictor.order)
         except NotMeasured as error:
             self.not_measured["forced"] = str(error)
             return None
-        return Scored.of_forced(self.task, self.columns, predicted, self.predictor.order)
 
     @functools.cached_property
     def free(self) -> Scored:
@@ -67,8 +66,21 @@ class Observations:
         return Scored.of_judge(judged, self.task.lengths(self.columns))
 
     @functools.cached_property
+    def _forced_answers(self) -> np.ndarray:
+        return self.predictor.forced(self.columns, self.answers)
+
+    @functools.cached_property
     def _free_answers(self) -> np.ndarray:
         return self.predictor.free(self.columns)
+
+    def judged_answers(self, rows: int) -> np.ndarray:
+        """Symbols (up to rows, L) predicted for the first rows, as `judged` takes them; maybe decoded once more."""
+        forced = self.predictor.autoregressive and self.forced is not None
+        known = vars(self).get("_forced_answers" if forced else "_free_answers")
+        if known is not None:
+            return known[:rows]
+        columns = {name: np.asarray(column)[:rows] for name, column in self.columns.items()}
+        return self.predictor.forced(columns, self.answers[:rows]) if forced else self.predictor.free(columns)
 
     @property
     def judged(self) -> Scored:

@@ -102,6 +102,14 @@ class Graphs(Task):
         """The nodes of answers as (n, L), and how many there are, (n,)."""
         return padded_answers(answers, n, self.answer_length)
 
+    def choices(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray | None:
+        """Where the edges from the node before the decision lead to; None from the goal back."""
+        if order != "forward":
+            return None
+        edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
+        before = path[np.arange(len(path)), self.decisions(columns, order) - 2]
+        return np.where(edges[:, :, 0] == before[:, None], edges[:, :, 1], -1)
+
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue:
         """The edge that leads to the goal, where the way back begins, among the edges."""
         edges = np.asarray(columns["edges"])

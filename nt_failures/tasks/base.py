@@ -140,6 +140,10 @@ class Task(Derived, abc.ABC):
         """`chance` of each row, (n,), for tasks in which it differs."""
         return np.full(len(self.answers(columns)), self.chance)
 
+    def choices(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray | None:
+        """Symbols (n, k), -1 for none, among which such a guess chooses; None for a task that does not say."""
+        return None
+
     def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:
         """What each row drew, (n,), of the parameters that may be ranges, by their names."""
         return {}

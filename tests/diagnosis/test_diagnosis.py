@@ -160,11 +160,12 @@ def test_a_missing_plan_is_told_from_compounding_errors(held_out):
 
 
 class TwoSets(Table):
-    """1 of 4 right at the decision of `FOUR`, all right on any other rows; never right by free decoding."""
+    """At the decision of `FOUR` one is right and one on neither arm; all right on rows in another order; never right by
+    free decoding."""
 
     def forced(self, columns, answers):
-        wrong = np.array([[0, 1, 0, 0], [9, 1, 0, 0], [5, 3, 0, 0], [7, 3, 0, 0]])
-        return wrong if columns is FOUR else answers
+        wrong = np.array([[0, 1, 0, 0], [9, 1, 0, 0], [5, 9, 0, 0], [7, 3, 0, 0]])
+        return wrong if columns["source"][0] == FOUR["source"][0] else answers
 
     def free(self, columns):
         return np.full((len(columns["path"]), 4), -1)
@@ -179,6 +180,7 @@ def test_decision_by_hand():
         "accuracy": 0.25,
         "n": 4,
         "interval": QUARTER,
+        "choices": {"n": 4, "right": 0.25, "other": 0.5, "none": 0.25},
     }
     found = decision_token(
         Observations(TwoSets(), SMALL, FOUR),
@@ -194,7 +196,8 @@ def test_parallel_models_are_judged_by_their_own_decoding():
     """Catches: forced predictions, which a teacherless model was never trained for, reported as its decision."""
     model = TwoSets()
     model.autoregressive = False
-    assert decision_token(Observations(model, SMALL, FOUR))["accuracy"] == 0.0
+    found = decision_token(Observations(model, SMALL, FOUR))
+    assert (found["accuracy"], found["choices"]["none"]) == (0.0, 1.0)
 
 
 def test_reversed_models_decide_elsewhere(held_out):
@@ -202,6 +205,7 @@ def test_reversed_models_decide_elsewhere(held_out):
     found = decision_token(Observations(ReversedGuesser(TASK), TASK, held_out))
     assert found["position"] == 4
     assert 0.4 < found["accuracy"] < 0.6
+    assert "choices" not in found
 
 
 def test_memory_is_told_from_a_plan(held_out, train):
@@ -288,7 +292,7 @@ def test_a_decision_learnt_at_one_place(short):
         "is learnt there alone so far."
     )
     for given in (found, json.loads(json.dumps(found))):
-        assert findings(given)[2].endswith(" to 100.0% where it is number 6 of 6")
+        assert findings(given)[3].endswith(" to 100.0% where it is number 6 of 6")
 
 
 @pytest.mark.parametrize("rate", [1 / 3, 0.6, 0.9, 0.94, 0.95, 0.97, 1.0])

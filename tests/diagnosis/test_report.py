@@ -146,16 +146,21 @@ def test_findings_say_what_was_measured(found):
         "other than the decision alone"
     )
     assert lines[1] == f"of {round(400 * (1 - exact))} wrong answers, 100.0% go wrong first at the decision, position 2"
-    assert lines[2].startswith(
+    choices = found["decision_token"]["choices"]
+    assert lines[2] == (
+        f"at the decision {exact:.1%} choose right, {1 - exact:.1%} another of the choices there, 0.0% none of them "
+        f"(n = {choices['n']:,})"
+    )
+    assert lines[3].startswith(
         f"decision on training instances {on_train:.1%}, held out {decision:.1%}: memorisation gap "
         f"{on_train - decision:+.1%} ["
     )
-    assert lines[3].startswith(
+    assert lines[4].startswith(
         "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right path in 0.0%"
     )
-    assert lines[3].endswith("the last symbol is then right in 100.0%")
-    assert lines[4] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
-    assert len(lines) == 5
+    assert lines[4].endswith("the last symbol is then right in 100.0%")
+    assert lines[5] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
+    assert len(lines) == 6
 
 
 def test_findings_give_reasons_for_what_was_not_measured():

@@ -42,6 +42,10 @@ def but(**columns):
             "an answer of Slip holds END, '.'; leave END out of 'answer', it is written for you",
         ),
         ({"decision_position": lambda self, order: 7}, r"is at \[7\] of answers of \[3\] symbols"),
+        (
+            {"decision_position": lambda self, order: 1, "choices": lambda self, columns, order: np.full((8, 2), -1)},
+            "the choices of Slip at a decision lack the right symbol",
+        ),
         ({"chance": 50}, "the chance of Slip is 50.0; give a share"),
         ({"render": lambda self, columns: {"prompt": ["1="]}}, r"gives \{'prompt': 1, 'completion': 8\} texts"),
         ({"render": lambda self, columns: {"prompt": "1="}}, "gives '1=' for 'prompt'; give a list of strings"),

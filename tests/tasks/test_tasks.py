@@ -254,6 +254,19 @@ def test_stated_facts_are_in_range(task):
         assert ((guess > 0) & (guess <= 1)).all()
 
 
+def test_the_choices_are_what_a_guess_chooses_among(task):
+    """Catches: choices without the right one, some that no edge leads to, more or fewer than chance is the share of."""
+    columns, _ = _rows(task)
+    for order in ("forward", "reversed"):
+        if (choices := task.choices(columns, order)) is not None:
+            some = np.flatnonzero(decisions := task.decisions(columns, order))
+            right = task.answers(columns)[some, decisions[some] - 1]
+            assert (choices[some] == right[:, None]).sum(axis=1).tolist() == [1] * len(some)
+            counts = (choices[some] >= 0).sum(axis=1)
+            assert 1 / counts == pytest.approx(task.guess(columns, order)[some])
+            assert [len({*row} - {-1}) for row in choices[some].tolist()] == counts.tolist()
+
+
 def test_no_rows_are_rows_too(task):
     """Catches: reshapes that fail for n = 0; the builder learns the column types from it."""
     columns = task.sample(np.random.default_rng(0), 0)
