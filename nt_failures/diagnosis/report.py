@@ -142,7 +142,7 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
         )
     if (chosen := decision.get("choices")) and chosen["right"] < 1:
         lines.append(
-            f"at the decision {chosen['right']:.1%} choose right, {chosen['other']:.1%} another of the choices there, "
+            f"at the decision {chosen['right']:.1%} are right, {chosen['other']:.1%} another of the choices, "
             f"{chosen['none']:.1%} none of them (n = {chosen['n']:,})"
         )
     if decision and decision["position"] is None:

@@ -148,7 +148,7 @@ def test_findings_say_what_was_measured(found):
     assert lines[1] == f"of {round(400 * (1 - exact))} wrong answers, 100.0% go wrong first at the decision, position 2"
     choices = found["decision_token"]["choices"]
     assert lines[2] == (
-        f"at the decision {exact:.1%} choose right, {1 - exact:.1%} another of the choices there, 0.0% none of them "
+        f"at the decision {exact:.1%} are right, {1 - exact:.1%} another of the choices, 0.0% none of them "
         f"(n = {choices['n']:,})"
     )
     assert lines[3].startswith(
