@@ -8,9 +8,6 @@ import numpy as np
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
 
-LOOKED_AT = 2_000
-"""Rows whose choices are looked at, as they may have to be decoded once more."""
-
 
 def decision_token(held_out: Observations, train: Observations | None = None) -> dict[str, Any]:
     """Measure the decision on instances the model has not seen, and on some it was trained on.
@@ -24,7 +21,7 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
         `memorisation_gap` = train - held out with `gap_interval` (95 %, Newcombe's, from the two Wilson intervals;
         R. G. Newcombe, 1998, Statistics in Medicine 17). Where the task names its `choices`, so that a guess among them
         can be told from not knowing them: `choices`, {`n`, `right`, `other` (another choice), `none` (of them)}, shares
-        of the first 2,000 held-out instances.
+        of the held-out instances with more than one.
 
     Raises:
         ValueError: no row has a decision.
@@ -68,13 +65,12 @@ def _share(observed: Observations) -> tuple[float, int, tuple[float, float]]:
 def _choices(observed: Observations) -> dict[str, Any]:
     """`choices`, as `decision_token` returns it; nothing where the task does not say what they are."""
     choices = observed.task.choices(observed.columns, observed.predictor.order)
-    if choices is None:
+    some = observed.deciding & (observed.guess < 1)
+    if choices is None or not some.any():
         return {}
-    predicted = observed.judged_answers(LOOKED_AT)
-    rows = np.flatnonzero(observed.deciding[:LOOKED_AT])
+    rows = np.flatnonzero(some)
     at = (rows, observed.decisions[rows] - 1)
-    chosen, right = predicted[at], predicted[at] == observed.answers[at]
-    known = (chosen >= 0) & (choices[rows] == chosen[:, None]).any(axis=1)
+    chosen, right = observed.judged_symbols[at], observed.judged.right[at]
+    known = (chosen >= 0) & (np.asarray(choices)[rows] == chosen[:, None]).any(axis=1)
     shares = {"right": right, "other": known & ~right, "none": ~known & ~right}
-    n = observed.n(np.isin(np.arange(len(observed.answers)), rows))
-    return {"choices": {"n": n, **{name: float(share.mean()) for name, share in shares.items()}}}
+    return {"choices": {"n": observed.n(some), **{name: float(share.mean()) for name, share in shares.items()}}}

@@ -23,6 +23,7 @@ class Observations:
         columns: n rows, n >= 1, such as `task.block(0, "test", 0)`.
         forced, free: measured already.
         first_answers: known already: the model's own answers to the first rows, (up to n, L) symbols.
+        judged_symbols: known already: the symbols by which positions are judged, as `forced` or `free` gives them.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Observations:
         forced: Scored | None = None,
         free: Scored | None = None,
         first_answers: np.ndarray | None = None,
+        judged_symbols: np.ndarray | None = None,
     ):
         self.predictor, self.task, self.columns = predictor, task, columns
         self.answers = task.checked_answers(columns)
@@ -42,7 +44,8 @@ class Observations:
         """(n,) accuracy of a guess there"""
         self.problems = task.instance_hash(columns)
         """(n,) which problem each row poses"""
-        self._forced, self._free, self._first_answers = forced, free, first_answers
+        self._forced, self._free = forced, free
+        self._first_answers, self._judged_symbols = first_answers, judged_symbols
         self.not_measured: dict[str, str] = {}
         """why what was asked for could not be told"""
 
@@ -73,14 +76,13 @@ class Observations:
     def _free_answers(self) -> np.ndarray:
         return self.predictor.free(self.columns)
 
-    def judged_answers(self, rows: int) -> np.ndarray:
-        """Symbols (up to rows, L) predicted for the first rows, as `judged` takes them; maybe decoded once more."""
+    @functools.cached_property
+    def judged_symbols(self) -> np.ndarray:
+        """(n, L) symbols predicted, where positions are judged by them."""
+        if self._judged_symbols is not None:
+            return self._judged_symbols
         forced = self.predictor.autoregressive and self.forced is not None
-        known = vars(self).get("_forced_answers" if forced else "_free_answers")
-        if known is not None:
-            return known[:rows]
-        columns = {name: np.asarray(column)[:rows] for name, column in self.columns.items()}
-        return self.predictor.forced(columns, self.answers[:rows]) if forced else self.predictor.free(columns)
+        return self._forced_answers if forced else self._free_answers
 
     @property
     def judged(self) -> Scored:

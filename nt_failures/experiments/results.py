@@ -14,7 +14,7 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.observations import SHOWN, Observations
-from nt_failures.evaluation.prediction import score
+from nt_failures.evaluation.prediction import forced_symbols, score
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
@@ -118,7 +118,12 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
     columns, first = to_columns(test), predictor.symbols_of(output.predictions["free"][:SHOWN])
     scored = score(output, task, columns, trainer.processing_class, objective.order)
-    return Observations(predictor, task, columns, scored["forced"], scored["free"], first)
+    if objective.autoregressive:
+        positions = output.label_ids["target_positions"]
+        judged = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
+    else:
+        judged = predictor.symbols_of(output.predictions["free"])
+    return Observations(predictor, task, columns, scored["forced"], scored["free"], first, judged)
 
 
 def write(results: RunResults, args: Arguments) -> None:

@@ -61,12 +61,11 @@ def _check_decisions(task: Task, columns: Columns, order: str) -> None:
             f"the decision of {name}, in {order} order, is at {sorted({*decisions.tolist()})} of answers of "
             f"{sorted({*lengths.tolist()})} symbols; give a position from 1 to the answer's length, or 0 for none."
         )
-    choices, rows = task.choices(columns, order), np.flatnonzero(decisions)
-    right = task.answers(columns)[rows, decisions[rows] - 1]
-    if choices is not None and not (np.asarray(choices)[rows] == right[:, None]).any(axis=1).all():
-        raise ValueError(
-            f"the choices of {name} at a decision lack the right symbol; give all that a guess may choose."
-        )
+    if (choices := task.choices(columns, order)) is not None:
+        rows = np.flatnonzero(decisions)
+        right = np.asarray(task.answers(columns))[rows, decisions[rows] - 1]
+        if not (np.asarray(choices)[rows] == right[:, None]).any(axis=1).all():
+            raise ValueError(f"the choices of {name} lack the right symbol of a decision; give it, too.")
     if ((guess <= 0) | (guess > 1)).any():
         raise ValueError(f"the chance of {name} is {float(guess.max())}; give a share above 0 and at most 1.")
 

@@ -106,8 +106,10 @@ class Graphs(Task):
         """Where the edges from the node before the decision lead to; None from the goal back."""
         if order != "forward":
             return None
-        edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
-        before = path[np.arange(len(path)), self.decisions(columns, order) - 2]
+        edges = np.asarray(columns["edges"])
+        rows = np.arange(len(edges))
+        right = self.answers(columns)[rows, self.decisions(columns, order) - 1]
+        before = edges[rows, np.argmax(edges[:, :, 1] == right[:, None], axis=1), 0]
         return np.where(edges[:, :, 0] == before[:, None], edges[:, :, 1], -1)
 
     def clue(self, columns: Mapping[str, np.ndarray]) -> Clue:

@@ -141,7 +141,7 @@ class Task(Derived, abc.ABC):
         return np.full(len(self.answers(columns)), self.chance)
 
     def choices(self, columns: Mapping[str, np.ndarray], order: str) -> np.ndarray | None:
-        """Symbols (n, k), -1 for none, among which such a guess chooses; None for a task that does not say."""
+        """Symbols (n, k), -1 for none, that a guess at the decision chooses among; None where the task does not say."""
         return None
 
     def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:

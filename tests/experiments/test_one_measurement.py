@@ -133,6 +133,9 @@ def test_all_figures_of_the_test_have_one_n(counted):
     _, results = counted("run")
     found = results.diagnosis
     assert {found[claim]["n"] for claim in ("forced_vs_free", "decision_token", "clever_hans")} == {ROWS}
+    choices = found["decision_token"]["choices"]
+    assert (choices["n"], choices["right"]) == (ROWS, results.metrics["decision"])
+    assert choices["right"] + choices["other"] + choices["none"] == pytest.approx(1)
     assert f"n = {ROWS}" in results.verdict["text"]
     assert found["forced_vs_free"]["exact"] == results.metrics["free/exact"]
     assert {int(k): v for k, v in found["forced_vs_free"]["forced"].items()} == results.accuracies.forced.positions

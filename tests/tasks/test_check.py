@@ -44,7 +44,7 @@ def but(**columns):
         ({"decision_position": lambda self, order: 7}, r"is at \[7\] of answers of \[3\] symbols"),
         (
             {"decision_position": lambda self, order: 1, "choices": lambda self, columns, order: np.full((8, 2), -1)},
-            "the choices of Slip at a decision lack the right symbol",
+            "the choices of Slip lack the right symbol of a decision",
         ),
         ({"chance": 50}, "the chance of Slip is 50.0; give a share"),
         ({"render": lambda self, columns: {"prompt": ["1="]}}, r"gives \{'prompt': 1, 'completion': 8\} texts"),
@@ -72,3 +72,27 @@ def test_a_builder_asks(tmp_path, monkeypatch):
     """Catches: a check that nothing calls."""
     with pytest.raises(ValueError, match="the chance of Slip is 50"):
         load_splits(slip(chance=50), num_train=10, num_test=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutSource(PathStar):
+    """The path without its source, so that the decision is its first symbol."""
+
+    @property
+    def answer_length(self):
+        return self.path_length - 1
+
+    def sample(self, rng, n):
+        rows = super().sample(rng, n)
+        return {**rows, "path": rows["path"][:, 1:]}
+
+    def decision_position(self, order):
+        return 1 if order == "forward" else 0
+
+
+def test_a_star_whose_answer_begins_elsewhere_keeps_its_choices():
+    """Catches: choices behind the symbol before the decision, where there is none: a task of the user's own refused."""
+    check_task(task := WithoutSource(3, 4, 20))
+    columns = task.sample(np.random.default_rng(0), 50)
+    for row, edges, source in zip(task.choices(columns, "forward"), columns["edges"], columns["source"], strict=True):
+        assert sorted({*row.tolist()} - {-1}) == sorted(child for parent, child in edges.tolist() if parent == source)

@@ -259,11 +259,12 @@ def test_the_choices_are_what_a_guess_chooses_among(task):
     columns, _ = _rows(task)
     for order in ("forward", "reversed"):
         if (choices := task.choices(columns, order)) is not None:
-            some = np.flatnonzero(decisions := task.decisions(columns, order))
+            decisions, guess = task.decisions(columns, order), task.guess(columns, order)
+            some = np.flatnonzero((decisions > 0) & (guess < 1))
             right = task.answers(columns)[some, decisions[some] - 1]
             assert (choices[some] == right[:, None]).sum(axis=1).tolist() == [1] * len(some)
             counts = (choices[some] >= 0).sum(axis=1)
-            assert 1 / counts == pytest.approx(task.guess(columns, order)[some])
+            assert 1 / counts == pytest.approx(guess[some])
             assert [len({*row} - {-1}) for row in choices[some].tolist()] == counts.tolist()
 
 
