@@ -90,9 +90,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def check(recipe: Path, extra: Sequence[str]) -> None:
-    """What a run would refuse is refused before the first, as is a training that evaluates nothing on the way.
+    """Names, options and overrides that a run would refuse are refused before the first, as is one without evaluations.
 
-    Rates are chosen, and times told, by what that shows.
+    Rates are chosen, and times told, by what these show. ValueError; OSError for a model that is out of reach.
     """
     from nt_failures.experiments.run import choose_tokenizer_and_objective  # imports torch
 

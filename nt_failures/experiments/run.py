@@ -78,7 +78,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
 def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizerBase, Objective]:
     """The tokenizer that was named, else a checkpoint's own, else the task's; and the objective for it.
 
-    ValueError where model, overrides, adapter and objective do not fit each other; nothing is written.
+    ValueError for overrides, an adapter or options that are not taken; OSError for a tokenizer that is out of reach.
     """
     check_size(args.model.model, args.model.config_overrides)
     lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)

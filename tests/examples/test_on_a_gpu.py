@@ -9,6 +9,7 @@ from scripts import STUDIES, load
 from nt_failures.experiments import command_line
 
 ROOT = Path(__file__).parents[2]
+STEPS = ("objectives", "stacked", "speed", "large")
 SCRIPT = ROOT / "examples" / "benchmarks" / "on_a_gpu.sh"
 
 
@@ -25,13 +26,13 @@ def run(tmp_path, *words, code=0):
     return ended, [command.splitlines() for command in commands]
 
 
-@pytest.mark.parametrize("part", ["check", "train"])
-def test_every_command_is_one_that_its_script_takes(part, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("part", "steps"), [("check", 4), ("train", 3)])
+def test_every_command_is_one_that_its_script_takes(part, steps, tmp_path, monkeypatch):
     """Catches: a flag with a typo, found when the time on the GPU has begun."""
     monkeypatch.chdir(ROOT)
     ended, commands = run(tmp_path, "out", part)
     assert ended.returncode == 0
-    assert len(commands) == len(ended.stdout.splitlines()) == 3
+    assert len(commands) == len(ended.stdout.splitlines()) == steps
     for script, *flags in commands:
         if script == "examples/train.py":
             command_line.parse([*flags, "--use_cpu"])
@@ -47,15 +48,15 @@ def test_a_step_that_fails_takes_no_other_along(tmp_path):
     ended, commands = run(tmp_path, "out", "check", code=3)
     told = (tmp_path / "out" / "steps.txt").read_text().splitlines()
     assert ended.stdout.splitlines() == told
-    assert [line.partition(", ")[0] for line in told] == [
-        f"{n}: exit code 3" for n in ("objectives", "stacked", "speed")
-    ]
-    assert len(commands) == 3
+    assert [line.partition(", ")[0] for line in told] == [f"{n}: exit code 3" for n in STEPS]
+    assert len(commands) == 4
     assert (tmp_path / "out" / "speed.log").read_text() == "said\n"
 
 
-def test_what_is_no_part_is_refused(tmp_path):
-    """Catches: a typo that does nothing and says so with exit code 0."""
-    ended, commands = run(tmp_path, "out", "trian")
+@pytest.mark.parametrize("words", [(), ("out",), ("out", "trian")], ids=len)
+def test_what_is_no_part_is_refused(words, tmp_path):
+    """Catches: a typo that does nothing and says so with exit code 0, or leaves a folder behind."""
+    ended, commands = run(tmp_path, *words)
     assert (ended.returncode, commands) == (2, [])
     assert ended.stderr.startswith("usage: bash examples/benchmarks/on_a_gpu.sh FOLDER check|train")
+    assert not (tmp_path / "out").exists()
