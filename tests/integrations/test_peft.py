@@ -209,7 +209,7 @@ def test_a_changed_base_model_is_merged_or_not_loaded(build, base, tmp_path):
     """Catches: an adapter beside one function that is loaded onto another, by us or by peft: a checkpoint, or a merge
     undone."""
     lora.check({"r": 4}, base(), {"activation_function": "relu"}, merge=True)
-    steps = (*RELU, "--save_strategy", "steps", "--save_steps", "2")
+    steps = (*RELU, "--merge_adapter", "true", "--save_strategy", "steps", "--save_steps", "2")
     trainer = build(*steps)
     trainer.train()
     checkpoint = tmp_path / "run" / "checkpoint-2"
