@@ -21,9 +21,7 @@ class Observations:
         predictor: `ModelPredictor(model, tokenizer, objective, task)`, or anything with its methods.
         task: of the rows.
         columns: n rows, n >= 1, such as `task.block(0, "test", 0)`.
-        forced, free: measured already.
-        first_answers: known already: the model's own answers to the first rows, (up to n, L) symbols.
-        judged_symbols: known already: the symbols by which positions are judged, as `forced` or `free` gives them.
+        forced, free, forced_symbols, free_symbols: known already.
     """
 
     def __init__(
@@ -33,8 +31,8 @@ class Observations:
         columns: Columns,
         forced: Scored | None = None,
         free: Scored | None = None,
-        first_answers: np.ndarray | None = None,
-        judged_symbols: np.ndarray | None = None,
+        forced_symbols: np.ndarray | None = None,
+        free_symbols: np.ndarray | None = None,
     ):
         self.predictor, self.task, self.columns = predictor, task, columns
         self.answers = task.checked_answers(columns)
@@ -44,18 +42,16 @@ class Observations:
         """(n,) accuracy of a guess there"""
         self.problems = task.instance_hash(columns)
         """(n,) which problem each row poses"""
-        self._forced, self._free = forced, free
-        self._first_answers, self._judged_symbols = first_answers, judged_symbols
+        known = {"forced": forced, "free": free, "forced_symbols": forced_symbols, "free_symbols": free_symbols}
+        vars(self).update({name: value for name, value in known.items() if value is not None})  # need not be computed
         self.not_measured: dict[str, str] = {}
         """why what was asked for could not be told"""
 
     @functools.cached_property
     def forced(self) -> Scored | None:
         """Predictions with the true earlier symbols revealed; None where the predictor cannot make them."""
-        if self._forced is not None:
-            return self._forced
         try:
-            return Scored.of_forced(self.task, self.columns, self._forced_answers, self.predictor.order)
+            return Scored.of_forced(self.task, self.columns, self.forced_symbols, self.predictor.order)
         except NotMeasured as error:
             self.not_measured["forced"] = str(error)
             return None
@@ -63,26 +59,24 @@ class Observations:
     @functools.cached_property
     def free(self) -> Scored:
         """The model's own decoding, as the task judges it."""
-        if self._free is not None:
-            return self._free
-        judged = self.task.judge(self.columns, as_answers(self._free_answers))
+        judged = self.task.judge(self.columns, as_answers(self.free_symbols))
         return Scored.of_judge(judged, self.task.lengths(self.columns))
 
     @functools.cached_property
-    def _forced_answers(self) -> np.ndarray:
+    def forced_symbols(self) -> np.ndarray:
+        """Of `forced`, (n, L) as `Predictor` gives them; or its `NotMeasured`."""
         return self.predictor.forced(self.columns, self.answers)
 
     @functools.cached_property
-    def _free_answers(self) -> np.ndarray:
+    def free_symbols(self) -> np.ndarray:
+        """Of `free`, (n, L) or (n, L + 1) as `Predictor` gives them."""
         return self.predictor.free(self.columns)
 
-    @functools.cached_property
+    @property
     def judged_symbols(self) -> np.ndarray:
-        """(n, L) symbols predicted, where positions are judged by them."""
-        if self._judged_symbols is not None:
-            return self._judged_symbols
+        """Of `judged`."""
         forced = self.predictor.autoregressive and self.forced is not None
-        return self._forced_answers if forced else self._free_answers
+        return self.forced_symbols if forced else self.free_symbols
 
     @property
     def judged(self) -> Scored:
@@ -129,7 +123,7 @@ class Observations:
         Answer and prediction are indices into the task's `symbols`. `text` has prompt, completion and prediction as
         people read them, `?` for what is no symbol.
         """
-        answers = as_answers(self._free_answers[:SHOWN] if self._first_answers is None else self._first_answers)
+        answers = as_answers(self.free_symbols[:SHOWN])
         first = {name: np.asarray(column)[: len(answers)] for name, column in self.columns.items()}
         i = int(np.argmin(self.task.judge(first, answers)["exact"]))
         texts = self.task.texts({name: column[[i]] for name, column in first.items()})

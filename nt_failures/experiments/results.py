@@ -13,7 +13,7 @@ from nt_failures.data.columns import to_columns
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
-from nt_failures.evaluation.observations import SHOWN, Observations
+from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.prediction import forced_symbols, score
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.experiments.arguments import Arguments
@@ -116,14 +116,11 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
-    columns, first = to_columns(test), predictor.symbols_of(output.predictions["free"][:SHOWN])
+    columns, positions = to_columns(test), output.label_ids["target_positions"]
     scored = score(output, task, columns, trainer.processing_class, objective.order)
-    if objective.autoregressive:
-        positions = output.label_ids["target_positions"]
-        judged = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
-    else:
-        judged = predictor.symbols_of(output.predictions["free"])
-    return Observations(predictor, task, columns, scored["forced"], scored["free"], first, judged)
+    forced = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
+    free = predictor.symbols_of(output.predictions["free"])
+    return Observations(predictor, task, columns, scored["forced"], scored["free"], forced, free)
 
 
 def write(results: RunResults, args: Arguments) -> None:

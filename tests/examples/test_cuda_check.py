@@ -19,16 +19,6 @@ def check():
     return runpy.run_path(str(SCRIPT), run_name="check")
 
 
-def test_without_a_gpu_it_says_so(check, tmp_path, monkeypatch):
-    """Catches: figures of a CPU as those of a GPU, an exit code of 0, a traceback."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:  # with a text as code: it goes to stderr, and the exit code is 1
-        check["main"]([])
-    assert stop.value.code == "cuda_check: torch finds no CUDA device on this machine, so nothing was checked."
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(("scale", "agree"), [(1.0, True), (1.01, False)])
 def test_a_wrong_kernel_is_found(check, monkeypatch, scale, agree):
     """Catches: one path compared with itself; a loss that is compared and gradients that are not."""

@@ -14,16 +14,6 @@ def speed():
     return runpy.run_path(str(SCRIPT), run_name="speed")
 
 
-def test_without_a_gpu_it_says_so(speed, tmp_path, monkeypatch):
-    """Catches: figures of a CPU as those of a GPU, an exit code of 0, a traceback."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:  # with a text as code: it goes to stderr, and the exit code is 1
-        speed["main"]([])
-    assert stop.value.code == "cuda_speed: torch finds no CUDA device on this machine, so nothing was measured."
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_model_is_measured_in_every_form(speed):
     """Catches: forms that are compared with nothing, a page without a row, shares of a peak that is not known."""
     forms = {"fp32": {}, "bf16": {"bf16": True}}

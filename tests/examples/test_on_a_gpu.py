@@ -1,9 +1,10 @@
-"""examples/benchmarks/on_a_gpu.sh with a stand-in for python3: its commands are ones that the scripts take."""
+"""examples/benchmarks/on_a_gpu.sh with a stand-in for python3, and what its scripts say without a GPU."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from scripts import STUDIES, load
 
 from nt_failures.experiments import command_line
@@ -60,3 +61,14 @@ def test_what_is_no_part_is_refused(words, tmp_path):
     assert (ended.returncode, commands) == (2, [])
     assert ended.stderr.startswith("usage: bash examples/benchmarks/on_a_gpu.sh FOLDER check|train")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("script", "done"), [("cuda_check", "checked"), ("cuda_speed", "measured")])
+def test_without_a_gpu_they_say_so(script, done, tmp_path, monkeypatch):
+    """Catches: figures of a CPU as those of a GPU, an exit code of 0, a traceback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:  # with a text as code: it goes to stderr, and the exit code is 1
+        load(SCRIPT.with_name(f"{script}.py")).main([])
+    assert stop.value.code == f"{script}: torch finds no CUDA device on this machine, so nothing was {done}."
+    assert list(tmp_path.iterdir()) == []
