@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.diagnosis import figures
-from nt_failures.evaluation.metrics import DECODINGS, Accuracies, Shares, format_chance, positions_of, wilson
+from nt_failures.evaluation.metrics import (
+    DECODINGS,
+    Accuracies,
+    Shares,
+    format_chance,
+    format_percent,
+    positions_of,
+    wilson,
+)
 from nt_failures.objectives.base import Objective
 from nt_failures.registry import plural
 from nt_failures.tasks.base import Task
@@ -22,9 +30,9 @@ def markdown(text: object) -> str:
 
 
 def percent(share: float, n: int) -> str:
-    """Share with its 95 % Wilson interval, in percent: ` 49.8 % [49.1, 50.5]`."""
-    low, high = wilson(share * n, n)
-    return f"{100 * share:5.1f} % [{100 * low:5.1f}, {100 * high:5.1f}]"
+    """Share with its 95 % Wilson interval, in percent: ` 49.8 % [ 49.1,  50.5]`."""
+    share, low, high = (format_percent(x)[:-1].rjust(5) for x in (share, *wilson(share * n, n)))
+    return f"{share} % [{low}, {high}]"
 
 
 def position_table(accuracies: Accuracies, decision: int | None, chance: float | None, words: Words = WORDS) -> str:
@@ -89,18 +97,20 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
     if (places := found.get("by_place")) and places["differ"]:
         lines.append(_places(places))
     for name, sizes in found.get("by_difficulty", {}).items():
-        shares = ", ".join(f"{size}: {each['exact']:.1%}" for size, each in sizes.items())
+        shares = ", ".join(f"{size}: {format_percent(each['exact'])}" for size, each in sizes.items())
         lines.append(f"exact {words.answer}s by {name}: {shares}")
     if new := found.get("originality"):
         lines.append(
-            f"new {words.answer}s, right and surely of no train row: {new['unseen']:.1%}; each different one counted "
-            f"once {new['creativity']:.1%}, where choosing among all right ones would give {new['ideal']:.1%}"
+            f"new {words.answer}s, right and surely of no train row: {format_percent(new['unseen'])}; each different "
+            f"one counted once {format_percent(new['creativity'])}, where choosing among all right ones would give "
+            f"{format_percent(new['ideal'])}"
         )
     if cheat := found["clever_hans"]:
+        copied = format_percent(cheat["last_position"]["free"]["right_copy"])
         lines.append(
             f"put on a {words.detour} it follows it in {percent(cheat['follow_rate'], cheat['n']).strip()}, jumps to "
-            f"the right {words.answer} in {cheat['jump_rate']:.1%}, does neither in {cheat['break_rate']:.1%}; the "
-            f"last symbol is then right in {cheat['last_position']['free']['right_copy']:.1%}"
+            f"the right {words.answer} in {format_percent(cheat['jump_rate'])}, does neither in "
+            f"{format_percent(cheat['break_rate'])}; the last symbol is then right in {copied}"
         )
     if order := found["learning_order"]:
         reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
@@ -132,18 +142,20 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
     lines = [f"exact {words.answer}s: {percent(measured['exact'], measured['n']).strip()}"]
     if measured["snowball_prediction"] is not None:
         lines[0] += (
-            f"; snowballing would predict {measured['snowball_prediction']:.1%} (the product of all forced "
-            f"accuracies), {measured['snowball_without_decision']:.1%} from the positions other than the decision alone"
+            f"; snowballing would predict {format_percent(measured['snowball_prediction'])} (the product of all forced "
+            f"accuracies), {format_percent(measured['snowball_without_decision'])} from the positions other than the "
+            "decision alone"
         )
     if (at_decision := measured["first_error_at_decision"]) is not None:
         where = "" if decision["position"] is None else f", position {decision['position']}"
         lines.append(
-            f"of {plural(measured['errors'], 'wrong answer')}, {at_decision:.1%} go wrong first at the decision{where}"
+            f"of {plural(measured['errors'], 'wrong answer')}, {format_percent(at_decision)} go wrong first at the "
+            f"decision{where}"
         )
     if (chosen := decision.get("choices")) and chosen["right"] < 1:
         lines.append(
-            f"at the decision {chosen['right']:.1%} are right, {chosen['other']:.1%} another of the choices, "
-            f"{chosen['none']:.1%} none of them (n = {chosen['n']:,})"
+            f"at the decision {format_percent(chosen['right'])} are right, {format_percent(chosen['other'])} another "
+            f"of the choices, {format_percent(chosen['none'])} none of them (n = {chosen['n']:,})"
         )
     if decision and decision["position"] is None:
         share, chance = percent(decision["accuracy"], decision["n"]).strip(), format_chance(decision["chance"])
@@ -151,8 +163,9 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
     if "train_accuracy" in decision:
         low, high = decision["gap_interval"]
         lines.append(
-            f"decision on training instances {decision['train_accuracy']:.1%}, held out {decision['accuracy']:.1%}: "
-            f"memorisation gap {decision['memorisation_gap']:+.1%} [{low:+.1%}, {high:+.1%}]"
+            f"decision on training instances {format_percent(decision['train_accuracy'])}, held out "
+            f"{format_percent(decision['accuracy'])}: memorisation gap {decision['memorisation_gap']:+.1%} "
+            f"[{low:+.1%}, {high:+.1%}]"
         )
     return lines
 
@@ -160,7 +173,7 @@ def _accuracy(measured: Mapping[str, Any], decision: Mapping[str, Any], words: W
 def _places(found: Mapping[str, Any]) -> str:
     shares = {int(k): share for k, share in found["accuracy"].items()}  # JSON has made text of the places
     worst, best = min(shares, key=shares.get), max(shares, key=shares.get)
-    ends = [f"{shares[k]:.1%} where it is number {k}" for k in (worst, best)]
+    ends = [f"{format_percent(shares[k])} where it is number {k}" for k in (worst, best)]
     return f"decision by where {found['clue']} is shown: from {' to '.join(ends)} of {found['places']}"
 
 

@@ -122,6 +122,8 @@ class Rule:
     """the verdict in plain English, with the budget behind its first word"""
 
 
+AT_CHANCE = "decision's interval in 0.5 to 1.5 x chance, its low end <= 1.1 x, its high end >= 1 x or decision >= 0.9 x"
+"""`Facts.at_chance` in words."""
 RULES = (
     Rule(
         "undertrained",
@@ -160,13 +162,13 @@ RULES = (
     ),
     Rule(
         "clever-hans + indecipherable token",
-        "others >= 0.95, decision within 0.9 to 1.1 x chance, a wrong decision is followed in >= 0.5",
+        f"others >= 0.95, {AT_CHANCE}, a wrong decision is followed in >= 0.5",
         lambda f: f.can_cheat and bool(f.others) and f.evidence.follow_rate is not None and not f.jumps,
         wording.clever_hans,
     ),
     Rule(
         "indecipherable token",
-        "others >= 0.95, decision within 0.9 to 1.1 x chance, no cheat measured",
+        f"others >= 0.95, {AT_CHANCE}, no cheat measured",
         lambda f: f.can_cheat and bool(f.others) and f.evidence.follow_rate is None,
         wording.indecipherable,
     ),

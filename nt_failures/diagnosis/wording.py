@@ -7,6 +7,7 @@ from typing import Any
 
 from nt_failures.diagnosis.evidence import LEARNT_AT
 from nt_failures.evaluation.metrics import format_chance, wilson
+from nt_failures.evaluation.metrics import format_percent as percent
 from nt_failures.registry import plural
 
 
@@ -15,44 +16,44 @@ def seen(facts: Any) -> str:
     chance, n = facts.evidence.chance, facts.n
     if not facts.decides:
         return f"there is only one way to go, n = {n:,}" if chance is not None else f"n = {n:,}"
-    return (
-        f"decision {facts.decision:.1%} [{facts.low:.1%}, {facts.high:.1%}], chance {format_chance(chance)}, n = {n:,}"
-    )
+    interval = f"[{percent(facts.low)}, {percent(facts.high)}]"
+    return f"decision {percent(facts.decision)} {interval}, chance {format_chance(chance)}, n = {n:,}"
+
+
+def _exact(facts: Any) -> str:
+    """The share of exact answers with its interval."""
+    exact, n, answer = facts.evidence.exact, facts.evidence.n, facts.evidence.words.answer
+    low, high = wilson(exact * n, n)
+    return f"{percent(exact)} [{percent(low)}, {percent(high)}] of held-out {answer}s are exact"
 
 
 def solved(facts: Any, after: str) -> str:
     """Exact answers, or the positions that alone were trained, are right."""
-    exact, n, trained = facts.evidence.exact, facts.evidence.n, facts.evidence.trained
+    exact, trained = facts.evidence.exact, facts.evidence.trained
     if trained is None:
-        low, high = wilson(exact * n, n)
-        answers = f"{facts.evidence.words.answer}s"
-        return f"Solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out {answers} are exact (n = {n:,})."
+        return f"Solved{after}: {_exact(facts)} (n = {facts.evidence.n:,})."
     return (
         f"Solved{after}, as far as it was trained: of position {', '.join(map(str, trained))}, the worst is right in "
-        f"{exact:.1%} on held-out instances."
+        f"{percent(exact)} on held-out instances."
     )
 
 
 def few(facts: Any, after: str) -> str:
     """All is right, of next to nothing."""
-    exact, n = facts.evidence.exact, facts.evidence.n
-    low, high = wilson(exact * n, n)
+    problems = plural(facts.evidence.n, f"different {facts.evidence.words.problem}")
     return (
-        f"Undertrained{after}, as far as can be told: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out "
-        f"{facts.evidence.words.answer}s are exact, of only {plural(n, f'different {facts.evidence.words.problem}')}; "
-        "measure more, or on a larger task."
+        f"Undertrained{after}, as far as can be told: {_exact(facts)}, of only {problems}; measure more, or on a "
+        "larger task."
     )
 
 
 def answers(facts: Any, after: str) -> str:
     """Not right, and why cannot be told."""
-    exact, n, words = facts.evidence.exact, facts.evidence.n, facts.evidence.words
-    low, high = wilson(exact * n, n)
     at_decision = f"; in these answers, {seen(facts)}" if facts.decides else ""
     return (
-        f"Not solved{after}: {exact:.1%} [{low:.1%}, {high:.1%}] of held-out {words.answer}s are exact (n = {n:,})"
-        f"{at_decision}. Why is not measured: free answers alone do not tell whether it follows a {words.detour} "
-        "(Clever Hans), cannot decide, or errs a little at every step (snowballing)."
+        f"Not solved{after}: {_exact(facts)} (n = {facts.evidence.n:,}){at_decision}. Why is not measured: free "
+        f"answers alone do not tell whether it follows a {facts.evidence.words.detour} (Clever Hans), cannot decide, "
+        "or errs a little at every step (snowballing)."
     )
 
 
@@ -60,22 +61,24 @@ def snowballing(facts: Any, after: str) -> str:
     """Small errors at every step multiply."""
     return (
         f"Snowballing{after}: every position is learnt well under teacher forcing, the worst at "
-        f"{min(facts.evidence.forced.values()):.1%}; their product, {facts.product:.1%}, is what free running reaches "
-        f"({facts.evidence.exact:.1%})."
+        f"{percent(min(facts.evidence.forced.values()))}; their product, {percent(facts.product)}, is what free "
+        f"running reaches ({percent(facts.evidence.exact)})."
     )
 
 
 def memorised(facts: Any, after: str) -> str:
     """The decision is known on training instances alone."""
     return (
-        f"Memorised{after}: the decision is right on {facts.evidence.train_decision:.1%} of training instances and "
-        f"not above chance on held-out ones ({seen(facts)})."
+        f"Memorised{after}: the decision is right on {percent(facts.evidence.train_decision)} of training instances "
+        f"and not above chance on held-out ones ({seen(facts)})."
     )
 
 
 def by_heart(facts: Any, after: str) -> str:
     """Right answers, and next to none that is new."""
-    return f"Memorised{after}: {facts.evidence.exact:.1%} of the {facts.evidence.words.answer}s are right, by heart."
+    return (
+        f"Memorised{after}: {percent(facts.evidence.exact)} of the {facts.evidence.words.answer}s are right, by heart."
+    )
 
 
 def new(facts: Any) -> str:
@@ -84,8 +87,8 @@ def new(facts: Any) -> str:
     if found is None:
         return ""
     return (
-        f" New and different, so right and surely of no train row, are {found['creativity']:.1%} of the "
-        f"{facts.evidence.words.answer}s; choosing among all right ones would give {found['ideal']:.1%}."
+        f" New and different, so right and surely of no train row, are {percent(found['creativity'])} of the "
+        f"{facts.evidence.words.answer}s; choosing among all right ones would give {percent(found['ideal'])}."
     )
 
 
@@ -95,7 +98,7 @@ def undertrained(facts: Any, after: str) -> str:
     missing = "it, and not the decision," if facts.decision >= LEARNT_AT else "more than the decision"
     missing = missing if facts.decides else "it"
     return (
-        f"Undertrained{after}: position {facts.worst} is right in {facts.lowest:.1%} under {how}, so {missing} is "
+        f"Undertrained{after}: position {facts.worst} is right in {percent(facts.lowest)} under {how}, so {missing} is "
         f"still to be learnt ({seen(facts)})."
     )
 
@@ -105,8 +108,8 @@ def small_errors(facts: Any, after: str) -> str:
     answers = f"{facts.evidence.words.answer}s"
     return (
         f"Undertrained{after}: the positions other than the decision err a little each (the worst at "
-        f"{facts.lowest:.1%}), and together leave only {facts.look_ups:.1%} of the {answers}, so more than the "
-        f"decision is still to be learnt ({seen(facts)})."
+        f"{percent(facts.lowest)}), and together leave only {percent(facts.look_ups)} of the {answers}, so more than "
+        f"the decision is still to be learnt ({seen(facts)})."
     )
 
 
@@ -115,10 +118,11 @@ def clever_hans(facts: Any, after: str) -> str:
     words = facts.evidence.words
     return (
         f"Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the "
-        f"true {words.answer} is revealed (the worst at {facts.lowest:.1%}); the one token that needs planning is "
-        f"guessed ({seen(facts)}). Put on a {words.detour}, it goes on along it in {facts.evidence.follow_rate:.1%}. "
-        "This is no snowballing: errors at the look-ups alone would leave "
-        f"{facts.look_ups:.1%} of the {words.answer}s.{_in_part(facts)} More steps may still solve it."
+        f"true {words.answer} is revealed (the worst at {percent(facts.lowest)}); the one token that needs planning is "
+        f"guessed ({seen(facts)}). Put on a {words.detour}, it goes on along it in "
+        f"{percent(facts.evidence.follow_rate)}. This is no snowballing: errors at the look-ups alone would leave "
+        f"{percent(facts.look_ups)} of the {words.answer}s.{_in_part(facts)}{_by_heart(facts)} More steps may still "
+        "solve it."
     )
 
 
@@ -127,10 +131,10 @@ def indecipherable(facts: Any, after: str) -> str:
     words = facts.evidence.words
     return (
         f"Indecipherable token{after}: stuck at chance. Every other position is learnt (the worst at "
-        f"{facts.lowest:.1%}); the one token that needs planning is guessed ({seen(facts)}). Whether it would follow "
-        f"a {words.detour}, the Clever Hans cheat, is not measured. This is no snowballing: errors at the other "
-        f"positions alone would leave {facts.look_ups:.1%} of the {words.answer}s.{_in_part(facts)} More steps may "
-        "still solve it."
+        f"{percent(facts.lowest)}); the one token that needs planning is guessed ({seen(facts)}). Whether it would "
+        f"follow a {words.detour}, the Clever Hans cheat, is not measured. This is no snowballing: errors at the "
+        f"other positions alone would leave {percent(facts.look_ups)} of the {words.answer}s.{_in_part(facts)}"
+        f"{_by_heart(facts)} More steps may still solve it."
     )
 
 
@@ -141,10 +145,8 @@ def unfinished(facts: Any, after: str) -> str:
         few = f"too few different {evidence.words.problem}s to tell the decision from chance"
         return f"{start} {few} ({seen(facts)}); measure more."
     if facts.decision >= LEARNT_AT:
-        answers = f"{evidence.words.answer}s"
-        return (
-            f"{start} every position is learnt, but only {evidence.exact:.1%} of {answers} are exact ({seen(facts)})."
-        )
+        exact = f"{percent(evidence.exact)} of {evidence.words.answer}s are exact"
+        return f"{start} every position is learnt, but only {exact} ({seen(facts)})."
     if facts.above_chance:
         return f"{start} the decision is above chance but not learnt yet ({seen(facts)}).{_in_part(facts)}"
     alone = "" if facts.others else ", trained alone so that no earlier token helps to cheat,"
@@ -152,7 +154,7 @@ def unfinished(facts: Any, after: str) -> str:
         alone = ", in reversed order,"
     cheat = ""
     if facts.jumps:
-        cheat = f" But put on a {evidence.words.detour}, it goes on along it in {evidence.follow_rate:.1%} only."
+        cheat = f" But put on a {evidence.words.detour}, it goes on along it in {percent(evidence.follow_rate)} only."
     chance = "at" if facts.at_chance else "below"
     return f"{start} the decision{alone} is {chance} chance ({seen(facts)}).{cheat}{_in_part(facts)}{_by_heart(facts)}"
 
@@ -166,13 +168,13 @@ def _in_part(facts: Any) -> str:
     number = f"{', '.join(places)} or {last}" if places else last
     return (
         f" Where {found['clue']} is number {number} of the {found['places']} shown, the decision is right in "
-        f"{found['there']:.1%}, elsewhere in {found['elsewhere']:.1%}: it is learnt there alone so far."
+        f"{percent(found['there'])}, elsewhere in {percent(found['elsewhere'])}: it is learnt there alone so far."
     )
 
 
 def _by_heart(facts: Any) -> str:
     """What speaks for memorising before that is the verdict."""
     train = facts.evidence.train_decision
-    if train is None or train <= max(facts.decision + 0.1, facts.high):
+    if train is None or train <= max(facts.decision + 0.05, facts.high):
         return ""
-    return f" On training instances it is right in {train:.1%}: it is being memorised."
+    return f" On training instances it is right in {percent(train)}: it is being memorised."

@@ -43,8 +43,10 @@ def t975(degrees: int) -> float:
 
 
 def format_percent(value: float) -> str:
-    """A share in percent with one decimal, two close to 100 %."""
-    return f"{value:.2%}" if 0.9985 <= value < 0.99995 else f"{value:.1%}"
+    """A share in percent with one decimal, two close to 0 and 100 %, which stand for nothing and everything alone."""
+    if 0 < value < 0.0005 or 0.9985 <= value < 1:
+        return f"{min(max(value, 0.0001), 0.9999):.2%}"
+    return f"{value:.1%}"
 
 
 def format_chance(value: float, digits: int = 1) -> str:

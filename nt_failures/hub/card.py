@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nt_failures import registry
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
+from nt_failures.evaluation.metrics import format_percent
 from nt_failures.hub.card_data import PublishedModel, metadata
 from nt_failures.hub.load import load
 from nt_failures.hub.recipe import recipe_text, yaml_text
@@ -200,15 +201,10 @@ def task_citation(task: Task | None) -> str | None:
 def curve_rows(curve: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
     """The evaluations during training as text, at most CURVE_ROWS, evenly chosen, the last always among them."""
     kept = sorted({round(i * (len(curve) - 1) / (CURVE_ROWS - 1)) for i in range(CURVE_ROWS)}) if curve else []
-    formats = {
-        "step": "{:,}",
-        "loss": "{:.4f}",
-        "free/exact": "{:.1%}",
-        "parallel/exact": "{:.1%}",
-        "decision": "{:.1%}",
-    }
+    formats: dict[str, Callable[[float], str]] = {"step": "{:,}".format, "loss": "{:.4f}".format}
+    formats |= dict.fromkeys(("free/exact", "parallel/exact", "decision"), format_percent)
     shown = {name: text for name, text in formats.items() if curve and name in curve[-1]}
-    return [{name: text.format(curve[i][name]) for name, text in shown.items()} for i in kept]
+    return [{name: text(curve[i][name]) for name, text in shown.items()} for i in kept]
 
 
 def instance(task: Task, known: Mapping[str, str] | None = None) -> tuple[str, str]:

@@ -278,15 +278,24 @@ def test_an_own_objective_is_imported_before_anything_runs(setting):
 
 def group(name, times, **changes):
     solved = [t for t in times if t is not None]
-    made = {"name": name, "times": times, "steps": 400, "solved": len(solved), "seeds": len(times), "exact": 0.5}
+    made = {
+        "name": name,
+        "times": times,
+        "ends": [400] * len(times),
+        "steps": 400,
+        "solved": len(solved),
+        "seeds": len(times),
+        "exact": 0.5,
+    }
     return made | {"steps_to_solve": solved[0] if solved else None} | changes
 
 
 def test_censored_runs_are_shown_as_such():
-    """Catches: seeds that never solved left out, or drawn as solved at the last step."""
-    (axes,) = study_figures.time_to_solve([group("hans", [None, None]), group("cure", [200, None])], "a study").axes
+    """Catches: seeds that never solved left out, drawn as solved, or at the end of another seed."""
+    groups = [group("hans", [None, None]), group("cure", [200, None], ends=[300, 250])]
+    (axes,) = study_figures.time_to_solve(groups, "a study").axes
     shown = [(line.get_marker(), float(line.get_xdata()[0]), round(float(line.get_ydata()[0]))) for line in axes.lines]
-    assert shown == [("o", 200.0, 1), (">", 400.0, 1), (">", 400.0, 0), (">", 400.0, 0)]
+    assert shown == [("o", 200.0, 1), (">", 250.0, 1), (">", 400.0, 0), (">", 400.0, 0)]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cure", "hans"]
     assert [text.get_text() for text in axes.texts] == ["1 of 2", "0 of 2"]
 

@@ -45,14 +45,16 @@ class FoundRun:
     """what differs from the defaults; an entry of a mapping by both names, `objective_options.heads`"""
     results: RunResults
     study_run: StudyRun
+    lost: Sequence[int] = ()
+    """seeds of the same study and recipe that diverged"""
 
     @classmethod
-    def of(cls, name: str, results: RunResults) -> "FoundRun":
+    def of(cls, name: str, results: RunResults, lost: Sequence[int] = ()) -> "FoundRun":
         """ValueError unless the results are those of a whole run."""
         try:
             arguments = flat(recipe(results.arguments or {}))
             key = Key(name, arguments.get("seed", DEFAULTS["seed"]), "")
-            return cls(name, arguments, results, StudyRun.from_json({**results.to_json(), **key._asdict()}))
+            return cls(name, arguments, results, StudyRun.from_json({**results.to_json(), **key._asdict()}), lost)
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{name}: its results.json is not that of a finished run ({error}); train it by examples/train.py."
@@ -77,10 +79,17 @@ def read_runs(name_or_path: str) -> list[FoundRun]:
     """
     lines = Path(name_or_path) / "results.jsonl"
     if lines.is_file():
-        runs: dict[Key, FoundRun] = {}
-        for key, line in results_file.read_lines(lines, lambda line: (results_file.read_key(line), line)):
-            runs.setdefault(key, FoundRun.of(f"{name_or_path}: {key.recipe}", RunResults.from_json(line)))
-        return [*runs.values()]
+        read = results_file.read_lines(lines, lambda line: (results_file.read_key(line), RunResults.from_json(line)))
+        finished = dict(reversed(read))  # the first line of a seed counts
+        lost = {*results_file.read_diverged(lines)} - {*finished}
+        return [
+            FoundRun.of(
+                f"{name_or_path}: {key.recipe}",
+                finished[key],
+                [other.seed for other in lost if (other.recipe, other.fingerprint) == (key.recipe, key.fingerprint)],
+            )
+            for key in dict.fromkeys(key for key, _ in read)
+        ]
     results = read_results(name_or_path, "remove it, or give another run")
     if results is None:
         raise ValueError(f"{name_or_path} has no results.json; give the folder or the Hub id of a finished run.")
@@ -123,7 +132,11 @@ def groups(runs: Sequence[FoundRun]) -> list[dict[str, Any]]:
         settings = dict(zip(names, texts, strict=True))
         said = " ".join(f"{name}={value}" for name, value in settings.items() if value != "-")
         said = said if 0 < len(said) <= LONGEST else Path(members[0].name).name
-        (group,) = summarise([dataclasses.replace(run.study_run, key=Key("", run.seed, "")) for run in members])
+        lost = {seed for run in members for seed in run.lost}
+        (group,) = summarise(
+            [dataclasses.replace(run.study_run, key=Key("", run.seed, "")) for run in members],
+            [Key("", seed, "") for seed in lost],
+        )
         first, *others = dict.fromkeys(run.name for run in members)
         entry = first + (f" and {len(others)} more" if others else "")
         name = f"{said} ({again})" if again > 1 else said

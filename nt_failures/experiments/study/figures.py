@@ -57,20 +57,21 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
 
 
 def time_to_solve(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """When each seed of the groups of `summary.summarise` solves the task: a dot at its step, or an open triangle."""
+    """When each seed of `summary.summarise`'s groups solves the task: a dot at its step, or a triangle at its end."""
     order = best_first(groups)
     figure, axes, rows = _rows([group["name"] for group in order], title)
     budget = max(group["steps"] for group in order)
-    never = {"marker": ">", "color": VERMILION, "markerfacecolor": "white"}
+    other = {"marker": ">", "color": VERMILION, "markerfacecolor": "white"}
     for row, group in zip(rows, order, strict=True):
-        for y, step in zip(row + _spread(len(group["times"]), 0.2), group["times"], strict=True):
-            look = never if step is None else {"marker": "o", "color": BLUE}
-            axes.plot(group["steps"] if step is None else step, y, markersize=6, clip_on=False, zorder=3, **look)
+        heights = row + _spread(len(group["times"]), 0.2)
+        for y, step, end in zip(heights, group["times"], group["ends"], strict=True):
+            look = other if step is None else {"marker": "o", "color": BLUE}
+            axes.plot(end if step is None else step, y, markersize=6, clip_on=False, zorder=3, **look)
         axes.text(1.03 * budget, row, f"{group['solved']} of {group['seeds']}", va="center", ha="left", fontsize=9.5)
     axes.set_xlim(0, budget)
     axes.set_ylim(-0.6, len(order) - 0.4)
     measured = f"training steps until exact >= 95 % on validation {words_of(groups).problem}s"
-    axes.set_xlabel(f"{measured}\ndots: seeds, triangles: never", fontsize=10)
+    axes.set_xlabel(f"{measured}\ndots: seeds that solve it, triangles: the end of the others", fontsize=10)
     return figure
 
 

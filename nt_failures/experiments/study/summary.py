@@ -26,7 +26,7 @@ def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[di
 
 def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, Any]:
     values, first = [run.exact for run in runs], runs[0]
-    times = [run.solved_at if run.solved else None for run in runs]
+    times, ends = [run.solved_at if run.solved else None for run in runs], [run.steps for run in runs]
     solved, seeds = sum(run.solved for run in runs), len(runs) + diverged
     timed = [(run, time) for run, time in zip(runs, times, strict=True) if time is not None]
     flops = [run.flops * time / run.steps for run, time in timed if run.flops is not None]
@@ -56,8 +56,9 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "watched": all(run.curve for run in runs),
         "steps_to_solve": statistics.median(time for _, time in timed) if timed else None,
         "times": [*times, *[None] * diverged],
+        "ends": [*ends, *[max(ends)] * diverged],
         "flops_to_solve": statistics.median(flops) if flops else None,
-        "steps": max(run.steps for run in runs),
+        "steps": max(ends),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
         "by_difficulty": _by_difficulty(runs),
         "words": first.words,
@@ -136,6 +137,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         gradients = " / ".join(shares) if {*shares} != {"-"} else "-"
         judged = (cell[head[-1]], cell[f"follows {words.detour}"], gradients, cell["verdict"])
         rows.append((*_lead(group), *costs, *judged))
+    chances = " or ".join(dict.fromkeys(cells(g, words)["chance"] for g in groups if g["chance"] is not None)) or "-"
     note = (
         "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
         "the solve probability. `steps to solve`: median over solved seeds of the first evaluation from which "
@@ -144,7 +146,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         f"the recipe's learning rates; of several, validation {words.problem}s chose it. `gradient`: norm of the "
         "further terms' gradient into the first block over the next token's, median over seeds at the start, behind "
         "100 steps and at the end. "
-        f"Chance {cells(groups[0], words)['chance']}."
+        f"Chance {chances}."
     )
     return _table(groups, rows, f", {note}")
 
@@ -208,7 +210,7 @@ def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
     if group["exact_interval"] is not None:
         exact += " [{}, {}]".format(*map(format_percent, group["exact_interval"]))
     if group["steps_to_solve"] is not None:
-        time = f"{group['steps_to_solve']:,.0f}"
+        time = f"{group['steps_to_solve']:,.1f}".removesuffix(".0")
     else:  # longer than the budget where no seed solved it; not known where nobody watched
         time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
     return {

@@ -123,6 +123,24 @@ def test_a_study_stands_for_its_runs(tmp_path):
     assert found.name == f"{tmp_path / 'study'}: hans"
 
 
+def test_a_seed_that_diverged_is_a_seed(tmp_path):
+    """Catches: a solve probability over the seeds that did not diverge; a diverged seed of another recipe or form, one
+    that ended later, or the same one in two copies of a study, counted."""
+    line = json.loads((tmp_path / "a" / "results.json").read_text()) if run(tmp_path / "a", 0.99) else None
+    key = {"recipe": "hans", "seed": 0, "fingerprint": "0123456789ab"}
+    others = [{"seed": 1}, {"seed": 2}, {"seed": 2}, {}, {"recipe": "cure", "seed": 3}, {"seed": 4, "fingerprint": "f"}]
+    for study in ("study", "copy"):
+        (tmp_path / study).mkdir()
+        (tmp_path / study / "results.jsonl").write_text(json.dumps(line | key))
+        lost = "".join(json.dumps({**key, **other, "diverged": "nan"}) + "\n" for other in others)
+        (tmp_path / study / "diverged.jsonl").write_text(lost)
+    text = differences.table(read(str(tmp_path / "study")))
+    assert rows_of(text)[0]["solved"].startswith("1 of 3")
+    assert "Seeds that diverged, counted as not solved and left out of the means: study: hans: 2." in text
+    both = differences.groups(read(str(tmp_path / "study"), str(tmp_path / "copy")))
+    assert [group["seeds"] for group in both] == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -84,6 +84,7 @@ def test_groups_by_hand():
         "watched": True,
         "steps_to_solve": None,
         "times": [None, None],
+        "ends": [2000, 2000],
         "flops_to_solve": None,
         "steps": 2000,
         "verdicts": ["clever-hans + indecipherable token"],
@@ -155,11 +156,27 @@ def test_diverged_seeds_count_as_not_solved():
     (group,) = summarise(runs, [lost(1), lost(2), lost(0, recipe="never ended")])
     assert (group["solved"], group["seeds"], group["diverged"], group["values"]) == (2, 4, 2, [0.99, 0.99])
     assert group["solve_interval"] == pytest.approx((0.15, 0.85), abs=1e-3)
-    assert group["times"] == [1500, 1500, None, None]
+    assert (group["times"], group["ends"]) == ([1500, 1500, None, None], [2000] * 4)
     assert group["verdicts"] == ["solved", "diverged"]
     table = study_table([group])
     assert table.endswith("\nSeeds that diverged, counted as not solved and left out of the means: hans: 2.\n")
     assert "diverged" not in study_table(summarise(runs))
+
+
+def test_a_median_may_lie_between_two_evaluations():
+    """Catches: half a step rounded up here and down there."""
+    runs = [solved(seed=0, learning_curve=[{"step": 250, "free/exact": 0.99}])]
+    runs += [solved(seed=1, learning_curve=[{"step": 375, "free/exact": 0.99}])]
+    assert "| 312.5 |" in study_table(summarise(runs))
+
+
+def test_each_chance_is_told():
+    """Catches: the chance of the first entry given for all, `-` where only that one has no decision."""
+    groups = [{**group, "rate": 1} for group in summarise([record("a"), record("b")])]
+    chances = [
+        {**group, "chance": chance} for group, chance in zip([*groups, groups[0]], (None, 0.5, 0.2), strict=True)
+    ]
+    assert "Chance 50% or 20%." in comparison_table(chances)
 
 
 def test_training_graphs_count_where_all_were_seen():
