@@ -43,11 +43,6 @@ _TAKEN |= {*inspect.signature(datasets.DatasetBuilder).parameters}
 """Names that a builder's keywords have already, so that no field of its task can have them."""
 
 
-def named_configs(task_class: type[Task]) -> list[TaskConfig]:
-    """The sizes of a task that have a name, its `CONFIGS`, for the `BUILDER_CONFIGS` of its builder."""
-    return [TaskConfig(task=task_class(**values)) for values in task_class.CONFIGS.values()]
-
-
 def _fields(task_class: type[Task]) -> list[str]:
     return [field.name for field in dataclasses.fields(task_class)]
 
@@ -71,11 +66,16 @@ class TaskBuilder(ArrowBuilder):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if isinstance(cls.task_class, type) and (taken := [name for name in _fields(cls.task_class) if name in _TAKEN]):
+        task_class = cls.task_class
+        if isinstance(task_class, type) and (taken := [name for name in _fields(task_class) if name in _TAKEN]):
             raise ValueError(
-                f"{cls.task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "
+                f"{task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "
                 "builder; give the field another name."
             )
+        if isinstance(task_class, type) and task_class.CONFIGS:
+            cls.REPO_ID = vars(cls).get("REPO_ID", f"nt_failures/{registry.name_of(task_class)}")
+            cls.BUILDER_CONFIGS = [TaskConfig(task=task_class(**values)) for values in task_class.CONFIGS.values()]
+            cls.DEFAULT_CONFIG_NAME = task_class().config_name
 
     @property
     @abc.abstractmethod
@@ -157,13 +157,6 @@ class PathStarBuilder(TaskBuilder):
 
     task_class = PathStar
     REPO_ID = "nt_failures/pathstar"
-    DEFAULT_CONFIG_NAME = PathStar().config_name
-    # The sizes of the data released with arXiv 2403.06963, then larger ones on which later work compares.
-    BUILDER_CONFIGS = [
-        *(TaskConfig(task=PathStar(*s)) for s in [(2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)]),
-        *(TaskConfig(task=PathStar(*s)) for s in [(5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)]),
-        *named_configs(PathStar),
-    ]
 
 
 class OwnTaskBuilder(TaskBuilder):

@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from nt_failures.hub.json_files import portable
-from nt_failures.models.families import check_scan
+from nt_failures.models.families import SCANS
 from nt_failures.registry import check_choice
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import OVERLAPS, SPLITS, check_integers
@@ -74,7 +74,7 @@ class ModelArguments:
     merge_adapter: bool = option("At the end merge the adapter into the weights and save a whole, stock model.", False)
 
     def __post_init__(self) -> None:
-        check_scan(self.mamba_scan)
+        check_choice("mamba_scan", self.mamba_scan, SCANS)
         check_choice("dtype", self.dtype, DTYPES)
         if self.merge_adapter and self.lora is None:
             raise ValueError("merge_adapter has no adapter to merge; give --lora '{}', or leave it out.")
@@ -122,6 +122,6 @@ class Arguments:
         """
         from nt_failures.training.budget import changed_arguments  # imports torch
 
-        parts = {"task": self.task, "data": self.data, "model": self.model, "objective": self.objective}
+        parts = {"data": self.data, "model": self.model, "objective": self.objective}
         plain = {name: portable(dataclasses.asdict(part)) for name, part in parts.items()}
-        return {**plain, "training": changed_arguments(self.training)}
+        return {"task": dataclasses.asdict(self.task), **plain, "training": changed_arguments(self.training)}

@@ -7,7 +7,6 @@ from transformers import get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
 from nt_failures.experiments.arguments import RunOptions
-from nt_failures.hub.json_files import check_finite
 from nt_failures.hub.run_results import SHARE
 from nt_failures.registry import first_line
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -38,7 +37,6 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
         }
         if wrong := [rule for rule, is_broken in broken.items() if is_broken]:
             raise ValueError(f"{wrong[0]}.")
-        check_finite("lr_scheduler_kwargs", self.lr_scheduler_kwargs)
         self._check_schedule()
         try:
             get_reporting_integration_callbacks(self.report_to)  # the Trainer would find an unknown one after the data

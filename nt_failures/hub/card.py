@@ -1,6 +1,7 @@
 """The model card of a run: README.md from card_template.md, with its figures, out of what is known and nothing else."""
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -177,7 +178,7 @@ def _snippet_values(run: PublishedModel) -> dict[str, str]:
     prompt, answer = ('input("prompt: ")', "")
     if run.task is not None:
         asked, answer = instance(run.task, run.results.instance)
-        prompt = f'"{asked}"'
+        prompt, answer = json.dumps(asked, ensure_ascii=False), answer.replace("\n", "\n# ")
     length = 'int(input("tokens: "))' if run.answer_tokens is None else str(run.answer_tokens)
     # peft reads the base model's generation settings, not the adapter's.
     settings = "" if run.settled and not run.adapter else f"max_new_tokens={length}, do_sample=False"

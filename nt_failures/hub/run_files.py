@@ -21,12 +21,10 @@ CHECKED = (*READ, *NEEDED, RESULTS_FILE, ARGUMENTS_FILE)
 SUMMED = (*READ, "*.safetensors")
 """What decides which model is loaded, and what it answers."""
 
-PUSHED = [
-    *("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model", "*.md", "*.yaml", "*.png")
-]
+PUSHED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.md", "*.yaml", "*.png"]
 """What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
-NOT_PUSHED = ["*/*", "trainer_state.json", "_*"]
-"""Nothing of subfolders (checkpoints with their optimizer states, logs of trackers)."""
+NOT_PUSHED = ["trainer_state.json", "_*"]
+"""But these, of what `PUSHED` fits."""
 MODEL = ("model*.safetensors", INDEX, CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODULES_FILE, "generation_config.json")
 """What decides which model a folder is: of an earlier one nothing of it may stay beside other weights."""
 REPORTS = (RESULTS_FILE, RECIPE_FILE, ARGUMENTS_FILE)

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nt_failures.registry import check_choice
-
 
 def _heads(width: int) -> int:
     """Heads of 64 dimensions, as GPT-2 has them; one where the width is no multiple of that."""
@@ -86,8 +84,3 @@ def from_folder(name: str | None) -> bool:
 
 SCANS = ("auto", "torch", "transformers")
 """`auto`: mamba-ssm's kernels if installed, else `torch`. `torch`: this library's scan. `transformers`: its own."""
-
-
-def check_scan(scan: str) -> None:
-    """Raise ValueError unless it is one of `SCANS`."""
-    check_choice("mamba_scan", scan, SCANS)

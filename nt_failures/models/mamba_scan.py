@@ -16,8 +16,9 @@ from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.utils.import_utils import is_causal_conv1d_available, is_mamba_ssm_available
 
-from nt_failures.models.families import check_scan
+from nt_failures.models.families import SCANS
 from nt_failures.models.selective_scan import selective_scan
+from nt_failures.registry import check_choice
 
 
 class TorchScanMixer(MambaMixer):
@@ -80,7 +81,7 @@ def use_scan(model: torch.nn.Module, scan: str = "auto") -> None:
     Raises:
         ValueError: an unknown choice, or "torch" for a model without Mamba-1 layers.
     """
-    check_scan(scan)
+    check_choice("mamba_scan", scan, SCANS)
     if not torch.cuda.is_available():
         logging.getLogger("transformers.integrations.hub_kernels").addFilter(_can_be_acted_on)
     mixers = [module for module in model.modules() if isinstance(module, MambaMixer)]

@@ -60,7 +60,14 @@ class PathStar(Graphs):
     num_nodes: int = 50
 
     VERSION = "2.0.0"
-    CONFIGS = {"mixed": {"degree": (2, 10), "path_length": (3, 8), "num_nodes": 100}}
+    CONFIGS = {
+        # The sizes of the data released with arXiv 2403.06963, then larger ones on which later work compares.
+        f"deg{d}-path{n}-nodes{labels}": {"degree": d, "path_length": n, "num_nodes": labels}
+        for d, n, labels in [
+            *((2, 2, 50), (2, 3, 10), (2, 3, 50), (2, 5, 50), (3, 3, 50)),
+            *((5, 3, 50), (5, 5, 50), (10, 5, 50), (20, 5, 100)),
+        ]
+    } | {"mixed": {"degree": (2, 10), "path_length": (3, 8), "num_nodes": 100}}
 
     def __post_init__(self) -> None:
         check_sizes(self, degree=1, path_length=2)

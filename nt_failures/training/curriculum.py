@@ -33,15 +33,14 @@ class Curriculum(TrainerCallback, torch.utils.data.Sampler):
     Args:
         trainer: an `ObjectiveTrainer` with a task, a tokenizer and fixed rows; give it the curriculum as `curriculum`.
         name: the parameter of the task, a range, that the difficulty is.
-        passed_above: of the rule.
 
     Raises:
         ValueError: the parameter is no range, the Trainer draws its rows in a way that nobody can follow, or it has
             several evaluation sets.
     """
 
-    def __init__(self, trainer: Trainer, name: str, passed_above: float = PASSED_ABOVE):
-        self.trainer, self.name, self.passed_above = trainer, name, passed_above
+    def __init__(self, trainer: Trainer, name: str):
+        self.trainer, self.name = trainer, name
         sizes = {knob: size for knob, size in trainer.task.to_dict().items() if isinstance(size, list)}
         if name not in sizes:
             ranges = ", ".join(sizes) or f"none, so give one, such as --{name} 3-8"
@@ -116,7 +115,7 @@ class Curriculum(TrainerCallback, torch.utils.data.Sampler):
             return  # another split, such as the final test
         now = min(self.first + len(self.raised), self.last)
         exact = self._exact(kwargs["model"], self.asked[now - self.first])
-        if exact > self.passed_above and now < self.last:
+        if exact > PASSED_ABOVE and now < self.last:
             self.raised.append(state.global_step)
             now += 1
         self.trainer.log({self._key: now, "curriculum/train_exact": exact})

@@ -568,3 +568,16 @@ def test_import_needs_no_torch():
     code += "; print(datasets.get_dataset_default_config_name('nt_failures/pathstar'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "False", "deg2-path5-nodes50"], done.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked(PathStar):
+    """Path-star with a text among its parameters."""
+
+    mark: str = "+"
+
+
+def test_a_parameter_of_a_task_is_no_path(tmp_path):
+    """Catches: a text that begins as a path does shortened to its end, so that the recipe is another task's."""
+    args = command_line.parse(["--task", f"{__name__}.Marked", "--mark", "/", "--output_dir", str(tmp_path)])
+    assert (args.to_dict()["task"]["mark"], args.to_dict()["data"].get("train_file")) == ("/", None)

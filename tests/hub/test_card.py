@@ -1,5 +1,6 @@
 """The card: what a reader sees, what a machine reads, and that its snippet does what it says."""
 
+import ast
 import dataclasses
 import inspect
 import json
@@ -442,3 +443,11 @@ def test_a_long_curve_is_cut_evenly():
     assert "12 of 100 evaluations are shown" in text
     assert len(re.findall(r"^\| \d", model_card(model_of(learning_curve=curve[:3])).text, re.M)) == 3
     assert len(re.findall(r"^\| \d", model_card(model_of(learning_curve=curve[:1])).text, re.M)) == 1
+
+
+def test_any_prompt_makes_a_snippet():
+    """Catches: a snippet that is no Python, as the prompt has quotes or several lines, or the answer has."""
+    asked = {"prompt": 'Say "a\\b":\n', "completion": "a\nb"}
+    code = re.search(r"```python\n(.*?)```", str(model_card(model_of(instance=asked))), re.DOTALL)[1]
+    texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert asked["prompt"] in texts

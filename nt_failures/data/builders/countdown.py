@@ -1,6 +1,6 @@
 """`load_dataset("nt_failures/countdown")`."""
 
-from nt_failures.data.builder import TaskBuilder, named_configs
+from nt_failures.data.builder import TaskBuilder
 from nt_failures.tasks.countdown import Countdown
 
 
@@ -8,6 +8,3 @@ class CountdownBuilder(TaskBuilder):
     """Equations that give a target: `load_dataset("nt_failures/countdown")`. See the task, `Countdown`."""
 
     task_class = Countdown
-    REPO_ID = "nt_failures/countdown"
-    DEFAULT_CONFIG_NAME = Countdown().config_name
-    BUILDER_CONFIGS = named_configs(Countdown)

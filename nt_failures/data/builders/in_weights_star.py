@@ -1,6 +1,6 @@
 """`load_dataset("nt_failures/in_weights_star")`."""
 
-from nt_failures.data.builder import TaskBuilder, named_configs
+from nt_failures.data.builder import TaskBuilder
 from nt_failures.tasks.in_weights_star import InWeightsStar
 
 
@@ -8,6 +8,3 @@ class InWeightsStarBuilder(TaskBuilder):
     """One star that no prompt shows: `load_dataset("nt_failures/in_weights_star")`. See the task, `InWeightsStar`."""
 
     task_class = InWeightsStar
-    REPO_ID = "nt_failures/in_weights_star"
-    DEFAULT_CONFIG_NAME = InWeightsStar().config_name
-    BUILDER_CONFIGS = named_configs(InWeightsStar)

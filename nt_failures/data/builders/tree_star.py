@@ -1,6 +1,6 @@
 """`load_dataset("nt_failures/tree_star")`."""
 
-from nt_failures.data.builder import TaskBuilder, named_configs
+from nt_failures.data.builder import TaskBuilder
 from nt_failures.tasks.tree_star import TreeStar
 
 
@@ -8,6 +8,3 @@ class TreeStarBuilder(TaskBuilder):
     """Stars whose arms branch: `load_dataset("nt_failures/tree_star")`. See the task, `TreeStar`."""
 
     task_class = TreeStar
-    REPO_ID = "nt_failures/tree_star"
-    DEFAULT_CONFIG_NAME = TreeStar().config_name
-    BUILDER_CONFIGS = named_configs(TreeStar)
