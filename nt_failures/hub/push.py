@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import huggingface_hub
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants, errors
 from huggingface_hub.utils import filter_repo_objects
 
@@ -150,4 +151,5 @@ def upload(
         text = message or "Push of a run"
         return api.create_commit(repo_id, [*added, *gone], commit_message=text, token=token, revision=revision)
 
-    return api.run_as_future(commit) if run_as_future else commit()
+    # One thread for all, so that commits of two checkpoints keep their order.
+    return huggingface_hub.run_as_future(commit) if run_as_future else commit()

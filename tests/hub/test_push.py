@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
-from nt_failures.hub.push import push_run
+from nt_failures.hub.push import make_repo, push_run, upload
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
@@ -455,6 +456,16 @@ def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, 
     assert {"model.safetensors", "nt_failures.json", "tokenizer.json"} <= set(online.files(REPO))
     assert "sha256" in json.loads(online.files(REPO)["nt_failures.json"])  # which the checkpoint itself has not
     assert not any(name.endswith((".pt", ".bin", ".pth")) or "state" in name for name in online.files(REPO))
+
+
+def test_pushes_in_the_background_keep_their_order(online, run, monkeypatch):
+    """Catches: two checkpoints pushed at once, of which the older may come last."""
+    make_repo(REPO, None, None, None)
+    threads = []
+    monkeypatch.setattr(HfApi, "create_commit", lambda *_, **__: threads.append(threading.get_ident()))
+    for job in [upload(run, REPO, "", None, None, run_as_future=True) for _ in range(2)]:
+        job.result()
+    assert len(threads) == 2 and len({*threads}) == 1 and threads[0] != threading.get_ident()
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
