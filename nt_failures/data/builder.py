@@ -67,12 +67,14 @@ class TaskBuilder(ArrowBuilder):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         task_class = cls.task_class
-        if isinstance(task_class, type) and (taken := [name for name in _fields(task_class) if name in _TAKEN]):
+        if not isinstance(task_class, type):  # a property: the task comes with its instance
+            return
+        if taken := [name for name in _fields(task_class) if name in _TAKEN]:
             raise ValueError(
                 f"{task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "
                 "builder; give the field another name."
             )
-        if isinstance(task_class, type) and task_class.CONFIGS:
+        if task_class.CONFIGS:
             cls.REPO_ID = vars(cls).get("REPO_ID", f"nt_failures/{registry.name_of(task_class)}")
             cls.BUILDER_CONFIGS = [TaskConfig(task=task_class(**values)) for values in task_class.CONFIGS.values()]
             cls.DEFAULT_CONFIG_NAME = task_class().config_name

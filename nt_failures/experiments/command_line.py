@@ -24,7 +24,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     parameters that the task does not have: what was kept and dropped is in `notes`.
 
     ValueError for an unknown key or flag (with the nearest known name), a value out of range, a broken recipe. `--help`
-    ends the program. Both come before torch is imported, unless it is a value of the training arguments that is wrong.
+    ends the program.
     """
     path, argv = _take_recipe(argv, default_recipe)
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
@@ -32,35 +32,31 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     where, recipe = f"recipe {path}", {} if path is None else read_recipe(path)
     task_class, recipe, notes = for_task(peek(argv, "task"), recipe)
     if {"-h", "--help"} & set(argv):
-        flags.show_help(flags.parser_of(task_class, RunOptions, prog=prog), task_class, recipe, where)
-    parser, named = flags.parser_of(task_class, prog=prog), flag_names(argv)
-    values, rest = _values(parser, argv, recipe)
-    known = sorted({*parser.names, *flags.training_flags()})
-    flags.check_known(where, list(recipe), known, recipe)
-    # transformers adds --no_x for a flag x that is on by default.
-    others = [name for name in flag_names(rest) if name != "help_all" and name.removeprefix("no_") not in known]
-    flags.check_known("command line", others, known, recipe)
-    notes += merging.merge(values, named, recipe, parser)
-    ours = _made(parser, values, recipe, named)
-    _values(flags.plain_training_parser(), rest, recipe)  # ValueError for a number that is none
-    from nt_failures.experiments.run_arguments import RunArguments  # imports torch
+        flags.show_help(flags.parser_of(task_class, RunOptions, prog), task_class, recipe, where)
+    from nt_failures.experiments.run_arguments import RunArguments  # imports torch, which --help does not need
 
+    parser, named = flags.parser_of(task_class, RunArguments, prog), flag_names(argv)
     if "--help_all" in argv:
-        flags.show_help(flags.parser_of(task_class, RunArguments, prog=prog), task_class, recipe, where)
-    parser = flags.Parser([RunArguments])
-    values, rest = _values(parser, rest, recipe)
+        flags.show_help(parser, task_class, recipe, where)
+    flags.check_known(where, list(recipe), parser.names, recipe)
+    # transformers adds --no_x for a flag x that is on by default.
+    unknown = [name for name in named if name.removeprefix("no_") not in parser.names]
+    flags.check_known("command line", unknown, parser.names, recipe)
+    values, rest = _values(parser, argv, recipe)
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
-    notes += merging.merge(values, named, recipe, parser)
-    (training,) = _made(parser, values, recipe, named)
+    notes += merging.merge(values, named, recipe)
+    *ours, training = _made(parser, values, recipe, named)
     _check_idle(named, training)
-    return Arguments(*ours, training, given=sorted({*recipe, *named} & set(known)), notes=notes)
+    return Arguments(*ours, training, given=sorted({*recipe, *named} & set(parser.names)), notes=notes)
 
 
 def check_names(path: Path, extra: Sequence[str], others: Sequence[str]) -> None:
     """ValueError for a flag that runs of a recipe do not know; `others`, a script's own, may be the nearest, too."""
+    from nt_failures.experiments.run_arguments import RunArguments  # imports torch
+
     task_class, recipe, _ = for_task(peek(extra, "task"), read_recipe(path))
-    known = {*flags.parser_of(task_class).names, *flags.training_flags()}
+    known = flags.parser_of(task_class, RunArguments).names
     unknown = [name for name in flag_names(extra) if name.removeprefix("no_") not in known]
     flags.check_known("command line", unknown, sorted({*known, *others}), recipe)
 

@@ -1,30 +1,20 @@
-"""Which flags there are, known before torch is imported; what --help says of them; the nearest to a misspelt one."""
+"""The parser of a run's flags, what --help says of them, and the nearest to a misspelt one."""
 
 import argparse
-import ast
-import dataclasses
-import functools
-import importlib.util
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from nt_failures.experiments.arguments import DataArguments, ModelArguments, ObjectiveArguments, RunOptions
+from nt_failures.experiments.arguments import DataArguments, ModelArguments, ObjectiveArguments
 from nt_failures.experiments.merging import OPTIONS
 from nt_failures.models.families import FAMILIES
 from nt_failures.registry import shorten, suggestion
 from nt_failures.tasks import Task
 
 OURS = [DataArguments, ModelArguments, ObjectiveArguments]
-"""Beside the task's: what needs no torch. RunOptions are flags of the training."""
-TRAINING = {
-    "transformers.training_args": "TrainingArguments",
-    "nt_failures.training.arguments": "ObjectiveTrainingArguments",
-}
 MEANT = {
     "lr": "learning_rate",
     "muon_lr": "muon_learning_rate",
@@ -74,52 +64,18 @@ class Parser(HfArgumentParser):
             action.required = action.required and action.dest not in own
 
 
-def parser_of(task_class: type[Task], *more: type, prog: str | None = None) -> Parser:
-    """A parser of a task's flags and ours, and `more`; ValueError for a task that has a flag of every run."""
-    taken = {*training_flags(), "help", "recipe"} & {field.name for field in dataclasses.fields(task_class)}
+def parser_of(task_class: type[Task], more: type, prog: str | None = None) -> Parser:
+    """A parser of a task's flags, ours and `more`; ValueError for a task that has a flag of every run."""
     try:
-        if taken:
-            raise argparse.ArgumentError(None, min(taken))
-        return Parser([task_class, *OURS, *more], prog=prog)
+        parser = Parser([task_class, *OURS, more], prog=prog)
+        parser.add_argument("--recipe", help=argparse.SUPPRESS)  # taken off before
+        return parser
     except argparse.ArgumentError as error:
-        flag = min(taken) if taken else error.argument_name.split("/")[0].lstrip("-")
+        flag = error.argument_name.split("/")[0].lstrip("-")
         raise ValueError(
             f"{task_class.__name__} has a field {flag!r}, which is a flag of every run; give the field another name, "
             "or, where the class is not yours, train on it in Python (ntf.ObjectiveTrainer), which has no flags."
         ) from error
-
-
-@functools.cache
-def training_flags() -> Mapping[str, Any]:
-    """The flags of a run that are about its training, with the kind of a plain one and None for any other.
-
-    Read in the source of their dataclasses: to import these would import torch, for which no mistake is to wait.
-    """
-    flags: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(RunOptions))
-    for module, name in TRAINING.items():
-        body = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")).body
-        cls = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == name)
-        flags |= {node.target.id: _kind(node.annotation) for node in cls.body if isinstance(node, ast.AnnAssign)}
-    return flags
-
-
-def _kind(annotation: ast.expr) -> Any:
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
-        return Literal[ast.literal_eval(annotation.slice)]
-    return {"int": int, "float": float, "bool": bool}.get(ast.unparse(annotation).removesuffix(" | None"))
-
-
-def plain_training_parser() -> Parser:
-    """A parser of those flags that checks the values of the plain ones, without torch; others may have any."""
-    fields = []
-    for name, kind in training_flags().items():
-        if kind is bool:
-            fields.append((name, bool, False))
-        elif kind is not None:
-            fields.append((name, kind | None, None))
-        elif name not in RunOptions.__dataclass_fields__:
-            fields.append((name, str | None, dataclasses.field(default=None, metadata={"nargs": "*"})))
-    return Parser([RunOptions, dataclasses.make_dataclass("Plain", fields)])
 
 
 def check_known(where: str, names: Sequence[str], known: Collection[str], recipe: Mapping[str, Any]) -> None:

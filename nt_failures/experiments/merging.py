@@ -1,6 +1,5 @@
 """A recipe's mappings and the flags that override parts of them: what is kept, what is dropped, in words."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,27 +19,21 @@ DEFAULTS = {"model": ModelArguments.model, "objective": ObjectiveArguments.objec
 """Of these flags, the last one being of `transformers.TrainingArguments`."""
 
 
-def merge(
-    values: dict[str, Any], flags: Sequence[str], recipe: Mapping[str, Any], parser: argparse.ArgumentParser
-) -> list[str]:
+def merge(values: dict[str, Any], flags: Sequence[str], recipe: Mapping[str, Any]) -> list[str]:
     """Make mappings of the JSON among `values`, a flag's keys over the recipe's; a null removes the recipe's key.
 
     The recipe's stay while its own choice does: the objective, the schedule, the model or another size of its family.
-    `parser` has the recipe as its defaults. Returns what was kept and dropped, a line for each flag. ValueError for
-    what is no JSON object. Only those of the options are merged that are among `values`.
+    Returns what was kept and dropped, a line for each flag. ValueError for what is no JSON object.
     """
-    notes = []
+    joined, notes = override(recipe, {name: values[name] for name in flags if name in values}), []
     for option, choice in OPTIONS.items():
         if option not in values:
             continue
-        values[option] = given = _mapping(option, values[option])
-        own = _mapping(option, recipe.get(option)) or {}
-        stays = choice not in flags or _alike(str(values[choice]), str(parser.get_default(choice)))
-        if not own or not {option, choice} & set(flags):
-            continue
-        values[option] = joined = _joined(own, (given or {}) if option in flags else {}, stays)
-        kept = {name: value for name, value in own.items() if name in joined and joined[name] == value}
-        notes.append(note(option, kept, {name: value for name, value in own.items() if name not in kept}))
+        own, changed = _mapping(option, recipe.get(option)), {option, choice} & set(flags)
+        values[option] = _mapping(option, joined.get(option, {}) if own and changed else values[option])
+        if own and changed:
+            kept = {k: v for k, v in own.items() if k in values[option] and values[option][k] == v}
+            notes.append(note(option, kept, {k: v for k, v in own.items() if k not in kept}))
     return notes
 
 

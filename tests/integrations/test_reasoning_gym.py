@@ -23,6 +23,7 @@ from nt_failures.data.tokenizer import byte_level_tokenizer, encode_rows
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.evaluation.prediction import objective_metrics
 from nt_failures.experiments import command_line, flags, run
+from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.load import load
 from nt_failures.objectives import NextToken
 from nt_failures.tasks import find_task, read_task, reasoning_gym
@@ -210,7 +211,7 @@ def test_parameters_are_flags():
 def test_no_parameter_stands_in_the_way_of_a_run():
     """Catches: a task that no run takes, because a flag of every run is called as its parameter."""
     for name in gym_names():
-        flags.parser_of(find_task(f"reasoning_gym.{name}"))
+        flags.parser_of(find_task(f"reasoning_gym.{name}"), RunArguments)
     args = command_line.parse(["--task", "reasoning_gym.arc_1d", "--max_size", "20", "--num_train", "50"])
     assert (args.data.num_train, args.task) == (50, task_of("arc_1d", max_size=20))
     prompts = rows_of(args.task, rows=3)[1]["prompt"]
