@@ -8,12 +8,14 @@ with torch where mamba-ssm and causal-conv1d are installed. The exit code is 1 w
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
 import inspect
 import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from transformers import set_seed
 from transformers.models.mamba import modeling_mamba
 
 import nt_failures as ntf
+from nt_failures.hub import environment
 from nt_failures.models import mamba_scan
 from nt_failures.objectives import OBJECTIVES, find_objective
 
@@ -51,16 +54,19 @@ def main(argv: Sequence[str]) -> None:
     """Compare, and write both files after each objective."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("cuda_check"), help="name of both files")
+    parser.add_argument("--jobs", type=int, default=1, help="objectives at a time: compiling takes a core (%(default)s)")
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         sys.exit("cuda_check: torch finds no CUDA device on this machine, so nothing was checked.")
     datasets.disable_progress_bars()
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "objectives": {}}
+    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "versions": environment.versions()}
     found["kernels"] = kernels_against_torch("mamba-2x64", "cuda") if has_kernels() else None
-    for name in OBJECTIVES:
-        found["objectives"][name] = of_objective(name, "cuda")
-        args.output.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        args.output.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
+    found["objectives"] = {}
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        for name, forms in zip(OBJECTIVES, pool.map(of_objective, OBJECTIVES), strict=True):
+            found["objectives"][name] = forms
+            args.output.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            args.output.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     print(markdown(found))
     if differ := [name for name, forms in found["objectives"].items() if any(map(is_wrong, forms, forms.values()))]:
         sys.exit(f"cuda_check: {', '.join(differ)} differ from the CPU by more than rounding.")
@@ -85,7 +91,9 @@ def build(name: str, objective: str, attention: str | None = None) -> tuple[torc
     return model.eval(), made  # without dropout, which the devices draw differently
 
 
-def of_objective(name: str, device: str, size: str = "gpt2-2x64", forms: Mapping[str, Mapping] = FORMS) -> dict:
+def of_objective(
+    name: str, device: str = "cuda", size: str = "gpt2-2x64", forms: Mapping[str, Mapping] = FORMS
+) -> dict:
     """By form: how far `loss` and `gradients` of one batch on the device are from those of the CPU, relative to these.
 
     Of a form that fails, both are NaN, with its `error`.
@@ -136,8 +144,16 @@ def is_wrong(form: str, found: Mapping[str, Any]) -> bool:
 
 
 def has_kernels() -> bool:
-    """Whether the packages of Mamba's kernels are installed."""
-    return all(importlib.util.find_spec(package) for package in ("mamba_ssm", "causal_conv1d"))
+    """Whether Mamba's kernels run; where a package is there and does not load, transformers takes torch and says nothing.
+
+    Raises:
+        ImportError: of a package that is there and does not load.
+    """
+    if not mamba_scan.kernels_installed():
+        return False
+    for package in ("mamba_ssm", "causal_conv1d"):
+        importlib.import_module(package)
+    return True
 
 
 @contextlib.contextmanager
@@ -168,7 +184,8 @@ def kernels_against_torch(name: str, device: str) -> dict[str, float]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The findings as a page."""
-    lines = [f"# {found['device']}, torch {found['torch']}", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines = [f"# {found['device']}, {versions}", ""]
     lines += ["Loss / gradient of each objective against float32 on the CPU, relative; **more than rounding**.", ""]
     lines += ["| objective | " + " | ".join(FORMS) + " |", "| --- " * (1 + len(FORMS)) + "|"]
     for name, forms in found["objectives"].items():

@@ -21,6 +21,7 @@ import torch
 from transformers import PrinterCallback, set_seed
 
 import nt_failures as ntf
+from nt_failures.hub import environment
 from nt_failures.training import throughput
 
 TASK = ntf.PathStar(degree=2, path_length=5, num_nodes=50)
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     """Measure, and write both files after each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS, help="sizes (%(default)s)")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="(all)")
     parser.add_argument("--batch", type=int, default=256, help="rows of a step (%(default)s)")
     parser.add_argument("--steps", type=int, default=60, help="steps of each measurement (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("cuda_speed"), help="name of both files")
@@ -47,9 +49,9 @@ def main(argv: Sequence[str]) -> None:
     if not torch.cuda.is_available():
         sys.exit("cuda_speed: torch finds no CUDA device on this machine, so nothing was measured.")
     datasets.disable_progress_bars()
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "models": []}
+    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "versions": environment.versions(), "models": []}
     for name in args.models:
-        found["models"].append(of_model(name, "cuda", args.batch, args.steps))
+        found["models"].append(of_model(name, "cuda", args.batch, args.steps, {f: FORMS[f] for f in args.forms}))
         args.output.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         args.output.with_suffix(".md").write_text(markdown(found), encoding="utf-8")
     print(markdown(found))
@@ -181,7 +183,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         "ms of a raw loop",
     )
     names += ("limit", "losses differ by")
-    lines = [f"# {found['device']}, torch {found['torch']}", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    lines = [f"# {found['device']}, {versions}", ""]
     lines += ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
     for model in found["models"]:
         for form, it in model["forms"].items():

@@ -1,41 +1,69 @@
 #!/usr/bin/env bash
-# What has waited for a GPU, the most important first. A step that hangs or fails takes no other along.
+# What needs a GPU, the most important first. A step that hangs or fails takes no other along.
 #
-#     bash examples/benchmarks/on_a_gpu.sh FOLDER check      # does every objective train as on the CPU; how fast
-#     bash examples/benchmarks/on_a_gpu.sh FOLDER train      # the paper's G(2,5), and G(5,5) with 30 labels
+#     bash examples/benchmarks/on_a_gpu.sh FOLDER check          # does every objective train as on the CPU; how fast
+#     bash examples/benchmarks/on_a_gpu.sh FOLDER train [SECONDS]   # the paper's G(2,5), and G(5,5) with 30 labels
 #
-# Each takes 8 minutes at most. FOLDER gets each step's output and results, and steps.txt: how long it took, how it ended.
+# `check` takes 8 minutes at most, `train` SECONDS (420). FOLDER gets each step's output and results, and steps.txt:
+# how long it took, how it ended.
 set -u
 case ${1:+${2:-}} in
 check | train) ;;
 *)
-    echo "usage: bash examples/benchmarks/on_a_gpu.sh FOLDER check|train" >&2
+    echo "usage: bash examples/benchmarks/on_a_gpu.sh FOLDER check|train [SECONDS]" >&2
     exit 2
     ;;
 esac
 folder=$(mkdir -p "$1" && cd "$1" && pwd) && cd "$(dirname "$0")/../.." || exit
-export PYTHONUNBUFFERED=1
+export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
 
 step() { # NAME SECONDS COMMAND...
     local name=$1 seconds=$2 begin=$SECONDS
     shift 2
-    timeout -k 10 "$seconds" "$@" > "$folder/$name.log" 2>&1
+    timeout -s INT -k 10 "$seconds" "$@" > "$folder/$name.log" 2>&1
     echo "$name: exit code $?, $((SECONDS - begin)) of at most $seconds s: $*" | tee -a "$folder/steps.txt"
 }
 
+speed="python3 examples/benchmarks/cuda_speed.py --models gpt2-12x384 gpt2-6x384 --forms tf32 bf16"
+seeds="python3 examples/benchmarks/seeds.py --rounds 1 --stacked 8 32"
+compare="python3 examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --seeds 1 --rates 1"
 if [ "$2" = check ]; then
-    step objectives 210 python3 examples/benchmarks/cuda_check.py --output "$folder/objectives"
-    step stacked 90 python3 examples/benchmarks/seeds.py --rounds 1 --stacked 8 32 64 --json "$folder/stacked.json"
-    step speed 120 python3 examples/benchmarks/cuda_speed.py --models gpt2-12x384 gpt2-6x384 mamba-12x384 --steps 40 \
-        --output "$folder/speed"
-    step large 60 python3 examples/benchmarks/cuda_speed.py --models gpt2-36x1280 --batch 64 --steps 20 \
+    # At the same time what is not timed; what `speed` is to compile lies in torch's cache by then.
+    step objectives 180 python3 examples/benchmarks/cuda_check.py --jobs 6 --output "$folder/objectives" &
+    step runs 180 $compare --jobs 6 --output_dir "$folder/runs" --max_steps 20 --eval_steps 10 --num_test 500 &
+    step compile 180 $speed "bf16, compiled" --steps 2 --output "$folder/compile" &
+    wait
+    step stacked 80 $seeds 64 --json "$folder/stacked.json"
+    step stacked_12x384 80 $seeds --json "$folder/stacked_12x384.json" --model gpt2-12x384 --config_overrides '{"n_head": 6}'
+    step speed 110 $speed "bf16, compiled" --steps 40 --output "$folder/speed"
+    step mamba 40 python3 examples/benchmarks/mamba.py --hidden 384 --layers 12 --batch 256 --positions 36 \
+        --json "$folder/mamba.json"
+    step large 50 python3 examples/benchmarks/cuda_speed.py --models gpt2-36x1280 --forms bf16 --batch 64 --steps 20 \
         --output "$folder/large"
-else # one seed each; a training that is cut off has its evaluations in the log, and a study its finished runs
-    step paper 180 timeout -s INT 170 python3 examples/studies/compare.py examples/recipes/paper/gpt_mini.yaml \
-        --objectives examples/recipes/paper/objectives.yaml --rates 1 --seeds 1 --jobs 4 --output_dir "$folder/paper" \
-        --max_steps 3000 --eval_steps 500 --save_strategy no --num_test 5000
-    degree5="examples/recipes/compare/deg5-path5-nodes30.yaml --stop_when_solved 2 --num_test 5000"
-    step next_latent 150 python3 examples/train.py $degree5 --output_dir "$folder/next_latent" \
-        --objective next_latent --objective_options '{"horizon": 5}'
-    step token_order 150 python3 examples/train.py $degree5 --output_dir "$folder/token_order" --objective token_order
+else # all at the same time, one seed each; a training that is cut off has its evaluations in its log
+    seconds=${3:-420}
+    train() { # NAME RECIPE FLAGS...
+        step "$1" "$seconds" python3 examples/train.py "examples/recipes/$2.yaml" --output_dir "$folder/$1" \
+            --save_strategy no --num_test 5000 --disable_tqdm true "${@:3}" &
+    }
+    paper() {
+        train "$1" "paper/$2" --max_steps 4000 --eval_steps 500 --dataloader_num_workers 1 "${@:3}"
+    }
+    degree5() {
+        train "degree5-$1" compare/deg2-path4-nodes10 --degree 5 --path_length 5 --num_nodes 30 --num_train 300000 \
+            --model gpt2-6x256 --per_device_train_batch_size 1024 --bf16 true --max_steps 3000 --eval_steps 250 \
+            --stop_when_solved 2 --config_overrides '{"n_head": 4, "n_inner": 1024, "initializer_range": 0.1}' "${@:2}"
+    }
+    paper next_token gpt_mini
+    paper reversed gpt_mini --order reversed
+    paper teacherless gpt_mini --objective teacherless
+    paper uniform_mask gpt_mini --objective uniform_mask
+    paper mamba-next_token mamba --max_steps 2000
+    paper mamba-reversed mamba --max_steps 2000 --order reversed
+    degree5 next_token
+    degree5 reversed --order reversed
+    degree5 next_latent --objective next_latent --objective_options '{"horizon": 5}'
+    degree5 token_order --objective token_order
+    degree5 joint_multi_token --objective joint_multi_token --objective_options '{"window": 5, "weight": 1.0}'
+    wait
 fi

@@ -10,9 +10,11 @@ rounds are compared, so that a load that comes and goes falls on all ways alike.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -111,8 +113,19 @@ def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
     taken: dict[Way, list[list[dict]]] = {way: [] for way in all_ways}
     draw = random.Random(0)
     for _ in tqdm(range(rounds), desc="rounds"):
-        for way in draw.sample(all_ways, len(all_ways)):
-            taken[way].append(once(way, argv))
+        workers = {way: start(way, argv) for way in draw.sample(all_ways, len(all_ways))}
+        try:
+            for way, started in workers.items():
+                if any(worker.stdout.readline() != "ready\n" for worker in started):
+                    raise RuntimeError(f"{way.name} cannot be measured; run {shlex.join(command(way, argv))} to see why.")
+            for way, started in workers.items():
+                taken[way].append(go(started))
+                if not all(taken[way][-1]):
+                    raise RuntimeError(f"{way.name} broke off; type `go` into {shlex.join(command(way, argv))} to see why.")
+        finally:
+            for worker in itertools.chain.from_iterable(workers.values()):
+                worker.kill()
+                worker.communicate()
     found = []
     for way, rows in taken.items():
         rates = [sum(way.seeds / worker["wall"] for worker in row) for row in rows]
@@ -124,34 +137,34 @@ def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
     return found
 
 
-def once(way: Way, argv: list[str]) -> list[dict]:
-    """Start the way's workers, let them go together when all are ready, and read what they measured."""
-    command = [sys.executable, __file__, *argv, "--worker", json.dumps(dataclasses.asdict(way))]
+def command(way: Way, argv: list[str]) -> list[str]:
+    """What a worker of that way is started with."""
+    return [sys.executable, __file__, *argv, "--worker", json.dumps(dataclasses.asdict(way))]
+
+
+def start(way: Way, argv: list[str]) -> list[subprocess.Popen]:
+    """The way's workers; each says when it is ready."""
     environment = os.environ | {"OMP_NUM_THREADS": str(way.threads)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    workers = [subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes) for _ in range(way.processes)]
-    try:
-        for worker in workers:
-            if worker.stdout.readline() != "ready\n":
-                raise RuntimeError(f"{way.name} cannot be measured; run {' '.join(command)} to see why.")
-        for worker in workers:
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        answers = [worker.stdout.readline() for worker in workers]
-        if not all(answers):
-            raise RuntimeError(f"{way.name} broke off; type `go` into {' '.join(command)} to see why.")
-        return [json.loads(answer) for answer in answers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
+    return [subprocess.Popen(command(way, argv), stderr=subprocess.DEVNULL, **pipes) for _ in range(way.processes)]
+
+
+def go(workers: list[subprocess.Popen]) -> list[dict | None]:
+    """Let a way's workers train at the same time, and read what they measured; None of one that broke off."""
+    for worker in workers:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    answers = [worker.stdout.readline() for worker in workers]
+    for worker in workers:
+        worker.wait()  # what it holds of the device's memory is free for the next
+    return [json.loads(answer) if answer else None for answer in answers]
 
 
 def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
     """In a worker: build, wait, train, say how long a step took."""
     out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
-    flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--logging_strategy", "no"]
-    flags += ["--output_dir", "unused", "--disable_tqdm", "true", *extra]
+    flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--stop_when_solved", "0"]
+    flags += ["--logging_strategy", "no", "--output_dir", "unused", "--disable_tqdm", "true", *extra]
     parsed = [command_line.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
     trainers = run_seeds.trainers_of(parsed)[0]
     clock = Clock()

@@ -23,7 +23,7 @@ def test_a_model_is_measured_in_every_form(speed):
     assert (plain["precision"], half["precision"], plain["mfu"]) == ("fp32", "bf16", None)
     assert len(plain["losses"]) == 8
     assert min(min(form["ms_raw_loop"], form["product"]) for form in found["forms"].values()) > 0
-    page = speed["markdown"]({"device": "D", "torch": "2", "models": [found]})
+    page = speed["markdown"]({"device": "D", "versions": {"torch": "2"}, "models": [found]})
     assert page.count("\n| gpt2-1x16 | ") == 2
 
 
