@@ -77,7 +77,15 @@ def _is_own(name: str, importer: str) -> bool:
         return name.rpartition(".")[0] == _package(importer)
     if top in sys.stdlib_module_names or (path := _file(name)) is None:
         return False
-    return top == importer.partition(".")[0] or not {"site-packages", "dist-packages"} & {*path.parts}
+    # A module lies as deep as its name says in the folder that holds its package, or a package one deeper.
+    folder = path.parents[name.count(".") + (path.stem == "__init__")]
+    return top == importer.partition(".")[0] or not _holds_installed(folder)
+
+
+@functools.cache
+def _holds_installed(folder: Path) -> bool:
+    """Whether packages are installed there: an environment's folder, or one of `pip install --target`."""
+    return bool({"site-packages", "dist-packages"} & {*folder.parts}) or any(folder.glob("*.dist-info"))
 
 
 def _file(name: str) -> Path | None:

@@ -14,6 +14,7 @@ import importlib
 import numpy
 import my_shapes.deep
 import installed.part
+import targeted.part
 from my_sizes import SIZE
 from my_star import *
 from nt_failures import PathStar
@@ -43,13 +44,16 @@ FILES = {
     "site-packages/installed/__init__.py": "",
     "site-packages/installed/part.py": "from installed import other\n",
     "site-packages/installed/other.py": "import my_unseen\n",
+    "target/targeted/__init__.py": "",  # as by `pip install --target`
+    "target/targeted/part.py": "import my_unseen\n",
+    "target/targeted-1.0.dist-info/METADATA": "",
     "my_unseen.py": "",
     "my_stranger.py": "",
     "site-packages/packaged/__init__.py": "import installed.part\n",
     "site-packages/packaged/task.py": TASK.replace("my_sizes", "packaged.sizes"),
     "site-packages/packaged/sizes.py": "SIZE = 3\n",
 }
-SEEN = [name for name in FILES if "site-packages" not in name and name not in ("my_unseen.py", "my_stranger.py")]
+SEEN = [name for name in FILES if not name.startswith(("site-packages", "target", "my_unseen", "my_stranger"))]
 
 
 @pytest.fixture
@@ -60,6 +64,7 @@ def files(tmp_path, monkeypatch):
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    monkeypatch.syspath_prepend(str(tmp_path / "target"))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
