@@ -17,10 +17,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy count the cores
 
 from datasets import disable_progress_bars
-from seeds import WARM_UP, Clock
+from seeds import WARM_UP, Clock, trainer_of
 from tqdm.auto import tqdm
 
-from nt_failures.experiments import command_line, run_seeds
+from nt_failures.experiments import command_line
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.experiments.script import run
 from nt_failures.hub import environment
@@ -78,7 +78,7 @@ def measure(recipe: Path, whole: RunArguments, steps: int) -> dict[str, float | 
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         args = command_line.parse([str(recipe), *flags.split(), "--output_dir", folder])
-        (trainer,), _, _ = run_seeds.trainers_of([args])
+        trainer = trainer_of(args)
         trainer.add_callback(clock)
         trainer.train()
         start = time.process_time()

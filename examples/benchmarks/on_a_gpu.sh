@@ -25,7 +25,6 @@ step() { # NAME SECONDS COMMAND...
 }
 
 speed="python3 examples/benchmarks/cuda_speed.py --models gpt2-12x384 gpt2-6x384 --forms tf32 bf16"
-seeds="python3 examples/benchmarks/seeds.py --rounds 1 --stacked 8 32"
 compare="python3 examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --seeds 1 --rates 1"
 if [ "$2" = check ]; then
     # At the same time what is not timed; what `speed` is to compile lies in torch's cache by then.
@@ -33,8 +32,7 @@ if [ "$2" = check ]; then
     step runs 180 $compare --jobs 6 --output_dir "$folder/runs" --max_steps 20 --eval_steps 10 --num_test 500 &
     step compile 180 $speed "bf16, compiled" --steps 2 --output "$folder/compile" &
     wait
-    step stacked 80 $seeds 64 --json "$folder/stacked.json"
-    step stacked_12x384 80 $seeds --json "$folder/stacked_12x384.json" --model gpt2-12x384 --config_overrides '{"n_head": 6}'
+    step processes 80 python3 examples/benchmarks/seeds.py --rounds 1 --processes 4 16 --json "$folder/processes.json"
     step speed 110 $speed "bf16, compiled" --steps 40 --output "$folder/speed"
     step mamba 40 python3 examples/benchmarks/mamba.py --hidden 384 --layers 12 --batch 256 --positions 36 \
         --json "$folder/mamba.json"

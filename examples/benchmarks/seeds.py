@@ -1,11 +1,11 @@
-"""Measure how many seeds of a recipe are trained in a unit of time: one by one, as processes, and stacked in one.
+"""Measure how many seeds of a recipe are trained in a unit of time: one after another, and as processes.
 
     python examples/benchmarks/seeds.py                                             # on a CPU: some minutes
-    python examples/benchmarks/seeds.py --stacked 8 32 --rounds 5 --json FILE       # on a GPU
+    python examples/benchmarks/seeds.py --processes 4 16 --rounds 5 --json FILE     # on a GPU
 
 Each way is a set of worker processes that have built everything and wait. In every round each way trains once, in an
-order drawn anew; its rate is steps x seeds / second over all its workers, behind the first steps. Medians over the
-rounds are compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
+order drawn anew; its rate is the steps / second of all its workers, behind the first steps. Medians over the rounds
+are compared, so that a load that comes and goes falls on all ways alike. Evaluations and start-up are left out.
 """
 
 import argparse
@@ -23,12 +23,15 @@ from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from nt_failures.experiments import command_line, run_seeds
+from nt_failures.data.splits import load_splits
+from nt_failures.data.tokenizer import tokenize
+from nt_failures.experiments import command_line, run
+from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub import environment
 from nt_failures.hub.json_files import write_json
-from nt_failures.training.many_seeds import train_together
+from nt_failures.training.trainer import ObjectiveTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "small" / "gpt2-hybrid.yaml"
 WARM_UP = 3
@@ -37,12 +40,11 @@ WARM_UP = 3
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """How seeds are trained: so many processes, each with so many threads, each training so many seeds at once."""
+    """How seeds are trained: so many processes at a time, each with so many threads."""
 
     name: str
     processes: int
     threads: int
-    seeds: int
 
 
 class Clock(TrainerCallback):
@@ -70,18 +72,18 @@ def main(argv: list[str]) -> None:
     """Measure, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--stacked", type=int, nargs="+", default=[2, 4], help="seeds at once in one process")
+    parser.add_argument("--processes", type=int, nargs="+", help="how many at a time (the cores; on a GPU at most 4)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each way in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write all figures here, and the table beside them as Markdown")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args, extra = parser.parse_known_args(argv)
     if args.worker:
-        work(Way(**json.loads(args.worker)), args, extra)
+        work(args, extra)
         return
-    if args.steps < 1 or args.rounds < 1 or min(args.stacked) < 1:
-        raise ValueError("--steps, --rounds and --stacked must be at least 1.")
-    found = measure(ways(args.stacked), argv, args.rounds)
+    if args.steps < 1 or args.rounds < 1 or min(args.processes or [1]) < 1:
+        raise ValueError("--steps, --rounds and --processes must be at least 1.")
+    found = measure(ways(args.processes), argv, args.rounds)
     report = {
         "recipe": args.recipe.stem,
         "extra": extra,
@@ -97,15 +99,14 @@ def main(argv: list[str]) -> None:
         args.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
 
 
-def ways(stacked: list[int]) -> list[Way]:
+def ways(processes: list[int] | None) -> list[Way]:
     """What is compared, the base first."""
     cores = os.cpu_count() or 1
-    found = [Way("one after another", 1, 1, 1)]
+    processes = processes or [min(cores, 4) if torch.cuda.is_available() else cores]
+    found = [Way("one after another", 1, 1)]
     if cores > 1 and not torch.cuda.is_available():
-        found.append(Way("one after another, all cores", 1, cores, 1))
-    count = min(cores, 4) if torch.cuda.is_available() else cores
-    found.append(Way(f"{count} processes", count, 1, 1))
-    return found + [Way(f"{seeds} stacked", 1, 1, seeds) for seeds in stacked]
+        found.append(Way("one after another, all cores", 1, cores))
+    return found + [Way(f"{count} processes", count, 1) for count in processes]
 
 
 def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
@@ -117,19 +118,19 @@ def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
         try:
             for way, started in workers.items():
                 if any(worker.stdout.readline() != "ready\n" for worker in started):
-                    raise RuntimeError(f"{way.name} cannot be measured; run {shlex.join(command(way, argv))} to see why.")
+                    raise RuntimeError(f"{way.name} cannot be measured; run {shlex.join(command(argv))} to see why.")
             for way, started in workers.items():
                 taken[way].append(go(started))
                 if not all(taken[way][-1]):
-                    raise RuntimeError(f"{way.name} broke off; type `go` into {shlex.join(command(way, argv))} to see why.")
+                    raise RuntimeError(f"{way.name} broke off; type `go` into {shlex.join(command(argv))} to see why.")
         finally:
             for worker in itertools.chain.from_iterable(workers.values()):
                 worker.kill()
                 worker.communicate()
     found = []
     for way, rows in taken.items():
-        rates = [sum(way.seeds / worker["wall"] for worker in row) for row in rows]
-        cpu = [1000 * statistics.mean(worker["cpu"] for worker in row) / way.seeds for row in rows]
+        rates = [sum(1 / worker["wall"] for worker in row) for row in rows]
+        cpu = [1000 * statistics.mean(worker["cpu"] for worker in row) for row in rows]
         found.append(dataclasses.asdict(way) | {"rates": rates, "rate": statistics.median(rates), "cpu_ms": cpu})
     for entry in found:
         pairs = zip(entry["rates"], found[0]["rates"], strict=True)
@@ -137,16 +138,16 @@ def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
     return found
 
 
-def command(way: Way, argv: list[str]) -> list[str]:
-    """What a worker of that way is started with."""
-    return [sys.executable, __file__, *argv, "--worker", json.dumps(dataclasses.asdict(way))]
+def command(argv: list[str]) -> list[str]:
+    """What a worker is started with."""
+    return [sys.executable, __file__, *argv, "--worker"]
 
 
 def start(way: Way, argv: list[str]) -> list[subprocess.Popen]:
     """The way's workers; each says when it is ready."""
     environment = os.environ | {"OMP_NUM_THREADS": str(way.threads)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
-    return [subprocess.Popen(command(way, argv), stderr=subprocess.DEVNULL, **pipes) for _ in range(way.processes)]
+    return [subprocess.Popen(command(argv), stderr=subprocess.DEVNULL, **pipes) for _ in range(way.processes)]
 
 
 def go(workers: list[subprocess.Popen]) -> list[dict | None]:
@@ -160,22 +161,29 @@ def go(workers: list[subprocess.Popen]) -> list[dict | None]:
     return [json.loads(answer) if answer else None for answer in answers]
 
 
-def work(way: Way, args: argparse.Namespace, extra: list[str]) -> None:
+def work(args: argparse.Namespace, extra: list[str]) -> None:
     """In a worker: build, wait, train, say how long a step took."""
     out, sys.stdout = sys.stdout, sys.stderr  # what the Trainer prints is no answer
     flags = ["--max_steps", str(args.steps + WARM_UP), "--eval_strategy", "no", "--stop_when_solved", "0"]
     flags += ["--logging_strategy", "no", "--output_dir", "unused", "--disable_tqdm", "true", *extra]
-    parsed = [command_line.parse([str(args.recipe), *flags, "--seed", str(seed)]) for seed in range(way.seeds)]
-    trainers = run_seeds.trainers_of(parsed)[0]
-    clock = Clock()
-    trainers[0].add_callback(clock)
+    trainer, clock = trainer_of(command_line.parse([str(args.recipe), *flags])), Clock()
+    trainer.add_callback(clock)
     print("ready", file=out, flush=True)
     sys.stdin.readline()
-    if way.seeds == 1:
-        trainers[0].train()
-    else:
-        train_together(trainers)
+    trainer.train()
     print(json.dumps(clock.taken()), file=out, flush=True)
+
+
+def trainer_of(args: Arguments) -> ObjectiveTrainer:
+    """The Trainer of a recipe's run, which prints nothing."""
+    set_seed(args.training.seed)
+    tokenizer, objective = run.choose_tokenizer_and_objective(args)
+    rows = load_splits(args.task, **args.data.builder_arguments())
+    trainer = run.make_trainer(
+        args, objective, tokenizer, {name: tokenize(part, tokenizer) for name, part in rows.items()}
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def table(report: dict) -> str:
@@ -186,7 +194,7 @@ def table(report: dict) -> str:
         f"{max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
         for way in report["ways"]
     ]
-    head = "| seeds | processes | threads each | steps x seeds / s | ratio | CPU ms / step and seed |\n"
+    head = "| seeds | processes | threads each | steps / s | ratio | CPU ms / step |\n"
     rounds = len(report["ways"][0]["rates"])
     return (
         f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} "

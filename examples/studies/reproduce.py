@@ -3,7 +3,6 @@
     python examples/studies/reproduce.py examples/recipes/small                      # all of it, or what is missing
     python examples/studies/reproduce.py examples/recipes/small --seeds 5            # two more seeds of each
     python examples/studies/reproduce.py examples/recipes/quickstart.yaml --only_report
-    python examples/studies/reproduce.py examples/recipes/hybrid.yaml --seeds 32 --together 32   # GPU: in one process
 
 Stop it at any time: finished runs are kept, and the same command goes on where it stopped.
 """
@@ -41,7 +40,7 @@ def main(argv: list[str]) -> None:
     with output_dir.locked(folder):
         if not args.only_report:
             with engine.of(args, folder) as on:
-                run_missing(wanted, results, on, args.together)
+                run_missing(wanted, results, on)
         report(results, folder, args.title or args.recipes.stem, forms)
 
 
@@ -50,14 +49,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.parser(__doc__, seeds=3)
     parser.add_argument("recipes", type=Path, help="a recipe, or a folder of them")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/studies/NAME")
-    parser.add_argument(
-        "--together",
-        type=int,
-        default=1,
-        help="seeds of a recipe that one process trains at once; for a GPU (%(default)s)",
-    )
     parser.add_argument("--title", help="title of the figure")
-    return cli.parse(parser, argv, counts=("seeds", "jobs", "together"))
+    return cli.parse(parser, argv)
 
 
 def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:

@@ -1,7 +1,6 @@
 """From tokenised rows to padded tensors: prefix | target, all targets starting in the same column."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -92,14 +91,8 @@ def predicting(batch: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
     return {name: batch[name][:, :-1] for name in names if name in batch}, first_label(batch)
 
 
-FIRST_LABEL = "first_label"
-"""Key of a batch that holds `first_label` where the labels cannot be read, as under `torch.func.vmap`."""
-
-
-def first_label(batch: Mapping[str, Any]) -> int:
+def first_label(batch: Mapping[str, torch.Tensor]) -> int:
     """The first column in which any row has a label; 1 where none has, for column 0 has no token before it."""
-    if FIRST_LABEL in batch:
-        return batch[FIRST_LABEL]
     labelled = batch["labels"].ne(IGNORE).any(dim=0)
     return 1 + int(labelled[1:].int().argmax())
 

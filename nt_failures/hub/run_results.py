@@ -70,8 +70,6 @@ class RunResults:
     hardware: Mapping[str, Any] | None = _entry("object")
     weights: str | None = _entry("text")
     """`integrity.sum_of_weights` of the model that all this is about"""
-    trained_together: int | None = _entry("count")
-    """runs that were trained at once, this one among them"""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """all other entries as they were read, such as recipe, seed and fingerprint of a study's lines"""
 

@@ -36,7 +36,6 @@ def selective_scan(dt_BSD: Tensor, x_BSD: Tensor, A_ND: Tensor, B_BSN: Tensor, C
 
     All five have one dtype, in which everything is computed.
     """
-    # `requires_grad` of the inputs would not do: under vmap, with many seeds trained together, it is always false.
     y_SBD, last_BND, _ = _forward(dt_BSD, x_BSD, A_ND, B_BSN, C_BSN, keep=torch.is_grad_enabled())
     return y_SBD.transpose(0, 1), last_BND.detach()
 

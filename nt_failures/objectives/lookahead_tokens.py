@@ -61,8 +61,7 @@ class LookaheadTokens(Objective):
         parts = self.layout(examples)
         shown_BW = self.insert(parts["target_ids"])
         labels_BW = shown_BW.masked_fill(shown_BW.eq(self.open_token_id), IGNORE)
-        # No token sees those behind it, so the mask need not hide the padding: it does not hang on the draws either,
-        # and many seeds can be trained at once.
+        # No token sees those behind it, so the mask need not hide the padding.
         filled_BW = shown_BW.masked_fill(shown_BW.eq(IGNORE), self.pad_token_id)
         return join({**parts, "target_ids": filled_BW}, filled_BW, labels_BW, self.pad_token_id)
 

@@ -113,7 +113,7 @@ class NextLatent(ExtraLoss):
             labels, true = labels_BT[:, first - start :], true_BTV[:, first - start :]
             found = _log_probs(model, rolled[:, first - i : -1])
             counted = counted[:, first - i : -1] & labels.ne(IGNORE)
-            kl.append(((true.exp() * (true - found)).sum(dim=-1), counted))  # F.kl_div cannot be stacked by vmap
+            kl.append((F.kl_div(found, true, reduction="none", log_target=True).sum(dim=-1), counted))
             ce.append((-found.gather(2, labels.clamp(min=0)[:, :, None])[:, :, 0], counted))
         labels_B = labels_BT.ne(IGNORE).sum(dim=1)
         terms = {"smooth": (self.smooth_weight, smooth), "kl": (self.kl_weight, kl), "ce": (self.ce_weight, ce)}

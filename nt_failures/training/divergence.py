@@ -15,25 +15,25 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class LossWatch:
-    """The first step whose loss was NaN or infinite, of one model or several, on the device until asked for."""
+    """The first step whose loss was NaN or infinite, on the device until asked for."""
 
     def __init__(self) -> None:
         self._first: torch.Tensor | None = None
         self._rates: dict[int, float] = {}
 
-    def see(self, losses: torch.Tensor, step: int, learning_rate: float) -> None:
-        """Note the loss of (a part of) a step, a scalar, or (K,) losses of K models."""
-        found = torch.where(losses.detach().reshape(-1).isfinite(), NEVER, step)
+    def see(self, loss: torch.Tensor, step: int, learning_rate: float) -> None:
+        """Note the loss of (a part of) a step."""
+        found = torch.where(loss.detach().isfinite(), NEVER, step)
         self._first = found if self._first is None else torch.minimum(self._first, found)
         self._rates[step] = learning_rate
 
-    def first_bad(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> dict[int, tuple[int, float | None]]:
-        """Step and learning rate of each loss that was bad since the last call, over what `gather` gathers."""
+    def first_bad(self, gather: Callable[[torch.Tensor], torch.Tensor]) -> tuple[int, float] | None:
+        """Step and learning rate of the first loss since the last call that was bad, of all that `gather` gathers."""
         if self._first is None:
-            return {}
-        steps, rates = gather(self._first).tolist(), self._rates
+            return None
+        step, rates = int(gather(self._first.reshape(1)).min()), self._rates
         self._first, self._rates = None, {}
-        return {i: (step, rates.get(step)) for i, step in enumerate(steps) if step != NEVER}
+        return None if step == NEVER else (step, rates[step])
 
 
 @torch.no_grad()
@@ -47,11 +47,11 @@ def finite(model: torch.nn.Module, accelerator: Accelerator) -> bool:
 def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
     """Raise what `diverged` makes if a loss that was seen is bad, or a weight; all processes must call it alike."""
     bad, what = watch.first_bad(trainer.accelerator.gather), "the loss"
-    if not bad and weights and not finite(trainer.model, trainer.accelerator):
-        bad, what = {0: (trainer.state.global_step, trainer.optimizer.param_groups[0]["lr"])}, "a weight"
-    if bad:
+    if bad is None and weights and not finite(trainer.model, trainer.accelerator):
+        bad, what = (trainer.state.global_step, trainer.optimizer.param_groups[0]["lr"]), "a weight"
+    if bad is not None:
         checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
-        raise diverged(what, *min(bad.values()), trainer.args, checkpoint)
+        raise diverged(what, *bad, trainer.args, checkpoint)
 
 
 def diverged(

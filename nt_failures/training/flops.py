@@ -73,15 +73,15 @@ class StepFlops:
         self._shape: Hashable = None
 
     @contextmanager
-    def counting(self, batch: Batch) -> Iterator[bool]:
-        """Count what runs within, a step on this batch, if its shape is new; yields whether it is."""
+    def counting(self, batch: Batch) -> Iterator[None]:
+        """Count what runs within, a step on this batch, if its shape is new."""
         self._shape = _shape(batch)
         if self._shape in self.per_row:
-            yield False
+            yield
             return
         eager = torch.compiler.set_stance("force_eager")  # else torch.compile meets the counter, and gives up for good
         with eager, _Counter() as counter:
-            yield True
+            yield
         self.per_row[self._shape] = counter.total / len(batch["input_ids"])
 
     def of(self, rows: int) -> int:

@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nt_failures.objectives.losses import VocabularyHead
 
-# Shapes: N matrices of R rows and C columns. In many_seeds/ each is a stack of K, one for each model.
+# Shapes: N matrices of R rows and C columns.
 
 
 def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
@@ -23,22 +23,22 @@ def matrix_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
 
 
 def orthogonalised(
-    matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+    matrices_NRC: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """The Newton-Schulz iterations of `torch.optim.Muon`, in bfloat16, on each of (..., R, C) matrices."""
+    """The Newton-Schulz iterations of `torch.optim.Muon`, in bfloat16, on each of the matrices."""
     a, b, c = coefficients
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x_NRC = matrices.flatten(0, -3).bfloat16()
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x_NRC = matrices_NRC.bfloat16()
     x_NRC = x_NRC.mT if tall else x_NRC
     x_NRC = x_NRC / x_NRC.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
     for _ in range(steps):
         gram = x_NRC @ x_NRC.mT
         x_NRC = torch.baddbmm(x_NRC, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x_NRC, beta=a)
-    return (x_NRC.mT if tall else x_NRC).reshape(matrices.shape)
+    return x_NRC.mT if tall else x_NRC
 
 
 class StackedMuon(torch.optim.Muon):
-    """`torch.optim.Muon`, with all matrices (R, C), or stacks (K, R, C) of them, of one shape stepped together.
+    """`torch.optim.Muon`, with all matrices of one shape stepped together.
 
     One small matrix at a time leaves a GPU waiting for kernels to start. A group with `transposed` holds matrices of R
     inputs and C outputs; others are of R outputs and C inputs, as `nn.Linear` stores them.
@@ -64,7 +64,7 @@ class StackedMuon(torch.optim.Muon):
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         wanted = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         updates = orthogonalised(torch.stack(wanted), group["ns_coefficients"], group["ns_steps"], group["eps"])
-        rows, columns = parameters[0].shape[-2:]
+        rows, columns = parameters[0].shape
         if group.get("transposed"):
             rows, columns = columns, rows
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])

@@ -184,7 +184,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self.objective_loss(model, inputs)
         if model.training:
-            self.add_to_log(loss)
+            for name, part in loss.parts.items():  # on the device: reading it at every step would stall it
+                self._parts[name] = self._parts.get(name, 0.0) + part.detach()
+            self._items = self._items + loss.count
         value = loss.sum / (loss.count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             value = value * self.accelerator.num_processes  # DDP takes the mean of the gradients
@@ -202,12 +204,6 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
                 "sum over the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
-
-    def add_to_log(self, loss: Loss) -> None:
-        """Add a step's loss to what the next log reports, on the device: reading it at every step would stall it."""
-        for name, part in loss.parts.items():
-            self._parts[name] = self._parts.get(name, 0.0) + part.detach()
-        self._items = self._items + loss.count
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """That of the training arguments, or Muon beside AdamW."""

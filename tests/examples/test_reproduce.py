@@ -112,7 +112,7 @@ def test_a_comment_is_no_change(small):
 def test_flags_of_train_go_to_train(small):
     """Catches: flags that the study does not know dropped, or their values taken for its own."""
     small.run("--seeds", "1", "--max_steps", "5", "--streaming")
-    assert [jobs[0].extra for jobs in small.engine.asked] == [("--max_steps", "5", "--streaming")] * 2
+    assert [job.extra for job in small.engine.asked] == [("--max_steps", "5", "--streaming")] * 2
 
 
 def test_a_seed_that_diverges_is_finished(small):

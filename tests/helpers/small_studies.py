@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 
 class Inline:
-    """An engine that trains in this process, one group after the other; keeps which it was asked for."""
+    """An engine that trains in this process, one job after the other; keeps which it was asked for."""
 
     def __init__(self, train=train):
         self.train, self.asked, self.running, self.told = train, [], 0, None
@@ -36,23 +36,22 @@ class Inline:
     def __exit__(self, *_):
         pass
 
-    def run(self, groups):
-        for jobs in groups:
-            self.asked.append(jobs)
-            for ended in self.train(jobs):
-                self.told = ended
-                yield ended
-                self.told = None
+    def run(self, jobs):
+        for job in jobs:
+            self.asked.append(job)
+            self.told = self.train(job)
+            yield self.told
+            self.told = None
 
     def stop(self):
         return [self.told] if self.told else []
 
 
 class Runs(Inline):
-    """An engine of single runs, each of them ended by `one(job)`, which knows the test's folder."""
+    """An engine whose runs are ended by `one(job)`, which knows the test's folder."""
 
     def __init__(self, folder):
-        super().__init__(lambda jobs: map(self.one, jobs))
+        super().__init__(self.one)
         self.folder = folder
 
 

@@ -25,20 +25,18 @@ def until(condition, process=None):
     raise AssertionError("it never happened")
 
 
-def train(jobs, scratch=None, keep=None):
+def train(job, scratch=None, keep=None):
     """In place of `worker.train`."""
-    asked = yaml.safe_load(jobs[0].text)
-    for job in jobs:
-        (Path(asked["marks"]) / f"{job.recipe.stem}-{job.seed}-{os.getpid()}").touch()
-        if "gate" in asked and job.seed == asked.get("gate_of_seed", job.seed):
-            until(Path(asked["gate"]).exists)
-        if "kill" in asked and job.seed == asked["kill_seed"] and not Path(asked["kill"]).exists():
-            Path(asked["kill"]).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if asked.get("die"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "fail" in asked:
-            yield Ended(job, failed=f"ValueError: {asked['fail']}", log=f"some words before\n{asked['fail']}\n")
-            return
-        diverged = job.seed in asked.get("diverge", [])
-        yield Ended(job, diverged=f"nan at seed {job.seed}") if diverged else Ended(job, results=asked["results"])
+    asked = yaml.safe_load(job.text)
+    (Path(asked["marks"]) / f"{job.recipe.stem}-{job.seed}-{os.getpid()}").touch()
+    if "gate" in asked and job.seed == asked.get("gate_of_seed", job.seed):
+        until(Path(asked["gate"]).exists)
+    if "kill" in asked and job.seed == asked["kill_seed"] and not Path(asked["kill"]).exists():
+        Path(asked["kill"]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if asked.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "fail" in asked:
+        return Ended(job, failed=f"ValueError: {asked['fail']}", log=f"some words before\n{asked['fail']}\n")
+    diverged = job.seed in asked.get("diverge", [])
+    return Ended(job, diverged=f"nan at seed {job.seed}") if diverged else Ended(job, results=asked["results"])

@@ -101,13 +101,13 @@ def _die_while_writing():
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_study_that_is_stopped_leaves_no_training_behind(name, small, on):
-    """Two seeds trained together, stopped in the second.
+    """Stopped in the third of four runs.
 
-    Catches: an orphan that takes a core beside the next attempt; a trace for a stop that was asked for; a finished seed
-    thrown away with the process that trained it.
+    Catches: an orphan that takes a core beside the next attempt; a trace for a stop that was asked for; a finished run
+    thrown away with the one that was stopped.
     """
     small.recipe("a", gate=small.gate, gate_of_seed=1)
-    process = small.start(*on, "--together", "2")
+    process = small.start(*on)
     until(lambda: ("a", 1) in small.calls, process)
     process.send_signal(getattr(signal, name))
     errors, code = finish(process)[1:]
@@ -115,7 +115,7 @@ def test_a_study_that_is_stopped_leaves_no_training_behind(name, small, on):
     assert errors.strip().endswith("stopped; finished runs are kept, and the same command goes on from there")
     assert "Traceback" not in errors
     assert ends(small.pid("a", 1))
-    assert small.results == [("a", 0)]
+    assert small.results == [("a", 0), ("b", 0)]
 
 
 def test_a_failing_recipe_ends_in_one_error_and_keeps_the_others(small, on):

@@ -34,7 +34,6 @@ KINDS = {
     "solved": lambda: record(exact=1.0, curve=((250, 0.5), (500, 1.0))),
     "not measured": unmeasured,
     "parallel": parallel,
-    "together": lambda: record(trained_together=8),
 }
 
 

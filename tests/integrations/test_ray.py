@@ -64,10 +64,9 @@ def test_a_node_that_is_lost_loses_no_run(small, on, cluster):
 
 
 def test_a_run_whose_process_is_killed_once_is_run_again(small, on):
-    """Catches: a run of hours lost to the memory killer, or counted twice: the first of its two seeds was told
-    before."""
+    """Catches: a run of hours lost to the memory killer, or counted twice."""
     small.recipe("a", kill=small.gate, kill_seed=1)
-    errors, code = finish(small.start(*on, "--together", "2"))[1:]
+    errors, code = finish(small.start(*on))[1:]
     assert code == 0, errors
     assert sorted(small.results) == EVERY
     assert small.calls.count(("a", 1)) == 2

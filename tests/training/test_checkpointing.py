@@ -118,11 +118,11 @@ def test_no_rate_is_blamed_before_the_first_step(trainer):
 def test_the_first_bad_step_is_named(trainer):
     """Catches: on a device that is asked at each log only, the step of the log instead of the step that broke."""
     watch, gather = LossWatch(), trainer().accelerator.gather
-    assert watch.first_bad(gather) == {}
+    assert watch.first_bad(gather) is None
     for step, loss in enumerate((2.0, 1.0, torch.inf, 1.0, torch.nan), start=1):
         watch.see(torch.tensor(loss), step, step / 10)
-    assert watch.first_bad(gather) == {0: (3, 0.3)}
-    assert watch.first_bad(gather) == {}
+    assert watch.first_bad(gather) == (3, 0.3)
+    assert watch.first_bad(gather) is None
 
 
 def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):

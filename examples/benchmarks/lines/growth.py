@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 import nt_failures as ntf
-from lines.measure import interleaved, reported
-from lines.steps import stacked_step
+from lines.measure import interleaved
 from nt_failures.data.columns import to_table
 from nt_failures.data.word_table import WordTable
-from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION
+from nt_failures.diagnosis.figures.style import BLUE, GREEN, GREY, ORANGE
 
 PARAMETERS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "degree": [(d, (d, 5, 200), 4096) for d in (1, 2, 5, 10, 20, 40)],
@@ -21,12 +20,10 @@ PARAMETERS: dict[str, list[tuple[int, tuple[int, int, int], int]]] = {
     "rows": [(n, (2, 5, 50), n) for n in (256, 1024, 4096, 16384, 65536, 262144)],
 }
 """By parameter: its value, the task, and the rows drawn at once."""
-SEEDS = (1, 2, 4, 8, 16)
 SERIES = (
     ("sample", BLUE, "o"),
     ("text and Arrow", ORANGE, "s"),
     ("encode", GREEN, "^"),
-    ("training step, GPT-2 2 x 64, all seeds in one process", VERMILION, "D"),
 )
 
 
@@ -45,8 +42,8 @@ def grow(quick: bool) -> dict[str, Any]:
     times = interleaved(works, 1 if quick else 7, warm=True)
     for parameter, entries in found.items():
         for entry in entries:
-            entry |= {name: 1e6 * times[parameter, entry["value"], name] / entry["rows"] for name, *_ in SERIES[:3]}
-    return found | {"seeds": grow_seeds(quick)}
+            entry |= {name: 1e6 * times[parameter, entry["value"], name] / entry["rows"] for name, *_ in SERIES}
+    return found
 
 
 def _works(task: ntf.PathStar, rows: int) -> dict[str, Callable[[], Any]]:
@@ -61,27 +58,15 @@ def _works(task: ntf.PathStar, rows: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def grow_seeds(quick: bool) -> list[dict[str, Any]]:
-    """Microseconds of a training step for each of its rows, with so many seeds in one process."""
-    size, batch, steps, counts = ("gpt2-1x16", 8, 2, SEEDS[:2]) if quick else ("gpt2-2x64", 64, 10, SEEDS)
-    works = {n: lambda n=n: stacked_step(size, batch, steps, n) for n in counts}
-    edges = ntf.PathStar().num_edges
-    return [
-        {"value": n, "edges": edges, "rows": batch, SERIES[-1][0]: 1e6 * time / (batch * n)}
-        for n, time in reported(works, 1 if quick else 3).items()
-    ]
-
-
 def figure(found: dict[str, Any]) -> Figure:
     """A panel for each parameter, log-log: time per row, and how the row's edges grow."""
-    whole = Figure(figsize=(10, 9), dpi=140, layout="constrained")
-    panels = whole.subplots(3, 2).flat
-    for (parameter, entries), axes in zip(found.items(), panels, strict=False):
+    whole = Figure(figsize=(10, 6.5), dpi=140, layout="constrained")
+    panels = whole.subplots(2, 2).flat
+    for (parameter, entries), axes in zip(found.items(), panels, strict=True):
         values = [entry["value"] for entry in entries]
-        here = [series for series in SERIES if series[0] in entries[0]]
-        for name, colour, marker in here:
+        for name, colour, marker in SERIES:
             axes.plot(values, [entry[name] for entry in entries], color=colour, marker=marker, label=name)
-        last = max(entries[-1][name] for name, *_ in here)
+        last = max(entries[-1][name] for name, *_ in SERIES)
         work = [last * entry["edges"] / entries[-1]["edges"] for entry in entries]
         axes.plot(values, work, color=GREY, linestyle=":", label="in proportion to the edges of a row")
         axes.set(xscale="log", yscale="log", xlabel=parameter, ylabel="microseconds per row")
@@ -95,8 +80,5 @@ def figure(found: dict[str, Any]) -> Figure:
         axes.yaxis.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#E5E5E5", linewidth=0.8)
-    labelled = {name: line for axes in whole.axes for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    for axes in panels:
-        axes.set_axis_off()
-        axes.legend(labelled.values(), labelled.keys(), loc="center left", frameon=False)
+    whole.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return whole

@@ -17,7 +17,6 @@ from lines.measure import CPU, Line, Measured, interleaved, reported
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import _FEATURES, encode_rows
 from nt_failures.training.flops import StepFlops
-from nt_failures.training.many_seeds import train_together
 
 
 @functools.cache
@@ -58,9 +57,7 @@ def new_model(size: str) -> PreTrainedModel:
     return ntf.load_model(size, parts()[1], 32)
 
 
-def new_trainer(
-    size: str, folder: Path, batch: int, steps: int, clock: Clock, seed: int = 42, **options: Any
-) -> ntf.ObjectiveTrainer:
+def new_trainer(size: str, folder: Path, batch: int, steps: int, clock: Clock, **options: Any) -> ntf.ObjectiveTrainer:
     """A Trainer for so many steps behind the first, silent and saving nothing."""
     task, _, objective, rows = parts()
     args = ntf.ObjectiveTrainingArguments(
@@ -68,7 +65,6 @@ def new_trainer(
         max_steps=steps + 1,
         per_device_train_batch_size=batch,
         learning_rate=1e-3,
-        seed=seed,
         use_cpu=True,
         disable_tqdm=True,
         logging_strategy="no",
@@ -89,18 +85,6 @@ def trainer_step(size: str, batch: int, steps: int, **options: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         new_trainer(size, Path(folder), batch, steps, clock, **options).train()
     return clock.step()
-
-
-def stacked_step(size: str, batch: int, steps: int, seeds: int) -> float:
-    """Seconds of a step that trains so many seeds in one process."""
-    if seeds == 1:
-        return trainer_step(size, batch, steps)
-    clocks = [Clock() for _ in range(seeds)]
-    with tempfile.TemporaryDirectory() as folder:
-        train_together(
-            [new_trainer(size, Path(folder) / str(i), batch, steps, clocks[i], seed=i) for i in range(seeds)]
-        )
-    return clocks[-1].step()
 
 
 def raw_step(size: str, batch: int, steps: int) -> float:

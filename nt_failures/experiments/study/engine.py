@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from nt_failures.experiments.study.on_ray import OnRay
 
 
 class Engine(Protocol):
-    """Runs jobs, each group of them in a fresh process. A context: nothing that it started outlives it."""
+    """Runs jobs, each in a fresh process. A context: nothing that it started outlives it."""
 
     running: int
     """Processes at work."""
@@ -24,10 +24,10 @@ class Engine(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def run(self, groups: Iterable[Sequence[Job]]) -> Iterator[Ended]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
         """Yield every job as it ends; it counts as heard of when the next one is asked for.
 
-        A group, seeds of one recipe, is asked for only when it can be started.
+        A job is asked for only when it can be started.
         """
         ...
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Job:
 
 
 class Ended(NamedTuple):
-    """A job that has ended, in one of three ways; `failed` speaks of all jobs that were to be trained with it."""
+    """A job that has ended, in one of three ways."""
 
     job: Job
     results: Mapping[str, Any] | None = None
@@ -52,12 +52,3 @@ class Ended(NamedTuple):
     failed: str = ""
     log: str = ""
     """what a failed run printed"""
-
-
-def in_groups(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
-    """Seeds of one recipe under the same flags, at most `size` in a group; in the order of the groups' first jobs."""
-    alike: dict[tuple, list[Job]] = {}
-    for job in jobs:
-        alike.setdefault((job.recipe, job.text, job.extra), []).append(job)
-    groups = [same[i : i + size] for same in alike.values() for i in range(0, len(same), size)]
-    return sorted(groups, key=lambda group: jobs.index(group[0]))

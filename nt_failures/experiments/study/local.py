@@ -1,7 +1,7 @@
 """The engine of this machine: each job in a fresh process, several at a time, and none outlives the study.
 
 Processes of `multiprocessing` with a pipe each, not a pool: a pool is broken as a whole when the kernel kills one of
-its workers, and its futures tell nothing of a job before all of it has ended.
+its workers.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Local:
 
     def __init__(self, at_once: int, threads: int | None, scratch: Path, keep: str | None = None):
         self.at_once, self.threads, self.scratch, self.keep = at_once, threads, scratch, keep
-        self._at_work: dict[Connection, tuple[Any, Sequence[Job]]] = {}
+        self._at_work: dict[Connection, tuple[Any, Job]] = {}
         self._told: deque[Ended] = deque()
 
     def __enter__(self) -> "Local":
@@ -50,13 +50,13 @@ class Local:
         """Processes at work."""
         return len(self._at_work)
 
-    def run(self, groups: Iterable[Sequence[Job]]) -> Iterator[Ended]:
-        """Train every group in a process of its own; a group is asked for when there is room for it."""
+    def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
+        """Train every job in a process of its own; one is asked for when there is room for it."""
         self.scratch.mkdir(parents=True, exist_ok=True)
-        waiting = iter(groups)
+        waiting = iter(jobs)
         while True:
-            while len(self._at_work) < self.at_once and (jobs := next(waiting, None)) is not None:
-                self._start(jobs)
+            while len(self._at_work) < self.at_once and (job := next(waiting, None)) is not None:
+                self._start(job)
             if not self._at_work:
                 return
             for pipe in wait(list(self._at_work)):
@@ -77,14 +77,14 @@ class Local:
         self._told.clear()
         return told
 
-    def _start(self, jobs: Sequence[Job]) -> None:
+    def _start(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, self.train, jobs, str(self.scratch), self.keep))
+        process = context.Process(target=_work, args=(theirs, self.train, job, str(self.scratch), self.keep))
         with interrupts.held(), _threads(self.threads):
             process.start()
             theirs.close()
-            self._at_work[ours] = (process, jobs)
+            self._at_work[ours] = (process, job)
 
     def _receive(self, pipe: Connection) -> None:
         """Take what a process tells, which may be that it has ended."""
@@ -92,11 +92,11 @@ class Local:
             with interrupts.held():
                 self._told.append(pipe.recv())
         except (EOFError, OSError):
-            process, jobs = self._at_work.pop(pipe)
+            process, job = self._at_work.pop(pipe)
             process.join()
             pipe.close()
             if process.exitcode:
-                self._told.append(Ended(jobs[0], failed=_why(process.exitcode)))
+                self._told.append(Ended(job, failed=_why(process.exitcode)))
 
 
 @contextlib.contextmanager
@@ -118,9 +118,8 @@ def _why(code: int) -> str:
     return f"its process ended with exit code {code}"
 
 
-def _work(pipe: Connection, train: Any, jobs: Sequence[Job], *where: str | None) -> None:
+def _work(pipe: Connection, train: Any, job: Job, *where: str | None) -> None:
     """All that a process does."""
     child_processes.end_with(multiprocessing.parent_process(), forked=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all, and the study ends this one
-    for ended in train(jobs, *where):
-        pipe.send(ended)
+    pipe.send(train(job, *where))

@@ -39,7 +39,7 @@ class OnRay:
     def __init__(self, address: str | None, at_once: int | None, cpus: float, gpus: float, keep: str | None = None):
         self.address, self.asked, self.keep = address, at_once, keep
         self.needs = {"CPU": cpus, "GPU": gpus}
-        self._at_work: dict[Any, Sequence[Job]] = {}
+        self._at_work: dict[Any, Job] = {}
         self._told: deque[Ended] = deque()
         self._avoided: dict[str, str] = {}
         """what is wrong with nodes that came later, by their ids"""
@@ -58,9 +58,9 @@ class OnRay:
         """Processes at work; further jobs wait for room."""
         return min(len(self._at_work), self._all_room()) if self._at_work else 0
 
-    def run(self, groups: Iterable[Sequence[Job]]) -> Iterator[Ended]:
-        """Give every group to Ray as a task; a group is asked for when there is, or soon will be, room for it."""
-        ray, waiting = _ray(), iter(groups)
+    def run(self, jobs: Iterable[Job]) -> Iterator[Ended]:
+        """Give every job to Ray as a task; one is asked for when there is, or soon will be, room for it."""
+        ray, waiting = _ray(), iter(jobs)
         first = next(waiting, None)
         if first is None:
             return
@@ -69,22 +69,22 @@ class OnRay:
         self._submit(first)
         while self._at_work:
             window = self.asked or 2 * self._all_room()
-            while len(self._at_work) < window and (jobs := next(waiting, None)) is not None:
-                self._submit(jobs)
-            for stream in ray.wait([*self._at_work], num_returns=1)[0]:
-                self._receive(stream)
+            while len(self._at_work) < window and (job := next(waiting, None)) is not None:
+                self._submit(job)
+            for task in ray.wait([*self._at_work], num_returns=1)[0]:
+                self._receive(task)
                 while self._told:
                     yield self._told[0]
                     self._told.popleft()  # heard, and not before
-            if not self._at_work and (jobs := next(waiting, None)) is not None:
-                self._submit(jobs)  # all nodes are gone: this one waits for the next
+            if not self._at_work and (job := next(waiting, None)) is not None:
+                self._submit(job)  # all nodes are gone: this one waits for the next
 
     def stop(self) -> list[Ended]:
         """End all jobs; what they have told, and nobody has heard of yet."""
         ray = _ray()
         while self._at_work and (ready := ray.wait([*self._at_work], num_returns=len(self._at_work), timeout=0)[0]):
-            for stream in ready:
-                self._receive(stream)
+            for task in ready:
+                self._receive(task)
         self._at_work.clear()
         if self._task is not None:
             ray.shutdown()
@@ -113,7 +113,7 @@ class OnRay:
             sys.stderr.write(f"{gpus:g} GPUs are left idle; --gpus_per_run gives each run one, or a part of one.\n")
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # for nodes that have another package, or none
         options = {"num_cpus": self.needs["CPU"], "num_gpus": self.needs["GPU"], "max_retries": RETRIES}
-        self._task = ray.remote(max_calls=1, num_returns="streaming", **options)(_study_run)
+        self._task = ray.remote(max_calls=1, **options)(_study_run)
         self._check_nodes()
 
     def _check_nodes(self) -> None:
@@ -141,39 +141,38 @@ class OnRay:
             return 0
         return min(int(node["Resources"].get(kind, 0) / need + 1e-9) for kind, need in self.needs.items() if need)
 
-    def _submit(self, jobs: Sequence[Job]) -> None:
-        work = [_ray().put((self.train, jobs, self.keep))]  # inside a list Ray leaves it to the task when to read it
-        options = {"name": f"{jobs[0].recipe.stem}, seed {jobs[0].seed}"}
+    def _submit(self, job: Job) -> None:
+        work = [_ray().put((self.train, job, self.keep))]  # inside a list Ray leaves it to the task when to read it
+        options = {"name": f"{job.recipe.stem}, seed {job.seed}"}
         if self._avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._avoided)})"}
-        self._at_work[self._task.options(**options).remote(_package(), work)] = jobs
+        self._at_work[self._task.options(**options).remote(_package(), work)] = job
 
-    def _avoid(self, jobs: Sequence[Job], node: str, address: str, there: str) -> None:
-        """Run jobs elsewhere that came to a node with another package, which gets no more; ValueError if all are so."""
+    def _avoid(self, job: Job, node: str, address: str, there: str) -> None:
+        """Run a job elsewhere that came to a node with another package, which gets no more; ValueError if all do."""
         if node not in self._avoided:
             self._avoided[node] = f"{address} {_difference(_package(), there)}"
             tqdm.write(f"{self._avoided[node]}: it is given no run.", file=sys.stderr)
         if not self._all_room():
             wrong = "; ".join(self._avoided.values())
             raise ValueError(f"{wrong}. Install on every node what is installed here.")
-        self._submit(jobs)
+        self._submit(job)
 
-    def _receive(self, stream: Any) -> None:
-        """Take what a job tells, which may be that it has ended."""
+    def _receive(self, task: Any) -> None:
+        """Take how a job has ended, or that its node has another package."""
         ray = _ray()
         try:
             with interrupts.held():
-                told = ray.get(next(stream))
+                told, job = ray.get(task), self._at_work.pop(task)
                 if isinstance(told, Ended):
                     self._told.append(told)
                     return
-            self._avoid(self._at_work.pop(stream), *told)
-        except StopIteration:
-            del self._at_work[stream]
+            self._avoid(job, *told)
         except ray.exceptions.RayError as error:
-            jobs = self._at_work.pop(stream)
             cause = getattr(error, "cause", None) or error
-            self._told.append(Ended(jobs[0], failed=" ".join(f"{type(cause).__name__}: {cause}".split())[:1000]))
+            self._told.append(
+                Ended(self._at_work.pop(task), failed=" ".join(f"{type(cause).__name__}: {cause}".split())[:1000])
+            )
 
 
 def _ray() -> Any:
@@ -219,13 +218,12 @@ def _difference(ours: str, there: str) -> str:
     return f"has another nt_failures ({there}; here {ours})" if there else "has no nt_failures"
 
 
-def _study_run(ours: str, work: Sequence[Any]) -> Iterator[Any]:
-    """On a node, in a fresh process: the generator that `worker.train` is, once the package is seen to be the same."""
+def _study_run(ours: str, work: Sequence[Any]) -> Any:
+    """On a node, in a fresh process: what `worker.train` returns, if the package is the same; else what it is there."""
     import ray
 
     there = _package()
     if there != ours:
-        yield ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), there
-        return
-    train, jobs, keep = ray.get(work[0])
-    yield from train(jobs, None, keep)
+        return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), there
+    train, job, keep = ray.get(work[0])
+    return train(job, None, keep)

@@ -14,14 +14,14 @@ from tqdm.auto import tqdm
 
 from nt_failures.experiments.study import interrupts, results_file
 from nt_failures.experiments.study.engine import Engine
-from nt_failures.experiments.study.job import Ended, Job, in_groups
+from nt_failures.experiments.study.job import Ended, Job
 from nt_failures.experiments.study.results_file import StudyRun
 
 FAILED = "failed"  # folder with what failed runs printed
 
 
-def run_missing(wanted: Sequence[Job], results: Path, engine: Engine, together: int = 1) -> None:
-    """Make every run that results.jsonl does not hold yet, `together` seeds of a recipe in each process.
+def run_missing(wanted: Sequence[Job], results: Path, engine: Engine) -> None:
+    """Make every run that results.jsonl does not hold yet, each in a process of its own.
 
     A line is appended for every run that is finished; one that diverges is, too, as diverged.jsonl says. A recipe that
     fails in another way is given up, the others go on, and a ChildProcessError at the end says so.
@@ -30,7 +30,7 @@ def run_missing(wanted: Sequence[Job], results: Path, engine: Engine, together: 
     study = _Study(wanted, results, engine)
     with study.bar:
         try:
-            for ended in engine.run(study.worth_starting(together)):
+            for ended in engine.run(study.worth_starting()):
                 study.take(ended)
         except BaseException:
             for ended in engine.stop():
@@ -55,11 +55,11 @@ class _Study:
             total=len(wanted), initial=len(self.done), desc="runs", unit="run", smoothing=0, disable=not wanted
         )
 
-    def worth_starting(self, together: int) -> Iterator[Sequence[Job]]:
-        """What is to be done, but for recipes that have failed by the time that a group is asked for."""
-        for group in in_groups(self.todo, together):
-            if group[0].recipe not in self.failures:
-                yield group
+    def worth_starting(self) -> Iterator[Job]:
+        """What is to be done, but for recipes that have failed by the time that a job is asked for."""
+        for job in self.todo:
+            if job.recipe not in self.failures:
+                yield job
                 self.show()
 
     def take(self, ended: Ended) -> None:

@@ -1,4 +1,4 @@
-"""What a study does in a process of its own, on whatever machine: train jobs, and tell how they ended."""
+"""What a study does in a process of its own, on whatever machine: train a job, and tell how it ended."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,53 +18,42 @@ LONGEST_LOG = 100_000
 """Characters of a failed run's output that are told; the last ones."""
 
 
-def train(jobs: Sequence[Job], scratch: str | None = None, keep: str | None = None) -> Iterator[Ended]:
-    """Train seeds of one recipe in this process, which was made for them; yields each as soon as it has ended.
-
-    A seed that diverges takes no other along; a failure ends them all.
+def train(job: Job, scratch: str | None = None, keep: str | None = None) -> Ended:
+    """Train a job in this process, which was made for it.
 
     Args:
-        scratch: folder in which the runs' folders are made, and removed at the end; None: the system's.
-        keep: folder, or a path of fsspec, into which whole folders are copied before their jobs are told of.
+        scratch: folder in which the run's folder is made, and removed at the end; None: the system's.
+        keep: folder, or a path of fsspec, into which the whole folder is copied before the job is told of.
     """
     folder = Path(tempfile.mkdtemp(prefix="nt_failures-", dir=scratch))
     log = folder / "log.txt"
     try:
         with _printing_to(log):
             try:
-                for ended, run in _outcomes(jobs, folder):
-                    if keep is not None and not ended.diverged:
-                        _publish(run, storage.place(keep, ended.job.key))
-                    yield ended
+                return _outcome(job, folder, keep)
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
                 sys.stderr.flush()
                 text = log.read_text(encoding="utf-8", errors="replace")[-LONGEST_LOG:]
-                yield Ended(jobs[0], failed=" ".join(f"{type(error).__name__}: {error}".split()), log=text)
+                return Ended(job, failed=" ".join(f"{type(error).__name__}: {error}".split()), log=text)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _outcomes(jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Ended, Path]]:
-    """How each job ended, and its run's folder."""
-    from nt_failures.experiments import run, run_seeds  # torch, once what the import says is in the log
+def _outcome(job: Job, folder: Path, keep: str | None) -> Ended:
+    """How the job's run ended, which is copied to `keep` by then; the errors are those of a failure."""
+    from nt_failures.experiments import run  # torch, once what the import says is in the log
 
-    recipe = folder / jobs[0].recipe.name
-    recipe.write_text(jobs[0].text, encoding="utf-8")
-    runs = {job.seed: (job, folder / f"seed{job.seed}") for job in jobs}
-    if len(jobs) == 1:
-        ((job, own),) = runs.values()
-        try:
-            run.main([str(recipe), "--seed", str(job.seed), "--output_dir", str(own), *job.extra])
-        except FloatingPointError as error:
-            yield Ended(job, diverged=str(error)), own
-        else:
-            yield Ended(job, results=_read(own)), own
-        return
-    words = [str(recipe), "--seeds", *map(str, runs), "--output_dir", str(folder), *jobs[0].extra]
-    for seed, error in run_seeds.ends(words):
-        job, own = runs[seed]
-        yield (Ended(job, diverged=str(error)) if error else Ended(job, results=_read(own))), own
+    recipe, own = folder / job.recipe.name, folder / f"seed{job.seed}"
+    recipe.write_text(job.text, encoding="utf-8")
+    try:
+        run.main([str(recipe), "--seed", str(job.seed), "--output_dir", str(own), *job.extra])
+    except FloatingPointError as error:
+        return Ended(job, diverged=str(error))
+    results = _read(own)
+    if keep is not None:
+        _publish(own, storage.place(keep, job.key))
+    return Ended(job, results=results)
 
 
 def _publish(run: Path, target: str) -> None:

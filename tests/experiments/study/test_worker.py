@@ -25,7 +25,7 @@ def test_a_failure_is_told_with_its_log_and_leaves_no_folder(job, tmp_path, monk
     monkeypatch.setattr(run, "main", fails)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    (ended,) = worker.train([job], str(scratch))
+    ended = worker.train(job, str(scratch))
     assert ended.failed == "RuntimeError: two lines"
     assert ended.log.startswith("asked for --seed 3 --order reversed\nTraceback")
     assert list(scratch.iterdir()) == []
@@ -38,7 +38,7 @@ def test_a_divergence_is_no_failure(job, monkeypatch):
         raise FloatingPointError("the loss became NaN at step 7")
 
     monkeypatch.setattr(run, "main", diverges)
-    (ended,) = worker.train([job])
+    ended = worker.train(job)
     assert (ended.diverged, ended.failed) == ("the loss became NaN at step 7", "")
 
 
