@@ -54,7 +54,9 @@ def main(argv: Sequence[str]) -> None:
     """Compare, and write both files after each objective."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("cuda_check"), help="name of both files")
-    parser.add_argument("--jobs", type=int, default=1, help="objectives at a time: compiling takes a core (%(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="objectives at a time: compiling takes a core (%(default)s)"
+    )
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         sys.exit("cuda_check: torch finds no CUDA device on this machine, so nothing was checked.")

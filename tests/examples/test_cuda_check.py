@@ -61,7 +61,9 @@ def test_a_wrong_gradient_is_found(check, monkeypatch):
     assert found["sdpa"]["loss"] < 1e-6
     assert check["is_wrong"]("bf16", {"loss": 0.0, "gradients": math.nan})
     assert check["is_wrong"]("bf16", {"loss": math.nan, "gradients": 0.0})
-    page = check["markdown"]({"device": "D", "versions": {"torch": "2"}, "objectives": {"next_token": found}, "kernels": None})
+    page = check["markdown"](
+        {"device": "D", "versions": {"torch": "2"}, "objectives": {"next_token": found}, "kernels": None}
+    )
     assert "| next_token | 0e+00 / 0e+00 | **" in page
     assert "not installed" in page
 
