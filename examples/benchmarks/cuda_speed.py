@@ -46,6 +46,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=60, help="steps of each measurement (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("cuda_speed"), help="name of both files")
     args = parser.parse_args(argv)
+    if args.steps <= throughput.WARM_UP:
+        parser.error(f"--steps {args.steps} leaves none to measure: the first {throughput.WARM_UP} are not timed.")
     if not torch.cuda.is_available():
         sys.exit("cuda_speed: torch finds no CUDA device on this machine, so nothing was measured.")
     datasets.disable_progress_bars()

@@ -41,3 +41,10 @@ def test_its_models_can_be_built(speed):
         counts = {name: sum(p.numel() for p in speed["build"](name)[0].parameters()) for name in speed["MODELS"]}
     assert 7e8 < counts["gpt2-36x1280"] < 8e8
     assert 2e7 < counts["gpt2-12x384"] < 2.5e7
+
+
+def test_steps_that_are_all_warm_up_are_refused(speed, capsys):
+    """Catches: a traceback behind the first training, minutes into the time on a GPU."""
+    with pytest.raises(SystemExit):
+        speed["main"](["--steps", "2"])
+    assert "--steps 2 leaves none to measure" in capsys.readouterr().err
