@@ -146,7 +146,7 @@ def is_wrong(form: str, found: Mapping[str, Any]) -> bool:
 
 
 def has_kernels() -> bool:
-    """Whether Mamba's kernels run; where a package is there and does not load, transformers takes torch and says nothing.
+    """Whether Mamba's kernels run. Where one is there and does not load, transformers takes torch and says nothing.
 
     Raises:
         ImportError: of a package that is there and does not load.
