@@ -30,7 +30,7 @@ if [ "$2" = check ]; then
     # At the same time what is not timed; what `speed` is to compile lies in torch's cache by then.
     step objectives 180 python3 examples/benchmarks/cuda_check.py --jobs 6 --output "$folder/objectives" &
     step runs 180 $compare --jobs 6 --output_dir "$folder/runs" --max_steps 20 --eval_steps 10 --num_test 500 &
-    step compile 180 $speed "bf16, compiled" --steps 2 --output "$folder/compile" &
+    step compile 180 $speed "bf16, compiled" --steps 5 --output "$folder/compile" &
     wait
     step processes 80 python3 examples/benchmarks/seeds.py --rounds 1 --processes 4 16 --json "$folder/processes.json"
     step speed 110 $speed "bf16, compiled" --steps 40 --output "$folder/speed"
