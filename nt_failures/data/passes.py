@@ -1,10 +1,11 @@
 """Passes: a stream of rows as a DataLoader trains on it, pass behind pass, without end."""
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 PASS = "__pass__"
 """Column of each row: how often the stream was read before; a row that comes again is drawn for anew."""
@@ -34,11 +35,16 @@ class Passes(IterableDataset):
         self.numbered = numbered
 
     def __iter__(self) -> Iterator[Any]:
+        stream, has_epochs = self.stream, hasattr(self.stream, "set_epoch")
+        if has_epochs and get_worker_info() is not None:
+            # The workers of a loader share the number of a `datasets` stream's epoch, by which shards are dealt out:
+            # with a stream of its own, none deals by the number that another one, ahead or behind, has just set.
+            stream = copy.deepcopy(stream)
         for number in itertools.count():
-            if hasattr(self.stream, "set_epoch"):
-                self.stream.set_epoch(number)
+            if has_epochs:
+                stream.set_epoch(number)
             empty = True
-            for row in self.stream:
+            for row in stream:
                 empty = False
                 yield {**row, PASS: number} if self.numbered else row
             if empty:

@@ -28,10 +28,11 @@ def test_a_shuffled_stream_is_shuffled_anew():
 
 
 def test_workers_share_every_pass():
-    """Catches: a worker that reads all shards, or stops behind the first pass."""
+    """Catches: a worker that reads all shards, or stops behind the first pass, or deals out the shards of a pass by the
+    number of another worker's, so that a row comes twice or not at all."""
     stream = datasets.Dataset.from_dict({"i": [*range(4)]}).to_iterable_dataset(num_shards=2)
-    found = read(stream, 12, num_workers=2)
-    assert sorted(found) == [(i, number) for i in range(4) for number in range(3)]
+    found = read(stream, 4 * 200, num_workers=2)
+    assert sorted(found) == [(i, number) for i in range(4) for number in range(200)]
 
 
 def test_rows_are_left_as_they_are_for_others():
