@@ -186,8 +186,7 @@ def kernels_against_torch(name: str, device: str) -> dict[str, float]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The findings as a page."""
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines = [f"# {found['device']}, {versions}", ""]
+    lines = [f"# {found['device']}, {environment.in_words(found['versions'])}", ""]
     lines += ["Loss / gradient of each objective against float32 on the CPU, relative; **more than rounding**.", ""]
     lines += ["| objective | " + " | ".join(FORMS) + " |", "| --- " * (1 + len(FORMS)) + "|"]
     for name, forms in found["objectives"].items():

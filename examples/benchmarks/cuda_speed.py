@@ -185,8 +185,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "ms of a raw loop",
     )
     names += ("limit", "losses differ by")
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    lines = [f"# {found['device']}, {versions}", ""]
+    lines = [f"# {found['device']}, {environment.in_words(found['versions'])}", ""]
     lines += ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
     for model in found["models"]:
         for form, it in model["forms"].items():

@@ -70,9 +70,8 @@ def markdown(results: list[tuple[Line, Measured]], about: dict[str, object]) -> 
         words += [f"limit: {found.limit_is}"] if found.limit_is else []
         words += [f"{check}: {'yes' if held else 'no'}" for check, held in found.checks.items()]
         notes.append(f"- `{line.name}`: " + "; ".join([*words, *found.notes]))
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if name != "commit")
     machine = f"{about['date']}, {about['cpu']}, {about['cores']} cores, {about['threads']} thread"
-    base = f"{machine}, load {about['load_before']:.1f} before; {versions}."
+    base = f"{machine}, load {about['load_before']:.1f} before; {environment.in_words(about['versions'])}."
     return "\n".join([head, *rows, "", base, "", *notes, ""])
 
 

@@ -194,7 +194,7 @@ def table(report: dict) -> str:
         f"{max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
         for way in report["ways"]
     ]
-    head = "| seeds | processes | threads each | steps / s | ratio | CPU ms / step |\n"
+    head = "| way | processes | threads each | steps / s | ratio | CPU ms / step |\n"
     rounds = len(report["ways"][0]["rates"])
     return (
         f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} "

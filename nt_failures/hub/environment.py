@@ -4,6 +4,7 @@ import functools
 import importlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "nt_failures": _own_version()}
     found |= {name: metadata.version(name) for name in names}
     return found | ({} if commit() is None else {"commit": commit()})
+
+
+def in_words(found: Mapping[str, str]) -> str:
+    """What `versions` found as one line, without the commit."""
+    return ", ".join(f"{name} {version}" for name, version in found.items() if name != "commit")
 
 
 def _own_version() -> str:
