@@ -2,6 +2,7 @@
 
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml      # five seeds of each
     python examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --only_report
+    python examples/studies/compare.py RECIPE.yaml --entries next_token token_order   # these alone
     python examples/studies/compare.py RECIPE.yaml --grid learning_rate=1e-3,2e-3 model=gpt2-4x64,gpt2-4x128   # a sweep
 
 The recipe is what all runs share; examples/recipes/compare/objectives.yaml, or another list of that form, is all in
@@ -36,7 +37,7 @@ FIRST_TUNING_SEED = 1000
 def main(argv: list[str]) -> None:
     """Tune, run, report."""
     args = parse(argv)
-    axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS}) | args.grid
+    axes = entries(args) | args.grid
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     if args.only_report and not results.exists():
@@ -65,6 +66,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = cli.parser(__doc__, seeds=5)
     parser.add_argument("recipe", type=Path, help="what all runs share, such as examples/recipes/compare/*.yaml")
     parser.add_argument("--objectives", type=Path, default=OBJECTIVES, help="what is compared (%(default)s)")
+    parser.add_argument("--entries", nargs="+", metavar="NAME", help="only these of the list of --objectives")
     parser.add_argument(
         "--rates",
         type=float,
@@ -87,6 +89,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not all(0 < rate < math.inf for rate in args.rates):
         raise ValueError("give every one of --rates a finite number above 0.")
     return args
+
+
+def entries(args: argparse.Namespace) -> grid.Axes:
+    """The list of --objectives, or those of it that --entries names; ValueError for a name that it does not have."""
+    axes = grid.read_axes(args.objectives, {"objectives": grid.OBJECTIVE_KEYS})
+    listed = axes["objectives"]
+    if unknown := [name for name in args.entries or () if name not in listed]:
+        raise ValueError(f"{args.objectives} has no entry {unknown[0]!r}; it has {', '.join(listed)}.")
+    return {"objectives": {name: listed[name] for name in args.entries or listed}}
 
 
 def check(recipe: Path, extra: Sequence[str]) -> None:

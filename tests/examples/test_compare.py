@@ -107,9 +107,21 @@ def test_a_grid_of_one_needs_no_tuning(setting):
     assert marks(setting) == [f"{name} {seed} 0.004" for name in ("cure", "hans") for seed in (0, 1)]
 
 
+def test_some_entries_of_the_list(setting):
+    """Catches: an entry that nobody asked for, run or reported; a run of the whole list that makes these again."""
+    run(setting, "--rates", "2", "--entries", "hans")
+    assert marks(setting) == ["hans 0 0.004", "hans 1 0.004"]
+    assert "| cure |" not in (setting[0] / "out" / "comparison.md").read_text()
+    for mark in (setting[0] / "marks").iterdir():
+        mark.unlink()
+    run(setting, "--rates", "2")
+    assert marks(setting) == ["cure 0 0.004", "cure 1 0.004"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--entries", "cure", "teacherless"], "has no entry 'teacherless'; it has cure, hans"),
         (["--seeds", "0"], "must be at least 1"),
         (["--rates", "0"], "every one of --rates a finite number above 0"),
         (["--seed", "3"], "--seed is set for each run"),
