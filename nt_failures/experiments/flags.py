@@ -29,6 +29,7 @@ MEANT = {
     "arms": "degree",
     "length": "path_length",
     "cpu": "use_cpu",
+    "model_name_or_path": "model",
 }
 """What other programs and the paper call a flag, where its own name is too far from that to be found."""
 

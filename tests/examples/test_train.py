@@ -115,6 +115,7 @@ def test_the_same_command_again_is_refused(first):
     [
         (["--max_step", "3"], "command line: unknown name 'max_step'. Did you mean 'max_steps'?"),
         (["--max_steps", "many"], "invalid int value: 'many'"),
+        (["--recipe", "grpo"], "unknown name 'model_name_or_path'. Did you mean 'model'?"),
         (["--objective", "teacherles"], "Did you mean 'teacherless'?"),
         (["--order", "backward"], "give one of 'forward', 'reversed'"),
         (["--objective_options", '{"position": [1]}'], "NextToken has no option 'position'. Did you mean 'positions'?"),
