@@ -5,11 +5,12 @@ import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nt_failures.diagnosis.evidence import LEARNT_AT
 from nt_failures.evaluation.metrics import positions_of
 
 
 def learning_order(
-    curve: Sequence[Mapping[str, float]], decoding: str = "forced", threshold: float = 0.95
+    curve: Sequence[Mapping[str, float]], decoding: str = "forced", threshold: float = LEARNT_AT
 ) -> dict[str, Any]:
     """Find the first evaluation at which each position is, and from then on stays, at or above the threshold.
 

@@ -1,4 +1,4 @@
-"""Verdict: the measured claims joined into one of six names, by the first rule of a table that fits.
+"""Verdict: the measured claims joined into one name, by the first rule of a table that fits.
 
 A verdict is about a model after its budget: "stuck at chance after N steps" can be measured, "cannot learn" cannot.
 """
@@ -99,10 +99,12 @@ class Facts:
 def _snowballs(facts: Facts) -> bool:
     """Nothing is unlearnt, and small errors at several positions multiply. Only where every position was trained."""
     evidence = facts.evidence
+    if not evidence.autoregressive:
+        return False
     mild = min(evidence.forced.values()) >= 0.8 and facts.above_chance
     spread = facts.look_ups <= facts.decision and 1 - facts.lowest < 0.75 * (1 - facts.product)
     multiplied = evidence.trained is None and abs(facts.product - evidence.exact) <= 0.05
-    return evidence.autoregressive and mild and spread and multiplied
+    return mild and spread and multiplied
 
 
 def _memorised(facts: Facts) -> bool:
@@ -122,7 +124,10 @@ class Rule:
     """the verdict in plain English, with the budget behind its first word"""
 
 
-AT_CHANCE = "decision's interval in 0.5 to 1.5 x chance, its low end <= 1.1 x, its high end >= 1 x or decision >= 0.9 x"
+AT_CHANCE = (
+    f"decision's interval in 0.5 to 1.5 x chance or within {NEAR} of it, its low end <= 1.1 x, its high end >= 1 x "
+    "or decision >= 0.9 x"
+)
 """`Facts.at_chance` in words."""
 RULES = (
     Rule(

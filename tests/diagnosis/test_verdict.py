@@ -1,4 +1,4 @@
-"""The verdict: each of its six names by hand and on planted models, and the edges between them."""
+"""The verdict: each of its names by hand and on planted models, and the edges between them."""
 
 import dataclasses
 
@@ -63,8 +63,8 @@ GOLDEN = {
         "path is revealed (the worst at 99.90%); the one token that needs planning is guessed (decision 50.0% [46.9%, "
         "53.1%], chance 50.0%, n = 1,000). Put on a wrong arm, it goes on along it in 97.3%. This is no snowballing: "
         "errors at the look-ups alone would leave 99.90% of the paths. More steps may still solve it.",
-        "others >= 0.95, decision's interval in 0.5 to 1.5 x chance, its low end <= 1.1 x, its high end >= 1 x or "
-        "decision >= 0.9 x, a wrong decision is followed in >= 0.5",
+        "others >= 0.95, decision's interval in 0.5 to 1.5 x chance or within 0.02 of it, its low end <= 1.1 x, its "
+        "high end >= 1 x or decision >= 0.9 x, a wrong decision is followed in >= 0.5",
     ),
     GUESSED: (
         evidence([1, 0.5, 0.999, 1, 1], 0.499, train_decision=0.52),
@@ -72,8 +72,8 @@ GOLDEN = {
         "token that needs planning is guessed (decision 50.0% [46.9%, 53.1%], chance 50.0%, n = 1,000). Whether it "
         "would follow a wrong arm, the Clever Hans cheat, is not measured. This is no snowballing: errors at the other "
         "positions alone would leave 99.90% of the paths. More steps may still solve it.",
-        "others >= 0.95, decision's interval in 0.5 to 1.5 x chance, its low end <= 1.1 x, its high end >= 1 x or "
-        "decision >= 0.9 x, no cheat measured",
+        "others >= 0.95, decision's interval in 0.5 to 1.5 x chance or within 0.02 of it, its low end <= 1.1 x, its "
+        "high end >= 1 x or decision >= 0.9 x, no cheat measured",
     ),
     "memorised": (
         evidence([1, 0.5, 1, 1, 1], 0.5, train_decision=0.97),
@@ -274,6 +274,14 @@ def test_edges(case):
 def test_the_reason_fits_the_numbers(found, phrase):
     """Catches: a text that says something else than the numbers it was made from."""
     assert phrase in verdict(found).text
+
+
+def test_answers_alone_of_a_model_that_decodes_all_at_once():
+    """Catches: a crash where nothing could be measured with true earlier symbols, which such a model never sees."""
+    shares = {1: 1.0, 2: 0.5, 3: 1.0, 4: 1.0, 5: 1.0}
+    found = Evidence(n=1000, exact=0.5, chance=0.5, decision=2, forced=None, free=shares, autoregressive=False)
+    assert verdict(found).name == "undertrained"
+    assert verdict(dataclasses.replace(found, exact=0.97, free=shares | {2: 0.97})).name == "solved"
 
 
 def test_only_what_was_trained_is_judged():
