@@ -34,7 +34,7 @@ class Local:
 
     def __init__(self, at_once: int, threads: int | None, scratch: Path, keep: str | None = None):
         self.at_once, self.threads, self.scratch, self.keep = at_once, threads, scratch, keep
-        self._at_work: dict[Connection, tuple[Any, Job]] = {}
+        self._at_work: dict[Connection, tuple[Any, Job | None]] = {}  # no job once its end is told
         self._told: deque[Ended] = deque()
 
     def __enter__(self) -> "Local":
@@ -87,15 +87,17 @@ class Local:
             self._at_work[ours] = (process, job)
 
     def _receive(self, pipe: Connection) -> None:
-        """Take what a process tells, which may be that it has ended."""
+        """Take what a process tells, or that it has ended: a failure if it has told nothing."""
+        process, job = self._at_work[pipe]
         try:
             with interrupts.held():
                 self._told.append(pipe.recv())
+                self._at_work[pipe] = (process, None)
         except (EOFError, OSError):
-            process, job = self._at_work.pop(pipe)
+            del self._at_work[pipe]
             process.join()
             pipe.close()
-            if process.exitcode:
+            if job is not None:
                 self._told.append(Ended(job, failed=_why(process.exitcode)))
 
 

@@ -71,7 +71,7 @@ class StudyRun:
                 trained_positions=trained,
                 exact=judged(run.metrics, trained),
                 decision=run.metrics.get("decision"),
-                others=None if trained else min(share for k, share in shares.items() if k != at),
+                others=None if trained else min((share for k, share in shares.items() if k != at), default=None),
                 follow_rate=None if cheat is None else cheat["follow_rate"],
                 train_decision=(run.diagnosis["decision_token"] or {}).get("train_accuracy"),
                 curve=[(int(point["step"]), judged(point, trained)) for point in run.learning_curve],

@@ -91,8 +91,9 @@ class _Study:
             results_file.append_result(results_file.diverged_file(self.results), line)
             return
         line = results_file.record(key, ended.results)
+        solved = StudyRun.from_json(line).solved  # what cannot be read again is no line
         results_file.append_result(self.results, line)
-        self.solved += StudyRun.from_json(line).solved
+        self.solved += solved
 
     def _failed(self, ended: Ended) -> None:
         """The first error of a recipe is kept until all other runs are written."""

@@ -36,6 +36,13 @@ def test_the_other_positions_of_a_decision_that_moves(objective, others, chance,
     assert StudyRun.from_json(line).others == (others if taken else 0.5)
 
 
+def test_an_answer_of_one_symbol_which_is_the_decision():
+    """Catches: a finished run that cannot be read, and a study that stops at it for ever."""
+    alone = {name: value for name, value in record()["metrics"].items() if "position" not in name}
+    line = record(decision_position=1, metrics=alone | {"forced/position_1": 0.5, "free/position_1": 0.5})
+    assert StudyRun.from_json(line).others is None
+
+
 def test_what_is_appended_is_read(tmp_path):
     """Catches: runs that lose digits, order or keys on their way through the file."""
     path = tmp_path / "new folder" / "results.jsonl"
