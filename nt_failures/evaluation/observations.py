@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
+from nt_failures.evaluation.prediction import as_answers
 from nt_failures.evaluation.predictor import Columns, NotMeasured, Predictor
 from nt_failures.tasks.base import Task
 
@@ -135,9 +136,3 @@ class Observations:
 def written(answer: Sequence[int], symbols: Sequence[str]) -> str:
     """An answer of indices into a task's symbols as people read it, `?` for an index of none."""
     return ",".join(symbols[k] if 0 <= k < len(symbols) else "?" for k in answer)
-
-
-def as_answers(answers: np.ndarray) -> list[list[int]]:
-    """A predictor's answers (n, L) as `Task.judge` takes them: without the -1 behind a row's end."""
-    ends = answers.shape[1] - np.argmax(answers[:, ::-1] != -1, axis=1)
-    return [row[:end] for row, end in zip(answers.tolist(), ends.tolist(), strict=True)]

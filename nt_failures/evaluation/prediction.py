@@ -14,27 +14,29 @@ from nt_failures.data.batches import IGNORE
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
 from nt_failures.objectives.auxiliary_modules import forward_as
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import Task
+from nt_failures.tasks.base import END, Task
 
 
 @contextlib.contextmanager
-def each_pass_once(model: PreTrainedModel) -> Iterator[None]:
-    """While it lasts, a forward pass with the very inputs of an earlier one returns that one's outputs.
+def first_pass_once(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts, a forward pass with the very inputs of the first one returns the first one's outputs.
 
-    So a loss and its forced or parallel predictions share a pass. For one batch: all outputs are kept.
+    So a loss and its forced or parallel predictions share a pass. For one batch, whose first outputs are kept.
     """
     forward = model.forward
-    passes: list[tuple[dict[str, Any], Any]] = []
+    first: list[tuple[dict[str, Any], Any]] = []
 
     @functools.wraps(forward)  # `generate` reads from the signature what the model takes
     def remembered(*args: Any, **inputs: Any) -> Any:
         if args or inputs.get("use_cache") is not False:  # a cache grows: the same inputs would not be the same pass
             return forward(*args, **inputs)
-        for before, outputs in passes:
+        for before, outputs in first:
             if before.keys() == inputs.keys() and all(_same(before[name], inputs[name]) for name in inputs):
                 return outputs
-        passes.append((inputs, forward(**inputs)))
-        return passes[-1][1]
+        outputs = forward(**inputs)
+        if not first:
+            first.append((inputs, outputs))
+        return outputs
 
     with forward_as(model, remembered):
         yield
@@ -118,8 +120,8 @@ def score(
     symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
     found = {"forced": Scored.of_forced(task, columns, symbols, order)}
     for name in output.predictions.keys() - {"forced"}:
-        judged = task.judge(columns, read_answers(task, tokenizer, output.predictions[name]))
-        found[name] = Scored.of_judge(judged, task.lengths(columns))
+        answers = as_answers(read_symbols(task, texts_of(tokenizer, output.predictions[name]), order))
+        found[name] = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
     return found
 
 
@@ -156,10 +158,30 @@ def forced_symbols(
     return found
 
 
-def read_answers(task: Task, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> list[list[int]]:
-    """Decoded ids (n, T), -100 behind a row's end, as the symbols that `Task.judge` takes."""
-    texts = tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
-    return [task.read_answer(text) for text in texts]
+def texts_of(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray | torch.Tensor) -> list[str]:
+    """Decoded ids (n, T), -100 behind a row's end, as text."""
+    return tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
+
+
+def read_symbols(task: Task, texts: list[str], order: str = "forward", ended: bool = False) -> np.ndarray:
+    """Answers as texts in the form that `Predictor` gives, (n, L) or (n, L + 1).
+
+    Symbols count from where generation began: in reversed order from the end of the text. What follows a whole answer
+    does not count, unless answers differ in length, or the model ended them itself (`ended`).
+    """
+    ended = ended or END in task.symbols
+    answers = np.full((len(texts), task.answer_length + ended), -1, dtype=np.int64)
+    step = -1 if order == "reversed" and not ended else 1
+    for row, text in zip(answers[:, ::step], texts, strict=True):
+        symbols = np.array(task.read_answer(text)[::step][: len(row)], dtype=np.int64)
+        row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
+    return answers
+
+
+def as_answers(answers: np.ndarray) -> list[list[int]]:
+    """A predictor's answers (n, L) as `Task.judge` takes them: without the -1 behind a row's end."""
+    ends = answers.shape[1] - np.argmax(answers[:, ::-1] != -1, axis=1)
+    return [row[:end] for row, end in zip(answers.tolist(), ends.tolist(), strict=True)]
 
 
 def collate_answers(examples: Sequence[Mapping[str, Any]], objective: Objective) -> dict[str, torch.Tensor]:

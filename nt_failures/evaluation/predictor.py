@@ -9,10 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
-from nt_failures.evaluation.prediction import forced_symbols
+from nt_failures.evaluation.prediction import forced_symbols, read_symbols, texts_of
 from nt_failures.objectives import decoding
 from nt_failures.objectives.base import Objective
-from nt_failures.tasks.base import END, Task
+from nt_failures.tasks.base import Task
 
 Columns = Mapping[str, np.ndarray]
 
@@ -99,7 +99,7 @@ class ModelPredictor:
     def free(self, columns: Columns) -> np.ndarray:
         texts: list[str] = []
         for batch in self._batches(columns, self.task.answers(columns)):
-            texts += self._texts(self._decode(batch))
+            texts += texts_of(self.tokenizer, self._decode(batch))
         return read_symbols(self.task, texts, self.order)
 
     def continued(self, columns: Columns, answers: np.ndarray, symbols: int | np.ndarray) -> np.ndarray:
@@ -193,22 +193,4 @@ class ModelPredictor:
 
     def symbols_of(self, ids: np.ndarray) -> np.ndarray:
         """Decoded ids (n, T), -100 behind a row's end, as the symbols (n, L) that their text reads as."""
-        return read_symbols(self.task, self._texts(ids), self.order)
-
-    def _texts(self, ids: torch.Tensor | np.ndarray) -> list[str]:
-        return self.tokenizer.batch_decode([[i for i in row if i != IGNORE] for row in ids.tolist()])
-
-
-def read_symbols(task: Task, texts: list[str], order: str = "forward", ended: bool = False) -> np.ndarray:
-    """Answers as texts in the form that `Predictor` gives, (n, L) or (n, L + 1).
-
-    Symbols count from where generation began: in reversed order from the end of the text. What follows a whole answer
-    does not count, unless answers differ in length, or the model ended them itself (`ended`).
-    """
-    ended = ended or END in task.symbols
-    answers = np.full((len(texts), task.answer_length + ended), -1, dtype=np.int64)
-    step = -1 if order == "reversed" and not ended else 1
-    for row, text in zip(answers[:, ::step], texts, strict=True):
-        symbols = np.array(task.read_answer(text)[::step][: len(row)], dtype=np.int64)
-        row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
-    return answers
+        return read_symbols(self.task, texts_of(self.tokenizer, ids), self.order)

@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nt_failures.data.columns import task_columns
-from nt_failures.evaluation.observations import as_answers
+from nt_failures.evaluation.prediction import as_answers
 from nt_failures.evaluation.predictor import ModelPredictor
 
 PASSED_ABOVE = 0.99

@@ -8,7 +8,7 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from nt_failures.data.columns import task_columns
-from nt_failures.evaluation.prediction import each_pass_once, objective_metrics, predict, rows_of_its_own
+from nt_failures.evaluation.prediction import first_pass_once, objective_metrics, predict, rows_of_its_own
 
 
 class EvaluationMixin:
@@ -57,7 +57,7 @@ class EvaluationMixin:
         kept = {name: value[: real or None] for name, value in inputs.items()}
         plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
         alone = plain is model and self.accelerator.num_processes == 1  # sharded processes must run the same passes
-        with self.compute_loss_context_manager(), each_pass_once(model) if alone else contextlib.nullcontext():
+        with self.compute_loss_context_manager(), first_pass_once(model) if alone else contextlib.nullcontext():
             loss = self.objective_loss(model, kept)
             if real:
                 self._evaluated = self._evaluated + torch.stack([loss.sum.detach(), loss.count])

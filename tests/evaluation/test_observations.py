@@ -6,7 +6,8 @@ from own_tasks import Countdown, Fork, Pair, counted
 from planted import Table
 
 from nt_failures.diagnosis import figures
-from nt_failures.evaluation.observations import Observations, as_answers
+from nt_failures.evaluation.observations import Observations
+from nt_failures.evaluation.prediction import as_answers
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.countdown import Countdown as Equations
 from nt_failures.tasks.hops import Hops

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from own_tasks import Countdown, Fork, Pair, counted
-from transformers import EvalPrediction
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import EvalPrediction, PreTrainedTokenizerFast
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.evaluation.prediction import forced_symbols, objective_metrics, read_answers
+from nt_failures.evaluation.prediction import as_answers, forced_symbols, objective_metrics, read_symbols, texts_of
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.siblings import Siblings
 
 X = -100
 
@@ -125,7 +127,20 @@ def test_ids_are_read_as_answers():
     """Catches: the filling behind a row read as a token, text behind the end judged."""
     task = Countdown()
     ids = np.array([[3, 2, 6, 1], [4, X, X, X], [5, 7, 6, X]])
-    assert read_answers(task, word_level_tokenizer(task), ids) == [[3, 2], [4], [5, -1]]
+    texts = texts_of(word_level_tokenizer(task), ids)
+    assert as_answers(read_symbols(task, texts)) == [[3, 2], [4], [5, -2]]
+
+
+def test_tokens_that_hold_more_symbols_than_the_answer():
+    """Catches: one answer judged in two ways, by the Trainer with what follows it and by `ModelPredictor` without."""
+    task = Siblings(num_parents=2, num_children=10, prefix_length=1)
+    columns = {name: column[2:3] for name, column in task.block(0, "test", 0, rows=3).items()}
+    of_characters = Tokenizer(models.WordLevel({sign: i for i, sign in enumerate("0123456789,p?")}, unk_token="?"))
+    of_characters.pre_tokenizer, of_characters.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_characters)
+    target, free = (np.array(tokenizer([text])["input_ids"]) for text in ("10,19,p0", "7,1,p1,7"))
+    found = objective_metrics(output(target, target * 0, forced=free, free=free), NextToken(), task, columns, tokenizer)
+    assert found["free/exact"] == 1.0
 
 
 def test_a_token_that_was_never_predicted():

@@ -13,7 +13,7 @@ from transformers import GPT2Config
 from transformers.modeling_layers import MtpModel
 
 from nt_failures.data.batches import IGNORE
-from nt_failures.evaluation.prediction import each_pass_once
+from nt_failures.evaluation.prediction import first_pass_once
 from nt_failures.objectives import auxiliary_modules, last_block, read_objective
 from nt_failures.objectives.auxiliary_modules import attention_heads
 from nt_failures.objectives.belief_state import BeliefState
@@ -349,7 +349,7 @@ def test_joint_multi_token_decodes_by_slot_0(family, tiny_model):
     assert torch.equal(objective.decode(model, prefix, 4, mask, shown=free), free)
     assert torch.equal(one_pass(model, prefix, mask, torch.tensor([[7, 8], [9, 5]])), before)
     remembered = objective.loss(model, objective.collate(EXAMPLES)).sum
-    with each_pass_once(model):
+    with first_pass_once(model):
         objective.decode(model, prefix, 4, mask, shown=free)
         assert torch.equal(objective.loss(model, objective.collate(EXAMPLES)).sum, remembered)
         assert torch.equal(objective.decode(model, prefix, 4, mask, shown=free), free)

@@ -19,7 +19,7 @@ from transformers.integrations import integration_utils
 from nt_failures.data.columns import task_columns, to_table
 from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
-from nt_failures.evaluation.prediction import each_pass_once, objective_metrics
+from nt_failures.evaluation.prediction import first_pass_once, objective_metrics
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
@@ -464,7 +464,7 @@ def test_next_token_training_learns_all_but_the_decision(learn):
 # ---------------------------------------------------------------- speed that changes nothing
 
 
-def test_evaluation_runs_each_pass_once(tiny_model, tokenized, tokenizer, task, tmp_path, monkeypatch):
+def test_evaluation_runs_the_pass_of_the_loss_once(tiny_model, tokenized, tokenizer, task, tmp_path, monkeypatch):
     """Catches: a second forward pass for what the loss has computed already; an output of other inputs taken for it."""
     passes = []
     for objective, most in ((NextToken(), 1), (NextToken(order="reversed"), 1), (Teacherless(dummy_token_id=13), 2)):
@@ -476,7 +476,7 @@ def test_evaluation_runs_each_pass_once(tiny_model, tokenized, tokenizer, task, 
         assert len(passes) == most
         handle.remove()
         with monkeypatch.context() as patch:
-            patch.setattr("nt_failures.training.evaluating.each_pass_once", lambda model: contextlib.nullcontext())
+            patch.setattr("nt_failures.training.evaluating.first_pass_once", lambda model: contextlib.nullcontext())
             twice = trainer.evaluate()
         assert {k: v for k, v in metrics.items() if k in SHARES} == {k: v for k, v in twice.items() if k in SHARES}
         assert "forward" not in vars(model)
@@ -493,14 +493,15 @@ def test_a_pass_with_other_inputs_is_another(tiny_model):
     with torch.no_grad():
         alone = [model(i, use_cache=False).logits for i in (ids, ids + 1)]
         masked = model(ids, attention_mask=torch.tensor([[0, 1, 1], [1, 1, 1]]), use_cache=False).logits
-        with each_pass_once(model):
-            together = [model(input_ids=i, use_cache=False).logits for i in (ids, ids + 1, ids.clone())]
+        with first_pass_once(model):
+            together = [model(input_ids=i, use_cache=False).logits for i in (ids, ids + 1, ids.clone(), ids + 1)]
             mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
             assert torch.equal(model(input_ids=ids, attention_mask=mask, use_cache=False).logits, masked)
             assert model(input_ids=ids).past_key_values is not model(input_ids=ids).past_key_values
     assert torch.equal(together[0], alone[0])
     assert torch.equal(together[1], alone[1])
     assert together[2] is together[0]
+    assert together[3] is not together[1], "outputs of later passes are kept, which are many where one decodes in steps"
 
 
 def test_batches_do_not_depend_on_how_they_are_read(tiny_model, tokenized, task, tmp_path):
