@@ -54,6 +54,7 @@ def layout(
         if not mask.any(dim=1).all():
             raise ValueError(f"an example has no {name}; every row needs a prompt and a completion.")
     if reverse:
+        _check_ends(target, end_token_id)
         target, positions = reverse_rows(target, target, end_token_id), reverse_rows(positions, target, end_token_id)
     return {"prefix_ids": prefix, "prefix_mask": prefix_mask, "target_ids": target, "target_positions": positions}
 
@@ -100,6 +101,16 @@ def first_label(batch: Mapping[str, torch.Tensor]) -> int:
 def position_ids(mask: torch.Tensor) -> torch.Tensor:
     """Positions from 0 at each row's first real token, (B, S) like the mask; padding repeats a neighbour's."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _check_ends(target_BT: torch.Tensor, end_token_id: int | None) -> None:
+    """ValueError for a target that goes on behind an end token: it would be reversed up to there alone."""
+    ends_BT = target_BT.eq(-1 if end_token_id is None else end_token_id)
+    if (ends_BT.cumsum(dim=1).gt(0) & ~ends_BT & target_BT.ne(IGNORE)).any():
+        raise ValueError(
+            f"a target goes on behind the token {end_token_id}, which ends answers, so it has no reversed order; where "
+            "the token ends nothing, build the objective with end_token_id=None."
+        )
 
 
 def reverse_rows(ids_BT: torch.Tensor, target_BT: torch.Tensor, end_token_id: int | None = None) -> torch.Tensor:

@@ -67,7 +67,9 @@ class TaskConfig(datasets.BuilderConfig):
         It is not known of a train split that has more than is asked.
         """
         own = {"train"} if type(self.task).train_sample is not Task.train_sample else set()
-        share = {split: 1.0 if self.overlap == "allow" else split_share(split) for split in self.num_rows}
+        # Where a problem has many answers, it is these that belong to splits.
+        alike = self.overlap == "allow" or self.task.num_answers is not None
+        share = {split: 1.0 if alike else split_share(split) for split in self.num_rows}
         problems = self.task.num_problems
         problems = problems if problems < 1e300 else math.inf  # a larger whole number is no float
         return {split: math.inf if split in own else max(1.0, share[split] * problems) for split in self.num_rows}

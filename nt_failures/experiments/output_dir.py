@@ -16,14 +16,17 @@ from nt_failures.experiments import earlier_run
 from nt_failures.experiments.arguments import Arguments, DataArguments
 from nt_failures.experiments.earlier_run import LOCK_FILE
 from nt_failures.experiments.kept_arguments import BUDGET, kept
+from nt_failures.hub.integrity import sum_of_file
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
+from nt_failures.models.families import from_folder
 from nt_failures.registry import shorten
 from nt_failures.tasks import TASKS, find_task
 from nt_failures.training import checkpoint_files
 
 PARTS = ("task", "data", "model", "objective")
 PROCESSES = "processes"  # in arguments.json: how many there were
+CONTENT = "content"  # and the sums of the files that are named, of whose paths only the last name stands there
 
 
 def locked(folder: Path) -> contextlib.AbstractContextManager:
@@ -185,6 +188,7 @@ def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
     free = ("num_validation", "num_test")
     fixed = {name: value for part in PARTS for name, value in written[part].items() if name not in free}
     fixed |= kept(written["training"])
+    fixed |= {f"{CONTENT} of {name}": value for name, value in written.get(CONTENT, {}).items()}
     if PROCESSES in written:  # they share each step's rows
         fixed["num_processes"] = written[PROCESSES]
     if fixed.get("streaming"):  # workers divide a stream; a single one reads as the process itself does
@@ -194,7 +198,18 @@ def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_written(args: Arguments) -> dict[str, Any]:
     """The arguments as arguments.json gives them back."""
-    return json.loads(json.dumps({**args.to_dict(), PROCESSES: args.training.world_size}, default=np.generic.item))
+    written = {**args.to_dict(), PROCESSES: args.training.world_size}
+    if sums := _sums(args):
+        written[CONTENT] = sums
+    return json.loads(json.dumps(written, default=np.generic.item))
+
+
+def _sums(args: Arguments) -> dict[str, str]:
+    """SHA-256 of what a resumed run reads again, by argument: the files of rows, and the tokenizer of a folder."""
+    named = {name: Path(getattr(args.data, name)) for name in args.data.files}
+    folders = {name: getattr(args.model, name) for name in ("model", "tokenizer")}
+    named |= {name: Path(folder) / "tokenizer.json" for name, folder in folders.items() if from_folder(folder)}
+    return {name: sum_of_file(path) for name, path in named.items() if path.is_file()}
 
 
 def _written(folder: Path) -> dict[str, Any]:

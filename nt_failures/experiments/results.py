@@ -104,10 +104,18 @@ def results(
         learning_curve=curve,
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
-        local=[*(name for name in ("model", "tokenizer") if from_folder(getattr(args.model, name))), *args.data.files],
+        local=[*_from_folders(args), *args.data.files],
         versions=versions(),
         hardware=hardware(),
     )
+
+
+def _from_folders(args: Arguments) -> list[str]:
+    """The arguments that name a folder of this machine, such as the `teacher` of `objective_options`."""
+    named = {"model": [args.model.model], "tokenizer": [args.model.tokenizer]}
+    options = args.objective.objective_options.values()
+    named["objective_options"] = [value for value in options if isinstance(value, str)]
+    return [name for name, values in named.items() if any(map(from_folder, values))]
 
 
 def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Dataset) -> Observations:

@@ -19,17 +19,13 @@ class RunArguments(RunOptions, ObjectiveTrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         best = self.metric_for_best_model and self.metric_for_best_model.removeprefix("eval_")
-        by_length = f"train_sampling_strategy={self.train_sampling_strategy!r}"
         unwatched = f"stop_when_solved={self.stop_when_solved} has no evaluations to stop at"
         broken = {
             f"sample_rows={self.sample_rows} is not in 0..100; 0 shows none": self.sample_rows > 100,
             "max_steps=0 would train nothing; give at least 1, or -1 for num_train_epochs": self.max_steps == 0,
             "prediction_loss_only=True would leave a run without verdict; leave it out": self.prediction_loss_only,
-            f"{by_length} looks for a column of lengths, which rows of a task have not; leave it out": (
-                self.train_sampling_strategy in ("group_by_length", "batch_rebalance")
-            ),
             f"metric_for_best_model={best!r} is measured by no evaluation; give loss, decision, free/exact, ...": (
-                best not in (None, "loss") and not SHARE.fullmatch(best)
+                best not in (None, "loss") and (not SHARE.fullmatch(best) or best.startswith("cheat/"))
             ),
             "resume_from_checkpoint is not taken; give --resume": self.resume_from_checkpoint,
             "overwrite_output_dir and resume exclude each other": self.overwrite_output_dir and self.resume,

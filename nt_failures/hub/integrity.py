@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nt_failures import registry
-from nt_failures.hub.json_files import read_object, write_json
+from nt_failures.hub.json_files import portable, read_object, write_json
 from nt_failures.hub.run_files import (
     CARD,
     CHECKED,
@@ -47,14 +47,14 @@ def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool
     Args:
         hashes: whether to write sums, for which all weights are read again.
     """
-    described = {"objective": objective.to_dict()}
+    described = {"objective": portable(objective.to_dict())}
     if task is not None:
         described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
     if hashes:
         files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
-        sums = {path.name: _sum_of_file(path) for path in files}
+        sums = {path.name: sum_of_file(path) for path in files}
         if base := _base_folder(folder):  # an adapter only names it, and other weights may stand there some day
-            sums |= {f"{_BASE}{path.name}": _sum_of_file(path) for path in sorted(base.glob("*.safetensors"))}
+            sums |= {f"{_BASE}{path.name}": sum_of_file(path) for path in sorted(base.glob("*.safetensors"))}
         described = {**described, SUMS: {**sums, _DESCRIPTION: _sum_of_entries(described)}}
     write_json(folder / RUN_FILE, described)
 
@@ -100,11 +100,11 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
     if base := _base_folder(folder):
         of_base = {base / name.removeprefix(_BASE): wanted for name, wanted in sums.items() if name.startswith(_BASE)}
         found = {path: wanted for path, wanted in of_base.items() if path.parent == base and path.is_file()}
-        bad += [str(path) for path, wanted in found.items() if _sum_of_file(path) != wanted]
+        bad += [str(path) for path, wanted in found.items() if sum_of_file(path) != wanted]
     for path, wanted in ((folder / name, wanted) for name, wanted in sums.items() if name != _DESCRIPTION):
         if path.parent != folder:
             continue
-        if path.is_file() and _sum_of_file(path) != wanted:
+        if path.is_file() and sum_of_file(path) != wanted:
             bad.append(path.name)
         elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
             bad.append(f"{path.name} (missing)")
@@ -119,7 +119,8 @@ def _base_folder(folder: Path) -> Path | None:
     return base if base.is_dir() else None
 
 
-def _sum_of_file(path: Path) -> str:
+def sum_of_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(2**20):  # hashlib.file_digest is not in Python 3.10

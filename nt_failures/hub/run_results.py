@@ -12,7 +12,9 @@ from nt_failures.hub.run_files import RESULTS_FILE
 
 NO_SCORE = re.compile(r"runtime|samples_per_second|steps_per_second|model_preparation_time|problems|n/position_\d+")
 """What `Trainer.evaluate` returns beside its metrics."""
-SHARE = re.compile(r"decision|(forced|free|parallel)/(exact|position_\d+)|(free|parallel)/unseen|cheat/\w+_rate")
+SHARE = re.compile(
+    r"decision|(forced|free|parallel)/(exact|position_\d+)|(free|parallel)/(unseen|creativity)|cheat/\w+_rate"
+)
 """Names of metrics that are shares of rows, in 0..1."""
 
 
@@ -65,7 +67,7 @@ class RunResults:
     training_arguments: Mapping[str, Any] | None = _entry("object")
     """what differs from its default, of a run without `arguments`"""
     local: Sequence[str] | None = _entry("list")
-    """which of "model" and "tokenizer" came from a folder of the machine that trained"""
+    """arguments that named a folder or file of the machine that trained: "model", "tokenizer", "train_file", ..."""
     versions: Mapping[str, str] | None = _entry("object")
     hardware: Mapping[str, Any] | None = _entry("object")
     weights: str | None = _entry("text")

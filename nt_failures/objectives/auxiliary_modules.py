@@ -141,4 +141,5 @@ def load(model: torch.nn.Module, file: Path, only: str | None = None) -> None:
             state = {name.removeprefix(start): state[name] for name in state if name.startswith(start)}
         modules.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{file} does not fit the objective's modules: {error}") from error
+        of_another = "of another objective, or of a model of another kind or size"
+        raise ValueError(f"{file} does not fit, as it is {of_another}: {' '.join(str(error).split())[:300]}") from error

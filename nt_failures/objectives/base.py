@@ -9,12 +9,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures import registry
 from nt_failures.data.batches import Example, layout, predicting, reverse_rows
+from nt_failures.data.token_dataset import TokenRows
 from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.compat import attention_kernel, is_recurrent
@@ -67,7 +69,7 @@ class Objective(abc.ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     """what the model must offer, of `capabilities.CAPABILITIES`"""
     decodings: ClassVar[tuple[str, ...]] = ("autoregressive",)
-    """ways of decoding that the objective trains for, of "autoregressive" and "parallel"; `decode` takes the first"""
+    """ways of decoding that it trains for: "autoregressive", "parallel", or one of its own; `decode` takes the first"""
     inserted_tokens: ClassVar[int] = 0
     """how many tokens of its own it puts between prompt and answer, for which the model needs positions"""
     citation: ClassVar[str] = ""
@@ -229,8 +231,24 @@ def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
     return model(**inputs, use_cache=False, logits_to_keep=labels_BT.shape[1]).logits, labels_BT
 
 
+def check_room(objective: Objective, model: PreTrainedModel, rows: TokenRows) -> None:
+    """ValueError unless the model has a position for each token of the longest row, and an embedding for each id."""
+    prefixes, targets = (np.diff(rows.columns[name][1]) for name in ("prefix_ids", "target_ids"))
+    own = {length: objective.added_columns(length) for length in np.unique(targets).tolist()}
+    check_length(model, max(int((prefixes + targets)[targets == length].max()) + own[length] for length in own))
+    of_objective = [getattr(objective, name) for name in (*objective.extra_tokens.values(), "pad_token_id")]
+    largest = max(*of_objective, *(int(rows.columns[name][0].max(initial=0)) for name in ("prefix_ids", "target_ids")))
+    if largest >= (known := model.get_input_embeddings().num_embeddings):
+        raise ValueError(
+            f"rows or objective use the token id {largest}, and {type(model).__name__} knows ids below {known}. "
+            "After adding tokens call model.resize_token_embeddings(len(tokenizer))."
+        )
+
+
 def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     """ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective={objective!r} is none; give one, such as NextToken.from_tokenizer(tokenizer).")
     name = type(model).__name__
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"

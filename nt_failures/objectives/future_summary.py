@@ -1,6 +1,7 @@
 """Future summary: beside the next token, predict the state of a right-to-left model that has read what comes later."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import torch
@@ -70,8 +71,8 @@ class FutureSummary(ExtraLoss):
 
     Args:
         weight: of the summary's loss; none in the paper's formula.
-        teacher: folder of an earlier run of this objective, with a model of the same size, whose g is taken over,
-            frozen. It is saved with this run's model, too. None trains g here.
+        teacher: folder of an earlier run of this objective, in the same order and with a model of the same size, whose
+            g is taken over, frozen. It is saved with this run's model, too. None trains g here.
 
     Example:
         >>> from nt_failures import FutureSummary
@@ -108,6 +109,9 @@ class FutureSummary(ExtraLoss):
         file = folder / auxiliary_modules.MODULES_FILE
         if not (file.exists() and any(name.startswith("reverse.") for name in load_file(file))):
             raise ValueError(f"teacher: {self.teacher!r} holds no right-to-left model; {wanted}.")
+        order = json.loads((folder / "nt_failures.json").read_text(encoding="utf-8"))["objective"]["order"]
+        if order != self.order:
+            raise ValueError(f"teacher: {self.teacher!r} has read answers in {order} order; {wanted} with that order.")
         return file
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:

@@ -35,7 +35,7 @@ def check_option(field: dataclasses.Field, value: Any) -> None:
     if "range" not in field.metadata or (value is None and field.default is None):
         return
     least, most, whole, above = field.metadata["range"]
-    of_kind = type(value) is int if whole else isinstance(value, numbers.Real)
+    of_kind = type(value) is int if whole else isinstance(value, numbers.Real) and type(value) is not bool
     if not (of_kind and least <= value <= most and value < math.inf and not (above and value == least)):
         kind = f"a {'whole ' if whole else ''}number {'above' if above else 'from'} {least}"
         to = f" to {most}" if most < math.inf else ""

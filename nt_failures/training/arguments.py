@@ -24,6 +24,7 @@ FIXED = {
     "label_smoothing_factor": "would change nothing, as the loss is the objective's own",
     "neftune_noise_alpha": "would scale its noise by the shape of each look-up, and objectives make others than inputs",
     "auto_find_batch_size": "would begin again from weights already trained, on rows that nobody counts",
+    "batch_eval_metrics": "would count the problems of each batch by itself",
     "ignore_data_skip": "would train a resumed run on other rows",
 }
 """Arguments that stay at their defaults, and why."""
@@ -87,6 +88,9 @@ class ObjectiveTrainingArguments(TrainingArguments):
         for name, reason in FIXED.items():
             if (value := getattr(self, name)) != self.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} {reason}; leave it out.")
+        if self.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+            by_length = f"train_sampling_strategy={self.train_sampling_strategy!r}"
+            raise ValueError(f"{by_length} looks for input_ids, which tokenised rows have not; leave it out.")
         for name, value in DEALING.items():
             if getattr(self.accelerator_config, name) == value:
                 dealt = "deals out other rows than are counted"
@@ -137,15 +141,15 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
     return several and (device is None or device.type == "mps")
 
 
-def adopt_launch(args: TrainingArguments, environment: Mapping[str, str] = os.environ) -> None:
+def adopt_launch(args: TrainingArguments) -> None:
     """Make what `accelerate launch` changes of the training part of its arguments, which are recorded and compared.
 
     ValueError for a compiler that it was told to use, which would stand nowhere.
     """
-    launched = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched in ("bf16", "fp16") and not (args.bf16 or args.fp16):
         setattr(args, launched, True)
-    backend = environment.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
     if backend != "no" and not args.torch_compile:
         raise ValueError(
             f"accelerate launch compiles with dynamo_backend {backend!r}, which no recipe would repeat; give "

@@ -1,6 +1,7 @@
 """CheckpointMixin: how an ObjectiveTrainer saves its model, writes checkpoints, and resumes from whole ones."""
 
 import contextlib
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from nt_failures.hub.integrity import save_run
+from nt_failures.hub.json_files import portable, read_object
 from nt_failures.hub.load import stock_model
-from nt_failures.hub.run_files import EXTRA, MODEL, TOKENIZER
+from nt_failures.hub.run_files import EXTRA, MODEL, RUN_FILE, TOKENIZER
 from nt_failures.models import lora
 from nt_failures.models.load import ADAPTER_WEIGHTS
 from nt_failures.objectives import auxiliary_modules
@@ -43,20 +45,31 @@ class CheckpointMixin:
     """FLOPs up to the best checkpoint, once it is loaded"""
     _best: str | None = None
     """the best checkpoint up to there"""
-    _checkpoint: Path | None = None
-    """the checkpoint that is being written, or was written last"""
+    last_checkpoint: Path | None = None
+    """the checkpoint that is being written, or was written last, or from which the last `train` went on"""
     _read_from: str = ""
     """the checkpoint that is being loaded, or was loaded last"""
     _save_total_limit: int | None = None
 
     def _checkpoint_to_resume(self, asked: str | bool | None) -> Path | None:
         """The folder to resume from; where `True` was asked for, the newest whole checkpoint."""
-        self._checkpoint = None
-        if asked is not True:
-            return Path(asked) if asked else None
-        if newest := checkpoint_files.newest_whole(Path(self.args.output_dir)):
-            return newest
-        raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
+        found = Path(asked) if asked and asked is not True else None
+        if asked is True and (found := checkpoint_files.newest_whole(Path(self.args.output_dir))) is None:
+            raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
+        if found is not None and (found / RUN_FILE).is_file():
+            self._check_same_objective(found)
+        self.last_checkpoint = found
+        return found
+
+    def _check_same_objective(self, folder: Path) -> None:
+        """ValueError for a checkpoint of another objective, or of other options: the two are no one training."""
+        now = json.loads(json.dumps(portable(self.training_objective.to_dict())))
+        for name, began in read_object(folder / RUN_FILE).get("objective", {}).items():
+            if now.get(name) != began:
+                raise ValueError(
+                    f"{folder} was trained with {name}={began!r}, not {now.get(name)!r}; resume it under the objective "
+                    "that it began with, or start a new run from its weights."
+                )
 
     def _load_finished(self, folder: Path) -> TrainOutput | None:
         """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""
@@ -123,9 +136,9 @@ class CheckpointMixin:
         """The Trainer's, then the manifest, then the rotation: at no moment is there no whole checkpoint."""
         run = run_folder(self, trial)
         folder = run / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if folder == self._checkpoint:  # the end of an epoch on the step of a save: the same weights
+        if folder == self.last_checkpoint:  # the end of an epoch on the step of a save: the same weights
             return
-        self._checkpoint = folder
+        self.last_checkpoint = folder
         if self.args.should_save:
             checkpoint_files.remove(folder)  # of a run that was stopped here; a file of it might outlive the new ones
         self.accelerator.wait_for_everyone()
@@ -155,7 +168,7 @@ class CheckpointMixin:
         else:
             super()._save(output_dir, rest)
         # Hashing reads all of the weights again; for a checkpoint, its manifest does.
-        save_run(folder, self.training_objective, self.task, hashes=folder != self._checkpoint)
+        save_run(folder, self.training_objective, self.task, hashes=folder != self.last_checkpoint)
         # A pickle that nothing reads, and that holds the token of `hub_token`.
         (folder / "training_args.bin").unlink(missing_ok=True)
 

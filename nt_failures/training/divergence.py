@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
-from nt_failures.training import checkpoint_files
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 
 NEVER = torch.iinfo(torch.int64).max
@@ -50,8 +49,7 @@ def check(trainer: Trainer, watch: LossWatch, weights: bool) -> None:
     if bad is None and weights and not finite(trainer.model, trainer.accelerator):
         bad, what = (trainer.state.global_step, trainer.optimizer.param_groups[0]["lr"]), "a weight"
     if bad is not None:
-        checkpoint = checkpoint_files.newest_whole(Path(trainer.args.output_dir), warn=False)
-        raise diverged(what, *bad, trainer.args, checkpoint)
+        raise diverged(what, *bad, trainer.args, trainer.last_checkpoint)
 
 
 def diverged(

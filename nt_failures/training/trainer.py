@@ -19,7 +19,7 @@ from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective
+from nt_failures.objectives.base import Objective, check_room
 from nt_failures.objectives.losses import Loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
@@ -86,6 +86,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         task: Task | None = None,
         **kwargs: Any,
     ):
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}  # as a stock Trainer takes None
         check_used(args, kwargs)
         self.training_objective, self.task = objective, task
         self.prepare_model(model)
@@ -229,7 +230,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
             elif self.args.world_size > 1:  # which count each row once only of what has a length
                 dataset = list(dataset)
         elif self._collates:
-            dataset = TokenDataset.of(dataset) or dataset
+            if rows := TokenDataset.of(dataset):
+                check_room(self.training_objective, self.accelerator.unwrap_model(self.model), rows)
+            dataset = rows or dataset
         try:
             return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
         finally:

@@ -121,6 +121,15 @@ def test_reversed_with_an_end():
     assert layout(rows, PAD, end_token_id=5)["target_ids"].tolist() == [[7, 8, 5, 5], [7, 8, 6, 5]]
 
 
+def test_a_target_with_the_end_token_in_its_middle():
+    """Catches: `3.14` in reversed order trained as `3.14`, where the tokenizer knows the `.` that ends our answers."""
+    rows = [{"prefix_ids": [1], "target_ids": [7, 8]}, {"prefix_ids": [1], "target_ids": [7, 5, 8, 6]}]
+    with pytest.raises(ValueError, match=r"goes on behind the token 5, .* build the objective with end_token_id=None"):
+        layout(rows, PAD, reverse=True, end_token_id=5)
+    assert layout(rows, PAD, reverse=True)["target_ids"].tolist() == [[8, 7, X, X], [6, 8, 5, 7]]
+    assert layout(rows, PAD, end_token_id=5)["target_ids"].tolist() == [[7, 8, X, X], [7, 5, 8, 6]]
+
+
 def test_errors_say_what_is_missing():
     """Catches: an obscure failure of max() or of a tensor shape, far from the cause."""
     with pytest.raises(ValueError, match="at least one example"):

@@ -409,16 +409,17 @@ def test_flags_that_would_break_the_run(flag):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--train_sampling_strategy", "group_by_length"), "='group_by_length' looks for a column of lengths, which"),
-        (("--train_sampling_strategy", "batch_rebalance"), "='batch_rebalance' looks for a column of lengths, which"),
+        (("--train_sampling_strategy", "group_by_length"), "='group_by_length' looks for input_ids, which"),
+        (("--train_sampling_strategy", "batch_rebalance"), "='batch_rebalance' looks for input_ids, which"),
         (("--metric_for_best_model", "eval_accuracy"), "='accuracy' is measured by no evaluation; give loss, decision"),
+        (("--metric_for_best_model", "cheat/follow_rate"), "='cheat/follow_rate' is measured by no evaluation"),
     ],
 )
 def test_what_would_fail_in_the_middle_is_refused_at_once(flags, said):
     """Catches: hours of training before the first evaluation, or an earlier run cleared, before an argument fails."""
     with pytest.raises(ValueError, match=f"{flags[0][2:]}{said}"):
         parse([*flags])
-    for metric in ("loss", "eval_loss", "free/exact", "eval_forced/position_2", "decision"):
+    for metric in ("loss", "eval_loss", "free/exact", "eval_forced/position_2", "free/creativity", "decision"):
         parse(["--metric_for_best_model", metric])
 
 

@@ -252,6 +252,24 @@ def test_a_run_resumes_only_as_what_it_began(earlier, flags, said):
     assert content(earlier) == before
 
 
+def test_another_file_of_the_same_name_is_another_run(tmp_path):
+    """Catches: rows, or a vocabulary, of another folder under a run that is resumed, as only last names are written."""
+    for folder in ("a", "b"):
+        (tmp_path / folder / "model").mkdir(parents=True)
+        (tmp_path / folder / "model" / "tokenizer.json").write_text(folder, encoding="utf-8")
+        (tmp_path / folder / "train.txt").write_text(folder, encoding="utf-8")
+    named = {"train_file": "train.txt", "tokenizer": "model"}
+    for name, last in named.items():
+        folder = tmp_path / name
+        assert claim(arguments(folder, f"--{name}", str(tmp_path / "a" / last))) is None
+        (folder / "results.tmp").write_text("", encoding="utf-8")
+        with pytest.raises(ValueError, match=f"began with content of {name}='ca978112.*', not '3e23e816.*'; resume it"):
+            claim(arguments(folder, f"--{name}", str(tmp_path / "b" / last), "--resume"))
+        (tmp_path / "a").rename(tmp_path / "c")  # moved, and the same
+        assert claim(arguments(folder, f"--{name}", str(tmp_path / "c" / last), "--resume")) is None
+        (tmp_path / "c").rename(tmp_path / "a")
+
+
 def test_resuming_may_change_the_rest(earlier):
     """Catches: a run that cannot be given more steps or another test set."""
     flags = ("--max_steps", "50", "--num_test", "7", "--logging_steps", "5")

@@ -11,6 +11,7 @@ from nt_failures.data.columns import to_table
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.diagnosis import Budget
 from nt_failures.experiments import results as runs
+from nt_failures.hub.recipe import recipe_text
 from nt_failures.objectives import NextToken
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.budget import budget_of
@@ -50,6 +51,17 @@ def test_longest_sequence():
     ):
         assert runs.longest_sequence({"test": one, "train": train}, new=True) == new
         assert runs.longest_sequence({"test": one, "train": train}, new=False) == checkpoint
+
+
+def test_a_teacher_of_this_machine_is_no_part_of_what_repeats_a_run(tmp_path):
+    """Catches: a card that promises the same run again, from a folder that nobody else has."""
+    options = json.dumps({"teacher": str(tmp_path), "weight": 1.0})
+    args = arguments(tmp_path / "run", "--objective", "future_summary", "--objective_options", options)
+    assert runs._from_folders(args) == ["objective_options"]
+    assert runs._from_folders(arguments(tmp_path / "run", "--objective_options", '{"positions": [2]}')) == []
+    said = "# objective_options: a folder on the machine of the run, not published and no Hub id; name your own copy.\n"
+    recipe = recipe_text(args.to_dict(), ["objective_options"])
+    assert f"{said}objective_options:\n  teacher: {tmp_path.name}\n" in recipe
 
 
 SPLITS = ("train", "test")

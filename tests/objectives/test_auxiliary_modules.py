@@ -94,7 +94,7 @@ def test_missing_and_foreign_modules_are_named(trainer, tmp_path):
     (tmp_path / "other" / auxiliary_modules.MODULES_FILE).rename(file)
     with pytest.raises(ValueError, match=r"objective_modules\.safetensors: not as saved"):
         load(str(tmp_path / "run"))
-    with pytest.raises(ValueError, match="does not fit the objective's modules"):
+    with pytest.raises(ValueError, match="does not fit, as it is of another objective"):
         auxiliary_modules.load(made.model, file)
 
 

@@ -1,5 +1,7 @@
 """`future_summary` against a plain loop over rows, by the description of FSP-RevLM (arXiv 2510.14751)."""
 
+import dataclasses
+
 import pytest
 import torch
 from small_models import with_modules
@@ -113,7 +115,7 @@ def test_g_of_an_earlier_run_is_taken_over_and_frozen(trainer, tmp_path):
     second.save_model()
     (tmp_path / "first" / auxiliary_modules.MODULES_FILE).unlink()
     loaded = load(str(tmp_path / "second"))
-    assert loaded.objective == objective
+    assert loaded.objective == dataclasses.replace(objective, teacher="first")  # paths stay on the machine
     for model in (second.model, loaded.model):
         for name, tensor in reverse_of(model).items():
             assert torch.equal(tensor, trained[name]), name
@@ -133,7 +135,10 @@ def test_a_folder_that_is_no_teacher(trainer, tmp_path):
 
 
 def test_a_teacher_must_fit(trainer, tmp_path):
-    """Catches: a g of another kind of model that is taken in part."""
+    """Catches: a g of another kind of model that is taken in part; one that has read answers from the other end."""
     trainer(FutureSummary(pad_token_id=PAD), "llama", "llama").save_model()
-    with pytest.raises(ValueError, match="does not fit the objective's modules"):
-        trainer(FutureSummary(teacher=str(tmp_path / "llama"), pad_token_id=PAD), "gpt2")
+    objective = FutureSummary(teacher=str(tmp_path / "llama"), pad_token_id=PAD)
+    with pytest.raises(ValueError, match="does not fit, as it is of another objective, or of a model of another"):
+        trainer(objective, "gpt2")
+    with pytest.raises(ValueError, match=r"has read answers in forward order; give the folder .* with that order"):
+        trainer(dataclasses.replace(objective, order="reversed"), "reversed", "llama")

@@ -751,6 +751,7 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: MultiTokenHeads(heads=0), "heads=0 must be a whole number from 1"),
         (lambda: MultiTokenHeads(heads=65), "heads=65 must be a whole number from 1 to 64; the default is 4"),
         (lambda: TokenOrder(window=0), "window=0 must be a whole number from 1"),
+        (lambda: TokenOrder(weight=True), "weight=True must be a number from 0; the default is 1.0"),
         (lambda: TokenOrder(weight=-1), "weight=-1 must be a number from 0; the default is 1.0"),
         (lambda: FutureBag(window=1), "window=1 must be a whole number from 2"),
         (lambda: SequentialHeads(depths=0), "depths=0 must be a whole number from 1 to 64; the default is 1"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stepwise import Stepwise
 from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
+from nt_failures.data.task_config import TaskConfig
 from nt_failures.diagnosis.diagnose import diagnose
 from nt_failures.diagnosis.report import diagnosis_text, findings
 from nt_failures.evaluation.metrics import Scored
@@ -70,6 +71,11 @@ def test_named_sizes():
     assert len({task.config_name for task in (*named, Siblings(graph_seed=1), Siblings(graph_seed=2))}) == 6
     assert Siblings().factors == {"num_parents": 5, "num_children": 500}
     assert (Siblings().num_answers, Siblings(prefix_length=2).num_problems) == (623_750, 676)
+    few = TaskConfig(task=Siblings(prefix_length=2), num_train=100, num_test=2028)
+    said = (
+        "2,028 rows of only about 676 different prompts, so each comes about 3 times; every n counts different prompts."
+    )
+    assert few.too_small() == [f"test: {said}"]
 
 
 JUDGED = {

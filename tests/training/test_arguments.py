@@ -75,6 +75,11 @@ def test_what_would_change_nothing(tmp_path):
             {"auto_find_batch_size": True},
             "auto_find_batch_size=True would begin again from weights already trained, .*",
         ),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics=True would count the problems of each batch by itself"),
+        (
+            {"train_sampling_strategy": "group_by_length"},
+            "train_sampling_strategy='group_by_length' looks for input_ids, which tokenised rows have not",
+        ),
         ({"ignore_data_skip": True}, "ignore_data_skip=True would train a resumed run on other rows"),
         (
             {"neftune_noise_alpha": 5.0},

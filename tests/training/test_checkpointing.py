@@ -82,6 +82,17 @@ def test_a_nan_loss_stops_the_run(trainer):
     assert run.state.global_step == 5
 
 
+def test_a_checkpoint_of_another_run_is_not_the_last_good_one(trainer):
+    """Catches: `start from its weights` of a run whose steps this one never made; not so the one that it resumed."""
+    trainer(max_steps=4).train()
+    with pytest.raises(FloatingPointError, match=r"at step 3, .* There is no checkpoint before it; begin again"):
+        trainer(Poison(3, before=True), save_strategy="no").train()
+    with pytest.raises(
+        FloatingPointError, match=r"The last good checkpoint is .*checkpoint-4; nothing was saved after"
+    ):
+        trainer(Poison(5, before=True)).train(True)
+
+
 def test_no_checkpoint_holds_a_nan(trainer):
     """Catches: NaN weights saved because the loss before them was still finite."""
     run = trainer(Poison(4, before=False), save_total_limit=1)
@@ -165,6 +176,15 @@ def test_a_damaged_manifest_is_damage(tmp_path, text):
     """Catches: a crash, or a checkpoint that counts as whole, for a manifest that is cut or not ours."""
     (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
     assert checkpoint_files.damage(tmp_path) == "manifest.json cannot be read"
+
+
+def test_a_checkpoint_of_another_objective_is_not_gone_on_from(trainer):
+    """Catches: steps and FLOPs of two objectives given out as one training."""
+    trainer(max_steps=2).train()
+    other = trainer()
+    other.training_objective = NextToken(order="reversed", pad_token_id=other.training_objective.pad_token_id)
+    with pytest.raises(ValueError, match="checkpoint-2 was trained with order='forward', not 'reversed'; resume it un"):
+        other.train(True)
 
 
 def test_true_resumes_the_newest_whole_one(trainer):

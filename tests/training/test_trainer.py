@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from own_tasks import Pair
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, EvalPrediction, GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback
 from transformers.integrations import integration_utils
 
 from nt_failures.data.columns import task_columns, to_table
@@ -21,7 +21,7 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.evaluation.prediction import first_pass_once, objective_metrics
 from nt_failures.models.load import load_model
-from nt_failures.objectives import Hybrid, MaskedTeacher, NextToken, Teacherless, read_objective
+from nt_failures.objectives import Hybrid, LookaheadTokens, MaskedTeacher, NextToken, Teacherless, read_objective
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training import compat
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -502,6 +502,47 @@ def test_a_pass_with_other_inputs_is_another(tiny_model):
     assert torch.equal(together[1], alone[1])
     assert together[2] is together[0]
     assert together[3] is not together[1], "outputs of later passes are kept, which are many where one decodes in steps"
+
+
+def test_the_trainers_own_defaults_leave_it_whole(tiny_model, tokenized, task, tmp_path):
+    """Catches: rows padded by transformers' collator, or no metrics, where None is passed on as wrappers do."""
+    defaults = {"data_collator": None, "compute_metrics": None}
+    trainer = ObjectiveTrainer(
+        tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(), task=task, eval_dataset=tokenized, **defaults
+    )
+    assert 0 <= trainer.evaluate()["eval_decision"] <= 1
+
+
+@pytest.mark.parametrize("given", [NextToken, "next_token"])
+def test_what_is_no_objective(given, tiny_model, tmp_path):
+    """Catches: a message about a method of ours for a class in place of an objective."""
+    with pytest.raises(ValueError, match=r"objective=.* is none; give one, such as NextToken\.from_tokenizer\(tok"):
+        ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=given)
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokens", "said"),
+    [
+        ("n_positions", -1, r"takes sequences of up to \d+ tokens and these need \d+"),
+        (
+            "vocab_size",
+            -1,
+            r"use the token id 15, and GPT2LMHeadModel knows ids below 15\. After .*resize_token_embeddings",
+        ),
+        (None, 0, None),
+    ],
+)
+def test_a_model_that_is_too_small_for_its_rows(positions, tokens, said, tokenized, tmp_path):
+    """Catches: an IndexError of torch in the first step, or a whole training without the evaluation behind it."""
+    row = tokenized[0]
+    objective = LookaheadTokens(**TOKENS, open_token_id=DUMMY, close_token_id=15)
+    sizes = {"n_positions": len(row["prefix_ids"]) + 2 * len(row["target_ids"]) + 1, "vocab_size": 16}
+    sizes |= {} if positions is None else {positions: sizes[positions] + tokens}
+    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, **sizes))
+    trainer = ObjectiveTrainer(model, arguments(tmp_path), objective=objective, train_dataset=tokenized)
+    with contextlib.nullcontext() if said is None else pytest.raises(ValueError, match=said):
+        trainer.train()
+    assert trainer.state.global_step == (said is None)
 
 
 def test_batches_do_not_depend_on_how_they_are_read(tiny_model, tokenized, task, tmp_path):
