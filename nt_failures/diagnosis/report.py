@@ -217,8 +217,8 @@ def draw(
     figure = figures.forced_vs_free(accuracies, decision, chance, task.words, order)
     figures.save(figure, folder / "forced_vs_free.png")
     picture = None
-    if example is not None:  # before version 2 of the data, the prediction stood under `answer`
-        picture = task.picture(example, example.get("prediction", example.get("answer")))
+    if example is not None:
+        picture = task.picture(example, example["prediction"])
     if picture is not None:
         figures.save(figures.path_star(**vars(picture), order=order), folder / "graph.png")
     return picture is not None

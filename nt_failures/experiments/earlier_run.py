@@ -7,13 +7,13 @@ from nt_failures.hub.run_files import ARGUMENTS_FILE
 
 LOCK_FILE = ".lock"
 """Left where it is when the run ends: to remove it would let two processes lock two files of that name."""
-REPLACED = ".replaced"
+SET_ASIDE = ".replaced"
 """Where an earlier run stands until its successor has made a step, or ended: one that fails before leaves it whole."""
 
 
 def set_aside(folder: Path) -> None:
     """Move an earlier run out of the way. If one stands there, what followed it was killed before its first step."""
-    earlier = folder / REPLACED
+    earlier = folder / SET_ASIDE
     if (earlier / ARGUMENTS_FILE).exists():
         _clear(folder)
     else:
@@ -25,14 +25,14 @@ def set_aside(folder: Path) -> None:
 
 def bring_back(folder: Path) -> None:
     """Undo `set_aside`, if the earlier run is still there."""
-    if (folder / REPLACED).exists():
+    if (folder / SET_ASIDE).exists():
         _clear(folder)
         _move_back(folder)
 
 
 def cut_short(folder: Path) -> bool:
     """Whether `set_aside` was killed, or its caller before it wrote the arguments of the next run."""
-    return (folder / REPLACED).exists() and not (folder / ARGUMENTS_FILE).exists()
+    return (folder / SET_ASIDE).exists() and not (folder / ARGUMENTS_FILE).exists()
 
 
 def mend(folder: Path) -> None:
@@ -43,19 +43,19 @@ def mend(folder: Path) -> None:
 
 def forget(folder: Path) -> None:
     """Delete the run that was set aside, if any."""
-    (folder / REPLACED / ARGUMENTS_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder / REPLACED, ignore_errors=True)
+    (folder / SET_ASIDE / ARGUMENTS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / SET_ASIDE, ignore_errors=True)
 
 
 def _move_back(folder: Path) -> None:
-    for path in _content(folder / REPLACED):
+    for path in _content(folder / SET_ASIDE):
         path.rename(folder / path.name)
-    (folder / REPLACED).rmdir()
+    (folder / SET_ASIDE).rmdir()
 
 
 def _content(folder: Path) -> list[Path]:
     """All of a run, its arguments last: with them it is whole."""
-    content = (path for path in folder.iterdir() if path.name not in (LOCK_FILE, REPLACED))
+    content = (path for path in folder.iterdir() if path.name not in (LOCK_FILE, SET_ASIDE))
     return sorted(content, key=lambda path: path.name == ARGUMENTS_FILE)
 
 

@@ -84,8 +84,6 @@ class FutureBag(ExtraLoss):
         super().__post_init__()
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        if not isinstance(self.next_token_in_bag, bool):
-            raise ValueError(f"next_token_in_bag={self.next_token_in_bag!r} must be True or False.")
         weights = () if self.token_weights is None else self.token_weights
         if not (isinstance(weights, tuple) and all(map(_is_weight, weights))):
             raise ValueError("token_weights must be a sequence of numbers from 0, one for each id of the vocabulary.")
