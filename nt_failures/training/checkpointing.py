@@ -64,7 +64,7 @@ class CheckpointMixin:
     def _check_same_objective(self, folder: Path) -> None:
         """ValueError for a checkpoint of another objective, or of other options: the two are no one training."""
         now = json.loads(json.dumps(portable(self.training_objective.to_dict())))
-        for name, began in read_object(folder / RUN_FILE).get("objective", {}).items():
+        for name, began in portable(read_object(folder / RUN_FILE).get("objective", {})).items():
             if now.get(name) != began:
                 raise ValueError(
                     f"{folder} was trained with {name}={began!r}, not {now.get(name)!r}; resume it under the objective "
