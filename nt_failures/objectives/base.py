@@ -238,7 +238,7 @@ def check_room(objective: Objective, model: PreTrainedModel, rows: TokenRows) ->
     check_length(model, max(int((prefixes + targets)[targets == length].max()) + own[length] for length in own))
     of_objective = [getattr(objective, name) for name in (*objective.extra_tokens.values(), "pad_token_id")]
     largest = max(*of_objective, *(int(rows.columns[name][0].max(initial=0)) for name in ("prefix_ids", "target_ids")))
-    if largest >= (known := model.get_input_embeddings().num_embeddings):
+    if largest >= (known := model.config.vocab_size):
         raise ValueError(
             f"rows or objective use the token id {largest}, and {type(model).__name__} knows ids below {known}. "
             "After adding tokens call model.resize_token_embeddings(len(tokenizer))."
