@@ -8,8 +8,8 @@ import numpy as np
 from nt_failures.data.columns import PROMPT_STYLES
 from nt_failures.data.tokenizer import symbol_spans
 from nt_failures.evaluation.api_server import Answer, ApiServer
-from nt_failures.evaluation.prediction import read_symbols
 from nt_failures.evaluation.predictor import Columns, NotMeasured
+from nt_failures.evaluation.reading import read_symbols
 from nt_failures.registry import check_choice
 from nt_failures.tasks import chat
 from nt_failures.tasks.base import Task

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
-from nt_failures.evaluation.prediction import as_answers
 from nt_failures.evaluation.predictor import Columns, NotMeasured, Predictor
+from nt_failures.evaluation.reading import as_answers
 from nt_failures.tasks.base import Task
 
 SHOWN = 64

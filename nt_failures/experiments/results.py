@@ -14,8 +14,9 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.diagnosis.report import paragraph, position_table, throughput_line
 from nt_failures.evaluation.observations import Observations
-from nt_failures.evaluation.prediction import forced_symbols, score
+from nt_failures.evaluation.prediction import score
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.evaluation.reading import forced_symbols
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.integrity import sum_of_weights

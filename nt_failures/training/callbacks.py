@@ -14,8 +14,8 @@ from transformers.training_args import TrainingArguments
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged
 from nt_failures.evaluation.observations import written
-from nt_failures.evaluation.prediction import as_answers
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.evaluation.reading import as_answers
 from nt_failures.training.budget import learning_curves
 
 

@@ -8,8 +8,8 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nt_failures.data.columns import task_columns
-from nt_failures.evaluation.prediction import as_answers
 from nt_failures.evaluation.predictor import ModelPredictor
+from nt_failures.evaluation.reading import as_answers
 
 PASSED_ABOVE = 0.99
 """Share of exact answers to training rows above which the upper end rises: that of arXiv 2412.04703's released code."""

@@ -7,7 +7,7 @@ from planted import Table
 
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.observations import Observations
-from nt_failures.evaluation.prediction import as_answers
+from nt_failures.evaluation.reading import as_answers
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.countdown import Countdown as Equations
 from nt_failures.tasks.hops import Hops

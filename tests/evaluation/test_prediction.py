@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import EvalPrediction, PreTrainedTokenizerFast
 
 from nt_failures.data.tokenizer import word_level_tokenizer
-from nt_failures.evaluation.prediction import as_answers, forced_symbols, objective_metrics, read_symbols, texts_of
+from nt_failures.evaluation.prediction import objective_metrics
+from nt_failures.evaluation.reading import as_answers, forced_symbols, read_symbols, texts_of
 from nt_failures.objectives import NextToken, Teacherless
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.tasks.siblings import Siblings
