@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE, Example, first_label, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.objectives.decoding import Prefix, answer_columns, model_inputs, revealing_inputs
+from nt_failures.objectives.decoding import Prefix, by_forcing, revealing_inputs
 from nt_failures.objectives.losses import (
     Batch,
     Loss,
@@ -178,22 +178,15 @@ class BeliefState(Objective):
         return Loss((sums["next_token"] + sums["previous_token"]) / 2, label_count(labels_BT), sums)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
-        ids, mask = prefix
-        for _ in range(int(lengths_B.max())):
-            ids = torch.cat([ids, self._next(model, model_inputs(ids, mask), 1)], dim=1)
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        return ids[:, prefix[0].shape[1] :].where(answer_columns(lengths_B), IGNORE)
+        return by_forcing(lambda shown_BT: self.predict_forced(model, prefix, shown_BT), lengths_B)
 
     def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
-        ids_BT = self._next(model, revealing_inputs(*prefix, shown_BT), shown_BT.shape[1])
-        return ids_BT.where(shown_BT.ne(IGNORE), IGNORE)
-
-    def _next(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], columns: int) -> Tensor:
-        """The token (B, columns) behind each of the last columns, when nothing is known of what comes behind it."""
+        inputs = revealing_inputs(*prefix, shown_BT)
         output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        before = last_states(model, output)[:, -columns:]
-        nothing = self._behind(model, inputs["input_ids"][:, :0])
-        return self.ends(model, before, nothing.expand_as(before))[0][..., :-1].argmax(dim=-1)
+        before = last_states(model, output)[:, -shown_BT.shape[1] :]
+        nothing = self._behind(model, inputs["input_ids"][:, :0])  # that is known of what comes behind a token
+        logits_BTV = self.ends(model, before, nothing.expand_as(before))[0][..., :-1]
+        return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
     @staticmethod
     def _before(model: torch.nn.Module, batch: Batch, most: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Reading predictions from a model: one pass with the targets revealed, one pass behind dummies, or token by token."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
@@ -87,3 +89,12 @@ def token_by_token(
     finally:
         model.generation_config, model.config.pad_token_id = settings, pad
     return ids[:, -steps:].where(answer_columns(lengths_B), IGNORE)
+
+
+def by_forcing(forced: Callable[[Tensor], Tensor], lengths_B: Tensor) -> Tensor:
+    """Greedy token-by-token decoding without a cache; `forced` predicts each token of (B, T) from the earlier ones."""
+    ids_BT = torch.zeros(len(lengths_B), 0, dtype=torch.long, device=lengths_B.device)
+    for _ in range(int(lengths_B.max())):
+        open_BT = torch.cat([ids_BT, torch.zeros_like(lengths_B)[:, None]], dim=1)
+        ids_BT = torch.cat([ids_BT, forced(open_BT)[:, -1:]], dim=1)
+    return ids_BT.where(answer_columns(lengths_B), IGNORE)

@@ -13,7 +13,7 @@ from nt_failures.models.attention_masks import causal
 from nt_failures.models.capabilities import capabilities
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.objectives.decoding import Prefix, answer_columns, revealing_inputs
+from nt_failures.objectives.decoding import Prefix, by_forcing, revealing_inputs
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, masked_logits, row_mean_sum, token_nats
 from nt_failures.objectives.options import option
@@ -142,11 +142,7 @@ class Registers(Objective):
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         if self.stock:
             return super().predict(model, prefix, lengths_B, decoding)
-        ids_BT = prefix[0][:, :0]
-        for _ in range(int(lengths_B.max())):
-            open_BT = torch.cat([ids_BT, torch.zeros_like(prefix[0][:, :1])], dim=1)
-            ids_BT = torch.cat([ids_BT, self.predict_forced(model, prefix, open_BT)[:, -1:]], dim=1)
-        return ids_BT.where(answer_columns(lengths_B), IGNORE)
+        return by_forcing(lambda shown_BT: self.predict_forced(model, prefix, shown_BT), lengths_B)
 
     def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         if self.stock:
