@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from nt_failures.experiments import command_line
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.experiments.script import run
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 from nt_failures.hub.json_files import write_json
 
@@ -101,14 +102,12 @@ def measure(recipe: Path, whole: RunArguments, steps: int) -> dict[str, float | 
 
 def table(found: list[dict]) -> str:
     """Markdown: a row for each recipe."""
-    head = "| recipe | steps | ms a step | evaluations | s an evaluation | minutes in all |\n"
-    rows = [
-        f"| `{row['recipe']}` | {row['steps']:,} | {1000 * row['step']:.0f} | {row['evaluations']} | "
-        f"{row['evaluation']:.1f} | {row['all'] / 60:.1f} |\n"
-        for row in found
-    ]
+    rows = [("recipe", "steps", "ms a step", "evaluations", "s an evaluation", "minutes in all")]
+    for row in found:
+        cells = f"`{row['recipe']}`", f"{row['steps']:,}", f"{1000 * row['step']:.0f}", str(row["evaluations"])
+        rows.append((*cells, f"{row['evaluation']:.1f}", f"{row['all'] / 60:.1f}"))
     note = "CPU time of one thread; all steps, without the start, the final test and an early stop.\n"
-    return head + "| --- | --- | --- | --- | --- | --- |\n" + "".join(rows) + "\n" + note
+    return f"{markdown_table(rows)}\n\n{note}"
 
 
 if __name__ == "__main__":

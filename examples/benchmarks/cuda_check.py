@@ -25,6 +25,7 @@ from transformers import set_seed
 from transformers.models.mamba import modeling_mamba
 
 import nt_failures as ntf
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 from nt_failures.models import mamba_scan
 from nt_failures.objectives import OBJECTIVES, find_objective
@@ -188,12 +189,11 @@ def markdown(found: Mapping[str, Any]) -> str:
     """The findings as a page."""
     lines = [f"# {found['device']}, {environment.in_words(found['versions'])}", ""]
     lines += ["Loss / gradient of each objective against float32 on the CPU, relative; **more than rounding**.", ""]
-    lines += ["| objective | " + " | ".join(FORMS) + " |", "| --- " * (1 + len(FORMS)) + "|"]
+    table = [("objective", *FORMS)]
     for name, forms in found["objectives"].items():
         cells = {form: f"{each['loss']:.0e} / {each['gradients']:.0e}" for form, each in forms.items()}
-        marked = [f"**{cell}**" if is_wrong(form, forms[form]) else cell for form, cell in cells.items()]
-        lines.append(f"| {name} | " + " | ".join(marked) + " |")
-    lines.append("")
+        table.append((name, *(f"**{cell}**" if is_wrong(form, forms[form]) else cell for form, cell in cells.items())))
+    lines += [markdown_table(table), ""]
     if found["kernels"] is None:
         lines += ["Mamba: mamba-ssm and causal-conv1d are not installed; the torch path ran.", ""]
     else:

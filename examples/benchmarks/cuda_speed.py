@@ -21,6 +21,7 @@ import torch
 from transformers import PrinterCallback, set_seed
 
 import nt_failures as ntf
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 from nt_failures.training import throughput
 
@@ -184,19 +185,18 @@ def markdown(found: Mapping[str, Any]) -> str:
         "ms/step",
         "ms of a raw loop",
     )
-    names += ("limit", "losses differ by")
-    lines = [f"# {found['device']}, {environment.in_words(found['versions'])}", ""]
-    lines += ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
+    rows = [(*names, "limit", "losses differ by")]
     for model in found["models"]:
         for form, it in model["forms"].items():
             share, peak = ("-", "-") if it["mfu"] is None else (f"{it['mfu']:.1%}", f"{it['peak_flops'] / 1e12:.4g}")
             rates = [f"{it[name] / 1e12:.3g}" for name in ("flops_per_second", "product")]
             cells = (model["model"], form, f"{it['tokens_per_second']:,.0f}", rates[0], share, peak, rates[1])
             cells += (f"{it['ms_per_step']:.2f}", f"{it['ms_raw_loop']:.2f}", it["limit"])
-            lines.append("| " + " | ".join((*cells, f"{it['largest_difference_of_losses']:.1e}")) + " |")
+            rows.append((*cells, f"{it['largest_difference_of_losses']:.1e}"))
     batch = ", ".join(str(b) for b in sorted({model["batch"] for model in found["models"]}))
     note = "`of a matrix product`: TFLOP/s of the largest one of a block, by itself; losses against the first form's."
-    return "\n".join([*lines, "", f"Batch {batch}, G(2,5) with 50 labels. {note}", ""])
+    head = f"# {found['device']}, {environment.in_words(found['versions'])}"
+    return f"{head}\n\n{markdown_table(rows)}\n\nBatch {batch}, G(2,5) with 50 labels. {note}\n"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_mambapy_available
 
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.models import mamba_scan
 
 VOCABULARY = 60
@@ -134,12 +135,11 @@ def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, dict
 
 def table(milliseconds: dict[str, dict[str, list[float]]]) -> str:
     """Markdown: medians, and how many times faster than transformers' own scan, round by round (lowest to highest)."""
-    lines = ["| model and scan | ms per training step | CPU ms | times faster | by CPU time |", "|---|---|---|---|---|"]
+    rows = [("model and scan", "ms per training step", "CPU ms", "times faster", "by CPU time")]
     for name, times in milliseconds.items():
-        medians = " | ".join(f"{statistics.median(times[kind]):,.0f}" for kind in ("clock", "cpu"))
-        ratios = " | ".join(_faster(milliseconds[STOCK][kind], times[kind]) for kind in ("clock", "cpu"))
-        lines.append(f"| {name} | {medians} | {ratios} |")
-    return "\n".join(lines)
+        medians = (f"{statistics.median(times[kind]):,.0f}" for kind in ("clock", "cpu"))
+        rows.append((name, *medians, *(_faster(milliseconds[STOCK][kind], times[kind]) for kind in ("clock", "cpu"))))
+    return markdown_table(rows)
 
 
 def _faster(stock: list[float], own: list[float]) -> str:

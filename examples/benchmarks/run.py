@@ -26,6 +26,7 @@ from lines import data, evaluation, growth, process, steps
 from lines.measure import Line, Measured, seconds
 
 from nt_failures.diagnosis import figures
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 
 LINES: list[Line] = [*data.LINES, *steps.LINES, *evaluation.LINES, *process.LINES]
@@ -50,20 +51,18 @@ QUICK = (
 )
 
 
-def row(line: Line, found: Measured) -> str:
+def row(line: Line, found: Measured) -> tuple[str, ...]:
     """One line of the table."""
     held = {True: "yes", False: "**no**", None: ""}[found.holds]
     ratio = "-" if found.ratio is None else f"{found.ratio:.3g}x"
     limit = "-" if found.limit is None else f"{seconds(found.limit)} ({found.ours / found.limit:.3g}x)"
-    cells = (line.work, seconds(found.ours), seconds(found.alternative), ratio, limit, line.target, held)
-    return "| " + " | ".join(cells) + " |"
+    return line.work, seconds(found.ours), seconds(found.alternative), ratio, limit, line.target, held
 
 
 def markdown(results: list[tuple[Line, Measured]], about: dict[str, object]) -> str:
     """The table, with its notes and what it was measured on."""
-    head = "| work | ours | alternative | ratio | limit (ours / limit) | target | holds |\n" + "| --- " * 7 + "|"
-    head = f"{QUICK}\n\n{head}" if about["quick"] else head
-    rows = [row(line, found) for line, found in results]
+    head = ("work", "ours", "alternative", "ratio", "limit (ours / limit)", "target", "holds")
+    table = markdown_table([head, *(row(line, found) for line, found in results)])
     notes = []
     for line, found in results:
         words = [f"against {line.against}"] if line.against else []
@@ -72,7 +71,7 @@ def markdown(results: list[tuple[Line, Measured]], about: dict[str, object]) -> 
         notes.append(f"- `{line.name}`: " + "; ".join([*words, *found.notes]))
     machine = f"{about['date']}, {about['cpu']}, {about['cores']} cores, {about['threads']} thread"
     base = f"{machine}, load {about['load_before']:.1f} before; {environment.in_words(about['versions'])}."
-    return "\n".join([head, *rows, "", base, "", *notes, ""])
+    return "\n".join([*([QUICK, ""] if about["quick"] else []), table, "", base, "", *notes, ""])
 
 
 def as_json(line: Line, found: Measured) -> dict[str, object]:

@@ -29,6 +29,7 @@ from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize
 from nt_failures.experiments import command_line, run
 from nt_failures.experiments.arguments import Arguments
+from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 from nt_failures.hub.json_files import write_json
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -189,20 +190,15 @@ def trainer_of(args: Arguments) -> ObjectiveTrainer:
 def table(report: dict) -> str:
     """Markdown: a row for each way."""
     hardware = report["hardware"]
-    rows = [
-        f"| {way['name']} | {way['processes']} | {way['threads']} | {way['rate']:.1f} ({min(way['rates']):.1f} to "
-        f"{max(way['rates']):.1f}) | {way['ratio']:.2f} | {statistics.median(way['cpu_ms']):.0f} |"
-        for way in report["ways"]
-    ]
-    head = "| way | processes | threads each | steps / s | ratio | CPU ms / step |\n"
+    rows = [("way", "processes", "threads each", "steps / s", "ratio", "CPU ms / step")]
+    for way in report["ways"]:
+        rate = f"{way['rate']:.1f} ({min(way['rates']):.1f} to {max(way['rates']):.1f})"
+        cells = way["name"], str(way["processes"]), str(way["threads"]), rate, f"{way['ratio']:.2f}"
+        rows.append((*cells, f"{statistics.median(way['cpu_ms']):.0f}"))
     rounds = len(report["ways"][0]["rates"])
     return (
         f"{report['recipe']}, {hardware['device']}, {hardware['cores']} cores, {rounds} rounds of {report['steps']} "
-        "steps: median (lowest to highest); ratio: median over the rounds.\n\n"
-        + head
-        + "| --- | --- | --- | --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
+        f"steps: median (lowest to highest); ratio: median over the rounds.\n\n{markdown_table(rows)}\n"
     )
 
 
