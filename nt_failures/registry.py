@@ -12,6 +12,10 @@ class NotImported(ValueError):
     """A file names a class of a module that the user has not imported."""
 
 
+class OtherDefinition(ValueError):
+    """A file was written under another definition of the class that it names."""
+
+
 def find(known: Mapping[str, type], base: type, name: str, from_file: bool = False) -> type:
     """The class behind `name`: an entry of `known`, or a user's own class derived from `base`.
 

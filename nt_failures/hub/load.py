@@ -24,7 +24,7 @@ from nt_failures.models import lora, mamba_scan
 from nt_failures.models.load import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_name, is_adapter
 from nt_failures.objectives import Objective, auxiliary_modules, drafting, read_objective
 from nt_failures.objectives.next_token import NextToken
-from nt_failures.registry import NotImported, first_line
+from nt_failures.registry import NotImported, OtherDefinition, first_line
 from nt_failures.tasks import Task, read_task
 
 FETCHING = ("token", "cache_dir", "local_files_only", "force_download")
@@ -170,6 +170,8 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
         yield
     except (OSError, MemoryError, NotImported):
         raise
+    except OtherDefinition as error:
+        raise OtherDefinition(f"{name_or_path}: {error}") from error
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith(name_or_path):
             raise

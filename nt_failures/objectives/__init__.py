@@ -67,7 +67,8 @@ def read_objective(values: Mapping[str, Any]) -> Objective:
     """Rebuild what `Objective.to_dict` wrote; a class of your own must be imported already.
 
     Raises:
-        ValueError: one that was defined otherwise when it was written, or an option that it does not take.
+        OtherDefinition: one that was defined otherwise when it was written.
+        ValueError: an option that it does not take.
 
     Example:
         >>> read_objective({"objective": "next_token", "order": "reversed"}).order
@@ -77,7 +78,7 @@ def read_objective(values: Mapping[str, Any]) -> Objective:
     name, version = options.pop("objective"), options.pop("version", 1)
     objective = find_objective(name, from_file=True)
     if version != objective.VERSION:
-        raise ValueError(
+        raise registry.OtherDefinition(
             f"it was trained under version {version} of {name}, and {name} is version {objective.VERSION} now, another "
             "definition; train it again, or load it with the nt_failures that trained it."
         )

@@ -20,7 +20,7 @@ class NextToken(Objective):
         labels      ... -100 -100 -100   32   34    6   16   12     (the model shifts)
 
     loss = `- sum_i log p(r_i | x, r_<i)`, the standard loss of causal LMs on completions only (arXiv 2403.06963).
-    Equal to the authors' code in both orders: layouts token for token, the loss to float32.
+    Equal to the authors' code in both orders (golden): layouts token for token, loss and gradient.
     The true earlier tokens let a model look up every later node as the only child of the one before, the cheat.
     `order="reversed"` trains on `12 16 6 34 32`, where every token is a look-up.
     Relations: `teacherless` hides the earlier tokens; `hybrid` and `masked_teacher` mix both. Needs: nothing.

@@ -38,15 +38,17 @@ class Registers(Objective):
     at most. At d = 1 a register could be looked up, so the source's path-star runs begin with 2. All registers share
     one embedding of their own, saved beside the model; tokens never see a register, so the stock model decodes.
 
-    Equal to the authors' code (golden), the causal prompt derived from it. Whether their path-star runs let the prompt
-    look both ways is not known; the code that is public does. Their batch is one row, so rows weigh the same; here a
+    Equal to the authors' code (golden), the causal prompt derived from it. The code of their path-star runs is not
+    public, and whether these had a register behind `=` or a prompt that looks both ways, as the public one, is not
+    known. Their batch is one row, so rows weigh the same; here a
     row weighs by its number of labels, as everywhere, so accumulated batches add up as one batch would: the same for
     rows of one length. A target shorter than min_distance has no register with a label, and that part is 0. Their
     register is a token of the vocabulary, with a logit that is never right; this one has no logit.
     Relations: `multi_token_heads` predicts ahead from the states themselves. Needs: a 4-D mask.
 
     Args:
-        max_distance: the largest d. The source takes 4 for paths of 5 and, with share 0.3, 6 for paths of 10.
+        max_distance: the largest d. The source takes 4 for paths of 5 and, with share 0.3, 6 for paths of 10, in
+            GPT-2's tokens, commas among them: about half as many nodes.
         share: a, of the registers in the loss, 0..1.
         min_distance: the smallest d, from 1; 2 in the source's path-star runs, 1 in its code.
         prompt_attention: "causal", as a stock model decodes, or "bidirectional", where prompt tokens see each other

@@ -19,9 +19,9 @@ class Teacherless(Objective):
         input_ids   ...   32   12    =    $    $    $    $    $
         labels      ... -100 -100 -100   32   34    6   16   12     (the model shifts)
 
-    loss = - sum_i log p(r_i | x, $ ... $) (arXiv 2403.06963). Equal to the authors' code: layouts token for token, the
-    loss to float32. There is nothing to cheat with; in exchange the whole answer must be planned at once. Decoding is
-    the same single pass.
+    loss = - sum_i log p(r_i | x, $ ... $) (arXiv 2403.06963). Equal to the authors' code (golden): layouts token for
+    token, loss and gradient. There is nothing to cheat with; in exchange the whole answer must be planned at once.
+    Decoding is the same single pass.
     Relations: `masked_teacher` with rate 1, `hybrid` with share 1. Needs: nothing.
 
     Example:

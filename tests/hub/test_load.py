@@ -55,6 +55,18 @@ def stock(tokenizer, tmp_path):
     return tmp_path / "stock"
 
 
+def test_a_run_of_another_definition_is_refused(save, tokenizer, tmp_path, monkeypatch):
+    """Catches: a run of an old definition that is loaded, or is called damaged and asks to be saved again."""
+    save(NextToken.from_tokenizer(tokenizer), tmp_path / "run")
+    monkeypatch.setattr(NextToken, "VERSION", 2)
+    says = (
+        f"{tmp_path / 'run'}: it was trained under version 1 of next_token, and next_token is version 2 now, another "
+    )
+    says += "definition; train it again, or load it with the nt_failures that trained it."
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        load(str(tmp_path / "run"))
+
+
 def test_the_chat_template_of_a_checkpoint_comes_back(save, tmp_path):
     """Catches: a run whose tokenizer has one, as those of chat models do, refused as damaged: its file is no JSON."""
     chat = word_level_tokenizer(TASK)

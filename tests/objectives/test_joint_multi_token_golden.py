@@ -34,6 +34,7 @@ class Case:
         self.objective.attach(self.model)
         self.model.transformer.ln_f = GivenStates(self.golden("hidden"))
         self.fetch = auxiliary_modules.modules_of(self.model)["fetch"]
+        assert self.fetch.gamma.item() == pytest.approx(0.1)  # as the code starts
         with torch.no_grad():
             self.model.lm_head.weight.copy_(self.golden("U"))
             self.model.transformer.wte.weight.copy_(self.golden("embeddings"))

@@ -93,7 +93,7 @@ def test_loss_and_gradient(variant, batch):
 @pytest.mark.parametrize("trace", TRACES)
 def test_decoding_token_for_token(trace, monkeypatch):
     """Catches: tokens that stay once they are filled in, a pass that hides one too many, unshifted logits, noise of
-    another size or sign, hidden tokens chosen with the prompt's among them, probabilities without the left-out ids."""
+    another sign, hidden tokens chosen with the prompt's among them, probabilities without the left-out ids."""
     name, prompt = f"decode/{trace}", int(GOLDEN["decode/prompt_length"])
     steps = int(GOLDEN[f"{name}/steps"])
     logits = tensor(f"{name}/logits")
@@ -104,6 +104,23 @@ def test_decoding_token_for_token(trace, monkeypatch):
     found = decoder.decode(model, tensor("decode/ids")[:, :prompt], drawn.shape[2])
     assert torch.equal(torch.stack(model.shown), tensor(f"{name}/inputs"))
     assert torch.equal(found, tensor(f"{name}/final")[:, prompt:])
+
+
+@pytest.mark.parametrize(
+    ("time", "sure", "hidden"),
+    [
+        (1, [-1.0, -0.6, -0.01, -0.01], [True, False, False, False]),
+        (2, [-1.0, -0.6, -9.0, -0.01], [False, True, True, False]),
+    ],
+)
+def test_noise_shrinks_with_the_rate(time, sure, hidden):
+    """Catches: noise that is not multiplied by time / steps, or by another power of it, or by 1 - time / steps.
+
+    The first column has a Gumbel number of 1, the others of 0: -1 becomes -0.75 at the rate 1/4, -0.5 at 1/2.
+    """
+    u = torch.tensor([[-1.0, 0.0, 0.0, 0.0]]).exp().neg().exp()
+    decoder, real = objective(steps=4, noise=1.0), torch.ones(1, 4, dtype=torch.bool)
+    assert decoder._hidden_again(torch.tensor([sure]), real, time, 4, u).tolist() == [hidden]
 
 
 def test_the_defaults_are_those_of_the_path_recipe():

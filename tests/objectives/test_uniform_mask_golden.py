@@ -4,24 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stored_states import StoredLogits
 
 from nt_failures.objectives import UniformMask
 
 GOLDEN = np.load(Path(__file__).parents[1] / "goldens" / "masked_diffusion.npz")
 MASK = int(GOLDEN["mask_id"])
 PROMPT = int(GOLDEN["mlmu/prompt_length"])
-
-
-class Stored(torch.nn.Module):
-    """A model that returns stored logits (B, S, V)."""
-
-    def __init__(self, logits):
-        super().__init__()
-        self.dtype, self.logits = logits.dtype, logits
-
-    def forward(self, input_ids, attention_mask, position_ids, use_cache, logits_to_keep):
-        assert attention_mask.eq(0).all()  # added to the scores: everyone sees everyone
-        return type("Output", (), {"logits": self.logits[:, -logits_to_keep:]})
 
 
 def golden_batch():
@@ -39,14 +28,15 @@ def test_loss_and_gradient_of_equation_5():
     hidden = torch.from_numpy(GOLDEN["mlmu/masked"]).bool()
     shown = torch.cat([ids[:, :PROMPT], ids[:, PROMPT:].masked_fill(hidden, MASK)], dim=1)
     assert torch.equal(batch["input_ids"], shown)
-    logits = torch.from_numpy(GOLDEN["mlmu/logits"]).requires_grad_()
-    loss = objective.loss(Stored(logits), batch)
+    model = StoredLogits(torch.from_numpy(GOLDEN["mlmu/logits"]))
+    loss = objective.loss(model, batch)
+    assert model.given["attention_mask"].eq(0).all()  # added to the scores: everyone sees everyone
     columns = hidden.shape[1]
     assert int(loss.count) == hidden.numel()
     of_paper = columns * loss.sum / loss.count
     of_paper.backward()
     torch.testing.assert_close(of_paper, torch.from_numpy(GOLDEN["mlmu/loss"])[()], rtol=0, atol=1e-9)
-    torch.testing.assert_close(logits.grad, torch.from_numpy(GOLDEN["mlmu/grad_logits"]), rtol=0, atol=1e-9)
+    torch.testing.assert_close(model.logits.grad, torch.from_numpy(GOLDEN["mlmu/grad_logits"]), rtol=0, atol=1e-9)
 
 
 def test_rows_as_in_the_code_of_the_same_group():
@@ -54,7 +44,7 @@ def test_rows_as_in_the_code_of_the_same_group():
     objective, batch, _ = golden_batch()
     logits = torch.from_numpy(GOLDEN["mlmu/logits"])
     rows = [
-        objective.loss(Stored(logits[i : i + 1]), {name: values[i : i + 1] for name, values in batch.items()}).sum
+        objective.loss(StoredLogits(logits[i : i + 1]), {name: values[i : i + 1] for name, values in batch.items()}).sum
         for i in range(len(logits))
     ]
     torch.testing.assert_close(torch.stack(rows), torch.from_numpy(GOLDEN["mlmu/loss_per_row"]), rtol=0, atol=1e-9)
