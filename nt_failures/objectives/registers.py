@@ -40,10 +40,10 @@ class Registers(Objective):
 
     Equal to the authors' code (golden), the causal prompt derived from it. The code of their path-star runs is not
     public, and whether these had a register behind `=` or a prompt that looks both ways, as the public one, is not
-    known. Their batch is one row, so rows weigh the same; here a
-    row weighs by its number of labels, as everywhere, so accumulated batches add up as one batch would: the same for
-    rows of one length. A target shorter than min_distance has no register with a label, and that part is 0. Their
-    register is a token of the vocabulary, with a logit that is never right; this one has no logit.
+    known. Their batch is one row, so rows weigh the same; here a row weighs by its number of labels, as everywhere, so
+    accumulated batches add up as one batch would: the same for rows of one length. A target shorter than min_distance
+    has no register with a label, and that part is 0. Their register is a token of the vocabulary, with a logit that is
+    never right; this one has no logit.
     Relations: `multi_token_heads` predicts ahead from the states themselves. Needs: a 4-D mask.
 
     Args:
