@@ -59,7 +59,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
 
     Raises:
         ValueError: no folder and no name of a repository, a folder without a model, pickled weights, a damaged file,
-            code of the model's own, or a class that is not imported.
+            code of the model's own, a class that is not imported, or an objective that is defined otherwise by now.
         OSError: no such repository, or none that this token may read; or the Hub is out of reach and the cache does
             not say what the model was trained for.
 
