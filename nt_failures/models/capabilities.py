@@ -8,8 +8,8 @@ from nt_failures.models import attention_masks
 from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.families import FAMILIES
 
-CAPABILITIES = ("4d_mask", "bidirectional", "hidden_states")
-"""What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens, hidden states of the trunk."""
+CAPABILITIES = ("4d_mask", "bidirectional")
+"""What an objective may need: a (B, 1, S, S) attention mask, attention to later tokens."""
 
 MASKED_ATTENTION = ("eager", "sdpa")
 """Attention implementations of transformers that take any mask; flash attention takes causal and padding masks only."""
@@ -18,11 +18,10 @@ MASKED_ATTENTION = ("eager", "sdpa")
 def capabilities(model: PreTrainedModel) -> frozenset[str]:
     """Which of `CAPABILITIES` the model offers. A recurrent model and flash attention take no mask of any form."""
     if is_recurrent(model) or attention_kernel(model) not in MASKED_ATTENTION:
-        return frozenset({"hidden_states"})
+        return frozenset()
     if model.config.model_type in FAMILIES:
         return frozenset(CAPABILITIES)
-    mask, later = mask_obeyed(model)
-    return frozenset({"hidden_states", *(["4d_mask"] if mask else []), *(["bidirectional"] if later else [])})
+    return frozenset(name for name, obeyed in zip(CAPABILITIES, mask_obeyed(model), strict=True) if obeyed)
 
 
 @torch.no_grad()

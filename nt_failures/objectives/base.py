@@ -145,7 +145,7 @@ class Objective(abc.ABC):
         """A batch of rows of `tokenize`; the only place where labels and -100 are made.
 
         Returns `input_ids`, `attention_mask`, `labels`, each (B, P + T), labels not shifted, as causal LMs take them;
-        and `position_ids` when rows are padded.
+        and `position_ids` when a prefix is padded.
         """
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:

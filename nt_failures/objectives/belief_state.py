@@ -13,15 +13,16 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE, Example, first_label, join, reverse_rows
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.objectives.decoding import Prefix, by_forcing, revealing_inputs
+from nt_failures.objectives.decoding import Prefix, by_forcing, greedy, revealing_inputs
+from nt_failures.objectives.extra_loss import Terms, weighed
 from nt_failures.objectives.losses import (
     Batch,
     Loss,
     VocabularyHead,
     at_least_float32,
-    label_count,
-    last_states,
     row_mean_sum,
+    states_of_pass,
+    token_nats,
 )
 from nt_failures.objectives.options import option
 from nt_failures.registry import check_choice
@@ -86,7 +87,7 @@ class BeliefState(Objective):
     that a batch may be cut anywhere. The model's own unembedding is not used; where it is tied to no embedding it is
     frozen. Decoding is token by token by the head's next half, B having read E alone; E is never chosen, as the length
     is given. So the stock checkpoint alone does not decode.
-    Relations: inputs and labels of `next_token`, which predicts from F alone. Needs: hidden states.
+    Relations: inputs and labels of `next_token`, which predicts from F alone. Needs: nothing.
 
     Args:
         minimum_gap: from 1, columns from F's last token to B's last; 2, of the source's star graphs, leaves one
@@ -107,7 +108,6 @@ class BeliefState(Objective):
     pair_fraction: float = option(1.0, most=1, above=True)
 
     VERSION: ClassVar[int] = 2
-    needs = frozenset({"hidden_states"})
     stock = False
     citation = "Hu et al., The Belief State Transformer, ICLR 2025, arXiv 2410.23506"
 
@@ -167,26 +167,24 @@ class BeliefState(Objective):
         read_BN2 = batch["pairs"].clamp(min=0)[:, :, None].expand(-1, -1, before.shape[-1], -1)
         before = before.gather(1, read_BN2[..., 0])
         behind = self._behind(model, reverse_rows(labels_BT, labels_BT)[:, :most]).gather(1, read_BN2[..., 1])
-        sums = {}
+        terms: Terms = {}
         for i, (name, logits) in enumerate(
             zip(("next_token", "previous_token"), self.ends(model, before, behind), strict=True)
         ):
             tokens = batch["pair_labels"][..., i]
             tokens = tokens.where(tokens.ne(END), logits.shape[-1] - 1)
-            nats = F.cross_entropy(logits.transpose(1, 2), tokens, ignore_index=IGNORE, reduction="none")
-            sums[name] = row_mean_sum(nats, tokens.ne(IGNORE), labels_BT)
-        return Loss((sums["next_token"] + sums["previous_token"]) / 2, label_count(labels_BT), sums)
+            terms[name] = (0.5, row_mean_sum(token_nats(logits, tokens), tokens.ne(IGNORE), labels_BT))
+        return weighed(terms, labels_BT)
 
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         return by_forcing(lambda shown_BT: self.predict_forced(model, prefix, shown_BT), lengths_B)
 
     def predict_forced(self, model: PreTrainedModel, prefix: Prefix, shown_BT: Tensor) -> Tensor:
         inputs = revealing_inputs(*prefix, shown_BT)
-        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        before = last_states(model, output)[:, -shown_BT.shape[1] :]
+        before = states_of_pass(model, **inputs)[:, -shown_BT.shape[1] :]
         nothing = self._behind(model, inputs["input_ids"][:, :0])  # that is known of what comes behind a token
         logits_BTV = self.ends(model, before, nothing.expand_as(before))[0][..., :-1]
-        return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
+        return greedy(logits_BTV, shown_BT)
 
     @staticmethod
     def _before(model: torch.nn.Module, batch: Batch, most: int) -> Tensor:
@@ -194,8 +192,7 @@ class BeliefState(Objective):
         start = first_label(batch) - 1
         names = [name for name in ("input_ids", "attention_mask", "position_ids") if name in batch]
         inputs = {name: batch[name][:, : start + most + 1] for name in names}
-        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        return last_states(model, output)[:, start:]
+        return states_of_pass(model, **inputs)[:, start:]
 
     @staticmethod
     def _behind(model: torch.nn.Module, backwards: Tensor) -> Tensor:

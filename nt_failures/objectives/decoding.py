@@ -17,12 +17,6 @@ def answer_columns(lengths_B: Tensor) -> Tensor:
     return torch.arange(int(lengths_B.max()), device=lengths_B.device) < lengths_B[:, None]
 
 
-def model_inputs(ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Ids and mask (B, S) as keyword arguments of a model, with `position_ids` where rows are padded on the left."""
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    return inputs if bool(mask[:, 0].all()) else inputs | {"position_ids": position_ids(mask)}
-
-
 def insert_tokens(prefix: Prefix, tokens: int, given: int | Tensor = 0) -> Prefix:
     """The prefix with `tokens` of an objective's own in front of its last `given` ones, one number or (B,).
 
@@ -38,11 +32,20 @@ def insert_tokens(prefix: Prefix, tokens: int, given: int | Tensor = 0) -> Prefi
 
 
 def revealing_inputs(prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> dict[str, Tensor]:
-    """Inputs of a pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns."""
+    """Inputs of a pass over prefix | shown without the last column; -100 in `shown_BT` marks empty columns.
+
+    With `position_ids` where rows are padded on the left.
+    """
     real_BT = shown_BT.ne(IGNORE)
     ids = torch.cat([prefix_ids, shown_BT.where(real_BT, prefix_ids[:, -1:])], dim=1)[:, :-1]
     mask = torch.cat([prefix_mask, real_BT.to(prefix_mask.dtype)], dim=1)[:, :-1]
-    return model_inputs(ids, mask)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return inputs if bool(mask[:, 0].all()) else inputs | {"position_ids": position_ids(mask)}
+
+
+def greedy(logits_BTV: Tensor, shown_BT: Tensor) -> Tensor:
+    """The best tokens (B, T), -100 in the empty columns of `shown_BT`."""
+    return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
 
 
 @torch.no_grad()
@@ -54,8 +57,7 @@ def one_pass_logits(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Ten
 
 def one_pass(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, shown_BT: Tensor) -> Tensor:
     """Greedy predictions (B, T) from ONE forward pass: forced with the true target shown, parallel with dummies."""
-    logits_BTV = one_pass_logits(model, prefix_ids, prefix_mask, shown_BT)
-    return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
+    return greedy(one_pass_logits(model, prefix_ids, prefix_mask, shown_BT), shown_BT)
 
 
 def parallel(model: torch.nn.Module, prefix_ids: Tensor, prefix_mask: Tensor, lengths_B: Tensor, dummy: int) -> Tensor:

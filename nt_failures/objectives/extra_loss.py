@@ -18,15 +18,9 @@ Terms = dict[str, tuple[float, Tensor]]
 class TeacherForced(Objective):
     """The inputs and labels of `next_token`, for a loss that reads hidden states."""
 
-    needs = frozenset({"hidden_states"})
-
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
-
-    @abc.abstractmethod
-    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
-        """As in `Objective`."""
 
 
 class ExtraLoss(TeacherForced):

@@ -6,8 +6,6 @@ import numbers
 from typing import ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE
@@ -18,7 +16,7 @@ from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
     VocabularyHead,
-    at_least_float32,
+    bag_nats,
     row_mean_sum,
     unembed,
     upcoming,
@@ -50,7 +48,7 @@ class FutureBag(ExtraLoss):
 
     Where rows differ in length, a row weighs by its length, so that a batch may be cut anywhere; for rows of one length
     that is the mean over the batch's states.
-    Relations: inputs and decoding of `next_token`; `token_order` keeps the order. Needs: hidden states.
+    Relations: inputs and decoding of `next_token`; `token_order` keeps the order. Needs: nothing.
 
     Args:
         window: the paper's tau, how many tokens ahead the bag reaches, from 2; None for the whole target.
@@ -117,14 +115,8 @@ class FutureBag(ExtraLoss):
         nearest = 1 if self.next_token_in_bag else 2
         in_bag = upcoming(labels_BT, logits.shape[-1], self.window, nearest).isfinite()[:, : states_BTD.shape[1]]
         counted = in_bag.any(dim=-1) if self.states == "with_bag" else labels_BT[:, : states_BTD.shape[1]].ne(IGNORE)
-        return {"bag": (self.weight, row_mean_sum(self.bag_nats(logits, in_bag), counted, labels_BT))}
-
-    def bag_nats(self, logits: Tensor, in_bag: Tensor) -> Tensor:
-        """Binary cross-entropies of logits (..., V) against bags (..., V), summed over the vocabulary, in nats."""
-        logits = at_least_float32(logits)
-        weights = None if self.token_weights is None else logits.new_tensor(self.token_weights)
-        nats = F.binary_cross_entropy_with_logits(logits, in_bag.to(logits.dtype), weights, reduction="none")
-        return nats.sum(dim=-1)
+        nats = bag_nats(logits, in_bag, self.token_weights)
+        return {"bag": (self.weight, row_mean_sum(nats, counted, labels_BT))}
 
 
 def _is_weight(value: object) -> bool:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, at_least_float32, row_mean_sum, token_nats
+from nt_failures.objectives.losses import Batch, ForwardPass, VocabularyHead, row_mean_sum, squared_error, token_nats
 from nt_failures.objectives.options import option
 
 # Shapes beyond base.py's: S columns of a row, D hidden size. State c of the right-to-left model has read c + 1 tokens.
@@ -67,7 +67,7 @@ class FutureSummary(ExtraLoss):
     Where gradients are clipped, g and the model have a common norm. Rows weigh by their length, so that a batch may be
     cut anywhere; for rows of one length that is the mean over the batch's states.
     Relations: `future_bag` has the tokens themselves as a set; `belief_state` reads both ends to predict; decoding is
-    the stock model's. Needs: hidden states.
+    the stock model's. Needs: nothing.
 
     Args:
         weight: of the summary's loss; none in the paper's formula.
@@ -145,6 +145,5 @@ def summary_loss(found_BTD: Tensor, states_BSD: Tensor, labels_BT: Tensor) -> Te
     lengths_B1 = labels_BT.ne(IGNORE).sum(dim=1, keepdim=True)
     behind_BT = lengths_B1 - 2 - torch.arange(labels_BT.shape[1], device=labels_BT.device)
     index_BTD = behind_BT.clamp(min=0)[:, :, None].expand(-1, -1, states_BSD.shape[-1])
-    wanted_BTD = at_least_float32(states_BSD.gather(1, index_BTD))
-    squared_BT = (at_least_float32(found_BTD) - wanted_BTD).square().mean(dim=-1)
+    squared_BT = squared_error(found_BTD, states_BSD.gather(1, index_BTD))
     return row_mean_sum(squared_BT, behind_BT >= 0, labels_BT)

@@ -22,10 +22,10 @@ class Hybrid(Objective):
 
     loss = the sum of both losses. Both decodings work. How the forms are mixed is ours, a variant of arXiv 2504.15266:
     the authors' public code trains on fixed copies of each row, one next-token to three teacherless on two of its tasks
-    (circle and line construction; share 0.75 here), adds a teacherless copy with chance 0.5 on another (triangle
-    discovery), and rows with a single label on a third (sibling discovery). Here each row of a batch has one form, the
-    split of a batch is exact, and only the fraction of a row that is left over is drawn, from torch's generator. The
-    split goes by place in the batch, so the examples must come shuffled or fresh.
+    (circle and line construction; share 0.75 here), adds a teacherless copy with chance 0.5 on a third (triangle
+    discovery), and rows with a single label on the fourth (sibling discovery). Here each row of a batch has one form,
+    the split of a batch is exact, and only the fraction of a row that is left over is drawn, from torch's generator.
+    The split goes by place in the batch, so the examples must come shuffled or fresh.
     Relations: share 0 is `next_token`, share 1 is `teacherless`. Needs: nothing.
 
     Args:
@@ -54,8 +54,7 @@ class Hybrid(Objective):
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
-        whole, rest = divmod(self.share * len(target_BT), 1)
-        teacherless = int(whole) + int(rest > 0 and float(torch.rand(())) < rest)
+        teacherless = int(self.share * len(target_BT) + float(torch.rand(())))  # a part of a row is drawn
         hidden_B1 = torch.arange(len(target_BT))[:, None] < teacherless
         shown_BT = target_BT.masked_fill(hidden_B1, self.dummy_token_id)
         return join(parts, shown_BT, target_BT, self.pad_token_id)

@@ -80,10 +80,10 @@ class Insertion(Objective):
     T (T + 1) / 2 passes. Judged are free predictions. The stock model cannot decode it.
     The softmax over all columns makes the level of logits count. The source's unembedding is a matrix of its own; tied
     to the embedding, as GPT-2's is, it learns later: on G(2,3) with 6 labels, 2 layers of 64, batches of 64 and rate
-    1e-3 its loss left that of guessed nodes after 1,000 steps, else after 200 (one seed each), by
-    `--config_overrides '{"tie_word_embeddings": false}'`.
+    1e-3 its loss fell below that of guessing after 1,000 steps; untied, by
+    `--config_overrides '{"tie_word_embeddings": false}'`, after 200 (one seed each).
     Relations: `uniform_mask` shows how many tokens are missing between two, and predicts each in its place;
-    `masked_diffusion` can also take tokens back. Needs: a 4-D mask, attention in both directions, hidden states.
+    `masked_diffusion` can also take tokens back. Needs: a 4-D mask, attention in both directions.
 
     Args:
         threshold: probability from which `STOP` ends a row; 0.5 in the source's star-graph recipe, 0.9 its default.
@@ -104,7 +104,7 @@ class Insertion(Objective):
     choice: str = "column"
     special_ids: tuple[int, ...] = ()
 
-    needs = frozenset({"4d_mask", "bidirectional", "hidden_states"})
+    needs = frozenset({"4d_mask", "bidirectional"})
     decodings = ("insertion",)
     extra_positions = 1
     citation = (

@@ -16,7 +16,16 @@ from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.decoding import Prefix
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
-from nt_failures.objectives.losses import Batch, Loss, cross_entropy, last_states, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.losses import (
+    Batch,
+    Loss,
+    cross_entropy,
+    last_states,
+    row_mean_sum,
+    states_of_pass,
+    token_nats,
+    unembed,
+)
 from nt_failures.objectives.options import option
 
 
@@ -80,12 +89,12 @@ class JointMultiToken(TeacherForced):
     on; their slots that hold a prompt token read token 0 instead. No gradient is stopped.
     A row's mean over the labels of a slot counts as its number of labels: equal to the mean over the batch where rows
     have equal lengths; else rows weigh by length, and accumulated batches add up to the whole one.
-    Relations: `multi_token_heads` predicts the window's tokens independently. Needs: hidden states. Equal to the
-    authors' code (golden): that of NextLat (2511.05963), for the paper's own is not public; it has the end of a row
-    as a last label, which rows have here only if their target ends in such a token.
+    Relations: `multi_token_heads` predicts the window's tokens independently. Needs: nothing. Equal to NextLat's
+    code of it (2511.05963, golden), for the paper's own is not public; that has the end of a row as a last label,
+    which rows have here only if their target ends in such a token.
 
     Args:
-        window: tokens predicted from each state, the next one included, 2 to 256: the source's horizon and one.
+        window: tokens predicted from each state, the next one included, 2 to 256: the source's horizon + 1.
         weight: of the mean over the slots. The source's default is 1; swept from .1 to 1 in arXiv 2511.05963.
 
     Example:
@@ -110,8 +119,7 @@ class JointMultiToken(TeacherForced):
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         inputs, first = predicting(batch)
-        output = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-        states_BSD, labels = last_states(model, output), batch["labels"]
+        states_BSD, labels = states_of_pass(model, **inputs), batch["labels"]
         labels_BT = labels[:, first:]
         # The state in column c meets the label of slot k in column c + k + 1, so from column first - k on.
         start = max(first - self.window + 1, 0)
@@ -119,7 +127,8 @@ class JointMultiToken(TeacherForced):
         terms: Terms = {}
         next_token = unembed(model, slots_BCKD[:, first - 1 - start :, 0])
         terms["next_token"] = (1.0, cross_entropy(next_token, labels_BT))
-        steps = [self._slot_loss(model, k, slots_BCKD[:, :, k], batch, first) for k in range(1, slots_BCKD.shape[2])]
+        slots = range(1, slots_BCKD.shape[2])
+        steps = [self._slot_loss(model, k, slots_BCKD[:, :, k], start, batch, first) for k in slots]
         terms["window"] = (self.weight, torch.stack(steps).sum() / (self.window - 1))
         return weighed(terms, labels_BT)
 
@@ -136,12 +145,12 @@ class JointMultiToken(TeacherForced):
         return fetch(states_BCD.flatten(0, 1), read.flatten(0, 1)).unflatten(0, states_BCD.shape[:2])
 
     @staticmethod
-    def _slot_loss(model: torch.nn.Module, k: int, slot_BCD: Tensor, batch: Batch, first: int) -> Tensor:
-        """The mean loss of slot k, times the number of labels. `slot_BCD` is of the last columns of states."""
-        labels, columns = batch["labels"], slot_BCD.shape[1]
-        begin = max(first - k, labels.shape[1] - 1 - columns)  # the first column whose state has a label for slot k
+    def _slot_loss(model: torch.nn.Module, k: int, slot_BCD: Tensor, start: int, batch: Batch, first: int) -> Tensor:
+        """The mean loss of slot k, times the number of labels. `slot_BCD` is of the states from column `start` on."""
+        labels = batch["labels"]
+        begin = max(first - k, start)  # the first column whose state has a label for slot k
         wanted, given = labels[:, begin + k + 1 :], labels[:, begin + k : -1]
-        states = slot_BCD[:, begin - (labels.shape[1] - 1 - columns) :][:, : wanted.shape[1]]
+        states = slot_BCD[:, begin - start :][:, : wanted.shape[1]]
         real = batch["attention_mask"][:, begin:][:, : wanted.shape[1]].bool()  # no state in a padded column
         counted = wanted.ne(IGNORE) & given.ne(IGNORE) & real
         return row_mean_sum(token_nats(unembed(model, states), wanted), counted, labels)

@@ -3,7 +3,7 @@
 Shapes: B rows, S columns of the input, T target columns, D hidden size, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -90,6 +90,11 @@ def last_states(model: torch.nn.Module, output: ModelOutput) -> Tensor:
     return output.hidden_states[-1].to(unwrap_model(model).dtype)
 
 
+def states_of_pass(model: torch.nn.Module, **inputs: Tensor) -> Tensor:
+    """Last hidden states (B, S, D) of a pass over these inputs."""
+    return last_states(model, model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=1))
+
+
 def masked_logits(model: torch.nn.Module, batch: Batch, seen_BSS: Tensor, columns: int) -> Tensor:
     """Logits (B, columns, V) of the last columns, where column i attends to column j if `seen_BSS[:, i, j]`.
 
@@ -120,6 +125,19 @@ def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
     logits_BVT = at_least_float32(logits_BTV).transpose(1, 2)
     return F.cross_entropy(logits_BVT, labels_BT, ignore_index=IGNORE, reduction="none")
+
+
+def squared_error(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over the channels, (...,) of (..., D)."""
+    return (at_least_float32(found) - at_least_float32(wanted)).square().mean(dim=-1)
+
+
+def bag_nats(logits: Tensor, in_bag: Tensor, token_weights: Sequence[float] | None = None) -> Tensor:
+    """Binary cross-entropies of logits (..., V) against bags (..., V), summed over the vocabulary, in nats."""
+    logits = at_least_float32(logits)
+    weights = None if token_weights is None else logits.new_tensor(token_weights)
+    nats = F.binary_cross_entropy_with_logits(logits, in_bag.to(logits.dtype), weights, reduction="none")
+    return nats.sum(dim=-1)
 
 
 def label_count(labels: Tensor) -> Tensor:

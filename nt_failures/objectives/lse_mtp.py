@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from nt_failures.data.batches import IGNORE, Example
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
-from nt_failures.objectives.losses import Batch, ForwardPass, at_least_float32, row_mean_sum, token_nats, unembed
+from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, squared_error, token_nats, unembed
 from nt_failures.objectives.options import option
 from nt_failures.registry import check_choice
 
@@ -41,11 +41,11 @@ class LseMtp(ExtraLoss):
     How the authors draw A_k is not known to us; here it is drawn as the model's own layers are. Their U is tied with E;
     here that is the model's choice. Decoding: head 1, the stock model.
     Relations: heads 1 is `next_token`; `multi_token_heads` has a block for each head and no latent terms; `next_latent`
-    rolls a state forward through the true tokens. Needs: hidden states.
+    rolls a state forward through the true tokens. Needs: nothing.
 
     Args:
-        heads: tokens predicted from each state, the next one included (K of the source, without a default here), 1
-            to 64.
+        heads: tokens predicted from each state, the next one included (the source's K, for which it gives no
+            default), 1 to 64.
         latent_weight, semantic_weight: of the two; the source has 0.1 and 0.1.
         predicts: `"target"` labels the target's tokens; `"row"`, as in the source, whose rows have no prompt to leave
             out, the prompt's, too, but for its first.
@@ -101,17 +101,12 @@ class LseMtp(ExtraLoss):
             terms[f"head_{k}"] = (1.0, row_mean_sum(nats, labels_BS[:, first:].ne(IGNORE), output.labels_BT))
             later_BND = output.states_BSD[:, k - 1 :].detach()
             columns = later_BND.shape[1]
-            distance = _squared_error(ahead_BSD[:, :columns], later_BND)
+            distance = squared_error(ahead_BSD[:, :columns], later_BND)
             counted = read_BS[:, :columns] & read_BS[:, k - 1 :]
             latent.append(row_mean_sum(distance, counted, output.labels_BT))
             meant_BSD = embeddings(labels_BS.masked_fill(labels_BS.eq(IGNORE), self.pad_token_id)).detach()
-            semantic.append(row_mean_sum(_squared_error(ahead_BSD, meant_BSD), read_BS, output.labels_BT))
+            semantic.append(row_mean_sum(squared_error(ahead_BSD, meant_BSD), read_BS, output.labels_BT))
         if latent:
             terms["latent"] = (self.latent_weight, torch.stack(latent).sum())
             terms["semantic"] = (self.semantic_weight, torch.stack(semantic).sum())
         return terms
-
-
-def _squared_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean over the channels (..., D)."""
-    return (at_least_float32(found) - at_least_float32(wanted)).square().mean(dim=-1)

@@ -113,29 +113,26 @@ class MaskedDiffusion(TwoSided):
     def predict(self, model: PreTrainedModel, prefix: Prefix, lengths_B: Tensor, decoding: str) -> Tensor:
         real_BT = answer_columns(lengths_B)
         steps = 1 if decoding == "parallel" else self.steps
-        drawn = self.noise or self.unmasking == "random"
-        drawn_NBT = uniform_numbers(prefix, steps, real_BT.shape[1]) if drawn else None
+        drawn_NBT = uniform_numbers(prefix, steps, real_BT.shape[1])
         ids_BT = torch.full(real_BT.shape, self.dummy_token_id, device=lengths_B.device)
         for time in reversed(range(steps)):
             log_p_BTV = self.target_pass(model, prefix, ids_BT, real_BT).float().log_softmax(dim=-1)
             sure_BT, best_BT = log_p_BTV[..., : self.vocabulary].max(dim=-1)
-            u_BT = None if drawn_NBT is None else drawn_NBT[time]
             if self.unmasking == "random":
-                filled_BT = ids_BT.eq(self.dummy_token_id) & (u_BT < 1 / (time + 1))
+                filled_BT = ids_BT.eq(self.dummy_token_id) & (drawn_NBT[time] < 1 / (time + 1))
                 ids_BT = best_BT.where(filled_BT, ids_BT)
             else:
-                again_BT = self._hidden_again(sure_BT, real_BT, time, steps, u_BT)
+                again_BT = self._hidden_again(sure_BT, real_BT, time, steps, drawn_NBT[time])
                 ids_BT = best_BT.masked_fill(again_BT, self.dummy_token_id)
         return ids_BT.where(real_BT, IGNORE)
 
-    def _hidden_again(self, sure_BT: Tensor, real_BT: Tensor, time: int, steps: int, u_BT: Tensor | None) -> Tensor:
+    def _hidden_again(self, sure_BT: Tensor, real_BT: Tensor, time: int, steps: int, u_BT: Tensor) -> Tensor:
         """Which columns a pass hides again: those with the lowest scores, fewer where scores are tied."""
         rate = time / steps if self.unmasking == "linear" else math.cos((steps - time) / steps * math.pi / 2)
         if time == 0:
             return torch.zeros_like(real_BT)
-        if u_BT is not None:  # Gumbel, as the authors have it
-            sure_BT = sure_BT - self.noise * rate * (-(u_BT + 1e-8).log() + 1e-8).log()
-        sure_BT = sure_BT.where(real_BT, torch.inf)
+        gumbel_BT = -(-(u_BT + 1e-8).log() + 1e-8).log()  # as the authors have it
+        sure_BT = (sure_BT + self.noise * rate * gumbel_BT).where(real_BT, torch.inf)
         lengths_B = real_BT.sum(dim=1)
         fewest_B = torch.minimum((lengths_B * rate).long(), lengths_B - 1)
         limit_B1 = sure_BT.sort(dim=1).values.gather(1, fewest_B[:, None])

@@ -70,7 +70,8 @@ class MaskedTeacher(Objective):
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)
         target_BT = parts["target_ids"]
-        rate_B1 = torch.rand(len(target_BT), 1) if self.rate is None else torch.full((len(target_BT), 1), self.rate)
+        rows = len(target_BT)
+        rate_B1 = torch.rand(rows, 1) if self.rate is None else torch.full((rows, 1), float(self.rate))
         hidden_BT = _one_run(rate_B1, target_BT.ne(IGNORE)) if self.spans else torch.rand(target_BT.shape) < rate_B1
         shown_BT = target_BT.masked_fill(hidden_BT, self.dummy_token_id)
         if self.replaced:

@@ -56,15 +56,14 @@ class NextLatent(ExtraLoss):
 
     Equal to the authors' code (golden), for rows of one length, all it knows. Rows of several lengths: each has the
     means of its own columns, weighed by its number of labels, so accumulated batches add up as one batch would.
-    Ours: W is 128 at least (the source's rule gives 0 for narrow models); rows here end without EOS, so no state of the
-    last target token predicts it, and K has one column less (`eos_token_id` for data that has it).
-    Relations: inputs and decoding of `next_token`; `joint_multi_token` looks at tokens. Needs: hidden states.
+    Ours: W is 128 at least (the source's rule gives 0 for narrow models). The source's EOS, predicted, its state not
+    compared, is `end_token_id` here; rows of fixed length end without it, so K has one column less.
+    Relations: inputs and decoding of `next_token`; `joint_multi_token` looks at tokens. Needs: nothing.
 
     Args:
         horizon: steps rolled forward, from 1; None for the target's length - 2, the source's choice for path-star.
         smooth_weight, kl_weight, ce_weight: of the three; the source has 1, 1 and 0.
         projection_factor: f of W = 128 * round(2 * f * hidden size / 128); the source has 0.5 on path-star, else 1.
-        eos_token_id: of a token that ends the targets, if any does: it is predicted, but its state is not compared.
 
     Example:
         >>> from nt_failures import NextLatent
@@ -78,9 +77,8 @@ class NextLatent(ExtraLoss):
     kl_weight: float = option(1.0)
     ce_weight: float = option(0.0)
     projection_factor: float = option(0.5, above=True, most=64)
-    eos_token_id: int | None = option(None, whole=True)
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     whole_row = True
     citation = "Teoh et al., Next-Latent Prediction Transformers Learn Compact World Models, arXiv 2511.05963"
 
@@ -124,7 +122,7 @@ class NextLatent(ExtraLoss):
         }
 
     def _is_not_eos(self, ids: Tensor) -> Tensor:
-        return ids.ne(-1 if self.eos_token_id is None else self.eos_token_id)
+        return ids.ne(-1 if self.end_token_id is None else self.end_token_id)
 
 
 def _log_probs(model: torch.nn.Module, states: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from nt_failures.models.attention_masks import causal
 from nt_failures.models.capabilities import capabilities
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
-from nt_failures.objectives.decoding import Prefix, by_forcing, revealing_inputs
+from nt_failures.objectives.decoding import Prefix, by_forcing, greedy, revealing_inputs
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, masked_logits, row_mean_sum, token_nats
 from nt_failures.objectives.options import option
@@ -93,9 +93,8 @@ class Registers(Objective):
         batch = join(parts, target_BT, target_BT, self.pad_token_id)
         real_BT = target_BT.ne(IGNORE)
         length_B1 = real_BT.sum(dim=1, keepdim=True)
-        least, most = (min(d, target_BT.shape[1] + 1) for d in (self.min_distance, self.max_distance))
-        choices_B1 = (length_B1.clamp(max=most) - least + 1).clamp(min=0)  # none where the target is shorter than least
-        distance_B1 = least + (torch.rand(len(target_BT), 1) * choices_B1).long()
+        choices_B1 = (length_B1.clamp(max=self.max_distance) - self.min_distance + 1).clamp(min=0)
+        distance_B1 = self.min_distance + (torch.rand(len(target_BT), 1) * choices_B1).long()
         wanted_BT = torch.arange(target_BT.shape[1]) + distance_B1 - 1  # the label's place in the target, from 0
         labelled_BT = wanted_BT < length_B1
         labels_BT = target_BT.gather(1, wanted_BT.where(labelled_BT, 0)).where(labelled_BT, IGNORE)
@@ -153,4 +152,4 @@ class Registers(Objective):
         inputs["position_ids"] = position_ids(inputs["attention_mask"])
         seen_BSS = self.seen(inputs["attention_mask"], prefix[0].shape[1], 0)
         logits_BTV = masked_logits(model, inputs, seen_BSS, shown_BT.shape[1])
-        return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
+        return greedy(logits_BTV, shown_BT)

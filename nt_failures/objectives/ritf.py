@@ -36,11 +36,11 @@ class Ritf(Objective):
         future_i = sum over i <= j < k <= T of max(0, 1 - (z[r_j] - z[r_k]))
         arms_i   = sum over i <= j <= T and the nodes v of the other arms of max(0, 1 - (z[r_j] - z[v]))
         rest_i   = sum over i <= j <= T of max(0, 1 - (z[r_j] - max z[u])), u all ids in neither of the two
-    (ranking into the future, arXiv 2503.10542). It takes the cross-entropy's place; the mean is over rows. `future` and
-    `arms` by the paper's formula (golden), which we know second-hand: the first is that of notes on the paper, taken on
-    raw logits; of the second they say only that the right arm ranks above the others, its form here is ours. `rest` is
-    ours: without it nothing pushes down what was said already, separators and ids that are in no row, and greedy
-    decoding picks those (the source's vocabulary is the nodes); `rest_weight=0` is the formula alone.
+    (ranking into the future, arXiv 2503.10542). It takes the cross-entropy's place; the mean is over rows. `future` is
+    by the paper's formula, which we know second-hand, from notes on it, on raw logits; of `arms` they say only that the
+    right arm ranks above the others, so its form is ours (golden numbers of both). `rest` is ours: without it nothing
+    pushes down what was said already, separators and ids that are in no row, and greedy decoding picks those (the
+    source's vocabulary is the nodes); `rest_weight=0` leaves it out.
 
     Which tokens are nodes of the other arms is read from the row, without a task: those of the prompt that are neither
     in the target nor `separators`. So the source, in every target, is none of them. Where a prompt holds other symbols

@@ -10,15 +10,16 @@ from transformers import PreTrainedModel
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.decoding import Prefix, insert_tokens, revealing_inputs, token_by_token
+from nt_failures.objectives.decoding import Prefix, greedy, insert_tokens, revealing_inputs, token_by_token
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import (
     Batch,
     ForwardPass,
     Loss,
     at_least_float32,
-    last_states,
+    bag_nats,
     row_mean_sum,
+    states_of_pass,
     token_nats,
     unembed,
     upcoming,
@@ -80,7 +81,7 @@ class Semformer(ExtraLoss):
     decoder_layers: int = option(6, least=1, whole=True)
     bag_weight: float = option(0.0)
 
-    needs = frozenset({"4d_mask", "hidden_states"})
+    needs = frozenset({"4d_mask"})
     stock = False
     citation = "Yin et al., Semformer: Transformer Language Models with Semantic Planning, arXiv 2409.11143"
 
@@ -127,9 +128,8 @@ class Semformer(ExtraLoss):
             "reconstruction": (self.reconstruction_weight, reconstruction),
         }
         if self.bag_weight:
-            logits_BV = at_least_float32(unembed(model, plan_BKD.mean(dim=1)))
-            in_bag_BV = upcoming(labels_BT, logits_BV.shape[-1])[:, 0].isfinite().to(logits_BV.dtype)
-            bag_B = F.binary_cross_entropy_with_logits(logits_BV, in_bag_BV, reduction="none").sum(dim=-1)
+            logits_BV = unembed(model, plan_BKD.mean(dim=1))
+            bag_B = bag_nats(logits_BV, upcoming(labels_BT, logits_BV.shape[-1])[:, 0].isfinite())
             terms["bag"] = (self.bag_weight, row_mean_sum(bag_B[:, None], real_BT.any(dim=1, keepdim=True), labels_BT))
         return terms
 
@@ -140,7 +140,7 @@ class Semformer(ExtraLoss):
         inputs = revealing_inputs(*prefix, shown_BT)
         inputs["inputs_embeds"] = _embedded_to_decode(model, inputs.pop("input_ids"))
         logits_BTV = model(**inputs, use_cache=False, logits_to_keep=shown_BT.shape[1]).logits
-        return logits_BTV.argmax(dim=-1).where(shown_BT.ne(IGNORE), IGNORE)
+        return greedy(logits_BTV, shown_BT)
 
 
 def _embedded(model: torch.nn.Module, ids: Tensor) -> Tensor:
@@ -160,5 +160,4 @@ def _read_alone(model: torch.nn.Module, ids_BT: Tensor) -> Tensor:
     """The model's last states (B, T, D) of the target without its prompt; padding is behind, where nobody sees it."""
     embedded = _embedded(model, ids_BT)  # given ids, transformers looks for padding in them
     inner = auxiliary_modules.unwrap_model(model)  # torch.compile would make graphs of their own for this width
-    output = inner(inputs_embeds=embedded, use_cache=False, output_hidden_states=True, logits_to_keep=1)
-    return last_states(model, output)
+    return states_of_pass(inner, inputs_embeds=embedded)

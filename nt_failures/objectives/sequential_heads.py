@@ -1,14 +1,12 @@
 """Sequential heads: one block behind another, each reads the true next token, too, and predicts one token further."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from nt_failures.data.batches import Example
 from nt_failures.objectives import auxiliary_modules, drafting, last_block
 from nt_failures.objectives.base import target_logits
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
@@ -64,8 +62,7 @@ class SequentialHeads(TeacherForced):
     transformers' code (golden, float32).
 
     Args:
-        depths: tokens predicted beside the next one, 1 to 64. The source has 1. The longest row of each batch must
-            have two tokens more, prompt included.
+        depths: tokens predicted beside the next one, 1 to 64. The source has 1.
         weight: of the mean over the depths; 0.3 in the source, later 0.1.
         form: `"paper"`, or `"transformers"` for the layers that transformers (`MtpLayer`) drafts with, on models built
             as Llama: M_k takes the embedding first, h^0 is behind the final norm, and each depth ends with a norm of
@@ -98,30 +95,22 @@ class SequentialHeads(TeacherForced):
         depths = {f"depth_{k}": Depth(width, last_block.new_block(model)) for k in range(1, self.depths + 1)}
         auxiliary_modules.attach(model, **depths)
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        batch = super().collate(examples)
-        longest = max(len(row["prefix_ids"]) + len(row["target_ids"]) for row in examples)
-        if self.depths > longest - 2:
-            nothing = f"depths={self.depths}: the last of them has no label in any row of this batch"
-            raise ValueError(f"{nothing}; the longest has {longest} tokens, which allow at most {longest - 2}.")
-        return batch
-
     def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
         (blocks, norm), modules = last_block.parts(model), auxiliary_modules.modules_of(model)
         with last_block.calls_of(blocks[-1]) as calls, last_block.calls_of(norm) as normed:
             logits_BTV, labels_BT = target_logits(model, batch)
         (call,), ((states_BSD, *_), _) = calls, normed[0]
         embed = auxiliary_modules.unwrap_model(model).get_input_embeddings()
-        stock = self.form == "transformers"
-        if stock:
+        drafts = self.form == "transformers"
+        if drafts:
             states_BSD = norm(states_BSD)
         terms: Terms = {"next_token": (1.0, cross_entropy(logits_BTV, labels_BT))}
-        for k, depth in enumerate(modules["layers"] if stock else modules.values(), start=1):
+        for k, depth in enumerate(modules["layers"] if drafts else modules.values(), start=1):
             # Column c reads token c + k. Columns without one read token 0: they predict nothing, and none sees them.
             ids_BS = F.pad(batch["input_ids"], (0, k))[:, k : k + states_BSD.shape[1]]
             tokens_BSD = embed(ids_BS)
             # Positions are the trunk's c where transformers has c + k: rotary attention sees how far apart two are.
-            states_BSD = depth(tokens_BSD, states_BSD, **call[1]) if stock else depth(states_BSD, tokens_BSD, call)
-            nats = ahead_loss(model, states_BSD if stock else norm(states_BSD), k + 1, batch, labels_BT)
+            states_BSD = depth(tokens_BSD, states_BSD, **call[1]) if drafts else depth(states_BSD, tokens_BSD, call)
+            nats = ahead_loss(model, states_BSD if drafts else norm(states_BSD), k + 1, batch, labels_BT)
             terms[f"depth_{k}"] = (self.weight / self.depths, nats)
         return weighed(terms, labels_BT)

@@ -25,7 +25,7 @@ class TokenOrder(ExtraLoss):
     function ranks one token more. Both terms are means over the labels, of the whole accumulated batch. The head is
     dropped in decoding. In the authors' star-graph code the window covers the whole rest of the target and the weight
     is 1, the defaults here; for language models they also have (1 - a) * CE + a * ranking loss.
-    Relations: inputs and decoding of `next_token`; `future_bag` ignores the order. Needs: hidden states.
+    Relations: inputs and decoding of `next_token`; `future_bag` ignores the order. Needs: nothing.
 
     Args:
         window: how many tokens ahead are ranked; None for the whole target.

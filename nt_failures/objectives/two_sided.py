@@ -21,6 +21,8 @@ class TwoSided(Objective):
 
     shift: ClassVar[int] = 0
     """how many columns before its own a token is predicted"""
+    vocabulary: ClassVar[int | None] = None
+    """ids from here on are not decoded; None for all"""
     extra_tokens = {"$": "dummy_token_id"}
     needs = frozenset({"4d_mask", "bidirectional"})
 
@@ -60,7 +62,7 @@ class TwoSided(Objective):
         for column in range(real_BT.shape[1]):
             earlier_BT = found_BT if shown_BT is None else shown_BT
             ids_BT = earlier_BT.where(real_BT & (columns_T < column), self.dummy_token_id)
-            best_BT = self.target_pass(model, prefix, ids_BT, real_BT).argmax(dim=-1)
+            best_BT = self.target_pass(model, prefix, ids_BT, real_BT)[..., : self.vocabulary].argmax(dim=-1)
             found_BT = best_BT.where(columns_T == column, found_BT)
         return found_BT.where(real_BT, IGNORE)
 

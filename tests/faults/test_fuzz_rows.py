@@ -105,7 +105,7 @@ def test_decode(name, length, prefix, models):
 OPTIONS = ["order", "positions", "share", "rate", "window", "weight", "heads", "horizon", "smooth_weight", "kl_weight"]
 OPTIONS += ["time_weight", "unmasking", "noise", "vocabulary", "spans", "replaced"]
 OPTIONS += ["max_distance", "steps", "alpha", "gamma", "pair_fraction", "pad_token_id", "dummy_token_id", "unknown"]
-OPTIONS += ["min_distance", "prompt_attention", "ce_weight", "projection_factor", "eos_token_id"]
+OPTIONS += ["min_distance", "prompt_attention", "ce_weight", "projection_factor"]
 OPTIONS += ["chance", "open_token_id", "close_token_id", "teacher"]
 HUGE = st.sampled_from([2, 3, 10**6, 10**9, 0.5, float("nan"), float("inf"), True])
 

@@ -91,8 +91,7 @@ def test_sft_trains_on_the_objective_s_loss(page):
     torch.testing.assert_close(found, loss.sum / loss.count)
 
 
-FITTING = [ntf.MultiTokenHeads, ntf.SequentialHeads, ntf.JointMultiToken, ntf.TokenOrder, ntf.FutureBag]
-FITTING += [ntf.NextLatent, ntf.LseMtp]
+FITTING = [ntf.MultiTokenHeads, ntf.SequentialHeads, ntf.TokenOrder, ntf.FutureBag, ntf.NextLatent, ntf.LseMtp]
 
 
 @pytest.mark.parametrize("kind", FITTING)
@@ -127,6 +126,7 @@ def test_an_objective_that_fits_has_its_own_loss(kind, page, tiny_model):
         (ntf.FutureBag(states="first"), {}),
         (ntf.LseMtp(predicts="row"), {}),
         (ntf.FutureSummary(), {}),
+        (ntf.JointMultiToken(), {}),  # the stock model would not decode as trained
         (ntf.Registers(), {}),
         (ntf.TokenOrder(), {"peft_config": object()}),
     ],

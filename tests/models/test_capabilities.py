@@ -63,7 +63,7 @@ def test_a_model_is_tried(kind, model):
 def test_what_a_model_is_said_to_offer(kind, model):
     """Catches: a trial that is made and not heard, and one that shuts out objectives without a mask."""
     made = model(kind)
-    offered = {"hidden_states", *(name for name, held in zip(CAPABILITIES, OBEYED[kind], strict=False) if held)}
+    offered = {name for name, held in zip(CAPABILITIES, OBEYED[kind], strict=True) if held}
     assert capabilities(made) == offered
     for objective in (Registers(dummy_token_id=13), MaskedDiffusion(dummy_token_id=13)):
         if objective.needs <= offered:
@@ -86,7 +86,7 @@ def test_a_model_without_weights_is_not_tried():
 class Shaped(NextToken):
     """An objective that shapes the attention mask."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"4d_mask", "hidden_states"})
+    needs: ClassVar[frozenset[str]] = frozenset({"4d_mask"})
 
 
 def test_needs_are_checked(tiny_model):
@@ -97,7 +97,7 @@ def test_needs_are_checked(tiny_model):
         with pytest.raises(ValueError, match=f"Shaped needs 4d_mask, which {name} does not offer"):
             check_needs(Shaped(), tiny_model(family))
         check_needs(NextToken(), tiny_model(family))
-        assert capabilities(tiny_model(family)) == {"hidden_states"}
+        assert capabilities(tiny_model(family)) == set()
 
 
 class Old(GPT2LMHeadModel):

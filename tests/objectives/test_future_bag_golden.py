@@ -55,17 +55,6 @@ def test_the_papers_formula(tau, weights, states):
         )
 
 
-def test_each_states_own_loss():
-    """Catches: states that share a bag, or stand in another order."""
-    for tau in ("whole", "tau3", "tau2"):
-        for weights in ("ones", "w"):
-            objective, model = paper(tau, weights, "all")
-            logits = model.objective_modules["bag"](model.states[:, START - 1 :])
-            bag = read(f"paper/{tau}/bag").bool()
-            found = objective.bag_nats(logits, bag).detach()
-            torch.testing.assert_close(found, read(f"paper/{tau}/{weights}/per_state"), rtol=0, atol=1e-9)
-
-
 def test_the_public_codes_bag_of_words():
     """Catches: a bag for every state, the first token left out, a mean over the vocabulary, an unembedding of its own
     or one that the bag does not train."""

@@ -83,34 +83,3 @@ def test_decoding_takes_slot_0(case):
     assert torch.equal(forced, expected[:, case.prompt - 1 : -1].argmax(dim=-1))
     assert torch.equal(case.objective.decode(case.model, prefix, 1), case.golden("draft_ids")[:, :1])
     assert not case.objective.stock
-
-
-@by_case
-def test_slots_draft_what_the_code_drafts(case):
-    """Catches: slots that see later slots, or that read what another state predicted."""
-    case = Case(case)
-    tokens = case.ids[:, case.prompt - 1 : case.prompt]
-    states = case.golden("hidden")[:, case.prompt - 1]
-    logits = []
-    for _ in range(case.horizon + 1):
-        slots = case.fetch(states, case.model.get_input_embeddings()(tokens))
-        logits.append(case.model.lm_head(slots[:, -1]))
-        tokens = torch.cat([tokens, logits[-1].argmax(dim=-1, keepdim=True)], dim=1)
-    case.close(torch.stack(logits, dim=1), "draft_logits")
-    assert torch.equal(tokens[:, 1:], case.golden("draft_ids"))
-
-
-@by_case
-def test_each_slot_is_a_mean_of_its_own(case, monkeypatch):
-    """Catches: slots that weigh by their labels."""
-    case = Case(case)
-    found = []
-    original = JointMultiToken._slot_loss
-
-    def noted(*args):
-        found.append(original(*args))
-        return found[-1]
-
-    monkeypatch.setattr(JointMultiToken, "_slot_loss", staticmethod(noted))
-    loss = case.objective.loss(case.model, case.batch())
-    case.close(torch.stack(found) / loss.count, "ce_per_step")

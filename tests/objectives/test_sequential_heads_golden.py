@@ -106,18 +106,6 @@ def test_states_and_logits_of_each_depth(chain):
     assert set(found) == {1, 2}
 
 
-def test_equation_24_counts_every_token(chain):
-    """Ours with the prompt's tokens for labels, divided by the inputs instead of the labels.
-
-    Catches: a depth that is right behind `=` alone."""
-    objective, model, _ = chain
-    batch = batch_of(objective)
-    loss = objective.loss(model, {**batch, "labels": batch["input_ids"]})
-    inputs = batch["input_ids"].shape[1] - 1
-    labels = torch.tensor([inputs - k for k in range(1, DEPTHS + 1)])
-    close(depths_of(loss) * labels / inputs, golden("eq24_per_depth"))
-
-
 STOCK = {
     **{name: f"mtp_block.self_attn.{name}_proj" for name in ("q", "k", "v", "o")},
     **{name: f"mtp_block.mlp.{name}_proj" for name in ("gate", "up", "down")},
