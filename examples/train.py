@@ -25,4 +25,4 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, script.KEPT)

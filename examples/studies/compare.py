@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     axes = entries(args) | args.grid
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
-    if args.only_report and not results.exists():
+    if args.only_report and not folder.is_dir():
         raise cli.no_results(results)
     makes_runs = contextlib.nullcontext() if args.only_report else engine.of(args, folder)
     with output_dir.locked(folder), makes_runs as on:
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         if not args.only_report:
             for recipe in recipes:
                 check(recipe, args.extra)
-            tuning = [job for recipe in recipes for job in tuning_jobs(recipe, args)]
+            tuning = [job for recipe in recipes for rate in args.tuned for job in tuning_jobs(recipe, rate, args)]
             run_missing(tuning, tuned, on)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
@@ -88,6 +88,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args.rates = args.rates or ([1.0] if rates else [0.5, 1.0, 2.0])
     if not all(0 < rate < math.inf for rate in args.rates):
         raise ValueError("give every one of --rates a finite number above 0.")
+    args.tuned = args.rates if len(args.rates) > 1 else []
     return args
 
 
@@ -129,12 +130,10 @@ def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...
     return (*scaled, *args.extra)
 
 
-def tuning_jobs(recipe: Path, args: argparse.Namespace) -> list[Job]:
-    """The grid of one recipe."""
-    if len(args.rates) == 1:
-        return []
+def tuning_jobs(recipe: Path, rate: float, args: argparse.Namespace) -> list[Job]:
+    """The tuning seeds of one rate."""
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + args.tuning_seeds)
-    return [Job(recipe, seed, flags(recipe, rate, args)) for rate in args.rates for seed in seeds]
+    return [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds]
 
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
@@ -144,9 +143,8 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
     chosen = {}
     for recipe in recipes:
         scores = {}
-        for rate in args.rates if len(args.rates) > 1 else []:
-            jobs = [job for job in tuning_jobs(recipe, args) if job.extra == flags(recipe, rate, args)]
-            runs = [found.get(job.key) for job in jobs]
+        for rate in args.tuned:
+            runs = [found.get(job.key) for job in tuning_jobs(recipe, rate, args)]
             if None in runs:
                 raise ValueError(
                     f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
@@ -161,7 +159,7 @@ def _score(runs: Sequence[StudyRun | Key]) -> tuple[float, float, float]:
     """Better is larger: tuning seeds solved, minus the steps they took, last accuracy; of the validation curve."""
     ended = [run for run in runs if isinstance(run, StudyRun)]
     solved = [run.solved_at for run in ended if run.solved_at is not None]
-    last = [run.curve[-1][1] for run in ended]
+    last = [run.curve[-1][1] if run.curve else 0.0 for run in ended]
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
@@ -184,7 +182,7 @@ def report(
     results = folder / "results.jsonl"
     runs, diverged = results_file.read_study(results, forms)
     if not runs:
-        raise cli.no_results(results)
+        raise cli.no_results(results, diverged)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
     groups = [{**group, "rate": rates[group["name"]], **named[group["name"]]} for group in summarise(runs, diverged)]
     table = comparison_table(groups) + missing_note(forms, groups)

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     axes = grid.read_axes(args.map, args.axes)
     results = args.output_dir / "results.jsonl"
-    if args.only_report and not results.exists():
+    if args.only_report and not args.output_dir.is_dir():
         raise cli.no_results(results)
     with output_dir.locked(args.output_dir):
         cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
@@ -87,7 +87,7 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     results = folder / "results.jsonl"
     found, diverged = results_file.read_study(results, forms)
     if not found:
-        raise cli.no_results(results)
+        raise cli.no_results(results, diverged)
     runs = [delay.observe(run, *names[run.key.recipe]) for run in found]
     text = delay.markdown(runs, baseline)
     lost = [f"{key.recipe} seed {key.seed}" for key in diverged]

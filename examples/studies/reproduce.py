@@ -59,10 +59,8 @@ def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> No
     Where the sizes of problems differ from row to row, by_SIZE.png, too.
     """
     runs, diverged = results_file.read_study(results, forms)
-    if not runs and diverged:
-        raise ValueError(f"every run diverged, as {results_file.diverged_file(results)} says; change the recipe.")
     if not runs:
-        raise cli.no_results(results)
+        raise cli.no_results(results, diverged)
     groups = summarise(runs, diverged)
     table = study_table(groups) + difficulty_tables(groups) + missing_note(forms, groups)
     for name in shared_difficulties(groups):

@@ -55,7 +55,9 @@ class Parser(HfArgumentParser):
 
     @property
     def names(self) -> list[str]:
-        return [action.dest for action in self._actions]  # argparse has no public way to them
+        """Of all flags; --help and --recipe, which are taken off before, set nothing."""
+        dests = [action.dest for action in self._actions]  # argparse has no public way to them
+        return [name for name in dests if name not in ("help", "recipe")]
 
     def recipe_defaults(self, recipe: Mapping[str, Any]) -> None:
         """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags."""

@@ -31,6 +31,8 @@ def merge(values: dict[str, Any], flags: Sequence[str], recipe: Mapping[str, Any
             continue
         own, changed = _mapping(option, recipe.get(option)), {option, choice} & set(flags)
         values[option] = _mapping(option, joined.get(option, {}) if own and changed else values[option])
+        if values[option] is None and option in ("config_overrides", "objective_options"):
+            values[option] = {}  # a key of a recipe with nothing below it
         if own and changed:
             kept = {k: v for k, v in own.items() if k in values[option] and values[option][k] == v}
             notes.append(note(option, kept, {k: v for k, v in own.items() if k not in kept}))

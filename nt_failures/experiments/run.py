@@ -172,4 +172,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run(main, script.KEPT)

@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 DIVERGED = 3
 """Exit code of a script whose training diverged, so that a caller can tell that from a failure."""
-
-
 KEPT = "interrupted; what was saved before stays, and --resume goes on from a checkpoint among it"
 
 
-def run(main: Callable[[list[str]], object], interrupted: str = KEPT) -> None:
+def run(main: Callable[[list[str]], object], interrupted: str = "interrupted") -> None:
     """Call `main` with the command line.
 
     Exit codes: 0; 1 after an error that is the user's to repair, shown as one line; 3 after a divergence

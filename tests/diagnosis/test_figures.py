@@ -45,7 +45,7 @@ CURVE = [
 GROUPS = [
     {"name": "next-token", "values": [0.48, 0.52], "chance": 0.5},
     {"name": "reversed", "values": [0.99, 0.94, 0.98], "chance": 0.5, "exact_interval": (0.9552, 1.0)},
-    {"name": "three arms", "values": [0.3], "chance": 1 / 3, "decision_only": True},
+    {"name": "three arms", "values": [0.3], "chance": 1 / 3, "some_positions": True},
 ]
 
 
@@ -242,7 +242,7 @@ def test_side_by_side_draws_every_seed():
     assert [(row, pytest.approx(mean)) for row, mean, _ in bars] == [(2, 0.5), (1, 0.97), (0, 0.3)]
     assert [colour == figures.BLUE.lower() for _, _, colour in bars] == [False, True, False]  # blue is solved
     assert [label.get_text() for label in axes.get_yticklabels()] == ["next-token", "reversed", "three arms*"]
-    assert "*: the decision alone" in axes.get_xlabel()
+    assert "*: the worst of the positions trained" in axes.get_xlabel()
     spans = [line for line in axes.lines if not dashed(line)]
     assert [(*line.get_xdata(), *line.get_ydata()) for line in spans] == [(0.9552, 1.0, 1, 1)]
     assert [dots.get_offsets()[:, 0].tolist() for dots in axes.collections] == [group["values"] for group in GROUPS]

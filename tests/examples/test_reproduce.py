@@ -211,6 +211,7 @@ def test_a_failing_recipe_is_given_up_and_the_others_go_on(small):
         (["recipes", "--only_report"], "holds no finished run"),
         (["recipes", "--seed", "7"], "--seed is set for each run"),
         (["recipes", "--seed=7"], "--seed is set for each run"),
+        (["recipes", "--only-report"], "--only-report is the study's own; write it with underscores, --only_report"),
         (["recipes", "--address", "auto"], "--address would change nothing on this machine; add --engine ray"),
         (["recipes", "--engine", "ray", "--cpus_per_run", "0"], "a run needs something of a node"),
         (["recipes", "--engine", "ray", "--gpus_per_run", "-1"], "must be at least 0"),

@@ -276,13 +276,6 @@ def test_resuming_may_change_the_rest(earlier):
     assert claim(arguments(earlier, "--resume", *flags)) == str(earlier / "checkpoint-10")
 
 
-@pytest.mark.parametrize(("name", "value"), [("learning_rate", "0.1"), ("optimizer", "muon"), ("weight_decay", "0.5")])
-def test_what_a_checkpoint_brings_back_cannot_be_changed(earlier, name, value):
-    """Catches: a learning rate that is recorded in the recipe and the card, and was never used."""
-    with pytest.raises(ValueError, match=f"began with {name}=.*, not .*{value}.*; resume it with"):
-        claim(arguments(earlier, "--resume", "--max_steps", "50", f"--{name}", value))
-
-
 def test_a_finished_run_is_not_resumed(earlier):
     """Catches: one more step, and new results, for a run that was complete."""
     with pytest.raises(ValueError, match="ended at step 10 and was tested; give it more to do by a larger"):
@@ -360,23 +353,11 @@ def test_an_earlier_test_is_not_that_of_what_came_later(earlier):
     assert claim(arguments(earlier, *again)).endswith("checkpoint-10")
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [["--lr_scheduler_type", "constant"], ["--max_grad_norm", "0.5"], ["--bf16", "true"], ["--warmup_steps", "3"]],
-)
-def test_a_resumed_run_makes_its_steps_as_before(earlier, flags):
-    """Catches: a recipe.yaml that names a schedule or a precision which half of the run did not have."""
-    with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"):
-        claim(arguments(earlier, "--resume", "--max_steps", "50", *flags))
-
-
-def test_resume_leaves_other_folders_and_other_runs_alone(earlier, tmp_path):
-    """Catches: `--resume` that trains into a folder of something else, or goes on as another objective."""
+def test_resume_leaves_other_folders_alone(tmp_path):
+    """Catches: `--resume` that trains into a folder of something else."""
     (tmp_path / "thesis.tex").write_text("years", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no earlier run"):
         claim(arguments(tmp_path, "--resume"))
-    with pytest.raises(ValueError, match="objective='next_token', not 'teacherless'"):
-        claim(arguments(earlier, "--resume", "--objective", "teacherless"))
 
 
 def test_overwriting_and_resuming_exclude_each_other(earlier):
@@ -437,19 +418,27 @@ def test_a_folder_in_use(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("name", "value"),
     [
-        ["--seed", "7"],
-        ["--per_device_train_batch_size", "9"],
-        ["--gradient_accumulation_steps", "2"],
-        ["--train_sampling_strategy", "sequential"],
-        ["--dataloader_drop_last", "true"],
+        ("learning_rate", "0.1"),
+        ("optimizer", "muon"),
+        ("weight_decay", "0.5"),
+        ("lr_scheduler_type", "constant"),
+        ("max_grad_norm", "0.5"),
+        ("bf16", "true"),
+        ("warmup_steps", "3"),
+        ("seed", "7"),
+        ("per_device_train_batch_size", "9"),
+        ("gradient_accumulation_steps", "2"),
+        ("train_sampling_strategy", "sequential"),
+        ("dataloader_drop_last", "true"),
     ],
 )
-def test_a_resumed_run_sees_the_rows_it_would_have_seen(earlier, flags):
-    """Catches: results.json with a seed that the weights never had, or examples counted by another batch size."""
-    with pytest.raises(ValueError, match=rf"began with {flags[0][2:]}=.*, not .*; resume it with the"):
-        claim(arguments(earlier, "--resume", *flags))
+def test_a_resumed_run_goes_on_as_it_began(earlier, name, value):
+    """Catches: a recipe and a card that name a rate, a schedule or a precision which half of the run did not have, a
+    seed that the weights never had, examples counted by another batch size."""
+    with pytest.raises(ValueError, match=rf"began with {name}=.*, not .*; resume it with the"):
+        claim(arguments(earlier, "--resume", "--max_steps", "50", f"--{name}", value))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from nt_failures.diagnosis import figures
 from nt_failures.experiments import command_line, script
 from nt_failures.experiments.study import engine
+from nt_failures.experiments.study.job import Key
+from nt_failures.experiments.study.results_file import diverged_file
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import find_task
 
@@ -34,13 +36,17 @@ def parse(
 
     `differing` are flags in which the runs differ, which `extra` may not set.
     """
-    args, args.extra = study_parser.parse_known_args(argv)
+    args, extra = study_parser.parse_known_args(argv)
+    own = {*vars(args)}
+    args.extra = extra
     given = {name: vars(args)[name] for name in counts if vars(args)[name] is not None}
     if few := [f"--{name} {value}" for name, value in given.items() if value < 1]:
         raise ValueError(f"{few[0]} must be at least 1.")
     engine.check_flags(args)
     for name in command_line.flag_names(args.extra):
-        if name in ("seed", "output_dir"):
+        if name in own:
+            raise ValueError(f"--{name.replace('_', '-')} is the study's own; write it with underscores, --{name}.")
+        if name == "seed":
             raise ValueError("--seed is set for each run; say with --seeds how many there are to be.")
         if name in differing:
             raise ValueError(f"--{name} is what the runs differ in; change it where they are listed.")
@@ -48,7 +54,7 @@ def parse(
 
 
 def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]) -> None:
-    """Import the classes of the user's own that recipes or flags name, as reading results.jsonl imports none.
+    """Import the classes of the user's own that recipes or flags name: files import none.
 
     ValueError for a flag of the command line that neither runs nor the study, whose flags are `own`, know.
     """
@@ -62,8 +68,10 @@ def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]
         command_line.check_names(recipe, extra, [*own])
 
 
-def no_results(results: Path) -> ValueError:
-    """The error of a report on nothing."""
+def no_results(results: Path, diverged: Sequence[Key] = ()) -> ValueError:
+    """The error of a report on nothing, or on diverged runs alone."""
+    if diverged:
+        return ValueError(f"every run diverged, as {diverged_file(results)} says; change the recipe.")
     return ValueError(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
 
 

@@ -17,6 +17,7 @@ from nt_failures.experiments.study.summary import study_table, summarise
 from nt_failures.hub.load import read_results
 from nt_failures.hub.recipe import recipe
 from nt_failures.hub.run_results import RunResults
+from nt_failures.registry import NotImported
 
 DEFAULTS = {
     field.name: field.default_factory() if field.default is dataclasses.MISSING else field.default
@@ -55,6 +56,8 @@ class FoundRun:
             arguments = flat(recipe(results.arguments or {}))
             key = Key(name, arguments.get("seed", DEFAULTS["seed"]), "")
             return cls(name, arguments, results, StudyRun.from_json({**results.to_json(), **key._asdict()}), lost)
+        except NotImported:
+            raise
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{name}: its results.json is not that of a finished run ({error}); train it by examples/train.py."

@@ -31,9 +31,9 @@ from nt_failures.experiments.study.summary import best_first, words_of
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
 
-    `groups` are of `summary.summarise`, in the order to draw; `exact_interval` and `decision_only` may be missing.
+    `groups` are of `summary.summarise`, in the order to draw; `exact_interval` and `some_positions` may be missing.
     """
-    names = [group["name"] + ("*" if group.get("decision_only") else "") for group in groups]
+    names = [group["name"] + ("*" if group.get("some_positions") else "") for group in groups]
     figure, axes, rows = _rows(names, title)
     for row, group in zip(rows, groups, strict=True):
         values = np.asarray(group["values"], dtype=float)
@@ -50,7 +50,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     in_percent(axes.xaxis)
     words = words_of(groups)
     measured = f"exact {words.answer}s on held-out {words.problem}s"
-    measured += "; *: the decision alone" if "*" in "".join(names) else ""
+    measured += "; *: the worst of the positions trained" if "*" in "".join(names) else ""
     legend = "dots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)"
     axes.set_xlabel(f"{measured}\n{legend}", fontsize=10)
     return figure
@@ -164,7 +164,7 @@ def _times(axes: Axes, runs: Sequence[delay.Run], problems: Sequence[str], looks
     for objective, (colour, marker, shift) in looks.items():
         axes.plot([], [], marker, color=colour, label=objective)
         for (problem,), group in delay.by([run for run in runs if run.objective == objective], "problem").items():
-            places = problems.index(problem) + shift + np.linspace(-0.05, 0.05, len(group))
+            places = problems.index(problem) + shift + _spread(len(group), 0.05)
             for x, run in zip(places, group, strict=True):
                 at = (run.solved_at, "=") if math.isfinite(run.solved_at) else (run.before, ">")
                 _point(axes, x, *at, colour, marker)

@@ -35,9 +35,10 @@ Axes = dict[str, dict[str, dict[str, Any]]]  # axis -> choice -> the values of a
 
 OBJECTIVE_KEYS = ("objective", "order", "objective_options")
 """All that the entries of a comparison may differ in."""
-NOT_SWEPT = dict.fromkeys(OBJECTIVE_KEYS, "objectives are compared by the list of --objectives") | dict.fromkeys(
-    ("seed", "output_dir"), "it is set for each run; say with --seeds how many there are to be"
-)
+NOT_SWEPT = dict.fromkeys(OBJECTIVE_KEYS, "objectives are compared by the list of --objectives") | {
+    "seed": "it is set for each run; say with --seeds how many there are to be",
+    "output_dir": "it is set for each run; --output_dir is the study's",
+}
 """Flags that no axis of a sweep may set, and why."""
 
 
@@ -136,8 +137,7 @@ def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...
         for choices, name in zip(axes.values(), names, strict=True):
             _, values, _ = for_task(choices[name].get("task"), values)
             values = override(values, choices[name])
-        if "objective_options" in values:
-            options = values["objective_options"]
+        if options := values.get("objective_options"):
             values["objective_options"] = {name: _number(value, values) for name, value in options.items()}
         paths[names] = folder / f"{'-'.join(filter(None, names))}.yaml"
         paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")

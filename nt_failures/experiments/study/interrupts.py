@@ -32,5 +32,5 @@ def held() -> Iterator[None]:
         yield
     finally:
         restore()
-    if came:
-        signal.raise_signal(came[0])
+        if came:
+            signal.raise_signal(came[0])

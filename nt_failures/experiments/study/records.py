@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
-from nt_failures.experiments.study.differences import DEFAULTS, FoundRun, read_runs
-from nt_failures.experiments.study.results_file import read_diverged
+from nt_failures.experiments.study.differences import FoundRun, read_runs
 from nt_failures.experiments.study.summary import markdown_table
 
 SEEDS = 10
@@ -32,7 +31,7 @@ class Entry:
     @property
     def objective(self) -> str:
         """Its name and the order of the target, `next_token, reversed`."""
-        return ", ".join(self.runs[0].arguments.get(name, DEFAULTS[name]) for name in ("objective", "order"))
+        return ", ".join(self.runs[0].argument(name) for name in ("objective", "order"))
 
     @property
     def steps(self) -> list[int]:
@@ -63,13 +62,10 @@ def entries(root: Path) -> list[Entry]:
 def _of_log(log: Path) -> Iterator[Entry]:
     rows = collections.defaultdict(list)
     for run in read_runs(str(log.parent)):
-        rows[run.name, run.results.extra["fingerprint"]].append(run)
-    lost = read_diverged(log)
-    for (name, fingerprint), runs in rows.items():
-        recipe = name.removeprefix(f"{log.parent}: ")
+        rows[run.results.extra["recipe"], run.results.extra["fingerprint"]].append(run)
+    for (recipe, _), runs in rows.items():
         seeds = {run.seed for run in runs}
-        diverged = {key.seed for key in lost if (key.recipe, key.fingerprint) == (recipe, fingerprint)} - seeds
-        picked = diverged or max(seeds) - min(seeds) >= len(seeds)
+        picked = runs[0].lost or max(seeds) - min(seeds) >= len(seeds)
         solved = all(run.study_run.solved and run.study_run.solved_at is not None for run in runs)
         if len(seeds) >= SEEDS and solved and not picked and all(run.results.flops for run in runs):
             first = runs[0].study_run

@@ -13,6 +13,7 @@ from nt_failures.evaluation.metrics import judged, judged_by
 from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study.job import Key
 from nt_failures.hub.run_results import RunResults
+from nt_failures.registry import NotImported
 from nt_failures.tasks import Task, find_task, read_task
 from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
@@ -64,6 +65,8 @@ class StudyRun:
             if at is None and run.chance is not None:  # it differs from row to row
                 shares = run.diagnosis["forced_vs_free"][f"{decoding}_others"]
             cheat, trained = run.diagnosis["clever_hans"], run.trained_positions
+            name = run.data_arguments.get("task", DataArguments.task)
+            kind = find_task(name, from_file=True)
             found = cls(
                 key=key,
                 n=run.n,
@@ -83,9 +86,9 @@ class StudyRun:
                     name: {int(size): float(each["exact"]) for size, each in sizes.items()}
                     for name, sizes in (run.diagnosis.get("by_difficulty") or {}).items()
                 },
-                task_name=(name := run.data_arguments.get("task", DataArguments.task)),
+                task_name=name,
                 task=run.arguments.get("task", {}),
-                words=words_of(find_task(name, from_file=True)),
+                words=Words(kind.PROBLEM, kind.ANSWER, kind.DETOUR),
                 creativity=run.metrics.get("free/creativity"),
             )
             known = (found.follow_rate, found.train_decision, found.others, found.creativity)
@@ -111,11 +114,6 @@ class StudyRun:
         return steps_to_solve(self.curve)
 
 
-def words_of(task: type[Task]) -> Words:
-    """What a task calls its things, whatever its size."""
-    return Words(task.PROBLEM, task.ANSWER, task.DETOUR)
-
-
 def read_key(line: Mapping[str, Any]) -> Key:
     """Recipe, seed and fingerprint of a line; ValueError if they are not of their kinds."""
     key = [line.get(name) for name in Key._fields] if isinstance(line, Mapping) else [line]
@@ -135,7 +133,7 @@ def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
 def read_results(path: Path) -> list[StudyRun]:
     """The finished runs of a study. A torn last line, from a killed writer, is left out with a warning.
 
-    ValueError for a damaged line elsewhere, named by its number.
+    ValueError for a damaged line elsewhere, named by its number, or a task of your own that is not imported.
     """
     return read_lines(path, StudyRun.from_json)
 
@@ -153,12 +151,15 @@ def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def diverged_file(results: Path) -> Path:
-    """Where the runs of a study stand whose loss or weights became NaN or infinite: they have no results."""
-    return results.with_name("diverged.jsonl")
+    """Where the runs of results.jsonl stand whose loss or weights became NaN or infinite: they have no results.
+
+    Of another file, such as tuning.jsonl, they stand apart: its seeds are none that are reported.
+    """
+    return results.with_name("diverged.jsonl" if results.stem == "results" else f"diverged-{results.name}")
 
 
 def read_diverged(results: Path) -> list[Key]:
-    """The diverged runs of the study with this results.jsonl, as `read_results`."""
+    """The diverged runs of this file, as `read_results`."""
     return read_lines(diverged_file(results), read_key)
 
 
@@ -185,6 +186,8 @@ def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
             break
         try:
             runs += [read(json.loads(line))] if line.strip() else []
+        except NotImported:
+            raise
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     return runs

@@ -10,8 +10,6 @@ from nt_failures.experiments.study.job import Key
 
 WHOLE = "WHOLE.json"
 """Written last: a folder without it is a part of one. Object stores know no renaming, so nothing else would say so."""
-
-
 PROBE = "nt_failures-probe.txt"
 
 
@@ -44,6 +42,8 @@ def located(root: str) -> str:
 def publish(folder: Path, target: str) -> None:
     """Copy a finished folder; what an earlier, broken copy left there is removed first."""
     files, where = url_to_fs(target)
+    if files.exists(f"{where}/{WHOLE}"):
+        files.rm_file(f"{where}/{WHOLE}")  # first, so that what a kill leaves of it does not pass for whole
     if files.exists(where):
         files.rm(where, recursive=True)
     sizes = {}

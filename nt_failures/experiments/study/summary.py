@@ -32,7 +32,7 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
     flops = [run.flops * time / run.steps for run, time in timed if run.flops is not None]
     return {
         "name": name,
-        "decision_only": first.trained_positions is not None,
+        "some_positions": first.trained_positions is not None,
         "seeds": seeds,
         "diverged": diverged,
         "n": first.n,
@@ -92,9 +92,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def best_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The most often and soonest solved first."""
-    return sorted(
-        groups, key=lambda g: (-g["solved"] / g["seeds"], g["steps_to_solve"] or math.inf, -g["exact"], g["name"])
-    )
+
+    def place(group: Mapping[str, Any]) -> tuple[float, float, float, str]:
+        steps = math.inf if group["steps_to_solve"] is None else group["steps_to_solve"]
+        return -group["solved"] / group["seeds"], steps, -group["exact"], group["name"]
+
+    return sorted(groups, key=place)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -137,7 +137,7 @@ def test_every_choice_is_a_recipe_that_parses(common, axes, tmp_path):
     ((names, path),) = grid.write_recipes(common, axes, tmp_path).items()
     args = command_line.parse([str(path), "--use_cpu", "true"])
     choose_tokenizer_and_objective(args)
-    if "graphs" in axes:
+    if "problems" in axes:
         assert names[0] == args.task.config_name
         assert args.training.stop_when_solved
         assert args.training.lr_scheduler_type == "constant_with_warmup"  # else a run that stops early saw another one

@@ -7,6 +7,7 @@ from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
 from nt_failures.experiments.study.results_file import Key, StudyRun, read_key
+from nt_failures.registry import NotImported
 
 
 def seeds(path):
@@ -117,7 +118,8 @@ def test_the_file_of_diverged_runs(tmp_path):
 
 def test_the_runs_of_a_study_are_those_of_its_present_recipes(tmp_path):
     """Catches: runs before and after a change under one name, a doubled line as one more seed, a seed that was finished
-    and is said to have diverged, another form's results in the place of those that diverged."""
+    and is said to have diverged, another form's results in the place of those that diverged, a tuning seed
+    that diverged among those that are reported."""
     results = tmp_path / "results.jsonl"
     for line in (record(seed=0, exact=0.5), record(seed=0, exact=0.9), record(seed=1, fingerprint="earlier")):
         results_file.append_result(results, line)
@@ -127,3 +129,14 @@ def test_the_runs_of_a_study_are_those_of_its_present_recipes(tmp_path):
     assert [(run.key.seed, run.exact) for run in runs] == [(0, 0.5)]
     assert [key.seed for key in diverged] == [2]
     assert results_file.read_study(results, {"cure": "changed"}) == ([], [])
+    tuning = results_file.diverged_file(tmp_path / "tuning.jsonl")
+    results_file.append_result(tuning, lost(1000))
+    assert len(results_file.read_study(results, {"hans": "0123456789ab"})[1]) == 1
+
+
+def test_a_task_that_is_not_imported_is_no_damage(tmp_path):
+    """Catches: advice to remove the lines of finished runs, whose task's module was not named this time."""
+    path = tmp_path / "results.jsonl"
+    results_file.append_result(path, record(arguments={"data": {"task": "my_tasks.Mine"}}))
+    with pytest.raises(NotImported, match=r"my_tasks"):
+        results_file.read_results(path)

@@ -4,7 +4,7 @@ import pytest
 from study_records import lost, record, summarise
 
 from nt_failures.experiments.study.results_file import steps_to_solve
-from nt_failures.experiments.study.summary import comparison_table, mean_interval, missing_note, study_table
+from nt_failures.experiments.study.summary import best_first, comparison_table, mean_interval, missing_note, study_table
 
 GOOD = [0.5, 0.52, 0.54]
 
@@ -66,7 +66,7 @@ def test_groups_by_hand():
     cure, hans = summarise(runs)
     assert hans == {
         "name": "hans",
-        "decision_only": False,
+        "some_positions": False,
         "seeds": 2,
         "diverged": 0,
         "n": 20_000,
@@ -129,10 +129,12 @@ def test_forced_accuracy_counts_where_the_cheat_was_not_measured():
 
 
 def test_solved_at_the_first_evaluation():
-    """Catches: step 0, which a pretrained model may have, taken for never."""
-    run = solved()
+    """Catches: step 0, which a pretrained model may have, taken for never, in the order of a table, too."""
+    run = solved() | {"recipe": "z"}
     run["learning_curve"] = [{"step": 0, "free/exact": 1.0}]
-    assert summarise([run])[0]["steps_to_solve"] == 0
+    groups = summarise([solved(), run])
+    assert groups[-1]["steps_to_solve"] == 0
+    assert [group["name"] for group in best_first(groups)] == ["z", "cure"]
 
 
 def test_a_time_is_of_a_solved_seed():
@@ -225,7 +227,7 @@ def test_decision_only_training_is_judged_by_the_decision():
     run = record("alone", trained_positions=[2], learning_curve=curve)
     run["metrics"] |= {"forced/position_2": 0.96, "decision": 0.96, "free/exact": 0.0}
     (group,) = summarise([run])
-    assert (group["values"], group["decision_only"]) == ([0.96], True)
+    assert (group["values"], group["some_positions"]) == ([0.96], True)
     assert group["steps_to_solve"] == 500
     assert group["others"] is None
     assert "| - |" in study_table([group])
