@@ -16,6 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy count the cores
 
+import torch
 from datasets import disable_progress_bars
 from seeds import WARM_UP, Clock, trainer_of
 from tqdm.auto import tqdm
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> None:
     paths = dict.fromkeys(path for given in args.recipes for path in recipes_in(given))
     wholes = {path: whole_run(path) for path in paths}  # errors before anything is measured
     found = [measure(path, whole, args.steps) for path, whole in tqdm(wholes.items(), unit="recipe")]
-    report = {"hardware": environment.hardware(), "versions": environment.versions(), "recipes": found}
+    machine = environment.hardware(torch.device("cpu"))
+    report = {"hardware": machine, "versions": environment.versions(), "recipes": found}
     text = table(found)
     print(text)
     if args.json:

@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
         "recipe": args.recipe.stem,
         "extra": extra,
         "steps": args.steps,
-        "hardware": environment.hardware() | {"cores": os.cpu_count()},
+        "hardware": environment.hardware(torch.device("cpu")) | {"cores": os.cpu_count()},
         "versions": environment.versions(),
         "ways": found,
     }

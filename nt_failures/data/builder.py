@@ -48,7 +48,7 @@ def _fields(task_class: type[Task]) -> list[str]:
 
 
 class TaskBuilder(ArrowBuilder):
-    """Base of the builders: one subclass per task, which sets `task_class`, `REPO_ID` and, if wanted, named configs.
+    """Base of the builders: one subclass per task, which sets `task_class` and, if wanted, `REPO_ID`.
 
     Args:
         cache_dir: where the Arrow files go; default: the cache of `datasets`.
@@ -74,8 +74,8 @@ class TaskBuilder(ArrowBuilder):
                 f"{task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "
                 "builder; give the field another name."
             )
+        cls.REPO_ID = vars(cls).get("REPO_ID", f"nt_failures/{registry.name_of(task_class)}")
         if task_class.CONFIGS:
-            cls.REPO_ID = vars(cls).get("REPO_ID", f"nt_failures/{registry.name_of(task_class)}")
             cls.BUILDER_CONFIGS = [TaskConfig(task=task_class(**values)) for values in task_class.CONFIGS.values()]
             cls.DEFAULT_CONFIG_NAME = task_class().config_name
 

@@ -7,8 +7,8 @@ import datasets
 import numpy as np
 from datasets.table import InMemoryTable
 
-from nt_failures.data.columns import to_table
-from nt_failures.registry import shorten
+from nt_failures.data.columns import PROMPT_STYLES, to_table
+from nt_failures.registry import check_choice, shorten
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.path_star import read_prompt
 
@@ -43,6 +43,7 @@ def load_lines(path: str | Path, task: Task | None = None, prompt_style: str = "
         >>> load_lines(path)[1]["path"]
         [1, 6, 2]
     """
+    check_choice("prompt_style", prompt_style, PROMPT_STYLES)
     path, rows = Path(path), []
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -38,13 +38,13 @@ def load_splits(
         ValueError: beside those of the builder and of `load_lines`, with `overlap="forbid"`: a file that shares
             problems with train, or may share them with an endless one.
     """
-    files = {split: path for split, path in (files or {}).items() if path}
+    counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
+    files = {split: path for split, path in (files or {}).items() if path and counts[split] != 0}
     if streaming and files and ("train" in files or overlap == "forbid"):
         raise ValueError(
             f"streaming draws training rows without end, so {', '.join(files)} cannot be read from a file apart from "
             "them; leave streaming out, or give overlap='allow' and no file for train."
         )
-    counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
     options = {"seed": seed, "overlap": overlap, "prompt_style": prompt_style}
     drawn = {f"num_{split}": 0 if split in files else count or 0 for split, count in counts.items()}
     splits = {}

@@ -39,7 +39,9 @@ def by_place(observed: Observations) -> dict[str, Any]:
         ('the edge to the goal', 6, 1.0, False)
     """
     chance, clue = observed.chance, observed.task.clue(observed.columns)
-    if clue is None or chance is None:
+    if chance is None:
+        raise ValueError(f"{type(observed.task).__name__} has no decision in {observed.predictor.order} order.")
+    if clue is None:
         raise ValueError(
             f"{type(observed.task).__name__} names no clue that stands at different places of its prompts."
         )

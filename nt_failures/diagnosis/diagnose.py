@@ -9,7 +9,7 @@ from nt_failures.diagnosis.by_place import by_place
 from nt_failures.diagnosis.clever_hans import clever_hans
 from nt_failures.diagnosis.decision_token import decision_token
 from nt_failures.diagnosis.evidence import Budget, Evidence
-from nt_failures.diagnosis.forced_vs_free import forced_vs_free, mean_product
+from nt_failures.diagnosis.forced_vs_free import forced_vs_free
 from nt_failures.diagnosis.learning_order import learning_order
 from nt_failures.diagnosis.originality import originality
 from nt_failures.diagnosis.verdict import verdict
@@ -99,9 +99,7 @@ def _evidence(held_out: Observations, found: Mapping[str, Any]) -> Evidence:
     measured, cheat, decided = found["forced_vs_free"], found["clever_hans"], found["decision_token"] or {}
     predictor = held_out.predictor
     alike = held_out.decision is not None or held_out.chance is None
-    products = None
-    if not (alike and measured["n_positions"] == {}):
-        products = tuple(mean_product(held_out, (k and held_out.forced) or held_out.judged, k) for k in (True, False))
+    products = measured["snowball_prediction"], measured["snowball_without_decision"]
     return Evidence(
         n=measured["n"],
         exact=measured["exact"],
@@ -116,7 +114,7 @@ def _evidence(held_out: Observations, found: Mapping[str, Any]) -> Evidence:
         by_place=found["by_place"],
         at_decision=decided.get("accuracy"),
         decided=decided.get("n"),
-        products=products,
+        products=None if None in products else products,
         originality=found["originality"] or None,
         words=held_out.task.words,
-    ).restricted_to(predictor.trained_positions)
+    ).restricted_to(predictor.trained_positions, measured["forced"])

@@ -82,8 +82,8 @@ class Evidence:
     decided: int | None = None
     """different problems with a decision; None for all"""
     products: tuple[float, float] | None = None
-    """what errors at all positions, and at those that are no decision, would leave of the answers; None where that is
-    the product of `forced`, and of the judged shares, because all rows are alike"""
+    """what forced errors at all positions, and at those that are no decision, would leave of the answers; None where
+    that is the product of the shares, because all rows are alike, or no forced share was measured"""
     originality: Mapping[str, float] | None = None
     """what the measurement of that name found; None where each problem has an answer of its own"""
     words: Words = WORDS
@@ -111,8 +111,11 @@ class Evidence:
             raise ValueError(f"{self}: n must be at least 1, and every share a number in 0..1.")
         check_choice("order", self.order, ("forward", "reversed"))
 
-    def restricted_to(self, positions: Sequence[int] | None) -> "Evidence":
-        """The evidence on these positions, the only ones that were trained, and on the decision; all of it for None."""
+    def restricted_to(self, positions: Sequence[int] | None, forced: Mapping[int, float] | None = None) -> "Evidence":
+        """The evidence on these positions, the only ones that were trained, and on the decision; all of it for None.
+
+        `forced` are shares of all rows, where this evidence has those of rows whose decision it is not.
+        """
         if positions is None or self.forced is None:
             return self
         whole = isinstance(positions, Sequence) and all(isinstance(k, int) for k in positions)
@@ -123,7 +126,7 @@ class Evidence:
         kept = {*positions, *([] if self.decision is None else [self.decision])}
         return dataclasses.replace(
             self,
-            exact=min(share for k, share in self.forced.items() if k in positions),
+            exact=min(share for k, share in (forced or self.forced).items() if k in positions),
             forced={k: share for k, share in self.forced.items() if k in kept},
             free={k: share for k, share in self.free.items() if k in kept},
             trained=positions,

@@ -43,11 +43,11 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
     wrong = first_errors > 0
     first = first_errors[wrong]
     keys = [*free.positions, *sorted({*first.tolist()} - {*free.positions})]
-    at_decision = (first == observed.decisions[wrong])[observed.deciding[wrong]]
+    at_decision = first == observed.decisions[wrong]  # 0, no decision, is no first error
     snowball = dict.fromkeys(("snowball_prediction", "snowball_without_decision"))
     if observed.predictor.autoregressive and forced is not None:
-        snowball = {"snowball_prediction": mean_product(observed, observed.forced, True)}
-        snowball["snowball_without_decision"] = mean_product(observed, observed.forced, False)
+        snowball = {"snowball_prediction": _mean_product(observed, True)}
+        snowball["snowball_without_decision"] = _mean_product(observed, False)
     return {
         "n": n,
         "rows": len(observed.answers),
@@ -62,7 +62,7 @@ def forced_vs_free(observed: Observations) -> dict[str, Any]:
         **snowball,
         "errors": len(first),
         "first_error": {k: float((first == k).mean()) if len(first) else None for k in keys},
-        "first_error_at_decision": float(at_decision.mean()) if len(at_decision) else None,
+        "first_error_at_decision": float(at_decision.mean()) if len(first) and observed.deciding.any() else None,
     }
 
 
@@ -78,11 +78,11 @@ def _others(observed: Observations, scored: Scored) -> dict[int, float]:
     return {k + 1: float(scored.right[elsewhere[:, k], k].mean()) for k in some}
 
 
-def mean_product(observed: Observations, scored: Scored, decision: bool) -> float:
-    """Mean over the rows of the product of the shares at a row's positions, with or without that of its decision."""
-    others = _others(observed, scored)
-    elsewhere = _elsewhere(observed, scored)
-    at = float(observed.at_decision(scored).mean()) if decision and observed.deciding.any() else 1.0
+def _mean_product(observed: Observations, decision: bool) -> float:
+    """Mean over the rows of the product of the forced shares at a row's positions, with or without its decision's."""
+    others = _others(observed, observed.forced)
+    elsewhere = _elsewhere(observed, observed.forced)
+    at = float(observed.at_decision(observed.forced).mean()) if decision and observed.deciding.any() else 1.0
     kinds, counts = np.unique(np.column_stack([elsewhere, observed.deciding]), axis=0, return_counts=True)
     found = [
         math.prod([others[k + 1] for k in np.flatnonzero(kind[:-1]).tolist()]) * (at if kind[-1] else 1.0)

@@ -73,10 +73,10 @@ def paragraph(text: str, first: str = "") -> str:
 def accuracies_of(found: Mapping[str, Any]) -> Accuracies:
     """The accuracies of a diagnosis."""
     measured = found["forced_vs_free"]
-    some = measured.get("n_positions", {})
+    some = measured["n_positions"]
     forced = None if measured["forced"] is None else Shares(measured["forced_exact"], measured["forced"], some)
     free = Shares(measured["exact"], measured["free"], some)
-    return Accuracies(measured["n"], forced, free, rows=measured.get("rows"))
+    return Accuracies(measured["n"], forced, free, rows=measured["rows"])
 
 
 def diagnosis_text(found: Mapping[str, Any], task: Task) -> str:
@@ -216,9 +216,7 @@ def draw(
     """Write `forced_vs_free.png` into a folder, and `graph.png` of an `Observations.example`; whether it has one."""
     figure = figures.forced_vs_free(accuracies, decision, chance, task.words, order)
     figures.save(figure, folder / "forced_vs_free.png")
-    picture = None
-    if example is not None:
-        picture = task.picture(example, example["prediction"])
+    picture = None if example is None else task.picture(example, example["prediction"])
     if picture is not None:
         figures.save(figures.path_star(**vars(picture), order=order), folder / "graph.png")
     return picture is not None

@@ -150,8 +150,8 @@ class ModelPredictor:
         step = -1 if self.order == "reversed" else 1
         end = self._end(example["target_ids"])
         ids, positions = (example[name][:end][::step] for name in ("target_ids", "target_positions"))
-        last = [k for k in dict.fromkeys(positions) if k > 0][symbols - 1]
-        cut = len(positions) - positions[::-1].index(last)
+        given = [k for k in dict.fromkeys(positions) if k > 0][:symbols]
+        cut = len(positions) - positions[::-1].index(given[-1]) if given else 0
         rest = {
             "prefix_ids": example["prefix_ids"] + ids[:cut],
             "target_ids": ids[cut:][::step] + example["target_ids"][end:],

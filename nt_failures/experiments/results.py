@@ -107,7 +107,7 @@ def results(
         arguments=args.to_dict(),
         local=[*_from_folders(args), *args.data.files],
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware(trainer.args.device),
     )
 
 

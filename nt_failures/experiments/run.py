@@ -21,7 +21,7 @@ from nt_failures.experiments import command_line, earlier_run, output_dir, resul
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models import lora, mamba_scan
-from nt_failures.models.families import from_scratch
+from nt_failures.models.families import from_folder, from_scratch
 from nt_failures.models.load import check_size, load_model, load_tokenizer, set_answer_length
 from nt_failures.objectives import Objective, auxiliary_modules, find_objective
 from nt_failures.registry import plural
@@ -82,6 +82,11 @@ def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizer
     """
     check_size(args.model.model, args.model.config_overrides)
     lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
+    if args.training.push_to_hub and args.model.lora and not args.model.merge_adapter and from_folder(args.model.model):
+        raise ValueError(
+            f"push_to_hub would publish an adapter of {args.model.model!r}, of no use on the Hub, where that is "
+            "missing; give --merge_adapter true, which saves a whole model."
+        )
     objective_class = find_objective(args.objective.objective)
     if args.model.tokenizer or not from_scratch(args.model.model):
         tokenizer = load_tokenizer(args.model.tokenizer or args.model.model)

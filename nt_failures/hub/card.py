@@ -17,6 +17,7 @@ from nt_failures.data.tokenizer import encode_rows
 from nt_failures.diagnosis import report
 from nt_failures.evaluation.metrics import format_percent
 from nt_failures.hub.card_data import PublishedModel, metadata
+from nt_failures.hub.environment import in_words
 from nt_failures.hub.load import load
 from nt_failures.hub.recipe import recipe_text, yaml_text
 from nt_failures.hub.run_files import CARD, FIGURES
@@ -162,7 +163,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "caption": caption,
         "findings": report.findings(results.diagnosis, words) if results.diagnosis else [],
         "counted": report.counted(*_measured_on(results), words) if results.diagnosis else None,
-        "versions": ", ".join(f"{name} {v}" for name, v in (results.versions or {}).items() if name != "commit"),
+        "versions": in_words(results.versions or {}),
         "curve": curve_rows(results.learning_curve or ()),
         "recipe": recipe,
         "known_arguments": known_arguments,

@@ -51,7 +51,8 @@ class PublishedModel:
     @property
     def dataset(self) -> str | None:
         """Name for `load_dataset` of its rows; None where there is none, or they came from a file."""
-        return None if self.results.files else dataset_id(self.task)
+        builder = None if self.results.files else builder_class(type(self.task))
+        return builder and builder.REPO_ID
 
     @property
     def base_model(self) -> str | None:
@@ -95,12 +96,6 @@ def metadata(run: PublishedModel, **given: Any) -> ModelCardData:
     if results := eval_results(run, dataset):
         fields |= {"model_name": " ".join(run.name.split()) or "model", "eval_results": results}
     return ModelCardData(**fields)
-
-
-def dataset_id(task: Task | None) -> str | None:
-    """Name for `load_dataset` of a task's rows, None where it has none."""
-    builder = builder_class(type(task))
-    return builder and builder.REPO_ID
 
 
 def eval_results(run: PublishedModel, dataset: str | None) -> list[EvalResult]:

@@ -44,7 +44,11 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def hardware() -> dict[str, Any]:
-    """Device, machine type and threads."""
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
-    return {"device": device, "machine": platform.machine(), "threads": torch.get_num_threads()}
+def device_name(device: torch.device) -> str:
+    """That of a GPU as CUDA gives it; of any other device its type, such as `CPU`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The name of this device, machine type and threads."""
+    return {"device": device_name(device), "machine": platform.machine(), "threads": torch.get_num_threads()}

@@ -106,7 +106,7 @@ def _changed(described: Mapping[str, Any], folder: Path) -> list[str]:
             continue
         if path.is_file() and sum_of_file(path) != wanted:
             bad.append(path.name)
-        elif not path.is_file() and path.suffix == ".json":  # whoever loads weights sees that they are missing
+        elif not path.is_file() and path.suffix != ".safetensors":  # whoever loads weights sees that they are missing
             bad.append(f"{path.name} (missing)")
     return bad
 
@@ -192,6 +192,8 @@ def _fault(path: Path) -> str | None:
         return f"{path.name} is cut off or damaged ({error}; {path.stat().st_size:,} bytes)"
     except ValueError as error:
         return str(error)
-    if path.name == INDEX and not isinstance(values.get("weight_map"), dict):
-        return f"{path.name} names no weights"
+    if path.name == INDEX:
+        files = values.get("weight_map")
+        if not (isinstance(files, dict) and all(isinstance(name, str) for name in files.values())):
+            return f"{path.name} names no weights"
     return f"{path.name} names no objective" if path.name == RUN_FILE and "objective" not in values else None

@@ -173,7 +173,7 @@ def _damage_named(name_or_path: str, what: str) -> Iterator[None]:
     except OtherDefinition as error:
         raise OtherDefinition(f"{name_or_path}: {error}") from error
     except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(name_or_path):
+        if isinstance(error, ValueError) and str(error).startswith(str(name_or_path)):
             raise
         reason = first_line(error)[:300].rstrip(".")
         raise ValueError(f"{name_or_path}: {what} is damaged ({reason}); save the model again.") from error

@@ -131,7 +131,10 @@ def upload(
     revision: str | None,
     run_as_future: bool = False,
 ) -> CommitInfo | Future:
-    """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk."""
+    """One commit of the folder's files; the card goes with the repository's name in it and stays as it is on disk.
+
+    ValueError for an adapter of a base model that nobody else has.
+    """
     api = _api()
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     other = REPORTS if of_other_weights(RunResults.read(folder), folder / RUN_FILE) else ()
@@ -144,6 +147,7 @@ def upload(
         return not made_here(page.read_text(encoding="utf-8"))
 
     def commit() -> CommitInfo:
+        _check_base(folder)
         there = api.list_repo_files(repo_id, revision=revision, token=token)
         old = filter_repo_objects([name for name in there if "/" not in name], allow_patterns=REPLACED)
         old = [name for name in old if name not in pushed and not (name == CARD and by_hand())]

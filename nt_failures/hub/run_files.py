@@ -23,7 +23,7 @@ SUMMED = (*READ, "*.safetensors")
 
 PUSHED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.md", "*.yaml", "*.png"]
 """What of a run's folder goes to the Hub: weights, tokenizer, descriptions, results, card, figures. No pickles."""
-NOT_PUSHED = ["trainer_state.json", "_*"]
+NOT_PUSHED = ["trainer_state.json", "manifest.json", "_*"]
 """But these, of what `PUSHED` fits."""
 MODEL = ("model*.safetensors", INDEX, CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODULES_FILE, "generation_config.json")
 """What decides which model a folder is: of an earlier one nothing of it may stay beside other weights."""

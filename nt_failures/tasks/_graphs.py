@@ -29,11 +29,14 @@ class Graphs(Task):
 
     PROBLEM, ANSWER, DETOUR = "graph", "path", "wrong arm"
     answer_column = "path"
-    one_answer = True
     ends = False
     """whether answers differ in length"""
     asked = "all nodes, both ends included,"
     """what an answer lists, in words"""
+
+    @property
+    def one_answer(self) -> bool:
+        return type(self).judge is Graphs.judge
 
     @property
     def instruction(self) -> str:

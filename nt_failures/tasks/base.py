@@ -150,7 +150,8 @@ class Task(Derived, abc.ABC):
 
     @property
     def factors(self) -> dict[str, float]:
-        """What the time to learn it may grow with, by what one more of it is called; by default all whole numbers."""
+        """Sizes that the time to learn it may grow with, by the name of one unit, such as `arm`; by default all whole
+        numbers, by their own names."""
         return {name: value for name, value in self.to_dict().items() if type(value) is int}
 
     def lengths(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -32,7 +32,7 @@ WORDS = Words()
 
 @dataclasses.dataclass(frozen=True)
 class Star:
-    """A star or a tree, its edges directed away from the source, with an answer: what `figures.path_star` draws.
+    """A star or a tree, with the task's directed edges and an answer: what `figures.path_star` draws.
 
     Example:
         >>> Star(edges=[[0, 1], [0, 2]], source=0, goal=2, path=[0, 2], answer=[0, 1]).path
@@ -48,3 +48,5 @@ class Star:
     """nodes from which edges lead on that are left out"""
     note: str = ""
     """what else is left out, in words"""
+    right: bool | None = None
+    """whether the answer is; None where that is whether it is the path"""

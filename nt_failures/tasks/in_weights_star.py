@@ -224,15 +224,12 @@ class InWeightsStar(Task):
 
     # ------------------------------------------------------------ splits
 
-    def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Hash of the node and of what is asked of it. All edges are train's, and the paths of 3/4 of the leaves.
+    def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """All edges are train's, and the paths of 3/4 of the leaves.
 
         The arms are in random order, so by their number: the first three quarters are train's, of the others the first
         half validation's.
         """
-        return self.instance_hash(columns)
-
-    def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         train = 3 * self.degree // 4
         validation = (self.degree - train) // 2
         names = np.repeat(["train", "validation", "test"], [train, validation, self.degree - train - validation])

@@ -225,7 +225,8 @@ class UnequalStar(Graphs):
         """As `Task.picture`; edges that hang together are drawn as their nodes."""
         star = super().picture(row, answer)
         if self.form == "edges":
-            star = dataclasses.replace(star, path=joined(star.path), answer=joined(answer))
+            right = list(answer) == list(star.path)
+            star = dataclasses.replace(star, path=joined(star.path), answer=joined(answer), right=right)
         return star
 
     def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ LEAST |= {"max_steps": -1, "local_rank": -1, "save_total_limit": -1}
 
 FIXED = {
     "remove_unused_columns": "would remove columns that the objective reads",
+    "logging_nan_inf_filter": "would hide a NaN loss, which stops training",
     "eval_do_concat_batches": "leaves no whole predictions to count",
     "label_smoothing_factor": "would change nothing, as the loss is the objective's own",
     "neftune_noise_alpha": "would scale its noise by the shape of each look-up, and objectives make others than inputs",
@@ -66,7 +67,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = _option(
         "Pin batches in memory; default: with a GPU only.", default_factory=torch.cuda.is_available
     )
-    logging_nan_inf_filter: bool = _option("Kept off: it hides a NaN loss, which stops training.", default=False)
+    logging_nan_inf_filter: bool = _option("Kept off: a NaN loss stops training.", default=False)
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -144,9 +145,11 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
 def adopt_launch(args: TrainingArguments) -> None:
     """Make what `accelerate launch` changes of the training part of its arguments, which are recorded and compared.
 
-    ValueError for a compiler that it was told to use, which would stand nowhere.
+    ValueError for a compiler or a precision that it was told to use, which would stand nowhere.
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", "bf16", "fp16"):
+        raise ValueError(f"accelerate launch --mixed_precision {launched} is in no recipe; give bf16, fp16 or no.")
     if launched in ("bf16", "fp16") and not (args.bf16 or args.fp16):
         setattr(args, launched, True)
     backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()

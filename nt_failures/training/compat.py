@@ -11,6 +11,8 @@ Some methods of the Trainer are replaced, and so cannot stand here:
 | `_get_dataloader` | for rows other than those of `datasets`, while `train_dataset` stays as it was given |
 | `_get_train_sampler` | for rows that a curriculum draws |
 | `_push_from_checkpoint` | for the choice of the files that `hub_strategy` pushes |
+
+`Trainer._prepare_inputs` is called to put batches on the device, and `torch._foreach_...` for Muon's steps.
 """
 
 from pathlib import Path

@@ -59,7 +59,7 @@ def diverged(
     lower = f"--learning_rate {args.learning_rate / 10:g}"
     if args.optimizer == "muon":
         lower += f" --muon_learning_rate {args.muon_learning_rate / 10:g}"
-    if step <= 1:
+    if step <= 1 and what == "the loss":
         advice = "No step was made, so no rate is to blame: look at the objective's loss, the weights and --dtype."
     elif checkpoint is None:
         advice = f"There is no checkpoint before it; begin again with a lower rate: {lower} --overwrite_output_dir."

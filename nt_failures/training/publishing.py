@@ -30,19 +30,15 @@ class PublishMixin:
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `transformers.Trainer`, before training; says what is missing if the Hub refuses or is out of reach."""
         if self.is_world_process_zero():
+            token = token if token is not None else self.args.hub_token
+            private = private if private is not None else self.args.hub_private_repo
             with explained(self._repo_name):
-                self._create_repo(token, private)
+                self.hub_model_id = make_repo(self._repo_name, self.args.hub_revision, token, private)
+            self.push_in_progress = None
 
     @property
     def _repo_name(self) -> str:
         return self.args.hub_model_id or Path(self.args.output_dir).resolve().name
-
-    def _create_repo(self, token: str | None, private: bool | None) -> None:
-        """Create the repository, or find that it is there and may be written; note of it what transformers notes."""
-        token = token if token is not None else self.args.hub_token
-        private = private if private is not None else self.args.hub_private_repo
-        self.hub_model_id = make_repo(self._repo_name, self.args.hub_revision, token, private)
-        self.push_in_progress = None
 
     def push_to_hub(
         self,
@@ -68,11 +64,9 @@ class PublishMixin:
             return None
         self.create_model_card(**{"model_name": self._repo_name.split("/")[-1], **kwargs})
         revision = args.hub_revision if revision is None else revision
-        name = args.hub_model_id or self._repo_name.split("/")[-1]
-        with explained(name, folder, revision, private or args.hub_private_repo):
-            if self.hub_model_id is None:
-                self._create_repo(token, private)
-            make_repo(self.hub_model_id, revision, token, private)
+        private = args.hub_private_repo if private is None else private
+        with explained(self._repo_name, folder, revision, private):
+            self.hub_model_id = make_repo(self.hub_model_id or self._repo_name, revision, token, private)
             wait_for_pushes(self)
             return upload(folder, self.hub_model_id, commit_message, token, revision, not blocking)
 
@@ -137,8 +131,8 @@ class PublishMixin:
     def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
         known = {"training_arguments": changed_arguments(self.args), "parameters": self.model.num_parameters()}
-        known |= {"versions": versions(), "hardware": hardware(), "learning_curve": learning_curve(self.state)}
-        known["throughput"] = self.throughput
+        known |= {"versions": versions(), "hardware": hardware(self.args.device), "throughput": self.throughput}
+        known["learning_curve"] = learning_curve(self.state)
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
         spent = budget_of(self)

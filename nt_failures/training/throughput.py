@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from nt_failures.hub.environment import device_name
 from nt_failures.models.compat import attention_kernel, is_recurrent
 
 WARM_UP = 3
@@ -81,7 +82,7 @@ class Clock:
         device, processes = self.device, accelerator.num_processes
         sums = torch.tensor([self.tokens, self.flops / 1e9], dtype=torch.float32, device=device)  # seven digits will do
         tokens, gigaflops = accelerator.reduce(sums).tolist()
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        name = device_name(device)
         used = precision(device, accelerator.mixed_precision, model.dtype)
         flops, peak = gigaflops * 1e9 / self.seconds, PEAKS[name][used] * processes if name in PEAKS else None
         return {

@@ -172,7 +172,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         last = control.should_training_stop or state.global_step >= state.max_steps
         with self._clock.after(state.global_step, busy, last):
             if busy or control.should_log or self.args.device.type == "cpu":
-                divergence.check(self, self._watch, weights=control.should_save)
+                # "best" decides whether it saves behind the evaluation.
+                saves = control.should_save or (control.should_evaluate and self.args.save_strategy == "best")
+                divergence.check(self, self._watch, weights=saves)
             super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def compute_loss(

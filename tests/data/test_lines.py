@@ -166,6 +166,9 @@ def test_splits_from_files(tmp_path):
     assert splits["test"].to_list() == drawn(BIG, 20, "test")[0].to_list()
     whole = load_splits(BIG, files=files(tmp_path, train=("train", 3), validation=("validation", 3), test=("test", 3)))
     assert [len(rows) for rows in whole.values()] == [3, 3, 3]
+    assert {*load_splits(BIG, 25, 5, 0, files={"test": given["test"]})} == {"validation", "train"}
+    with pytest.raises(ValueError, match="prompt_style='messages' is not a choice"):
+        load_lines(given["test"], BIG, "messages")
 
 
 def test_files_that_share_problems(tmp_path):

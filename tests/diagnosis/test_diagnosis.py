@@ -490,7 +490,8 @@ def forks(answers, fork, **columns):
 
 def test_forced_and_free_where_the_decision_moves():
     """Catches: decisions counted among the look-ups of a position, by which guesses look like small errors; one
-    product for rows that decide at different positions; a first error compared with another row's decision."""
+    product for rows that decide at different positions; a first error compared with another row's decision; errors of
+    rows that decide nothing left out of all errors."""
     columns = forks([[1, 2, 3], [4, 5, 6], [7, 8, 9]], [1, 2, 2])
     model = Written(forced=[[0, 0, 3], [4, 5, 0], [7, 0, 9]], free=[[1, 0, 3], [4, 0, 6], [7, 8, 9]])
     found = forced_vs_free(Observations(model, Fork(), columns))
@@ -502,6 +503,10 @@ def test_forced_and_free_where_the_decision_moves():
     assert found["snowball_without_decision"] == pytest.approx((0 + 2 / 3 + 2 / 3) / 3)
     assert found["first_error"] == {1: 0.0, 2: 1.0, 3: 0.0}
     assert found["first_error_at_decision"] == 0.5
+    # Of two rows one is wrong at its decision, the other without one.
+    free = Written(forced=[[1, 2, 3], [4, 5, 6]], free=[[1, 0, 3], [4, 0, 6]])
+    found = forced_vs_free(Observations(free, Fork(), forks([[1, 2, 3], [4, 5, 6]], [2, 0])))
+    assert (found["errors"], found["first_error_at_decision"]) == (2, 0.5)
 
 
 def test_the_decision_of_rows_that_have_one():
@@ -532,48 +537,6 @@ def test_a_cheat_whose_decision_moves_by_hand():
     assert (measured["follow_rate"], measured["jump_rate"], measured["break_rate"]) == (third, third, third)
     assert measured["follow_interval"] == pytest.approx(wilson(2 / 3, 2))
     assert measured["last_position"]["free"] == {"right_copy": 1.0, "wrong_arm": 0.0, "other": 0.0}
-
-
-class Turner:
-    """Guesses at each row's own fork, and goes on consistently from there."""
-
-    autoregressive, order, trained_positions = True, "forward", None
-
-    def __init__(self, task):
-        self.task = task
-
-    def _shown(self, columns, from_there_on):
-        place, fork = np.arange(1, self.task.length + 1), columns["fork"][:, None]
-        wrong = np.random.default_rng(3).random(len(fork)) >= 1 / columns["ways"]
-        turned = (place >= fork if from_there_on else place == fork) & (fork > 0) & wrong[:, None]
-        return np.where(turned, (columns["answer"] + 1) % 10, columns["answer"])
-
-    def forced(self, columns, answers):
-        return self._shown(columns, False) if np.array_equal(answers, columns["answer"]) else answers
-
-    def free(self, columns):
-        return self._shown(columns, True)
-
-    def continued(self, columns, answers, symbols):
-        return answers
-
-
-def test_a_planted_cheat_whose_decision_moves_is_named():
-    """Catches: a model that guesses at each row's own decision and looks up all else, called undertrained because no
-    single position shows it."""
-    task = Fork(5)
-    columns = task.sample(np.random.default_rng(0), 3000)
-    columns = {name: column[columns["fork"] < 4] for name, column in columns.items()}
-    found = diagnose(Turner(task), task, columns)
-    assert (found["clever_hans"]["follow_rate"], found["decision_token"]["position"]) == (1.0, None)
-    assert found["verdict"]["name"] == "clever-hans + indecipherable token"
-    assert "Put on a wrong turn, it goes on along it in 100.0%" in found["verdict"]["text"]
-    assert (
-        json.loads(json.dumps(found, allow_nan=False))["decision_token"]["chance"] == found["decision_token"]["chance"]
-    )
-    said = findings(json.loads(json.dumps(found)), task.words)
-    assert said[1].endswith("100.0% go wrong first at the decision")
-    assert said[2].startswith("decision, at a position of its own in each row: ")
 
 
 def test_no_cheat_without_a_decision():

@@ -1,12 +1,14 @@
 """The diagnosis of tasks that are unlike path-star graphs: decisions that move, several right answers, few problems."""
 
+import json
+
 import numpy as np
 import pytest
 from own_tasks import AnyOrder, Few, OffCentre
 from stepwise import Stepwise
 
 from nt_failures.diagnosis.diagnose import diagnose
-from nt_failures.diagnosis.report import counted, diagnosis_text
+from nt_failures.diagnosis.report import counted, diagnosis_text, findings
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
 
@@ -43,6 +45,9 @@ def test_a_cheat_whose_decision_moves_is_found():
     assert found["forced_vs_free"]["snowball_prediction"] == pytest.approx(right)
     assert "wrong branch" in found["verdict"]["text"]
     assert "arm" not in diagnosis_text(found, task).replace("learning_order", "")
+    said = findings(json.loads(json.dumps(found, allow_nan=False)), task.words)
+    assert said[1].endswith("100.0% go wrong first at the decision")
+    assert said[2].startswith("decision, at a position of its own in each row: ")
 
 
 def test_positions_count_the_rows_that_have_them():
@@ -120,14 +125,3 @@ def test_intervals_are_of_problems():
         counted(found["n"], found["rows"], task.words) == f"{len(problems)} different held-out problems in 2,000 rows"
     )
     assert [round(100 * end, 1) for end in wilson(1, 23)] == [0.8, 21.0]
-
-
-def test_without_a_decision_nothing_is_called_clever_hans():
-    """Catches: a verdict of Clever Hans for a task in which nothing is to be decided, or no cheat was measured."""
-    task = Few()
-    columns = held_out(task)
-    found = diagnose(Fixed(np.zeros((2000, 1), dtype=int)), task, columns)
-    assert found["verdict"]["name"] == "undertrained"
-    assert found["decision_token"] is None
-    assert "no decision" in found["not_measured"]["decision_token"]
-    assert "chance" not in diagnosis_text(found, task).split("\n\n")[0]

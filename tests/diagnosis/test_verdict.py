@@ -497,14 +497,6 @@ def test_evidence_is_not_changed_by_a_verdict():
     assert dataclasses.asdict(found) == before
 
 
-def test_far_below_chance_is_not_at_chance():
-    """Catches: an untrained model, right in 1 %, called stuck at chance."""
-    shares = {1: 1.0, 2: 0.01, 3: 1.0, 4: 1.0}
-    found = verdict(Evidence(n=1000, exact=0.01, chance=0.5, decision=2, forced=shares, free=shares))
-    assert found.name == "undertrained"
-    assert "the decision is below chance" in found.text
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -528,3 +520,12 @@ def test_evidence_that_nobody_measured(changes, message):
     """Catches: a verdict on nonsense, `solved: 5000 %` among them."""
     with pytest.raises(ValueError, match=message):
         evidence([1, 0.5, 1, 1, 1], **{"exact": 0.5, **changes})
+
+
+def test_trained_positions_are_judged_on_all_rows():
+    """Catches: "solved" for training at a position that decides in some rows, whose guesses are left out there."""
+    look_ups, all_rows = {1: 1.0, 3: 1.0}, {1: 1.0, 3: 0.82}  # at 3 a quarter of the rows decide
+    given = {"n": 1000, "exact": 0.5, "chance": 0.3, "decision": None, "at_decision": 0.3, "decided": 270}
+    found = Evidence(**given, forced=look_ups, free=look_ups).restricted_to((3,), all_rows)
+    assert found.exact == 0.82
+    assert verdict(found, BUDGET).name != "solved"

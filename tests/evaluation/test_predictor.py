@@ -188,6 +188,7 @@ def test_continued_by_hand(family, kind, order, make, columns):
     if kind == "bpe":  # an untrained model may go on with digits, right where the second number ends
         kept = kept[:1] if order == "forward" else kept[1:]
     assert np.array_equal(found[:, kept], answers[:, kept])
+    assert np.array_equal(predictor.continued(columns, answers, 0), predictor.free(columns))
 
 
 @every_way

@@ -139,20 +139,14 @@ DAMAGE = {
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_a_value_error(case, stock):
-    """Catches: another error than ValueError; a damaged description read as none, so that next-token is assumed."""
-    content = DAMAGE[case]
-    (stock / RUN_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError):
-        load(str(stock))
-
-
-@pytest.mark.parametrize("case", ["torn", "no text", "a list", "nested beyond reason", "an unknown option"])
-def test_damage_names_the_folder_and_the_repair(case, stock):
-    """Catches: a bare message of the JSON reader, which says neither what is damaged nor what to do."""
+    """Catches: a bare message of the JSON reader, which says neither what is damaged nor what to do; a damaged
+    description read as none, so that next-token is assumed."""
     content = DAMAGE[case]
     (stock / RUN_FILE).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=r"stock: nt_failures\.json is .*; save the model again"):
         load(str(stock))
+    with pytest.raises(ValueError, match=r"stock: nt_failures\.json is .*; save the model again"):
+        load(stock)  # a Path
 
 
 HALF = ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "config.json"]
@@ -258,6 +252,7 @@ MIXED_UP = {
     "another task": (RUN_FILE, lambda path: path.write_text(path.read_text().replace('"degree": 3', '"degree": 2'))),
     "another order": (RUN_FILE, lambda path: path.write_text(path.read_text().replace("forward", "reversed"))),
     "settings that are gone": ("generation_config.json", lambda path: path.unlink()),
+    "a chat template that is gone": ("chat_template.jinja", lambda path: path.unlink()),
 }
 
 
@@ -265,6 +260,7 @@ MIXED_UP = {
 def test_what_no_reader_sees(case, save, tokenizer, tmp_path):
     """Catches: a silent other model: each of these folders can be read, and is not what was saved."""
     name, change = MIXED_UP[case]
+    tokenizer.chat_template = "{{ messages }}"
     save(find_objective("future_bag").from_tokenizer(tokenizer), tmp_path / "run")
     load(str(tmp_path / "run"))
     change(tmp_path / "run" / name)

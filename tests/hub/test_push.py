@@ -140,6 +140,7 @@ DAMAGED = {
     ),
     "half of other modules": ("objective_modules.safetensors", "junk", "is cut off or damaged"),
     "an index of nothing": ("model.safetensors.index.json", "{}", "names no weights"),
+    "an index of numbers": ("model.safetensors.index.json", '{"weight_map": {"a": 5}}', "names no weights"),
 }
 
 

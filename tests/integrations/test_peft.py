@@ -250,6 +250,7 @@ def test_dropout_may_be_changed_beside_an_adapter(build, base, tmp_path):
         (["--lora", '{"init_lora_weights": "pissa"}'], "'pissa' changes the base model's weights"),
         (["--lora", "{}", "--model", "gpt2-2x16"], "'gpt2-2x16' has none; give --model a folder or Hub id"),
         (["--merge_adapter", "true"], "merge_adapter has no adapter to merge; give --lora"),
+        (["--lora", "{}", "--push_to_hub", "true"], "push_to_hub would publish an adapter of .*--merge_adapter true"),
         (["--lora", "{}", "--optimizer", "adamw", *RELU], REFUSED),
     ],
 )

@@ -123,11 +123,6 @@ def test_bad_sizes(digits):
         Addition(digits)
 
 
-def test_named_sizes():
-    """Catches: a config whose name is another's."""
-    assert {Addition(**values).config_name for values in Addition.CONFIGS.values()} == {*Addition.CONFIGS}
-
-
 # ---------------------------------------------------------------- the decision
 
 

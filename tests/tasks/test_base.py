@@ -12,6 +12,7 @@ from nt_failures.tasks.base import Task
 from nt_failures.tasks.hashing import hash_rows, mix64
 from nt_failures.tasks.judging import padded_answers
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.unequal_star import UnequalStar
 
 TASK = Countdown()
 ROWS = counted(3, 1, 4)
@@ -164,7 +165,9 @@ def test_answers_that_are_none():
 
 def test_which_tasks_have_one_answer():
     """Catches: a judge of one's own that is not asked, or one that need not be asked and costs a decoding."""
-    assert (TASK.one_answer, Pair().one_answer, PathStar().one_answer) == (True, False, True)
+    own = type("AnyArm", (PathStar,), {"judge": lambda self, columns, answers: PathStar.judge(self, columns, answers)})
+    found = (TASK.one_answer, Pair().one_answer, PathStar().one_answer, UnequalStar().one_answer, own().one_answer)
+    assert found == (True, False, True, True, False)
 
 
 def test_defaults_of_a_task_without_decision():
@@ -193,7 +196,7 @@ def test_the_star_to_draw():
     """Catches: the model's answer drawn as the right path."""
     row = {"edges": [[0, 1], [1, 2], [0, 3], [3, 4]], "source": 0, "goal": 2, "path": [0, 1, 2]}
     star = PathStar(2, 3, 10).picture(row, [0, 3, 2])
-    assert vars(star) == {**row, "answer": [0, 3, 2], "cut": (), "note": ""}
+    assert vars(star) == {**row, "answer": [0, 3, 2], "cut": (), "note": "", "right": None}
 
 
 def test_training_rows_of_their_own():

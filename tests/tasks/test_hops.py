@@ -115,11 +115,6 @@ def test_bad_parameters(parameters, given, repair):
     assert_refused(Hops, parameters, given, repair)
 
 
-def test_named_sizes():
-    """Catches: a config whose name is another's."""
-    assert {Hops(**values).config_name for values in Hops.CONFIGS.values()} == {*Hops.CONFIGS}
-
-
 # ---------------------------------------------------------------- the decision
 
 

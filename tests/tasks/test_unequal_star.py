@@ -10,7 +10,7 @@ from memory import REMEMBERED, memorised
 from planted_graphs import Blank, Walker, nowhere, seen_in
 from task_checks import assert_judged, assert_refused, bad_lines, bad_parameters, columns_of
 
-from nt_failures.diagnosis import diagnose
+from nt_failures.diagnosis import diagnose, figures
 from nt_failures.tasks.unequal_star import UnequalStar
 
 TASK = UnequalStar(2, (4, 6), 2, 12)
@@ -92,11 +92,15 @@ def test_edges_are_judged_as_edges(answer, exact, valid_path):
 
 
 def test_the_star_to_draw():
-    """Catches: edges drawn as steps from each head to itself; what fills up a shorter graph drawn as a node -1."""
+    """Catches: edges drawn as steps from each head to itself; what fills up a shorter graph drawn as a node -1; a
+    wrong answer called right because it is drawn as the path."""
     row = AS_EDGES.parse(PROMPT + "7,3,3,0,0,8,8,5")
     star = AS_EDGES.picture(row, [7, 3, 3, 6, 4, 5, 5])
     assert (star.edges, star.path) == (EDGES[:7], [7, 3, 0, 8, 5])
     assert star.answer == [7, 3, 6, 4, 5, 5]  # 6 to 4 is an edge that was not written as one; the last one is none
+    nodes = AS_EDGES.picture(row, [7, 3, 0, 8, 5])  # joined, these are the path; as edges they are wrong
+    assert (nodes.answer, nodes.right) == (nodes.path, False)
+    assert "(wrong)" in figures.path_star(**vars(nodes)).axes[0].get_title("left")
     star = TASK.picture(TASK.parse(PROMPT + "7,3,0,8,5"), [7, 7, 3])
     assert (star.edges, star.path, star.answer) == (EDGES[:7], [7, 3, 0, 8, 5], [7, 7, 3])
 

@@ -80,6 +80,7 @@ def test_what_would_change_nothing(tmp_path):
             {"train_sampling_strategy": "group_by_length"},
             "train_sampling_strategy='group_by_length' looks for input_ids, which tokenised rows have not",
         ),
+        ({"logging_nan_inf_filter": True}, "logging_nan_inf_filter=True would hide a NaN loss, which stops training"),
         ({"ignore_data_skip": True}, "ignore_data_skip=True would train a resumed run on other rows"),
         (
             {"neftune_noise_alpha": 5.0},
@@ -163,6 +164,9 @@ def test_what_accelerate_launch_changes_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     args = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
     assert changed_arguments(args)["bf16"] is True
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(ValueError, match="--mixed_precision fp8 is in no recipe; give bf16, fp16 or no"):
+        ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
     with pytest.raises(ValueError, match="give --torch_compile true --torch_compile_backend inductor in its place"):

@@ -103,6 +103,15 @@ def test_no_checkpoint_holds_a_nan(trainer):
     assert all(weight.isfinite().all() for weight in kept.values())
 
 
+def test_no_best_checkpoint_holds_a_nan(trainer):
+    """Catches: NaN weights saved as the best, where only the evaluation decides whether anything is saved."""
+    best = {"save_strategy": "best", "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "free/exact"}
+    run = trainer(Poison(2, before=False), **best)
+    with pytest.raises(FloatingPointError, match="a weight became NaN or infinite at step 2, "):
+        run.train()
+    assert steps(run) == []
+
+
 def test_the_last_step_is_checked(trainer):
     """Catches: training that ends well, with a model of NaN."""
     run = trainer(Poison(8, before=False), save_strategy="no")
@@ -118,12 +127,15 @@ def test_the_advice_lowers_the_rates_that_were_asked_for(trainer):
 
 
 def test_no_rate_is_blamed_before_the_first_step(trainer):
-    """Catches: a lower rate advised where the objective's own loss is NaN."""
+    """Catches: a lower rate advised where the objective's own loss is NaN, or none where the first step broke
+    a weight."""
     with pytest.raises(
         FloatingPointError, match=r"at step 1, .* no rate is to blame: look at the objective's loss"
     ) as said:
         trainer(Poison(1, before=True)).train()
     assert "--learning_rate" not in str(said.value)
+    with pytest.raises(FloatingPointError, match=r"a weight .* at step 1, .* begin again with a lower rate"):
+        trainer(Poison(1, before=False), save_steps=1).train()
 
 
 def test_the_first_bad_step_is_named(trainer):

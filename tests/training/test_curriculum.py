@@ -8,7 +8,6 @@ import pytest
 
 from nt_failures.experiments import run
 from nt_failures.experiments.command_line import parse
-from nt_failures.tasks.path_star import PathStar
 from nt_failures.training.curriculum import Curriculum
 
 TINY = ["--degree", "2", "--path_length", "3-5", "--num_nodes", "12", "--num_train", "40", "--num_validation", "8"]
@@ -143,10 +142,3 @@ def test_one_set_is_evaluated(trainer):
     trainer.eval_dataset = {"short": trainer.eval_dataset, "long": trainer.eval_dataset}
     with pytest.raises(ValueError, match=r"rises once at each evaluation; give one eval_dataset, not a dict"):
         Curriculum(trainer, "path_length")
-
-
-def test_difficulty_is_of_the_row():
-    """Catches: a curriculum over another parameter than the one it is named after."""
-    task = PathStar((2, 3), (3, 5), 20)
-    columns = task.block(0, "train", 0, rows=50)
-    assert list(task.difficulty(columns)) == ["degree", "path_length"]

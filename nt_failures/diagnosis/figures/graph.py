@@ -19,13 +19,14 @@ def path_star(
     answer: Sequence[int],
     cut: Collection[int] = (),
     note: str = "",
+    right: bool | None = None,
     title: str = "",
     order: str = "forward",
 ) -> Figure:
     """A star or a tree with a model's `answer`; steps that are no edge are dashed, unknown nodes are left out.
 
     Args:
-        edges, source, goal, path, answer, cut, note: as in a `Star`; edges lead from left to right.
+        edges, source, goal, path, answer, cut, note, right: as in a `Star`; edges lead from left to right.
         title: in place of the answer in words.
         order: that in which the answer was written: the default title says so of a reversed one.
 
@@ -39,11 +40,11 @@ def path_star(
         "model's answer: 32, 3, 19, 12  (wrong)"
     """
     places = _places(edges, source, goal)
-    (left, right), (low, high) = ((min(along), max(along)) for along in zip(*places.values(), strict=True))
-    rows, columns = high - low + 1, right - left
+    (first, last), (low, high) = ((min(along), max(along)) for along in zip(*places.values(), strict=True))
+    rows, columns = high - low + 1, last - first
     gap = min(max(3.6 / rows, 0.18), 0.75)  # inches between arms: twenty fit a page
     scale = min(1.0, gap / 0.36, 6.4 / (columns + 1.5) / 0.53)  # of nodes and arrows, which are to keep apart
-    verdict = "right" if list(answer) == list(path) else "wrong"
+    verdict = "right" if (list(answer) == list(path) if right is None else right) else "wrong"
     written = ", ".join("?" if node < 0 else str(node) for node in answer)
     how = ", written from the goal back" if order == "reversed" else ""
     heading = textwrap.wrap(literal(title) or f"model's answer{how}: {written}  ({verdict})", 72)
@@ -57,7 +58,7 @@ def path_star(
     _draw_nodes(axes, places, scale, {source: "black", goal: GREEN})
     _name_nodes(axes, edges, source, goal, cut, places, 5 + 13 * scale)
     axes.set_title("\n".join(heading), fontsize=11, loc="left")
-    axes.set_xlim(left - 0.8, right + 0.7)
+    axes.set_xlim(first - 0.8, last + 0.7)
     axes.set_ylim(low - 0.5, high + 0.5)
     key = [Line2D([], [], color=colour, linestyle=style, label=name) for name, (colour, style) in STEPS.items()]
     figure.legend(handles=key, frameon=False, fontsize=9.5, loc="outside lower center", ncols=3)
