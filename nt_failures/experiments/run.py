@@ -82,7 +82,8 @@ def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizer
     """
     check_size(args.model.model, args.model.config_overrides)
     lora.check(args.model.lora, args.model.model, args.model.config_overrides, args.model.merge_adapter)
-    if args.training.push_to_hub and args.model.lora and not args.model.merge_adapter and from_folder(args.model.model):
+    adapter = args.model.lora is not None and not args.model.merge_adapter
+    if args.training.push_to_hub and adapter and from_folder(args.model.model):
         raise ValueError(
             f"push_to_hub would publish an adapter of {args.model.model!r}, of no use on the Hub, where that is "
             "missing; give --merge_adapter true, which saves a whole model."
