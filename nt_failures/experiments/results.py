@@ -133,7 +133,7 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
 
 
 def write(results: RunResults, args: Arguments) -> None:
-    """Write results.json and recipe.yaml, which repeats the run unless it began from a local folder.
+    """Write results.json and recipe.yaml, which repeats the run unless it read a folder or file of this machine.
 
     The model is saved already: what is written names its weights.
     """

@@ -38,7 +38,7 @@ Splits = Mapping[str, Dataset | IterableDataset]
 
 
 def main(argv: Sequence[str]) -> RunResults:
-    """Parse a command line and run it. Returns what stands in results.json."""
+    """Parse a command line and run it. Returns what stands in results.json, but for the sum of the weights."""
     return run(command_line.parse(argv, prog=f"python {MODULE} [RECIPE.yaml | --recipe NAME]"))
 
 

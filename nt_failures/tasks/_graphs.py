@@ -72,6 +72,14 @@ class Graphs(Task):
             line = line.removesuffix(f" {self.END}")
         return line
 
+    def checked(self, line: str, row: Mapping[str, object], right: Sequence[int]) -> dict[str, object]:
+        """The row of a line, `filled`; ValueError for a label that there is not, or another path than the right one."""
+        if (label := max(map(max, row["edges"]))) >= self.num_nodes:
+            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
+        if row["path"] not in (None, right):
+            raise ValueError(f"the path {row['path']} in {shorten(line, 80)} is not the path to the goal, {right}.")
+        return self.filled(row)
+
     def filled(self, row: Mapping[str, object]) -> dict[str, object]:
         """A parsed row with -1 behind the end of its edges and its path, as `sample` has it."""
         edges, path = row["edges"] + [(-1, -1)] * (self.num_edges - len(row["edges"])), row["path"]

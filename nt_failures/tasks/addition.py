@@ -110,7 +110,8 @@ class Addition(Task):
         """Of the sums that have a decision, all equally likely; 1 for one digit, which leaves nothing to decide."""
         places = np.arange(1, self.digits)  # behind the first nine
         shares = 0.9 ** (self.digits - 1.0 - places)
-        return float(shares @ _no_carry(places) / shares.sum()) if len(places) else 1.0
+        no_carry = (1 + 0.1**places) / 2  # from so many places into a nine
+        return float(shares @ no_carry / shares.sum()) if len(places) else 1.0
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n sums: `a`, `b` (n, K), every digit equally likely, and `answer` (n, K + 1), all int32."""
@@ -207,8 +208,3 @@ def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         carry, found[:, k + 1] = np.divmod(pairs[:, k] + carry, 10)
     found[:, 0] = carry
     return found
-
-
-def _no_carry(places: np.ndarray) -> np.ndarray:
-    """How likely there is no carry from so many places, at least 1, into a nine."""
-    return (1 + 0.1**places) / 2

@@ -190,12 +190,7 @@ class PathStar(Graphs):
         """
         line = self.line(text)
         row = self._read(line)
-        if (label := max(map(max, row["edges"]))) >= self.num_nodes:
-            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
-        true_path = path_to_goal(row)
-        if row["path"] not in (None, true_path):
-            raise ValueError(f"the path {row['path']} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
-        return self.filled(row)
+        return self.checked(line, row, path_to_goal(row))
 
     def _read(self, line: str) -> dict[str, object]:
         """A row as `parse` returns it: a star of this size, whatever its labels, and the path as it is written."""

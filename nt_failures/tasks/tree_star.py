@@ -145,14 +145,10 @@ class TreeStar(Graphs):
                 f"{shorten(line, 80)} is not a tree of {self.degree} arms that branch in {self.branching}, with "
                 f"{self.path_length} nodes to a path from {source}; parse it with the TreeStar that it was made with."
             )
-        if (label := max(map(max, edges))) >= self.num_nodes:
-            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
         true_path = next((way for way in ways if way[-1] == goal), None)
         if true_path is None:
             raise ValueError(f"goal {goal} in {shorten(line, 80)} is no leaf.")
-        if path not in (None, true_path):
-            raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {true_path}.")
-        return {"edges": edges, "source": source, "goal": goal, "path": path}
+        return self.checked(line, {"edges": edges, "source": source, "goal": goal, "path": path}, true_path)
 
     def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
         """As `Task.picture`; of a large tree the ways to the nodes of path and answer, and what branches off them."""

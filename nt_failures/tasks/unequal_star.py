@@ -209,12 +209,8 @@ class UnequalStar(Graphs):
                 f"{written(self.path_length)} nodes each, {self.behind} or more of them behind a centre, with a way "
                 f"from {source} to {goal}; parse it with the UnequalStar that it was made with."
             )
-        if (label := max(map(max, edges))) >= self.num_nodes:
-            raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
         right = [node for node in self._written(np.array([way]))[0].tolist() if node >= 0]
-        if path not in (None, right):
-            raise ValueError(f"the path {path} in {shorten(line, 80)} is not the path to the goal, {right}.")
-        return self.filled({"edges": edges, "source": source, "goal": goal, "path": path})
+        return self.checked(line, {"edges": edges, "source": source, "goal": goal, "path": path}, right)
 
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """The way to the centre, and on to the leaf of a wrong arm, each equally likely; cut where it is too long."""
