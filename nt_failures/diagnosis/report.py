@@ -228,13 +228,12 @@ def draw_learning(
     objective: Objective,
     decision: int | None,
     chance: float | None,
-) -> bool:
-    """Write `learning.png` into a folder; False, and no file, where no evaluation during training had positions."""
+) -> None:
+    """Write `learning.png` into a folder, where an evaluation during training had positions."""
     decoding = objective.judged_decoding
-    if not any(positions_of(entry, decoding) for entry in curve):
-        return False
-    figures.save(figures.learning_curves(curve, decoding, decision, chance, objective.order), folder / "learning.png")
-    return True
+    if any(positions_of(entry, decoding) for entry in curve):
+        figure = figures.learning_curves(curve, decoding, decision, chance, objective.order)
+        figures.save(figure, folder / "learning.png")
 
 
 def throughput_line(found: Mapping[str, Any]) -> str:
