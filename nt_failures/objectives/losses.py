@@ -122,7 +122,13 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def token_nats(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Cross-entropy (B, T) of each label in nats, 0 where it is -100."""
+    """Cross-entropy (B, T) of each label in nats, 0 where it is -100.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # of two tokens, equally likely
+        >>> token_nats(logits, torch.tensor([[1, -100]]))
+        tensor([[0.6931, 0.0000]])
+    """
     logits_BVT = at_least_float32(logits_BTV).transpose(1, 2)
     return F.cross_entropy(logits_BVT, labels_BT, ignore_index=IGNORE, reduction="none")
 
@@ -141,7 +147,12 @@ def bag_nats(logits: Tensor, in_bag: Tensor, token_weights: Sequence[float] | No
 
 
 def label_count(labels: Tensor) -> Tensor:
-    """How many labels there are (scalar)."""
+    """How many labels there are (scalar).
+
+    Example:
+        >>> label_count(torch.tensor([[1, -100]]))
+        tensor(1)
+    """
     return labels.ne(IGNORE).sum()
 
 

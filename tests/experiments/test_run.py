@@ -115,7 +115,7 @@ def test_how_a_script_ends(error, code, monkeypatch, capsys):
 
     monkeypatch.setattr("sys.argv", ["script.py", "--seed", "1"])
     with pytest.raises(SystemExit) as ended:
-        script.run(main)
+        script.run(main, script.KEPT)
     assert ended.value.code == code
     out, err = capsys.readouterr()
     assert out == ""
