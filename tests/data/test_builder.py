@@ -500,3 +500,22 @@ def test_builder_of_another_task(tmp_path, monkeypatch):
         load_dataset("someone/sum", cache_dir=str(tmp_path), count=3)
     with pytest.raises(TypeError, match="abstract"):
         TaskBuilder(cache_dir=str(tmp_path))
+
+
+class Row(Task):
+    """A task without named sizes, whose builder is made for the test below."""
+
+    symbols, answer_length = [*"0123456789=", Task.DUMMY], 1
+
+    def sample(self, rng, n):
+        return {"answer": np.zeros((n, 1), np.int32), "key": rng.integers(0, 10**6, n)}
+
+    def render(self, columns):
+        return {"prompt": [f"{key}=" for key in columns["key"]]}
+
+
+def test_a_task_without_named_sizes_may_have_a_builder(tmp_path):
+    """Catches: a builder of one's own that cannot be made, as nothing has named its repository."""
+    made = type("RowBuilder", (TaskBuilder,), {"task_class": Row, "__module__": __name__})(str(tmp_path))
+    assert made.REPO_ID.startswith("nt_failures/")
+    assert made.config.task == Row()

@@ -432,6 +432,14 @@ def test_a_push_to_a_branch(online, trainer):
     assert set(online.files(REPO)) == {".gitattributes"}
 
 
+def test_a_push_names_its_own_branch(online, trainer):
+    """Catches: a second branch, that of the arguments, made beside the one that was asked for."""
+    used = trainer(hub_model_id=REPO, hub_revision="dev")
+    used.train()
+    used.push_to_hub(revision="other")
+    assert set(online.repos[REPO].heads) == {"main", "other"}
+
+
 def test_a_push_that_fails_at_the_end_leaves_the_run(online, trainer, tmp_path):
     """Catches: an end without weights or card on disk because the network was gone."""
     used = trainer(push_to_hub=True, hub_model_id=REPO)
