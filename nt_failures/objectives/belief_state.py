@@ -148,7 +148,9 @@ class BeliefState(Objective):
         most = int(most_B.max())
         if most < 0:
             wide = f"minimum_gap={self.minimum_gap} is wider than every target of this batch"
-            raise ValueError(f"{wide}; the longest has {int(lengths_B.max())} tokens, which allow it to 1 more.")
+            raise ValueError(
+                f"{wide}; the longest has {int(lengths_B.max())} tokens; give at most {int(lengths_B.max()) + 1}."
+            )
         pairs_N2 = torch.tensor([(i, k) for i in range(most + 1) for k in range(most + 1 - i)])
         inside_BN = pairs_N2.sum(dim=1) <= most_B[:, None]
         pairs_BN2 = pairs_N2.expand(len(lengths_B), -1, -1).where(inside_BN[:, :, None], IGNORE)

@@ -34,10 +34,10 @@ class MaskedTeacher(Objective):
         spans: hide one run of neighbouring tokens in each row, placed uniformly, as long as the rate times the target,
             rounded up or down at random so that this holds on average.
         parallel: decode, and judge, in one pass with all tokens hidden; otherwise token by token.
-        replaced: chance, 0..1, that a hidden token is a random token instead of the dummy. At 1 no dummy is seen in
-            training, and `parallel` decoding means nothing.
-        vocabulary: random tokens are drawn uniformly from the ids below it, separators included (the source's
-            vocabulary is the nodes); `from_tokenizer` gives the tokenizer's size.
+        replaced: chance, 0..1, that a hidden token is a random token instead of the dummy. At 1 a dummy is seen in
+            training only where it is drawn, and `parallel` decoding means little.
+        vocabulary: random tokens are drawn uniformly from the ids below it, separators, dummy and padding included (the
+            source's vocabulary is the nodes); `from_tokenizer` gives the tokenizer's size.
 
     Example:
         >>> from nt_failures import MaskedTeacher
