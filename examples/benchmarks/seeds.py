@@ -84,12 +84,13 @@ def main(argv: list[str]) -> None:
         return
     if args.steps < 1 or args.rounds < 1 or min(args.processes or [1]) < 1:
         raise ValueError("--steps, --rounds and --processes must be at least 1.")
+    device = command_line.parse([str(args.recipe), *extra]).training.device  # and errors before anything is measured
     found = measure(ways(args.processes), argv, args.rounds)
     report = {
         "recipe": args.recipe.stem,
         "extra": extra,
         "steps": args.steps,
-        "hardware": environment.hardware(torch.device("cpu")) | {"cores": os.cpu_count()},
+        "hardware": environment.hardware(device) | {"cores": os.cpu_count()},
         "versions": environment.versions(),
         "ways": found,
     }

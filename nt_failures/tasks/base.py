@@ -220,7 +220,7 @@ class Task(Derived, abc.ABC):
         return self.instance_hash(columns)
 
     def split_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Name of the split each row belongs to. It depends on `split_hash` alone: splits of all seeds are disjoint."""
+        """Name of the split of each row, by `split_hash` unless a task says otherwise; those of all seeds are apart."""
         return blocks.split_of_hash(self.split_hash(columns))
 
     def block(self, seed: int, split: str, index: int, overlap: str = "forbid", rows: int = BLOCK_ROWS) -> Columns:
