@@ -18,9 +18,9 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import HfArgumentParser
 
 import nt_failures as ntf
 from nt_failures import registry
@@ -29,9 +29,10 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, ModelPredictor, Predictor
-from nt_failures.experiments import command_line, script
-from nt_failures.hub.json_files import write_json
+from nt_failures.experiments import command_line, flags, script
+from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.load import Loaded, read_results
+from nt_failures.hub.run_files import ARGUMENTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.load import check_length
 from nt_failures.tasks import find_task
@@ -89,10 +90,10 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    task = choose_task(args.task, rest, loaded.task)
+    task = choose_task(args, rest, loaded.task)
     folder = choose_folder(args, task)
     way = "remove it to diagnose the model without its training"
-    run = (read_results(args.model, way) if loaded.described else None) or RunResults()
+    run = (read_results(args.model, way) if loaded.described else None) or RunResults(arguments=began(args.model))
     same = loaded.task == task  # what a training spent says nothing of a task that it was not on
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
@@ -106,7 +107,7 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     held_out, train = held_out_rows(args, task, seed, overlap), None
     training = (run.arguments or {}).get("training", {})
     drawn = same and data and not data["streaming"] and not run.files
-    if drawn and seen_all(run.examples, data["num_train"], training):
+    if drawn and run.examples is not None and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
     check_length(loaded.model, predictor.longest(held_out))
     budget = Budget(run.steps, run.examples, run.flops) if same and run.steps is not None else None
@@ -114,9 +115,16 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     return Subject(predictor, task, held_out, loaded.objective, loaded.described, train, curve, budget), folder
 
 
+def began(model: str) -> Mapping[str, Any] | None:
+    """The arguments of the run whose folder or checkpoint this is: a checkpoint has no results that would name them."""
+    folders = [Path(model), Path(model).resolve().parent] if Path(model).is_dir() else []
+    found = [folder / ARGUMENTS_FILE for folder in folders if (folder / ARGUMENTS_FILE).is_file()]
+    return read_object(found[0]) if found else None
+
+
 def of_server(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     """A model behind an OpenAI-compatible server, and where the report goes."""
-    task = choose_task(args.task, rest, None)
+    task = choose_task(args, rest, None)
     folder = choose_folder(args, task)
     try:
         options = json.loads(args.api_options)
@@ -174,24 +182,19 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return args, rest
 
 
-def choose_task(name: str | None, flags: list[str], trained: ntf.Task | None) -> ntf.Task:
+def choose_task(args: argparse.Namespace, rest: list[str], trained: ntf.Task | None) -> ntf.Task:
     """The task of the flags; what they leave open is as the model was trained, or default."""
-    task = trained or ntf.PathStar()
-    if name is not None and find_task(name) is not type(task):
-        task = find_task(name)()
-    parser = HfArgumentParser(type(task), add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.set_defaults(**task.to_dict())
-    try:
-        chosen, unknown = parser.parse_known_args(flags)
-    except argparse.ArgumentError as error:
-        raise ValueError(f"{error} ({task}).") from error
+    kind = find_task(args.task) if args.task else type(trained or ntf.PathStar())
+    parser = flags.Parser([kind], more="")
+    parser.recipe_defaults(trained.to_dict() if type(trained) is kind else {})
+    chosen, unknown = parser.parse_known_args(rest)
     if unknown:
-        known = [f"--{field.name}" for field in dataclasses.fields(task)]
-        near = registry.suggestion(unknown[0].split("=")[0], known)
+        known = [f"--{name}" for name in parser.names]
+        near = registry.suggestion(unknown[0].split("=")[0], [*known, *(f"--{name}" for name in vars(args))])
         raise ValueError(
-            f"{unknown[0]!r} is no flag of this program, nor a parameter of {task}: {', '.join(known)}.{near}"
+            f"{unknown[0]!r} is no flag of this program, nor a parameter of {kind.__name__}: {', '.join(known)}.{near}"
         )
-    return type(task)(**vars(chosen))
+    return kind(**vars(chosen))
 
 
 def dashed(model: str) -> str:
@@ -201,7 +204,7 @@ def dashed(model: str) -> str:
         path = path.resolve()
         near = [folder for folder in (Path("outputs").resolve(), Path.cwd()) if folder in path.parents]
         path = path.relative_to(near[0] if near else path.anchor)
-    return "--".join(path.parts)
+    return "--".join(part for part in path.parts if part != path.anchor)  # a server's name may be a path of its own
 
 
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:

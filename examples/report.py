@@ -1,7 +1,7 @@
 """Compare finished runs: one table and one figure of what differs in their arguments and in their results.
 
     python examples/report.py outputs/RUN outputs/ANOTHER_RUN you/a-run-on-the-hub
-    python examples/report.py outputs/* --csv                        # a line for each run, beside the table
+    python examples/report.py outputs/* --csv                        # a line for each finished run, beside the table
     python examples/report.py examples/results/quickstart examples/results/quickstart-reversed      # two studies
 
 A run is the folder or the Hub id of a finished one; a study's folder stands for all of its runs. Runs that differ in
@@ -10,6 +10,7 @@ the seed alone share a row.
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 from nt_failures import registry
@@ -22,7 +23,13 @@ def main(argv: list[str]) -> None:
     args = parse(argv)
     if args.import_module is not None:
         registry.import_own(args.import_module)
-    runs = [run for name in dict.fromkeys(args.runs) for run in differences.read_runs(name)]
+    names = [*dict.fromkeys(args.runs)]
+    empty = [name for name in names if len(names) > 1 and Path(name).exists() and not differences.has_runs(Path(name))]
+    if len(empty) == len(names):
+        raise ValueError(f"none of {', '.join(names)} holds a finished run; give folders or Hub ids of such.")
+    if empty:
+        print(f"passed over, as they hold no finished run: {', '.join(empty)}", file=sys.stderr)
+    runs = [run for name in names if name not in empty for run in differences.read_runs(name)]
     args.output_dir.mkdir(parents=True, exist_ok=True)
     page, picture = args.output_dir / "report.md", args.output_dir / "report.png"
     cli.write_report(page, differences.table(runs), picture, figures.side_by_side(differences.groups(runs), args.title))

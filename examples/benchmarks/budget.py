@@ -7,7 +7,6 @@ CPU seconds of one thread, which other work on the machine changes less than the
 test are left out.
 """
 
-import argparse
 import math
 import os
 import tempfile
@@ -34,7 +33,7 @@ FOR_CPU = [RECIPES / name for name in ("quickstart.yaml", "memorised.yaml", "del
 
 def main(argv: list[str]) -> None:
     """Measure each recipe, show and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("recipes", type=Path, nargs="*", default=FOR_CPU, help="recipes, and folders of them")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each (%(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -67,8 +66,11 @@ def recipes_in(given: Path) -> list[Path]:
 
 
 def whole_run(recipe: Path) -> RunArguments:
-    """The training that the recipe asks for; ValueError unless its steps and evaluations are given as numbers."""
+    """The training that the recipe asks for; ValueError unless its steps and evaluations are given as numbers, and its
+    rows are of one length throughout."""
     training = command_line.parse([str(recipe), "--use_cpu"]).training
+    if training.curriculum:
+        raise ValueError(f"{recipe} has a curriculum, whose steps grow longer: a few do not tell of the rest.")
     if training.max_steps < 1 or training.eval_strategy == "epoch":
         raise ValueError(f"{recipe} counts in epochs, whose steps are not known before its rows; give it max_steps.")
     return training

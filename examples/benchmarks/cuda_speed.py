@@ -6,7 +6,6 @@
 Next-token training on the paper's G(2,5), without evaluations. It downloads nothing.
 """
 
-import argparse
 import gc
 import json
 import sys
@@ -21,6 +20,7 @@ import torch
 from transformers import PrinterCallback, set_seed
 
 import nt_failures as ntf
+from nt_failures.experiments import command_line
 from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
 from nt_failures.training import throughput
@@ -40,7 +40,7 @@ BOUND = 0.75
 
 def main(argv: Sequence[str]) -> None:
     """Measure, and write both files after each model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, help="sizes (%(default)s)")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="(all)")
     parser.add_argument("--batch", type=int, default=256, help="rows of a step (%(default)s)")

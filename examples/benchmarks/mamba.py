@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_mambapy_available
 
+from nt_failures.experiments import script
 from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.models import mamba_scan
 
@@ -148,7 +148,4 @@ def _faster(stock: list[float], own: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    script.run(main)

@@ -27,7 +27,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from nt_failures.data.splits import load_splits
 from nt_failures.data.tokenizer import tokenize
-from nt_failures.experiments import command_line, run
+from nt_failures.experiments import command_line, run, script
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.experiments.study.summary import markdown_table
 from nt_failures.hub import environment
@@ -71,7 +71,7 @@ class Clock(TrainerCallback):
 
 def main(argv: list[str]) -> None:
     """Measure, compare, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--processes", type=int, nargs="+", help="how many at a time (the cores; on a GPU at most 4)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each way in a round")
@@ -120,11 +120,13 @@ def measure(all_ways: list[Way], argv: list[str], rounds: int) -> list[dict]:
         try:
             for way, started in workers.items():
                 if any(worker.stdout.readline() != "ready\n" for worker in started):
-                    raise RuntimeError(f"{way.name} cannot be measured; run {shlex.join(command(argv))} to see why.")
+                    raise ChildProcessError(f"{way.name} cannot be measured; {shlex.join(command(argv))} shows why.")
             for way, started in workers.items():
                 taken[way].append(go(started))
                 if not all(taken[way][-1]):
-                    raise RuntimeError(f"{way.name} broke off; type `go` into {shlex.join(command(argv))} to see why.")
+                    raise ChildProcessError(
+                        f"{way.name} broke off; `go`, typed into {shlex.join(command(argv))}, shows why."
+                    )
         finally:
             for worker in itertools.chain.from_iterable(workers.values()):
                 worker.kill()
@@ -204,7 +206,4 @@ def table(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+    script.run(main)

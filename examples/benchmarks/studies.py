@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nt_failures.experiments import command_line, script
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "examples" / "recipes" / "quickstart.yaml"
 FLAGS = ["--max_steps", "300", "--eval_steps", "150", "--num_train", "20000", "--num_test", "1000"]
@@ -26,7 +28,7 @@ FLAGS += ["--use_cpu", "true", "--disable_tqdm", "true"]
 
 def main(argv: list[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line.plain_parser(__doc__)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=2)
@@ -52,8 +54,10 @@ def once(root: Path, engine: list[str], args: argparse.Namespace, extra: list[st
         paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
         start = time.monotonic()
         environment = os.environ | {"PYTHONPATH": paths}
-        subprocess.run([sys.executable, *map(str, words)], env=environment, check=True, capture_output=True)
+        ended = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
         wall = time.monotonic() - start
+        if ended.returncode != 0:
+            raise ValueError(f"a study failed: {ended.stderr.strip().splitlines()[-1]}")
         lines = (Path(folder) / "results.jsonl").read_text(encoding="utf-8").splitlines()
     training = statistics.mean(json.loads(line)["train_seconds"] for line in lines)
     return wall, wall * args.jobs / args.seeds - training
@@ -72,4 +76,4 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script.run(main)

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import functools
 import os
-import sys
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: gradio counts its imports too
@@ -22,7 +21,7 @@ import steps
 
 import nt_failures as ntf
 from nt_failures import registry
-from nt_failures.experiments import command_line
+from nt_failures.experiments import command_line, script
 from nt_failures.models.load import check_length
 
 
@@ -60,7 +59,9 @@ def load(args: argparse.Namespace) -> tuple[ntf.ModelPredictor, ntf.PathStar]:
         raise ValueError(f"{args.model!r} is no folder with a model, and no Hub id within reach: {reason}") from error
     task = choose_task(args, loaded.task)
     predictor = ntf.ModelPredictor(loaded.model, loaded.tokenizer, loaded.objective, task)
-    check_length(loaded.model, predictor.longest(steps.columns_of(steps.test_graph(task, 0))))
+    row = steps.test_graph(task, 0)
+    check_length(loaded.model, predictor.longest(steps.columns_of(row)))
+    steps.walk(predictor, row)  # which not every objective's model can be asked
     return predictor, task
 
 
@@ -220,7 +221,4 @@ def build(demo: Demo) -> gr.Blocks:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    script.run(main)

@@ -13,7 +13,6 @@ time: finished runs are kept, and the same command, or one with another grid, ma
 """
 
 import argparse
-import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,11 +20,10 @@ from typing import Any
 
 import yaml
 
-from nt_failures.experiments import command_line, output_dir
-from nt_failures.experiments.study import cli, engine, figures, grid, results_file
+from nt_failures.experiments import command_line
+from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
 from nt_failures.experiments.study.results_file import Key, StudyRun
-from nt_failures.experiments.study.runner import run_missing
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
@@ -40,23 +38,18 @@ def main(argv: list[str]) -> None:
     axes = entries(args) | args.grid
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
-    if args.only_report and not folder.is_dir():
-        raise cli.no_results(results)
-    makes_runs = contextlib.nullcontext() if args.only_report else engine.of(args, folder)
-    with output_dir.locked(folder), makes_runs as on:
+    with cli.runs(args, folder) as make:
         points = {path: names for names, path in grid.write_recipes(args.recipe, axes, folder / "recipes").items()}
         recipes = sorted(points)
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
             for recipe in recipes:
                 check(recipe, args.extra)
-            tuning = [job for recipe in recipes for rate in args.tuned for job in tuning_jobs(recipe, rate, args)]
-            run_missing(tuning, tuned, on)
+        make([job for recipe in recipes for rate in args.tuned for job in tuning_jobs(recipe, rate, args)], tuned)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
-        if not args.only_report:
-            run_missing(wanted, results, on)
+        make(wanted, results)
         named = {path.stem: _named(names, axes) for path, names in points.items()}
         report(folder, chosen, wanted, named, args.title or args.recipe.stem)
 
@@ -137,21 +130,19 @@ def tuning_jobs(recipe: Path, rate: float, args: argparse.Namespace) -> list[Job
 
 
 def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> dict[Path, float]:
-    """The multiple of the learning rates that serves each recipe best on validation rows."""
+    """The multiple of the learning rates that serves each recipe best on validation rows; of those that were tuned."""
     found = {key: key for key in results_file.read_diverged(tuning)}
     found |= {run.key: run for run in results_file.read_results(tuning)}
     chosen = {}
     for recipe in recipes:
-        scores = {}
-        for rate in args.tuned:
-            runs = [found.get(job.key) for job in tuning_jobs(recipe, rate, args)]
-            if None in runs:
-                raise ValueError(
-                    f"{recipe.stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
-                    "--only_report."
-                )
-            scores[rate] = _score(runs)
-        chosen[recipe] = max(scores, key=lambda rate: scores[rate]) if scores else args.rates[0]
+        runs = {rate: [found.get(job.key) for job in tuning_jobs(recipe, rate, args)] for rate in args.tuned}
+        if not any(None in ended for ended in runs.values()):
+            chosen[recipe] = max(runs, key=lambda rate: _score(runs[rate])) if runs else args.rates[0]
+    if not chosen:
+        raise ValueError(
+            f"{recipes[0].stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
+            "--only_report."
+        )
     return chosen
 
 
@@ -185,7 +176,7 @@ def report(
         raise cli.no_results(results, diverged)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
     groups = [{**group, "rate": rates[group["name"]], **named[group["name"]]} for group in summarise(runs, diverged)]
-    table = comparison_table(groups) + missing_note(forms, groups)
+    table = comparison_table(groups) + missing_note(named, groups)
     points = [" ".join([g["entry"], *(f"{flag}={value}" for flag, value in g["settings"].items())]) for g in groups]
     drawn = [{**group, "name": point} for group, point in zip(groups, points, strict=True)]
     figure = figures.time_to_solve(drawn, title)

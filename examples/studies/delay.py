@@ -15,11 +15,10 @@ import dataclasses
 from pathlib import Path
 
 from nt_failures import registry
-from nt_failures.experiments import command_line, output_dir
+from nt_failures.experiments import command_line
 from nt_failures.experiments.arguments import DataArguments
-from nt_failures.experiments.study import cli, delay, engine, figures, grid, results_file
+from nt_failures.experiments.study import cli, delay, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
-from nt_failures.experiments.study.runner import run_missing
 from nt_failures.tasks import find_task
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
@@ -30,16 +29,10 @@ def main(argv: list[str]) -> None:
     """Run what is missing, report."""
     args = parse(argv)
     axes = grid.read_axes(args.map, args.axes)
-    results = args.output_dir / "results.jsonl"
-    if args.only_report and not args.output_dir.is_dir():
-        raise cli.no_results(results)
-    with output_dir.locked(args.output_dir):
+    with cli.runs(args, args.output_dir) as make:
         cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
         cli.check_runs(list(cells.values()), args.extra, vars(args))
-        if not args.only_report:
-            wanted = jobs_of(cells, axes, args)
-            with engine.of(args, args.output_dir) as on:
-                run_missing(wanted, results, on)
+        make(jobs_of(cells, axes, args), args.output_dir / "results.jsonl")
         report(args, cells, next(iter(axes["objectives"])))
 
 

@@ -11,10 +11,8 @@ import argparse
 from pathlib import Path
 
 from nt_failures.diagnosis.figures import save
-from nt_failures.experiments import output_dir
-from nt_failures.experiments.study import cli, engine, figures, results_file
+from nt_failures.experiments.study import cli, figures, results_file
 from nt_failures.experiments.study.job import Job
-from nt_failures.experiments.study.runner import run_missing
 from nt_failures.experiments.study.summary import (
     difficulty_tables,
     missing_note,
@@ -32,15 +30,11 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{args.recipes} is neither a recipe nor a folder with *.yaml recipes; see examples/recipes.")
     folder = args.output_dir or Path("outputs") / "studies" / args.recipes.stem
     results = folder / "results.jsonl"
+    cli.check_runs(recipes, args.extra, vars(args))
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
     forms = {job.recipe.stem: job.fingerprint for job in wanted}  # as the recipes are now, whoever edits them meanwhile
-    if args.only_report and not folder.is_dir():
-        raise cli.no_results(results)
-    cli.check_runs(recipes, args.extra, vars(args))
-    with output_dir.locked(folder):
-        if not args.only_report:
-            with engine.of(args, folder) as on:
-                run_missing(wanted, results, on)
+    with cli.runs(args, folder) as make:
+        make(wanted, results)
         report(results, folder, args.title or args.recipes.stem, forms)
 
 

@@ -42,16 +42,17 @@ MORE = (
 
 
 class Parser(HfArgumentParser):
-    """A parser of the fields of dataclasses; no abbreviations, and errors in one line."""
+    """A parser of the fields of dataclasses; no abbreviations, and errors in one line, which ends in `more`."""
 
-    def __init__(self, classes: Sequence[type], prog: str | None = None):
+    def __init__(self, classes: Sequence[type], prog: str | None = None, more: str = " See --help_all for all flags."):
         super().__init__(classes, prog=prog, allow_abbrev=False)
+        self.more = more
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage of 150 flags before it, with the nearest choice to a misspelt one."""
         wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message)
         near = suggestion(wrong[1], re.findall(r"[^', ]+", wrong[2])) if wrong else ""
-        raise ValueError(f"{message}.{near} See --help_all for all flags.")
+        raise ValueError(f"{message}.{near}{self.more}")
 
     @property
     def names(self) -> list[str]:

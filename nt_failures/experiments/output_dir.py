@@ -119,22 +119,24 @@ def _checkpoint(args: Arguments) -> str | None:
 def _default(args: Arguments) -> Path:
     """The folder of a run that was given none; a number behind its name tells it from runs with other arguments.
 
-    It is the one that began with these arguments, if there is one. `--resume` may change the budget, and where there is
-    none to go on with, the first is taken, which says what differs.
+    It is the one that began with these arguments, if there is one. `--resume` also takes the first that began with
+    another budget, and where there is none to go on with, the first of all, which says what differs.
     """
     kind, usual = type(args.task), find_task(DataArguments.task)
     own = [] if kind is usual else [next((name for name in TASKS if TASKS[name] is kind), kind.__name__)]
     form = (Path(args.model.model).name, args.objective.objective, args.objective.order, f"seed{args.training.seed}")
     first = _possible(str(Path("outputs") / "-".join([*own, args.task.config_name, *form])))
+    alike = None
     for number in itertools.count(1):
         folder = first if number == 1 else _possible(f"{first}-{number}")
         _mend(args, folder)
         if not folder.exists() or {path.name for path in folder.iterdir()} <= {LOCK_FILE}:
-            return first if args.training.resume else folder
+            return (alike or first) if args.training.resume else folder
         if not (folder / ARGUMENTS_FILE).exists() or _difference(args, folder) is not None:
             continue
-        if args.training.resume or _same_budget(args, folder):
+        if _same_budget(args, folder):
             return folder
+        alike = alike or folder
 
 
 def _possible(name: str) -> Path:

@@ -143,11 +143,14 @@ def write(results: RunResults, args: Arguments) -> None:
     (folder / RECIPE_FILE).write_text(recipe_text(args.to_dict(), results.local), encoding="utf-8")
 
 
-def summary(results: RunResults, folder: str, task: Task) -> str:
-    """The end of a run: the table by position, the verdict, and where everything was written."""
+def summary(results: RunResults, folder: str, task: Task, last: int) -> str:
+    """The end of a run: the table by position, the verdict, and where everything was written.
+
+    `last` is the step at which it ended; the results may be those of a better checkpoint before.
+    """
     table = position_table(results.accuracies, results.decision_position, results.chance, task.words)
     before = results.resumed_at or 0
-    steps = f"{results.steps - before:,} of " * bool(before) + plural(results.steps, "step")
+    steps = f"{last - before:,} of " * bool(before) + plural(last, "step")
     speed = f"{steps} in {results.train_seconds:,.0f} s"
     if results.throughput:
         speed = f"{throughput_line(results.throughput)}\n{speed}"

@@ -67,7 +67,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)
-        tell(results.summary(trainer.results, args.training.output_dir, args.task))
+        tell(results.summary(trainer.results, args.training.output_dir, args.task, trainer.state.global_step))
         if args.training.push_to_hub:
             trainer.push_to_hub()
         else:

@@ -119,9 +119,11 @@ def test_summary_of_a_run():
     }
     run = RunResults.from_json(results)
     end = "2,000 steps in 83 s\nmodel, tokenizer and results.json are in outputs/run"
-    assert summary(run, "outputs/run", TASK) == f"\n{TABLE}\n\nA verdict.\n\n{end}"
-    resumed = summary(dataclasses.replace(run, resumed_at=1900), "outputs/run", TASK)
-    assert "\n100 of 2,000 steps in 83 s\n" in resumed  # the seconds are those of this process alone
+    assert summary(run, "outputs/run", TASK, 2000) == f"\n{TABLE}\n\nA verdict.\n\n{end}"
+    resumed = dataclasses.replace(run, resumed_at=1900)
+    assert "\n100 of 2,000 steps in 83 s\n" in summary(resumed, "outputs/run", TASK, 2000)  # seconds of this process
+    best_before = dataclasses.replace(resumed, steps=1000)  # --load_best_model_at_end
+    assert "\n100 of 2,000 steps in 83 s\n" in summary(best_before, "outputs/run", TASK, 2000)
 
 
 CURVE = [{"step": 100} | {f"forced/position_{k}": share for k, share in enumerate([1.0, 0.5, 0.6, 0.9], start=1)}]

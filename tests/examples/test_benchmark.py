@@ -87,6 +87,7 @@ def test_budget_of_a_recipe(budget, tmp_path, monkeypatch):
         ("none.yaml", "none.yaml is neither a recipe nor a folder"),
         ("lists", "lists is neither a recipe nor a folder"),
         ("epochs.yaml", "epochs.yaml counts in epochs"),
+        (str(BENCHMARKS.parent / "recipes" / "curriculum.yaml"), "has a curriculum, whose steps grow longer"),
     ],
 )
 def test_budget_of_what_has_none(budget, tmp_path, monkeypatch, given, said):

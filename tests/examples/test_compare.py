@@ -12,6 +12,7 @@ from study_records import record, summarise
 from nt_failures.experiments.study import engine, results_file
 from nt_failures.experiments.study import figures as study_figures
 from nt_failures.experiments.study.job import Ended
+from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import comparison_table
 
 
@@ -23,6 +24,8 @@ class Marked(Runs):
         rate = float(job.extra[job.extra.index("--learning_rate") + 1]) if "--learning_rate" in job.extra else None
         (self.folder / "marks" / f"{name} {job.seed} {rate}").touch()
         made = json.loads((self.folder / f"{name}.json").read_text())[str(rate)]
+        if made == "failed":
+            return Ended(job, failed="out of memory")
         return Ended(job, diverged="the loss became NaN") if made is None else Ended(job, results=made)
 
 
@@ -162,6 +165,53 @@ def test_seeds_that_diverge_are_told(setting):
     table = (setting[0] / "out" / "comparison.md").read_text()
     assert table.splitlines()[2].startswith("| hans | x 2 | 2 of 2")
     assert "Without a finished run, so not in the table: cure." in table
+
+
+@pytest.mark.parametrize("rates", [{"0.001": "failed"}, {"0.001": results(LATE, 0.96), "0.002": "failed"}])
+def test_an_entry_that_fails_is_told_and_the_others_go_on(rates, setting):
+    """Catches: no seed of any entry run, and no table made, as one entry fails in its tuning; exit code 0 after it."""
+    made = json.loads((setting[0] / "hans.json").read_text())
+    (setting[0] / "hans.json").write_text(json.dumps(made | rates))
+    with pytest.raises(ChildProcessError, match=r"^hans, seed 1000 failed: out of memory$"):
+        run(setting)
+    assert [mark for mark in marks(setting) if mark.startswith("cure")] == sorted(
+        name for name in TUNING + SEEDS if name.startswith("cure")
+    )
+    table = (setting[0] / "out" / "comparison.md").read_text()
+    assert table.splitlines()[2].startswith("| cure | x 2 | 2 of 2")
+    assert "Without a finished run, so not in the table: hans." in table
+    run(setting, "--only_report")
+    assert (setting[0] / "out" / "comparison.md").read_text() == table
+
+
+def test_nothing_but_failures(setting):
+    """Catches: an error on missing runs in place of the reason why they are missing."""
+    for name in ("cure", "hans"):
+        (setting[0] / f"{name}.json").write_text(json.dumps(dict.fromkeys(("0.001", "0.002", "0.004"), "failed")))
+    with pytest.raises(ChildProcessError, match=r"^cure, seed 1000 failed: out of memory; hans, seed 1000 failed: "):
+        run(setting)
+
+
+MUON = "optimizer: muon\nmuon_learning_rate: 0.02\nlearning_rate: 0.002\n" + WATCHED
+
+
+def test_both_rates_of_muon_are_tuned(setting):
+    """Catches: Muon's rate, that of the matrices, tried once under the name of three."""
+    folder, main = setting
+    (folder / "graph.yaml").write_text(MUON)
+    args = main.__globals__["parse"]([str(folder / "graph.yaml"), "--max_steps", "9"])
+    made = main.__globals__["flags"](folder / "graph.yaml", 2.0, args)
+    assert made == ("--learning_rate", "0.004", "--muon_learning_rate", "0.04", "--max_steps", "9")
+
+
+def test_more_tuning_seeds(setting):
+    """Catches: one tuning seed whatever is asked; a rate at which a seed diverged chosen for the others' accuracy."""
+    run(setting, "--tuning_seeds", "2")
+    assert {mark.split()[1] for mark in marks(setting)} == {"0", "1", "1000", "1001"}
+    score = setting[1].__globals__["_score"]
+    half, most = (StudyRun.from_json(record(exact=exact, curve=[(100, exact)])) for exact in (0.4, 0.9))
+    assert score([half, half]) > score([half_key := half.key, most])
+    assert half_key.seed == 0
 
 
 def test_other_rates_are_not_reported_as_these(setting):

@@ -32,6 +32,7 @@ def test_a_wrong_kernel_is_found(check, monkeypatch, scale, agree):
     found = check["kernels_against_torch"]("mamba-1x16", "cpu")
     assert (found["kernel_loss"] == found["torch_loss"]) is agree
     assert (found["gradients"] == 0.0) is agree
+    assert check["are_wrong"](found) is not agree
     assert modeling_mamba.causal_conv1d_fn is kernel
 
 

@@ -1,5 +1,6 @@
 """examples/diagnose.py: on a run of ours, on a model of somebody else, and on what it cannot diagnose."""
 
+import dataclasses
 import json
 import runpy
 import shutil
@@ -233,6 +234,7 @@ def test_folders_of_models_that_are_called_alike(diagnose, tmp_path, monkeypatch
     assert dashed("outputs/run") == dashed("outputs/a/../run") == "run"
     assert dashed("./b/") == "b"
     assert (dashed("gpt2"), dashed("somebody/gpt2")) == ("gpt2", "somebody--gpt2")
+    assert dashed("/models/llama") == "models--llama"  # as a server calls it
     monkeypatch.chdir("b")
     assert dashed("checkpoint-80") == "checkpoint-80"
     assert dashed(".") == "--".join((tmp_path / "b").resolve().parts[1:])
@@ -296,13 +298,51 @@ def test_a_damaged_description(monkeypatch, tmp_path):
     assert "nt_failures.json is not JSON" in message([name], monkeypatch, tmp_path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Queue(PathStar):
+    """A task with a size that has no default."""
+
+    cars: int = dataclasses.field(kw_only=True)
+
+
+def test_a_size_without_default_is_the_models(run, diagnose):
+    """Catches: a trained model's own size asked for on the command line."""
+    choose, parse = (diagnose.__globals__[name] for name in ("choose_task", "parse"))
+    assert choose(*parse(["model"]), Queue(cars=3)) == Queue(cars=3)
+    assert choose(*parse(["model", "--cars", "4"]), Queue(cars=3)) == Queue(cars=4)
+
+
+@pytest.mark.parametrize("changes", [{"train_file": "mine.jsonl"}, {"overlap": "allow"}])
+def test_a_checkpoint_is_of_its_run(changes, run, diagnose, tmp_path, monkeypatch):
+    """Catches: rows that a run was trained on called held-out, as its checkpoint has no results to tell of them."""
+    copied = shutil.copytree(run[0], tmp_path / "run" / "checkpoint-3")
+    (copied / "results.json").unlink()
+    arguments = json.loads((copied / "arguments.json").read_text())
+    (copied / "arguments.json").unlink()
+    arguments["data"] |= changes
+    (tmp_path / "run" / "arguments.json").write_text(json.dumps(arguments))
+    asked = []
+    monkeypatch.setattr(PathStar, "block", lambda self, *args, **more: asked.append((args, more)) or 1 / 0)
+    if "overlap" in changes:
+        with pytest.raises(ZeroDivisionError):
+            diagnose([str(copied), "--num_test", "10", "--output_dir", str(tmp_path / "out")])
+        assert asked == [((5, "test", 0, "allow"), {"rows": 10})]
+    else:
+        with pytest.raises(ValueError, match=r"read its rows from a file \(train_file\)"):
+            diagnose([str(copied), "--num_test", "10", "--output_dir", str(tmp_path / "out")])
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
         (["--numtest", "3"], "error: '--numtest' is no flag of this program, nor a parameter of PathStar"),
         (["--degree", "two"], "'two' is neither a whole number nor a range"),
+        (["--num_tset", "3"], "Did you mean '--num_test'?"),
+        (["--task", f"{__name__}.Queue"], "error: the following arguments are required: --cars."),
+        (["--task", f"{__name__}.Queue", "--cars", "many"], "argument --cars: invalid int value: 'many'."),
     ],
 )
 def test_unknown_flags(flags, reason, run, monkeypatch, tmp_path):
-    """Catches: a misspelt flag that is ignored, or a value of another type that ends in a traceback."""
+    """Catches: a misspelt flag that is ignored; a value of another type, or a size that is missing, that ends in a
+    traceback."""
     assert reason in message([str(run[0]), *flags], monkeypatch, tmp_path)

@@ -52,6 +52,18 @@ def test_a_folder_and_a_run_on_the_hub(report, finished, online):
     assert not [path for _, path in online.requests if path.endswith(".safetensors")]
 
 
+def test_folders_without_a_run_are_passed_over(report, tmp_path, capsys):
+    """Catches: `outputs/*` that ends in an error for its own folder of reports; a folder left out without a word."""
+    (tmp_path / "report").mkdir()
+    study = str(RESULTS / "quickstart")
+    lines, runs = report(study, tmp_path / "report")
+    assert f"passed over, as they hold no finished run: {tmp_path / 'report'}" in capsys.readouterr().err
+    assert lines[2].startswith(f"| {study}: quickstart |")
+    assert len(runs) == 5
+    with pytest.raises(ValueError, match="holds a finished run"):
+        report(tmp_path / "report", tmp_path)
+
+
 def test_no_runs_by_accident(report, tmp_path):
     """Catches: a report of no run, a traceback for a name that is none."""
     with pytest.raises(ValueError, match="has no results"):

@@ -194,7 +194,8 @@ def test_a_failing_recipe_is_given_up_and_the_others_go_on(small):
         small.run()
     assert small.results == [("a", 0), ("a", 1)]
     assert small.calls == [("a", 0), ("a", 1), ("b", 0)]
-    assert not (small.out / "table.md").exists()
+    assert "| a |" in (small.out / "table.md").read_text()
+    assert "not in the table: b." in (small.out / "table.md").read_text()
     small.recipe("b")
     small.run()
     assert sorted(small.results) == sorted(EVERY)
@@ -208,6 +209,7 @@ def test_a_failing_recipe_is_given_up_and_the_others_go_on(small):
         (["recipes", "--seeds", "0"], "must be at least 1"),
         (["recipes", "--jobs", "0"], "must be at least 1"),
         (["empty"], "neither a recipe nor a folder with"),
+        (["torn.yaml"], "recipe torn.yaml is not valid YAML"),
         (["recipes", "--only_report"], "holds no finished run"),
         (["recipes", "--seed", "7"], "--seed is set for each run"),
         (["recipes", "--seed=7"], "--seed is set for each run"),
@@ -223,6 +225,7 @@ def test_a_failing_recipe_is_given_up_and_the_others_go_on(small):
 def test_bad_arguments(flags, message, small, monkeypatch, tmp_path):
     """Catches: a study of nothing that ends well; a trace for a slip of the pen."""
     (tmp_path / "empty").mkdir()
+    (tmp_path / "torn.yaml").write_text("max_steps: 3\n\tseed: 1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(small.script), *flags])
     with pytest.raises(SystemExit) as stopped:

@@ -17,5 +17,5 @@ def test_ways_are_measured_on_its_own_recipe():
     one, two = seeds["measure"](ways, flags, rounds=1)
     assert one["ratio"] == 1.0
     assert two["ratio"] == two["rate"] / one["rate"] > 0 < two["cpu_ms"][0]
-    with pytest.raises(RuntimeError, match=r"cannot be measured; run .*seeds.py --model none --worker to see why"):
+    with pytest.raises(ChildProcessError, match=r"cannot be measured; .*seeds.py --model none --worker shows why"):
         seeds["measure"](ways[:1], ["--model", "none"], rounds=1)

@@ -198,6 +198,9 @@ def test_resuming_finds_the_default_folder(tmp_path, monkeypatch):
     assert default("--learning_rate", "0.5", "--max_steps", "50") == "-2"
     next(tmp_path.glob("outputs/*-2/results.json")).unlink()  # it was killed before its first checkpoint
     assert default("--learning_rate", "0.5", "--max_steps", "80", "--resume", began=False) == "-2"
+    assert default("--max_steps", "50") == "-3"
+    next(tmp_path.glob("outputs/*-3/results.json")).unlink()
+    assert default("--max_steps", "50", "--resume", began=False) == "-3"  # and not the first, of another budget
     with pytest.raises(ValueError, match=r"seed7' began with learning_rate='its default', not 0\.25; resume it with"):
         default("--learning_rate", "0.25", "--resume")
 

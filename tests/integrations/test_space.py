@@ -8,12 +8,14 @@ import sys
 import urllib.request
 from configparser import ConfigParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from gradio_client import Client
 from transformers import GPT2Config, GPT2LMHeadModel
 
+import nt_failures as ntf
 from nt_failures.tasks.path_star import PathStar
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,17 @@ def test_models_that_cannot_be_shown(tmp_path, stock):
         app.load(flags(stock, degree=2, path_length=5, num_nodes=50))
     with pytest.raises(ValueError, match="was trained on str; the demo draws path-star graphs only"):
         app.choose_task(flags("m"), "another task")
+
+
+def test_an_objective_that_decodes_in_its_own_way_is_refused_at_the_start(tokenizer, monkeypatch):
+    """Catches: a demo that starts, and fails at each request."""
+    objective, task = ntf.JointMultiToken.from_tokenizer(tokenizer), PathStar(2, 3, 10)
+    model = ntf.load_model("gpt2-1x16", tokenizer, max_length=32)
+    objective.attach(model)
+    loaded = SimpleNamespace(model=model, tokenizer=tokenizer, objective=objective, task=task)
+    monkeypatch.setattr(app.ntf, "load", lambda name: loaded)
+    with pytest.raises(ValueError, match="does not predict with the stock model alone"):
+        app.load(flags("joint"))
 
 
 def test_model_must_have_room_for_the_graph(tmp_path, tokenizer):

@@ -1,18 +1,20 @@
 """What the command lines of all studies share: flags, the report, the script's end."""
 
 import argparse
+import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from nt_failures.diagnosis import figures
-from nt_failures.experiments import command_line, script
+from nt_failures.experiments import command_line, output_dir, script
 from nt_failures.experiments.study import engine
-from nt_failures.experiments.study.job import Key
+from nt_failures.experiments.study.job import Job, Key
 from nt_failures.experiments.study.results_file import diverged_file
+from nt_failures.experiments.study.runner import run_missing
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import find_task
 
@@ -73,6 +75,33 @@ def no_results(results: Path, diverged: Sequence[Key] = ()) -> ValueError:
     if diverged:
         return ValueError(f"every run diverged, as {diverged_file(results)} says; change the recipe.")
     return ValueError(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
+
+
+@contextlib.contextmanager
+def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[Job], Path], None]]:
+    """The study's folder, locked, and a function that makes the runs which results.jsonl lacks, none of --only_report.
+
+    A ChildProcessError says at the end what failed: others are run first, and the report is made of what is there.
+    """
+    if args.only_report and not folder.is_dir():
+        raise no_results(folder / "results.jsonl")
+    failures = []
+
+    def make(wanted: Sequence[Job], results: Path) -> None:
+        if on is not None:
+            try:
+                run_missing(wanted, results, on)
+            except ChildProcessError as error:
+                failures.append(str(error))
+
+    try:
+        with output_dir.locked(folder), contextlib.nullcontext() if args.only_report else engine.of(args, folder) as on:
+            yield make
+    except ValueError:  # a report of nothing, where all has failed
+        if not failures:
+            raise
+    if failures:
+        raise ChildProcessError("; ".join(failures))
 
 
 def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:

@@ -16,6 +16,7 @@ from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import study_table, summarise
 from nt_failures.hub.load import read_results
 from nt_failures.hub.recipe import recipe
+from nt_failures.hub.run_files import RESULTS_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.registry import NotImported
 
@@ -71,6 +72,11 @@ class FoundRun:
     def argument(self, name: str) -> Any:
         """Its value, today's default where the run does not say; None for none."""
         return self.arguments.get(name, DEFAULTS.get(name))
+
+
+def has_runs(folder: Path) -> bool:
+    """Whether it is the folder of a finished run or of a study."""
+    return any((folder / name).exists() for name in (RESULTS_FILE, "results.jsonl"))
 
 
 def read_runs(name_or_path: str) -> list[FoundRun]:

@@ -34,7 +34,7 @@ class Job:
     def fingerprint(self) -> str:
         """Changes with the recipe's values and the extra flags, not with comments."""
         values = [yaml.safe_load(self.text), list(self.extra)]
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     @property
     def key(self) -> Key:
