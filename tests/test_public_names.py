@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,19 @@ def test_a_public_name_is_that_of_its_module(name):
     module = importlib.import_module(f"nt_failures.{nt_failures._MODULES[name]}")
     assert getattr(nt_failures, name) is getattr(module, name)
     assert name in dir(nt_failures)
+
+
+def test_the_import_changes_nothing_but_datasets():
+    """Catches: an import that silences the user's warnings, sets up logging, or leaves variables in the environment."""
+    code = (
+        "import logging, os, warnings\n"
+        "state = lambda: (warnings.filters[:], logging.root.handlers[:], logging.root.level, dict(os.environ))\n"
+        "import datasets, numpy\n"
+        "before = state()\n"
+        "import nt_failures\n"
+        "assert state() == before\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_top_of_the_package():

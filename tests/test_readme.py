@@ -14,6 +14,7 @@ import datasets
 import pytest
 
 from nt_failures.experiments import command_line, output_dir
+from nt_failures.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "examples" / "results"
@@ -190,6 +191,17 @@ def test_pages_can_be_read_as_a_diff(page):
     assert [line for line in lines if len(line) > 120] == []
     lines = [re.sub(r"^\s*\d+\. ", "", line) for line in lines]
     assert [line for line in lines if re.search(r"(?<!\*\*)[a-z0-9)%][.!?][)\"`]* +[A-Z`\[(]", line)] == []
+
+
+def test_the_readme_lists_every_objective():
+    """Catches: an objective that the first page does not name, or one that needs attention and is not said to."""
+    section = README.split("## Objectives")[1].split("## Diagnosis")[0]
+    table = "".join(line for line in section.splitlines(keepends=True) if line.startswith("|"))
+    assert {name for name in re.findall(r"`(\w+)`", table) if "_" in name or name in OBJECTIVES} == {*OBJECTIVES}
+    (need,) = re.findall(r"only (.*) need attention", section)
+    assert {*re.findall(r"`(\w+)`", need)} == {name for name, kind in OBJECTIVES.items() if kind.needs}
+    assert len(OBJECTIVES) == 20
+    assert "twenty training objectives" in README
 
 
 def test_the_readme_is_short():

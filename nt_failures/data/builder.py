@@ -166,8 +166,7 @@ class OwnTaskBuilder(TaskBuilder):
 
     Args:
         task: any task, also one of a notebook or a script.
-        cache_dir: as in `TaskBuilder`.
-        rows: fields of `TaskConfig`.
+        rows: fields of `TaskConfig`, and `cache_dir` as in `TaskBuilder`.
 
     Raises:
         ValueError: a task whose class is part of a script or notebook, and cannot be pickled.
@@ -176,7 +175,7 @@ class OwnTaskBuilder(TaskBuilder):
     task_class = Task
     REPO_ID = "own"
 
-    def __init__(self, task: Task, cache_dir: str | None = None, **rows: object) -> None:
+    def __init__(self, task: Task, **rows: object) -> None:
         cls = type(task)
         self.task, self.task_class, self.REPO_ID = task, cls, f"{cls.__module__}/{cls.__name__}"
         try:  # a class of `__main__` is hashed with its code
@@ -186,7 +185,7 @@ class OwnTaskBuilder(TaskBuilder):
                 f"{cls.__name__} cannot be pickled ({registry.first_line(error)}), and so its rows not be cached; "
                 "define it in a file of its own, and import it from there."
             ) from error
-        super().__init__(cache_dir, hash=code, **rows)
+        super().__init__(hash=code, **rows)
 
     def make_config(self, config_name: str | None, parameters: dict[str, object]) -> TaskConfig:
         return TaskConfig(task=self.task, **parameters)

@@ -24,17 +24,9 @@ from nt_failures.data.builders.tree_star import TreeStarBuilder
 from nt_failures.data.builders.unequal_star import UnequalStarBuilder
 from nt_failures.tasks.base import Task
 
-BUILDERS: dict[str, type[TaskBuilder]] = {
-    "nt_failures/pathstar": PathStarBuilder,
-    "nt_failures/tree_star": TreeStarBuilder,
-    "nt_failures/unequal_star": UnequalStarBuilder,
-    "nt_failures/addition": AdditionBuilder,
-    "nt_failures/hops": HopsBuilder,
-    "nt_failures/siblings": SiblingsBuilder,
-    "nt_failures/sort": SortBuilder,
-    "nt_failures/in_weights_star": InWeightsStarBuilder,
-    "nt_failures/countdown": CountdownBuilder,
-}
+_OURS = [PathStarBuilder, TreeStarBuilder, UnequalStarBuilder, AdditionBuilder, HopsBuilder, SiblingsBuilder]
+_OURS += [SortBuilder, InWeightsStarBuilder, CountdownBuilder]
+BUILDERS: dict[str, type[TaskBuilder]] = {builder.REPO_ID: builder for builder in _OURS}
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
 builders up by module."""
 OURS = "nt_failures/"

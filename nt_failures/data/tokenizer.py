@@ -12,7 +12,7 @@ is 1, 2, 3, ...; a byte-level BPE may spend several tokens on a symbol and some 
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import datasets
 import pyarrow as pa
@@ -117,12 +117,6 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
             "model.resize_token_embeddings(len(tokenizer)) first."
         )
     return index
-
-
-def check_ids(name: str, ids: Any) -> None:
-    """ValueError unless an option's value is a tuple of token ids."""
-    if not isinstance(ids, tuple) or any(type(token) is not int for token in ids):
-        raise ValueError(f"{name}={ids!r} must be a sequence of token ids.")
 
 
 def tokenize(dataset: AnyDataset, tokenizer: PreTrainedTokenizerBase, num_proc: int | None = None) -> AnyDataset:

@@ -190,7 +190,3 @@ class ModelPredictor:
     def _decode(self, batch: dict[str, torch.Tensor], **how: Any) -> torch.Tensor:
         lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)
         return self.objective.decode(self.model, batch["prefix_ids"], lengths_B, batch["prefix_mask"], **how)
-
-    def symbols_of(self, ids: np.ndarray) -> np.ndarray:
-        """Decoded ids (n, T), -100 behind a row's end, as the symbols (n, L) that their text reads as."""
-        return read_symbols(self.task, texts_of(self.tokenizer, ids), self.order)

@@ -16,7 +16,7 @@ from nt_failures.diagnosis.report import paragraph, position_table, throughput_l
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.prediction import score
 from nt_failures.evaluation.predictor import ModelPredictor
-from nt_failures.evaluation.reading import forced_symbols
+from nt_failures.evaluation.reading import forced_symbols, read_symbols, texts_of
 from nt_failures.experiments.arguments import Arguments
 from nt_failures.hub.environment import hardware, versions
 from nt_failures.hub.integrity import sum_of_weights
@@ -128,7 +128,7 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     columns, positions = to_columns(test), output.label_ids["target_positions"]
     scored = score(output, task, columns, trainer.processing_class, objective.order)
     forced = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
-    free = predictor.symbols_of(output.predictions["free"])
+    free = read_symbols(task, texts_of(trainer.processing_class, output.predictions["free"]), objective.order)
     return Observations(predictor, task, columns, scored["forced"], scored["free"], forced, free)
 
 

@@ -122,12 +122,6 @@ def draw(folder: Path, objective: Objective, task: Task, results: RunResults) ->
     report.draw_learning(folder, results.learning_curve or (), objective, decision, chance)
 
 
-def _measured_on(results: RunResults) -> tuple[int, int | None]:
-    """Different problems and rows of the diagnosis, which may be fewer than the test rows."""
-    measured = results.diagnosis["forced_vs_free"]
-    return measured["n"], measured.get("rows")
-
-
 def _by_position(results: RunResults) -> bool:
     """Whether it is known how much is right at each position, with and without the true earlier symbols."""
     found = results.accuracies
@@ -144,6 +138,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
     objective, task, results = run.objective, run.task, run.results
     table, caption, recipe, known_arguments = None, None, None, None
     words = WORDS if task is None else task.words
+    measured = results.diagnosis and results.diagnosis["forced_vs_free"]  # maybe of fewer rows than the test's
     if _by_position(results):
         table = report.position_table(results.accuracies, results.decision_position, results.chance, words)
         table, caption = table.rsplit("\n", 1)
@@ -162,7 +157,7 @@ def values(run: PublishedModel) -> dict[str, Any]:
         "table": table,
         "caption": caption,
         "findings": report.findings(results.diagnosis, words) if results.diagnosis else [],
-        "counted": report.counted(*_measured_on(results), words) if results.diagnosis else None,
+        "counted": measured and report.counted(measured["n"], measured.get("rows"), words),
         "versions": in_words(results.versions or {}),
         "curve": curve_rows(results.learning_curve or ()),
         "recipe": recipe,

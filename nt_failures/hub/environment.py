@@ -15,7 +15,8 @@ import torch
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     names = ("torch", "transformers", "datasets", "accelerate", "numpy")
-    found = {"python": platform.python_version(), "nt_failures": _own_version()}
+    own = importlib.import_module("nt_failures").__version__  # by name: the package is above all of its folders
+    found = {"python": platform.python_version(), "nt_failures": own}
     found |= {name: metadata.version(name) for name in names}
     return found | ({} if commit() is None else {"commit": commit()})
 
@@ -23,11 +24,6 @@ def versions() -> dict[str, str]:
 def in_words(found: Mapping[str, str]) -> str:
     """What `versions` found as one line, without the commit."""
     return ", ".join(f"{name} {version}" for name, version in found.items() if name != "commit")
-
-
-def _own_version() -> str:
-    """That of the sources, which need not be installed. By name: the package itself is above all of its folders."""
-    return importlib.import_module("nt_failures").__version__
 
 
 @functools.cache

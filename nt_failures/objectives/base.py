@@ -26,8 +26,6 @@ from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_coun
 from nt_failures.objectives.options import check_option, option
 from nt_failures.registry import check_choice
 
-ORDERS = ("forward", "reversed")
-
 _END_TOKENS = ("\u0120.", "\u2581.", ".")
 """How tokenizers write ` .`: byte-level ones, SentencePiece, word-level ones."""
 
@@ -55,7 +53,7 @@ class Objective(abc.ABC):
         ([[3, 11, 5, 4, 3]], [[-100, -100, 5, 4, 3]])
     """
 
-    order: str = "forward"
+    order: str = option("forward", choices=("forward", "reversed"))
     dummy_token_id: int | None = option(None, whole=True)
     pad_token_id: int = option(0, whole=True)
     end_token_id: int | None = option(None, whole=True)
@@ -79,11 +77,10 @@ class Objective(abc.ABC):
         if lost := sorted(own - {field.name for field in dataclasses.fields(self)}):
             wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
             raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
-        check_choice("order", self.order, ORDERS)
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has a tuple
                 object.__setattr__(self, field.name, tuple(value))
-            check_option(field, value)
+            check_option(field, getattr(self, field.name))
         for token, name in self.extra_tokens.items():
             if getattr(self, name) is None:
                 uses = f"{type(self).__name__} uses the token {token!r}"

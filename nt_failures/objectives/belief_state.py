@@ -25,11 +25,9 @@ from nt_failures.objectives.losses import (
     token_nats,
 )
 from nt_failures.objectives.options import option
-from nt_failures.registry import check_choice
 
 # Shapes beyond base.py's: N pairs of a row, D hidden size. A pair is (tokens that F has read, tokens that B has read).
 
-ADJACENT = ("end", "tokens")
 END = -1
 """Label of the end symbol, which has no id in the tokenizer: the last row of the head's unembedding."""
 
@@ -104,16 +102,12 @@ class BeliefState(Objective):
     """
 
     minimum_gap: int = option(2, least=1, whole=True)
-    adjacent: str = "end"
+    adjacent: str = option("end", choices=("end", "tokens"))
     pair_fraction: float = option(1.0, most=1, above=True)
 
     VERSION: ClassVar[int] = 2
     stock = False
     citation = "Hu et al., The Belief State Transformer, ICLR 2025, arXiv 2410.23506"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("adjacent", self.adjacent, ADJACENT)
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

@@ -1,8 +1,6 @@
 """Future bag: beside the next token, predict which tokens come later, as a set."""
 
 import dataclasses
-import math
-import numbers
 from typing import ClassVar
 
 import torch
@@ -22,9 +20,6 @@ from nt_failures.objectives.losses import (
     upcoming,
 )
 from nt_failures.objectives.options import option
-from nt_failures.registry import check_choice
-
-CHOICES = {"states": ("all", "with_bag", "first"), "head": ("linear", "shared", "block")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,21 +65,13 @@ class FutureBag(ExtraLoss):
 
     window: int | None = option(None, least=2, whole=True)
     weight: float = option(1.0)
-    token_weights: tuple[float, ...] | None = None
-    states: str = "all"
+    token_weights: tuple[float, ...] | None = option(None, several=True)
+    states: str = option("all", choices=("all", "with_bag", "first"))
     next_token_in_bag: bool = False
-    head: str = "linear"
+    head: str = option("linear", choices=("linear", "shared", "block"))
 
     VERSION: ClassVar[int] = 2
     citation = "Mahajan et al., Beyond Multi-Token Prediction: Pretraining LLMs with Future Summaries, arXiv 2510.14751"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        weights = () if self.token_weights is None else self.token_weights
-        if not (isinstance(weights, tuple) and all(map(_is_weight, weights))):
-            raise ValueError("token_weights must be a sequence of numbers from 0, one for each id of the vocabulary.")
 
     def attach(self, model: PreTrainedModel) -> None:
         given, tokens = self.token_weights, model.config.vocab_size
@@ -117,7 +104,3 @@ class FutureBag(ExtraLoss):
         counted = in_bag.any(dim=-1) if self.states == "with_bag" else labels_BT[:, : states_BTD.shape[1]].ne(IGNORE)
         nats = bag_nats(logits, in_bag, self.token_weights)
         return {"bag": (self.weight, row_mean_sum(nats, counted, labels_BT))}
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf

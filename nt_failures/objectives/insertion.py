@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE, Example, position_ids
-from nt_failures.data.tokenizer import check_ids
 from nt_failures.models.attention_masks import additive, full
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective
@@ -22,9 +21,7 @@ from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, at_least_float32, last_states
 from nt_failures.objectives.options import option
 from nt_failures.objectives.two_sided import drawn_columns
-from nt_failures.registry import check_choice
 
-CHOICES = ("column", "pair")
 STOP, GO_ON = 0, 1
 """Classes of the stop head."""
 
@@ -101,8 +98,8 @@ class Insertion(Objective):
     """
 
     threshold: float = option(0.5, most=1, above=True)
-    choice: str = "column"
-    special_ids: tuple[int, ...] = ()
+    choice: str = option("column", choices=("column", "pair"))
+    special_ids: tuple[int, ...] = option((), whole=True, several=True)
 
     needs = frozenset({"4d_mask", "bidirectional"})
     decodings = ("insertion",)
@@ -111,11 +108,6 @@ class Insertion(Objective):
         "Patel et al., Insertion Language Models: Sequence Generation with Arbitrary-Position Insertions, "
         "arXiv 2505.05755"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("choice", self.choice, CHOICES)
-        check_ids("special_ids", self.special_ids)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Insertion":

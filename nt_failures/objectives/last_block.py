@@ -62,12 +62,6 @@ def calls_of(module: torch.nn.Module) -> Iterator[list[Call]]:
         hook.remove()
 
 
-def given(call: Call, states: Tensor) -> Call:
-    """The call with other states to read, which stand first."""
-    (_, *others), kwargs = call
-    return (states, *others), kwargs
-
-
 def states_of(block: torch.nn.Module, call: Call) -> Tensor:
     """States (B, S, D) of a block on what another was given."""
     args, kwargs = call

@@ -13,7 +13,6 @@ from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.extra_loss import ExtraLoss, Terms
 from nt_failures.objectives.losses import Batch, ForwardPass, row_mean_sum, squared_error, token_nats, unembed
 from nt_failures.objectives.options import option
-from nt_failures.registry import check_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +60,12 @@ class LseMtp(ExtraLoss):
     heads: int = option(4, least=1, most=64, whole=True)
     latent_weight: float = option(0.1)
     semantic_weight: float = option(0.1)
-    predicts: str = "target"
+    predicts: str = option("target", choices=("target", "row"))
 
     citation = (
         "Zhong et al., Toward Consistent World Models with Multi-Token Prediction and Latent Semantic Enhancement, "
         "arXiv 2604.06155"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("predicts", self.predicts, ("target", "row"))
 
     def attach(self, model: PreTrainedModel) -> None:
         width = model.config.hidden_size

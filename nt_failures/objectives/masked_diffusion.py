@@ -18,10 +18,6 @@ from nt_failures.objectives.decoding import Prefix, answer_columns
 from nt_failures.objectives.losses import Batch, Loss, label_count
 from nt_failures.objectives.options import option
 from nt_failures.objectives.two_sided import TwoSided
-from nt_failures.registry import check_choice
-
-TIME_WEIGHTS = ("linear", "original", "none")
-UNMASKINGS = ("linear", "cosine", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +65,8 @@ class MaskedDiffusion(TwoSided):
     steps: int = option(20, least=1, whole=True)
     alpha: float = option(0.25, above=True)
     gamma: float = option(1.0)
-    time_weight: str = "linear"
-    unmasking: str = "linear"
+    time_weight: str = option("linear", choices=("linear", "original", "none"))
+    unmasking: str = option("linear", choices=("linear", "cosine", "random"))
     noise: float = option(0.5)
     vocabulary: int | None = option(None, least=1, whole=True)
 
@@ -81,11 +77,6 @@ class MaskedDiffusion(TwoSided):
         "Ye et al., Beyond Autoregression: Discrete Diffusion for Complex Reasoning and Planning, ICLR 2025, "
         "arXiv 2410.14157"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("time_weight", self.time_weight, TIME_WEIGHTS)
-        check_choice("unmasking", self.unmasking, UNMASKINGS)
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         parts = self.layout(examples)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nt_failures.data.batches import IGNORE, Example, join
 from nt_failures.objectives.base import Objective
+from nt_failures.objectives.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +37,9 @@ class NextToken(Objective):
         [[-100, -100, -100, 8, -100]]
     """
 
-    positions: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = option(None, least=1, whole=True, several=True)
 
     citation = "Bachmann & Nagarajan, The Pitfalls of Next-Token Prediction, ICML 2024, arXiv 2403.06963"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.positions is None:
-            return
-        whole = isinstance(self.positions, tuple) and all(type(k) is int and k > 0 for k in self.positions)
-        if not (whole and self.positions):
-            raise ValueError(f"positions={self.positions!r} must name positions of the answer, from 1, such as (2,).")
 
     @property
     def trained_positions(self) -> tuple[int, ...] | None:

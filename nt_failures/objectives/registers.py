@@ -17,9 +17,6 @@ from nt_failures.objectives.decoding import Prefix, by_forcing, greedy, revealin
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, masked_logits, row_mean_sum, token_nats
 from nt_failures.objectives.options import option
-from nt_failures.registry import check_choice
-
-PROMPT_ATTENTIONS = ("causal", "bidirectional")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Registers(Objective):
     max_distance: int = option(4, least=1, whole=True)
     share: float = option(0.5, most=1)
     min_distance: int = option(2, least=1, whole=True)
-    prompt_attention: str = "causal"
+    prompt_attention: str = option("causal", choices=("causal", "bidirectional"))
 
     VERSION: ClassVar[int] = 2
     needs = frozenset({"4d_mask"})
@@ -75,7 +72,6 @@ class Registers(Objective):
         super().__post_init__()
         if self.max_distance < self.min_distance:
             raise ValueError(f"max_distance={self.max_distance} is below min_distance={self.min_distance}; raise it.")
-        check_choice("prompt_attention", self.prompt_attention, PROMPT_ATTENTIONS)
 
     @property
     def stock(self) -> bool:

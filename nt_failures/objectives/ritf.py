@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from nt_failures.data.batches import IGNORE, Example, join
-from nt_failures.data.tokenizer import check_ids
 from nt_failures.objectives.base import Objective, target_logits
 from nt_failures.objectives.extra_loss import weighed
 from nt_failures.objectives.losses import Batch, Loss, at_least_float32, upcoming
@@ -66,13 +65,9 @@ class Ritf(Objective):
 
     arms_weight: float = option(1.0)
     rest_weight: float = option(1.0)
-    separators: tuple[int, ...] = ()
+    separators: tuple[int, ...] = option((), whole=True, several=True)
 
     citation = "Frydenlund, Language Models, Graph Searching, and Supervision Adulteration, ACL 2025, arXiv 2503.10542"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ids("separators", self.separators)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, **options: Any) -> "Ritf":

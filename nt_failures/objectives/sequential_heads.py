@@ -12,9 +12,6 @@ from nt_failures.objectives.base import target_logits
 from nt_failures.objectives.extra_loss import TeacherForced, Terms, weighed
 from nt_failures.objectives.losses import Batch, Loss, ahead_loss, cross_entropy
 from nt_failures.objectives.options import option
-from nt_failures.registry import check_choice
-
-FORMS = ("paper", "transformers")
 
 
 class Depth(torch.nn.Module):
@@ -31,7 +28,8 @@ class Depth(torch.nn.Module):
         """States (B, S, D) of this depth from those of the one before and the embeddings of the tokens it reads."""
         states_BSD = states_BSD.to(self.state_norm.weight.dtype)  # float32 from a Mamba in bfloat16
         both = torch.cat([self.state_norm(states_BSD), self.token_norm(tokens_BSD)], dim=-1)
-        return last_block.states_of(self.block, last_block.given(call, self.merge(both)))
+        (_, *others), kwargs = call
+        return last_block.states_of(self.block, ((self.merge(both), *others), kwargs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +77,9 @@ class SequentialHeads(TeacherForced):
 
     depths: int = option(1, least=1, most=64, whole=True)
     weight: float = option(0.3)
-    form: str = "paper"
+    form: str = option("paper", choices=("paper", "transformers"))
 
     citation = "DeepSeek-AI, DeepSeek-V3 Technical Report, 2024, arXiv 2412.19437"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("form", self.form, FORMS)
 
     def attach(self, model: PreTrainedModel) -> None:
         if self.form == "transformers":

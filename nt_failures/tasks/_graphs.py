@@ -24,15 +24,19 @@ MAX_LABELS = 2**20
 class Graphs(Task):
     """Base of tasks whose prompt is `a,b|c,d|...|y,z/source,goal=` and whose answer is the path of nodes to the goal.
 
-    A subclass has the field `num_nodes`, labels are 0..num_nodes-1, and says `num_edges`, of its largest graphs.
+    A subclass has the fields `num_nodes`, labels are 0..num_nodes-1, and `path_length`, a number or a range, and says
+    `num_edges`, of its largest graphs.
     """
 
     PROBLEM, ANSWER, DETOUR = "graph", "path", "wrong arm"
     answer_column = "path"
-    ends = False
-    """whether answers differ in length"""
     asked = "all nodes, both ends included,"
     """what an answer lists, in words"""
+
+    @property
+    def ends(self) -> bool:
+        """Whether answers differ in length."""
+        return isinstance(self.path_length, tuple)
 
     @property
     def one_answer(self) -> bool:
@@ -73,15 +77,14 @@ class Graphs(Task):
         return line
 
     def checked(self, line: str, row: Mapping[str, object], right: Sequence[int]) -> dict[str, object]:
-        """The row of a line, `filled`; ValueError for a label that there is not, or another path than the right one."""
+        """The row of a line with -1 behind the end of its edges and its path, as `sample` has it.
+
+        ValueError for a label that there is not, or another path than the right one.
+        """
         if (label := max(map(max, row["edges"]))) >= self.num_nodes:
             raise ValueError(f"label {label} in {shorten(line, 80)} is not below num_nodes={self.num_nodes}.")
         if row["path"] not in (None, right):
             raise ValueError(f"the path {row['path']} in {shorten(line, 80)} is not the path to the goal, {right}.")
-        return self.filled(row)
-
-    def filled(self, row: Mapping[str, object]) -> dict[str, object]:
-        """A parsed row with -1 behind the end of its edges and its path, as `sample` has it."""
         edges, path = row["edges"] + [(-1, -1)] * (self.num_edges - len(row["edges"])), row["path"]
         return {**row, "edges": edges, "path": path and path + [-1] * (self.answer_length - len(path))}
 
@@ -155,9 +158,9 @@ def _hash_beginning(edges: np.ndarray, source: np.ndarray) -> np.ndarray:
     return nodes ^ mix64(source.astype(np.uint64))
 
 
-def check_labels(num_nodes: int, needed: int, num_edges: int, size: str, rule: str) -> None:
-    """ValueError unless the largest graphs, of `needed` nodes by this rule, fit into the labels, and into text."""
-    if needed > num_nodes:
+def check_labels(num_nodes: int, num_edges: int, size: str, rule: str) -> None:
+    """ValueError unless the largest graphs, whose nodes are counted by this rule, fit into labels and text."""
+    if (needed := 1 + num_edges) > num_nodes:
         raise ValueError(
             f"{size} needs {rule} = {needed} different labels, but num_nodes={num_nodes}; give num_nodes >= {needed}."
         )
@@ -183,25 +186,21 @@ def ways(edges: np.ndarray, source: np.ndarray, nodes: np.ndarray, sizes: np.nda
     return (sizes > 0) & (sizes <= longest) & (nodes[:, 0] == source) & along & leaf
 
 
-def other_ways(
-    edges: np.ndarray, path: np.ndarray, turn: np.ndarray, num_nodes: int, rng: np.random.Generator
-) -> np.ndarray:
+def other_ways(edges: np.ndarray, path: np.ndarray, turn: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The path (n, L) up to its position `turn` (n,), there to another child, each equally likely, and on to its leaf.
 
     -1 behind the leaf; what is longer than L is cut off.
     """
     n, longest = path.shape
     rows, turn = np.arange(n), np.broadcast_to(turn, n)
-    child = np.full((n, num_nodes + 1), -1, dtype=np.int64)  # the last one for what is behind the end
-    np.put_along_axis(child, edges[:, :, 0].astype(np.int64), edges[:, :, 1], axis=1)
-    child[:, -1] = -1
     at, right = path[rows, turn - 1], path[rows, turn]
     first = (edges[:, :, 0] == at[:, None]) & (edges[:, :, 1] != right[:, None])  # wrong arms only
     chosen = edges[rows, np.argmax(np.where(first, rng.random(first.shape), -1.0), axis=1), 1].astype(np.int64)
     found = path.astype(np.int64)
     for k in range(1, longest):
-        onwards = np.where(k == turn, chosen, child[rows, found[:, k - 1]])
-        found[:, k] = np.where(k < turn, found[:, k], onwards)
+        leads = edges[:, :, 0] == found[:, k - 1, None]
+        child = np.where(leads.any(axis=1), edges[rows, leads.argmax(axis=1), 1], -1)
+        found[:, k] = np.where(k < turn, found[:, k], np.where(k == turn, chosen, child))
     return found
 
 

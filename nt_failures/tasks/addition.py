@@ -13,7 +13,7 @@ import numpy as np
 from nt_failures.registry import shorten
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers
 from nt_failures.tasks.facts import Clue
 from nt_failures.tasks.hashing import hash_rows
 
@@ -81,10 +81,6 @@ class Addition(Task):
             raise ValueError(f"digits={self.digits:,} is too large; give digits <= {most:,}, which fit into text.")
 
     @property
-    def config_name(self) -> str:
-        return f"digits{self.digits}"
-
-    @property
     def instruction(self) -> str:
         return (
             f"Two numbers of {self.digits} digits stand with commas between the digits, + between the numbers, and "
@@ -115,7 +111,6 @@ class Addition(Task):
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n sums: `a`, `b` (n, K), every digit equally likely, and `answer` (n, K + 1), all int32."""
-        check_integer("n", n)
         a, b = rng.integers(0, 10, (2, n, self.digits), dtype=np.int32)
         return {"a": a, "b": b, "answer": _sum(a, b)}
 

@@ -15,7 +15,7 @@ from nt_failures.registry import shorten
 from nt_failures.tasks._arithmetic import OPERATORS, combined, equations, first_results, leads_on, pairs, reaches
 from nt_failures.tasks._text import Text, join_words
 from nt_failures.tasks.base import END, Task
-from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import Columns, check_integers
 from nt_failures.tasks.hashing import hash_rows
 from nt_failures.tasks.judging import judged, padded_answers
 
@@ -95,10 +95,6 @@ class Countdown(Task):
             )
 
     @property
-    def config_name(self) -> str:
-        return self.named or f"numbers{self.numbers}-largest{self.largest}-bound{self.bound}"
-
-    @property
     def instruction(self) -> str:
         return f"{super().instruction} No result is above {self.bound}."
 
@@ -126,7 +122,6 @@ class Countdown(Task):
         Numbers are uniform, with repetition. Each equation has one of the operators that some pair of the numbers left
         allows, then one of these pairs, both equally likely; the larger number stands first.
         """
-        check_integer("n", n)
         left = rng.integers(1, self.largest + 1, (n, self.numbers), dtype=np.int32)
         given, rows, parts = left, np.arange(n), []
         while left.shape[1] > 1:

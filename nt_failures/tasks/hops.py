@@ -16,7 +16,7 @@ from nt_failures.tasks._graphs import way_back
 from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import END, Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers
 from nt_failures.tasks.hashing import hash_edges, hash_rows, in_parts
 
 _NUMBER = "(?:0|[1-9][0-9]{0,6})"
@@ -113,7 +113,6 @@ class Hops(Task):
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n rows: `edges` (n, N, 2), `source` and `hops` (n,), `answer` (n, K) or (n, 1), all int32."""
-        check_integer("n", n)
         nodes = distinct(rng, n, self.num_nodes, self.num_nodes)  # one cycle is a column, from its source on
         edges = in_random_order(rng, nodes, np.roll(nodes, -1, axis=0))
         steps = rng.integers(1, self.hops + 1, n, dtype=np.int32)

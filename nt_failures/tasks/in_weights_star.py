@@ -17,7 +17,7 @@ from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import MAX_LABELS, Graphs, is_label
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import END, Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers
 from nt_failures.tasks.facts import Star
 
 _LINE = re.compile(r"([0-9]+)([-=])((?:[0-9]+(?:,[0-9]+)*)?)((?: \.)*)")
@@ -128,7 +128,6 @@ class InWeightsStar(Task):
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n leaves: `node` (n,), `edge` (n,), 0 for a path, and `answer` (n, L), all int32."""
-        check_integer("n", n)
         return self._rows(rng.integers(0, self.degree, n), np.zeros(n, dtype=np.int64))
 
     def train_sample(self, rng: np.random.Generator, n: int) -> Columns:
@@ -136,7 +135,6 @@ class InWeightsStar(Task):
 
         `node` (n,) is the leaf, or where an edge begins; `edge` (n,) 0 for a path, 1 for an edge; `answer` (n, L).
         """
-        check_integer("n", n)
         each = 2 * self.path_length - 1  # lines of an arm: its path, its edges, and these backwards
         return self._rows(*np.divmod(rng.integers(0, self.degree * each, n), each))
 

@@ -16,7 +16,7 @@ from nt_failures.tasks._graphs import MAX_LABELS, Graphs, check_labels, other_wa
 from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks._stars import star
-from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import Columns, check_integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +73,7 @@ class PathStar(Graphs):
         check_sizes(self, degree=1, path_length=2)
         check_integers(self, num_nodes=2)
         size = f"degree={self.degree}, path_length={self.path_length}"
-        check_labels(self.num_nodes, self.nodes_used, self.num_edges, size, "1 + degree * (path_length - 1)")
-
-    @property
-    def nodes_used(self) -> int:
-        """Nodes of one graph, of the largest where they differ."""
-        return 1 + self.num_edges
+        check_labels(self.num_nodes, self.num_edges, size, "1 + degree * (path_length - 1)")
 
     @property
     def num_edges(self) -> int:
@@ -106,10 +101,6 @@ class PathStar(Graphs):
     @property
     def answer_length(self) -> int:
         return ends(self.path_length)[1]
-
-    @property
-    def ends(self) -> bool:
-        return isinstance(self.path_length, tuple)
 
     @property
     def alike(self) -> bool:
@@ -161,10 +152,9 @@ class PathStar(Graphs):
 
         Labels are a uniform draw without replacement, so the first arm is as good as any for the goal's.
         """
-        check_integer("n", n)
         if not self.alike:
             return self._mixed(rng, n)
-        nodes = distinct(rng, n, self.num_nodes, self.nodes_used)  # (nodes_used, n): one instance is a column
+        nodes = distinct(rng, n, self.num_nodes, 1 + self.num_edges)  # one instance is a column
         parents = [0 if i % (self.path_length - 1) == 0 else i for i in range(self.num_edges)]  # of node i + 1
         edges = in_random_order(rng, nodes[parents], nodes[1:])
         return {
@@ -176,7 +166,7 @@ class PathStar(Graphs):
 
     def _mixed(self, rng: np.random.Generator, n: int) -> Columns:
         degrees, lengths = draw(rng, self.degree, n), draw(rng, self.path_length, n)
-        nodes = distinct(rng, n, self.num_nodes, self.nodes_used)
+        nodes = distinct(rng, n, self.num_nodes, 1 + self.num_edges)
         behind = np.where(np.arange(ends(self.degree)[1])[:, None] < degrees, lengths - 1, 0)
         edges, path = star(rng, nodes, np.zeros_like(behind), behind)
         return {"edges": edges, "source": nodes[0], "goal": path[np.arange(n), lengths - 1], "path": path}
@@ -215,7 +205,7 @@ class PathStar(Graphs):
         """The path from the source to the leaf of a wrong arm, each wrong arm equally likely."""
         if self.degree == 1:
             raise ValueError("degree=1 has no wrong arm to follow; give degree >= 2.")
-        return other_ways(np.asarray(columns["edges"]), np.asarray(columns["path"]), 1, self.num_nodes, rng)
+        return other_ways(np.asarray(columns["edges"]), np.asarray(columns["path"]), 1, rng)
 
 
 def read_prompt(text: str) -> tuple[PathStar, dict[str, object]]:

@@ -21,7 +21,7 @@ import numpy as np
 from nt_failures import registry
 from nt_failures.tasks._derived import answer_words
 from nt_failures.tasks.base import END, Task
-from nt_failures.tasks.blocks import Columns, check_integer
+from nt_failures.tasks.blocks import Columns
 from nt_failures.tasks.judging import judged, padded_answers
 
 PREFIX = "reasoning_gym."
@@ -118,7 +118,6 @@ class ReasoningGym(Task):
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n rows: `item` (n,) int64, the number of an item."""
-        check_integer("n", n)
         items = rng.integers(0, _ITEMS, n)
         for row in range(n):
             tries = itertools.count()

@@ -16,7 +16,7 @@ from nt_failures.tasks._graphs import MAX_LABELS
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers, split_of_hash
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers, split_of_hash
 from nt_failures.tasks.hashing import hash_rows
 from nt_failures.tasks.judging import judged, padded_answers
 
@@ -135,7 +135,6 @@ class Siblings(Task):
 
         Both hold indices, `answer` into `symbols` and `prefix` into `LETTERS`.
         """
-        check_integer("n", n)
         parents = rng.integers(0, self.num_parents, n, dtype=np.int32)
         graph = _graph(self.num_parents, self.num_children, self.graph_seed)
         pairs = graph[parents, distinct(rng, n, self.num_children, 2)]

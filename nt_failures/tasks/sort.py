@@ -15,7 +15,7 @@ from nt_failures.tasks._graphs import MAX_LABELS
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
-from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers
 from nt_failures.tasks.hashing import hash_rows
 
 MODES = {"sort": lambda shown: np.sort(shown, axis=1), "copy": np.copy, "reverse": lambda shown: shown[:, ::-1].copy()}
@@ -105,7 +105,6 @@ class Sort(Task):
 
     def sample(self, rng: np.random.Generator, n: int) -> Columns:
         """Draw n rows: `labels` and `answer`, (n, length) int32, every order of every set equally likely."""
-        check_integer("n", n)
         shown = np.ascontiguousarray(distinct(rng, n, self.num_labels, self.length).T)
         return {"labels": shown, "answer": MODES[self.mode](shown)}
 

@@ -16,7 +16,7 @@ import numpy as np
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, read_line, way_back
 from nt_failures.tasks._sampling import distinct, in_random_order
-from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import Columns, check_integers
 from nt_failures.tasks.facts import Star
 
 DRAWN = 20
@@ -78,7 +78,7 @@ class TreeStar(Graphs):
         if max(self.degree, self.branching, self.path_length) > self.num_nodes:  # before it is raised to a power
             raise ValueError(f"{size} does not fit num_nodes={self.num_nodes} labels; give more, or a smaller tree.")
         rule = "1 + degree * (1 + branching + ... + branching ** (path_length - 2))"
-        check_labels(self.num_nodes, 1 + self.num_edges, self.num_edges, size, rule)
+        check_labels(self.num_nodes, self.num_edges, size, rule)
 
     @property
     def num_edges(self) -> int:
@@ -120,7 +120,6 @@ class TreeStar(Graphs):
 
         Labels are a uniform draw without replacement, so the last leaf is as good as any for the goal.
         """
-        check_integer("n", n)
         nodes, parents = distinct(rng, n, self.num_nodes, 1 + self.num_edges), self._parents()
         edges = in_random_order(rng, nodes[parents], nodes[1:])
         way = way_back(dict(enumerate(parents, start=1)), self.num_edges, self.path_length)

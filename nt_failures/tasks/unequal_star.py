@@ -15,7 +15,7 @@ from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_lin
 from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._stars import count, joined, star, way_through
-from nt_failures.tasks.blocks import Columns, check_integer, check_integers
+from nt_failures.tasks.blocks import Columns, check_integers
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hashing import mix64
 from nt_failures.tasks.judging import padded_answers
@@ -87,7 +87,7 @@ class UnequalStar(Graphs):
                 f"give behind <= {ends(self.path_length)[0] - 1}, or longer arms."
             )
         check_choice("form", self.form, FORMS)
-        check_labels(self.num_nodes, 1 + self.num_edges, self.num_edges, size, "1 + degree * (path_length - 1)")
+        check_labels(self.num_nodes, self.num_edges, size, "1 + degree * (path_length - 1)")
 
     @property
     def num_edges(self) -> int:
@@ -118,10 +118,6 @@ class UnequalStar(Graphs):
     @property
     def asked(self) -> str:
         return Graphs.asked if self.form == "nodes" else "all edges, each as from,to,"
-
-    @property
-    def ends(self) -> bool:
-        return isinstance(self.path_length, tuple)
 
     @property
     def chance(self) -> float:
@@ -176,7 +172,6 @@ class UnequalStar(Graphs):
 
         Degrees, lengths and crossings are uniform, as in the source; labels a uniform draw without replacement.
         """
-        check_integer("n", n)
         most, degrees = ends(self.degree)[1], draw(rng, self.degree, n)
         lengths = draw(rng, self.path_length, (most, n))
         stems = rng.integers(0, lengths - self.behind)
@@ -215,7 +210,7 @@ class UnequalStar(Graphs):
     def detours(self, columns: Mapping[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """The way to the centre, and on to the leaf of a wrong arm, each equally likely; cut where it is too long."""
         nodes, turn = self.nodes(columns), self._stem(columns) + 1
-        return self._written(other_ways(np.asarray(columns["edges"]), nodes, turn, self.num_nodes, rng))
+        return self._written(other_ways(np.asarray(columns["edges"]), nodes, turn, rng))
 
     def picture(self, row: Mapping[str, Any], answer: Sequence[int]) -> Star:
         """As `Task.picture`; edges that hang together are drawn as their nodes."""

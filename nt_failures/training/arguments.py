@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.hf_argparser import HfArg
 
 from nt_failures.registry import check_choice
 
@@ -40,11 +41,6 @@ LARGEST |= {"seed": 2**32 - 1, "data_seed": 2**32 - 1}  # NumPy takes no larger 
 """The largest value, where there is one; infinity itself is never allowed."""
 
 
-def _option(text: str, **default: Any) -> Any:
-    """A field that is a flag, with its help."""
-    return dataclasses.field(**default, metadata={"help": text})
-
-
 @dataclasses.dataclass
 class ObjectiveTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with an optimizer choice and the full decode. Every other field is theirs.
@@ -58,16 +54,16 @@ class ObjectiveTrainingArguments(TrainingArguments):
         (0.005, False)
     """
 
-    optimizer: Literal["adamw", "muon"] = _option(
-        "`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw"
+    optimizer: Literal["adamw", "muon"] = HfArg(
+        help="`adamw` (the `optim` of TrainingArguments), or `muon` beside AdamW.", default="adamw"
     )
-    muon_learning_rate: float = _option("Learning rate of Muon's matrices.", default=5e-3)
-    full_decode: bool = _option("Decode free answers token by token at every evaluation; slower.", default=False)
-    remove_unused_columns: bool = _option("Kept off: the objective needs all columns.", default=False)
-    dataloader_pin_memory: bool = _option(
-        "Pin batches in memory; default: with a GPU only.", default_factory=torch.cuda.is_available
+    muon_learning_rate: float = HfArg(help="Learning rate of Muon's matrices.", default=5e-3)
+    full_decode: bool = HfArg(help="Decode free answers token by token at every evaluation; slower.", default=False)
+    remove_unused_columns: bool = HfArg(help="Kept off: the objective needs all columns.", default=False)
+    dataloader_pin_memory: bool = HfArg(
+        help="Pin batches in memory; default: with a GPU only.", default_factory=torch.cuda.is_available
     )
-    logging_nan_inf_filter: bool = _option("Kept off: a NaN loss stops training.", default=False)
+    logging_nan_inf_filter: bool = HfArg(help="Kept off: a NaN loss stops training.", default=False)
 
     def __post_init__(self) -> None:
         check_numbers(self)

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset, load_dataset_builder
-from plain_rows import plain_rows
 from torch.utils.data import DataLoader
 
 import nt_failures
@@ -94,7 +93,6 @@ def test_default_is_the_papers_data_set(load):
         "prompt": "15,44|8,43|42,31|42,35|43,45|6,15|35,8|31,6/42,44=",
         "completion": "42,31,6,15,44",
     }
-    assert not _instances(rows["train"]) & _instances(rows["test"])
 
 
 def test_text_and_columns_of_a_row_agree(load):
@@ -183,11 +181,6 @@ def test_huge_finite_stream_is_cheap(load):
     stream = load(split="train", num_train=10**12, streaming=True)
     assert stream.num_shards <= 6720
     assert next(iter(stream))["source"] == 42  # as in the set of 200,000
-
-
-def test_rows_are_those_of_a_plain_loop(serial):
-    """Catches: rows that depend on how they are cut into tables and shards."""
-    assert list(plain_rows(PathStar(), num_rows=5000)) == serial.select(range(5000)).to_list()
 
 
 # Splits --------------------------------------------------------------------------------------------------------------

@@ -266,6 +266,19 @@ def test_places_by_hand():
     }
 
 
+@pytest.mark.parametrize(("elsewhere", "learnt"), [(0.6, [1]), (0.7, [])])
+def test_a_place_is_learnt_where_it_stands_apart_beyond_noise(elsewhere, learnt, monkeypatch):
+    """Catches: 25 right answers at one place called learnt there, where 70 % are right elsewhere."""
+    clue = Clue("the clue", np.repeat([1, 2], [25, 100]), 2)
+    monkeypatch.setattr(PathStar, "clue", lambda self, columns: clue)
+    task = PathStar(2, 3, 1000)
+    columns = {name: column[:125] for name, column in task.block(0, "test", 0).items()}
+    observed = Observations(Planner(task), task, columns)
+    right = np.arange(125) < 25 + 100 * elsewhere
+    monkeypatch.setattr(Observations, "at_decision", lambda self, answers: right)
+    assert by_place(observed)["learnt_at"] == learnt
+
+
 def test_a_decision_learnt_at_one_place(short):
     """Catches: a half-learnt decision without its reason, in the verdict or in the findings, here or read back from
     disk."""

@@ -27,6 +27,7 @@ num_train: 24
 num_validation: 16
 num_test: 40
 dataset_seed: 5
+overlap: allow
 model: gpt2-1x16
 objective: next_token
 max_steps: 3
@@ -279,16 +280,6 @@ def test_on_a_run_of_ours_on_the_hub(run, diagnose, tmp_path, online):
     assert found == here
     assert "train_accuracy" in found["decision_token"]
     assert "after 3 steps (24 examples" in found["verdict"]["text"]
-
-
-def test_rows_that_every_epoch_may_have_dropped(run, diagnose, tmp_path):
-    """Catches: training graphs called seen, though each epoch dropped some of them."""
-    copied = shutil.copytree(run[0], tmp_path / "copy")
-    results = json.loads((copied / "results.json").read_text())
-    results["arguments"]["training"]["dataloader_drop_last"] = True
-    (copied / "results.json").write_text(json.dumps(results))
-    found = diagnose([str(copied), "--num_test", "10", "--output_dir", str(tmp_path / "out")])
-    assert "train_accuracy" not in found["decision_token"]
 
 
 def test_a_damaged_description(monkeypatch, tmp_path):

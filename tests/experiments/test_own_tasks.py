@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from nt_failures.experiments import command_line, run
@@ -37,24 +36,12 @@ def test_a_decision_that_moves_and_answers_that_end(objective, order, tmp_path, 
     assert (read["n"], read["rows"]) == (results.n, 60)
 
 
-@pytest.mark.parametrize("order", ["forward", "reversed"])
-def test_stopping_is_learnt_in_either_order(order, tmp_path):
+def test_stopping_is_learnt(tmp_path):
     """Catches: targets whose end a model is told, or cannot learn: after training it stops where each answer ends."""
-    flags = ("--max_steps", "400", "--num_train", "2000", "--learning_rate", "0.003", "--order", order)
+    flags = ("--max_steps", "400", "--num_train", "2000", "--learning_rate", "0.003", "--order", "reversed")
     results, _ = finished(tmp_path / "run", "Copy", *flags)
     assert results.accuracies.free.exact > 0.9
     assert END in results.instance["completion"]
-    assert results.verdict["name"] in ("solved", "undertrained", "snowballing")
-
-
-def test_every_right_answer_counts(tmp_path):
-    """Catches: `evaluate` that compares with the one answer of the data, or cannot where `judge` is the task's own."""
-    flags = ("--max_steps", "300", "--num_train", "2000", "--learning_rate", "0.003", "--eval_steps", "300")
-    results, _ = finished(tmp_path / "run", "AnyOrder", *flags, "--eval_strategy", "steps")
-    free, forced = results.accuracies.free, results.accuracies.forced
-    assert free.exact >= forced.exact
-    assert np.isfinite(free.exact)
-    assert results.learning_curve[-1]["free/exact"] >= results.learning_curve[-1]["forced/exact"]
 
 
 @pytest.mark.parametrize("flags", [["--objective", "hybrid"], ["--objective_options", '{"positions": [1, 2]}']])

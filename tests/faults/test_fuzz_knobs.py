@@ -20,7 +20,7 @@ def test_task(degree, path_length, num_nodes):
     """Catches: a knob that is no whole number and is taken, a huge one that hangs, a refusal without the value."""
     task = accepted(lambda: PathStar(degree, path_length, num_nodes), "degree", "path_length", "num_nodes")
     if task is not None:
-        assert 1 + degree * (path_length - 1) == task.nodes_used <= num_nodes <= 2**20
+        assert 1 + degree * (path_length - 1) == 1 + task.num_edges <= num_nodes <= 2**20
         assert task.num_edges <= 43_690
 
 

@@ -275,6 +275,13 @@ def test_a_pipeline_is_promised_where_it_was_seen_to_answer(tiny_model, tokenize
     assert "With `nt_failures`, which knows how the model decodes" in text
 
 
+def test_a_reversed_answer_of_any_length_is_shown_without_its_ends():
+    """Catches: `. . 32 6 12`, which reads as no answer, as the ends that were written last are shown first."""
+    (code,) = blocks(str(model_card(model_of(NextToken(order="reversed", end_token_id=7)))), "python")
+    shown = re.search(r"decode\((written.*)\)\)  # it writes from the end", code)[1]
+    assert eval(shown, {"written": torch.tensor([5, 3, 4, 7, 7])}).tolist() == [4, 3, 5]
+
+
 def expected(folder):
     """What our own decoding answers to the prompt of the snippet."""
     loaded = nt_failures.load(str(folder))

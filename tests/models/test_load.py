@@ -1,7 +1,5 @@
 """Models: sizes by name, checkpoints, errors before training, and that generation answers with the right length."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -211,9 +209,3 @@ def test_a_size_that_cannot_be_built(name):
     """Catches: a typo looked up on the Hub, with a minute of retries; a model of no layers."""
     with pytest.raises(ValueError, match="write FAMILY-LAYERSxWIDTH with a family of gpt2"):
         from_scratch(name)
-
-
-def test_families_need_no_torch():
-    """Catches: seconds of importing torch for `--help`, which lists families and scans."""
-    code = "import sys, nt_failures.models.families; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -245,5 +245,5 @@ def test_the_defaults_are_those_of_the_star_graph_recipe(tokenizer):
     assert (objective.threshold, objective.choice, objective.special_ids) == (0.5, "column", (14,))
     with pytest.raises(ValueError, match="choice='token' is not a choice; give one of 'column', 'pair'"):
         Insertion(choice="token")
-    with pytest.raises(ValueError, match=r"special_ids=\('\|',\) must be a sequence of token ids"):
+    with pytest.raises(ValueError, match=r"special_ids=\('\|',\) must be a sequence of whole numbers from 0"):
         Insertion(special_ids=("|",))

@@ -72,7 +72,7 @@ def test_separators_of_a_tokenizer(tokenizer, examples):
         assert sorted(token for token in others if token != -100) == sorted(nodes)
         assert len(nodes) == 2
     assert Ritf.from_tokenizer(tokenizer, separators=(10,)).separators == (10,)
-    with pytest.raises(ValueError, match=r"separators=\('\|',\) must be a sequence of token ids"):
+    with pytest.raises(ValueError, match=r"separators=\('\|',\) must be a sequence of whole numbers from 0"):
         Ritf(separators=("|",))
 
 

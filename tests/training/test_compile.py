@@ -37,7 +37,7 @@ def train(tiny_model, tokenized, tmp_path):
             disable_tqdm=True,
             **options,
         )
-        data = {"train_dataset": tokenized, "eval_dataset": tokenized.select(range(11))}
+        data = {"train_dataset": tokenized.select(range(17)), "eval_dataset": tokenized.select(range(11))}
         trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=objective, **data)
         trainer.train()
         log = trainer.state.log_history

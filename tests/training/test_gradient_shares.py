@@ -7,6 +7,7 @@ import torch
 
 from nt_failures.objectives import BeliefState, LseMtp, NextToken, TokenOrder
 from nt_failures.objectives.base import Loss
+from nt_failures.training import gradient_shares as measured
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.gradient_shares import gradient_shares
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -72,11 +73,13 @@ def logged(trainer):
 
 
 @pytest.mark.parametrize("kind", [BeliefState, LseMtp, TokenOrder])
-def test_logged_at_the_start_after_a_hundred_steps_and_at_the_end(kind, tiny_model, tokenized, tmp_path):
+def test_logged_at_the_start_after_a_hundred_steps_and_at_the_end(kind, tiny_model, tokenized, tmp_path, monkeypatch):
     """Catches: an objective whose terms lost their gradient, a step that is measured twice or never."""
-    trainer = trained(tiny_model("gpt2"), kind(pad_token_id=14), tokenized, tmp_path, max_steps=102)
+    assert measured.STEPS == (0, 100)
+    monkeypatch.setattr(measured, "STEPS", (0, 2))
+    trainer = trained(tiny_model("gpt2"), kind(pad_token_id=14), tokenized, tmp_path, max_steps=4)
     found = logged(trainer)
-    assert [step for step, _ in found] == [0, 100, 102]
+    assert [step for step, _ in found] == [0, 2, 4]
     assert all("grad/auxiliary" in names and "grad/next_token" not in names for _, names in found)
     assert all(entry["grad/auxiliary"] > 0 for entry in trainer.state.log_history if "grad/auxiliary" in entry)
 

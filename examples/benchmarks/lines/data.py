@@ -50,7 +50,7 @@ def text(row: dict) -> dict:
 def sample(size: tuple[int, int, int], quick: bool) -> Measured:
     """Seconds per instance."""
     task, rows, few = ntf.PathStar(*size), BLOCK_ROWS, 20 if quick else 1000
-    numbers = min(task.nodes_used, task.num_nodes - 1) + task.num_edges - 1
+    numbers = min(1 + task.num_edges, task.num_nodes - 1) + task.num_edges - 1
     rng, python, numpy_rng = np.random.default_rng(0), random.Random(0), np.random.default_rng(0)
     works = {
         "ours": lambda: task.sample(rng, rows),

@@ -1,7 +1,6 @@
 """What a study does in a process of its own, on whatever machine: train a job, and tell how it ended."""
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -9,10 +8,10 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from nt_failures.experiments.study import storage
 from nt_failures.experiments.study.job import Ended, Job
+from nt_failures.hub.json_files import read_object
 
 LONGEST_LOG = 100_000
 """Characters of a failed run's output that are told; the last ones."""
@@ -43,6 +42,7 @@ def train(job: Job, scratch: str | None = None, keep: str | None = None) -> Ende
 def _outcome(job: Job, folder: Path, keep: str | None) -> Ended:
     """How the job's run ended, which is copied to `keep` by then; the errors are those of a failure."""
     from nt_failures.experiments import run  # torch, once what the import says is in the log
+    from nt_failures.hub.run_files import RESULTS_FILE
 
     recipe, own = folder / job.recipe.name, folder / f"seed{job.seed}"
     recipe.write_text(job.text, encoding="utf-8")
@@ -50,23 +50,13 @@ def _outcome(job: Job, folder: Path, keep: str | None) -> Ended:
         run.main([str(recipe), "--seed", str(job.seed), "--output_dir", str(own), *job.extra])
     except FloatingPointError as error:
         return Ended(job, diverged=str(error))
-    results = _read(own)
     if keep is not None:
-        _publish(own, storage.place(keep, job.key))
-    return Ended(job, results=results)
-
-
-def _publish(run: Path, target: str) -> None:
-    try:
-        storage.publish(run, target)
-    except Exception as error:  # of whatever library is behind the protocol
-        raise RuntimeError(f"the run could not be copied to {target} ({type(error).__name__}: {error})") from error
-
-
-def _read(run: Path) -> dict[str, Any]:
-    from nt_failures.hub.run_files import RESULTS_FILE
-
-    return json.loads((run / RESULTS_FILE).read_text(encoding="utf-8"))
+        target = storage.place(keep, job.key)
+        try:
+            storage.publish(own, target)
+        except Exception as error:  # of whatever library is behind the protocol
+            raise RuntimeError(f"the run could not be copied to {target} ({type(error).__name__}: {error})") from error
+    return Ended(job, results=read_object(own / RESULTS_FILE))
 
 
 @contextlib.contextmanager
