@@ -1,5 +1,6 @@
 """The examples in the docstrings of the package do what they show, and each public object has one."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -68,3 +69,11 @@ def test_the_public_objects_are_found():
 def test_each_public_object_has_an_example(name):
     """Catches: an example that is missing, or no longer collected, as text that only looks like one."""
     assert any(test.examples for test in FINDER.find(PUBLIC[name], name))
+
+
+def test_each_test_names_the_wrong_program_that_it_catches():
+    """Catches: a test of which nobody knows what it is for."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert "Catches:" in (ast.get_docstring(node) or ""), f"{path}: {node.name}"

@@ -61,7 +61,7 @@ def prose(text):
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
-    """Catches a snippet that no longer runs."""
+    """Catches: a snippet that no longer runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     names = {}
@@ -83,7 +83,7 @@ def test_the_readme_names_the_objective_of_the_tutorial():
     "command", [c for c in commands() if "examples/train.py" in c and not re.search("my_backwards|reasoning_gym", c)]
 )
 def test_training_commands_parse(command):
-    """Catches a renamed flag or recipe; those of reasoning-gym are in tests/integrations."""
+    """Catches: a renamed flag or recipe; those of reasoning-gym are in tests/integrations."""
     words = shlex.split(command)
     argv = words[words.index("examples/train.py") + 1 :]
     argv = [str(ROOT / word) if word.endswith(".yaml") else word for word in argv if word != "..."]
@@ -157,7 +157,7 @@ def test_the_tutorial_of_an_own_task(tmp_path, monkeypatch):
 
 
 def test_the_two_commands_are_there():
-    """Catches a README whose set-up differs from what CI runs."""
+    """Catches: a README whose set-up differs from what CI runs."""
     test_command = 'pip install -c constraints.txt -e ".[test]" && pytest'
     assert "pip install -c constraints.txt -e . && accelerate launch examples/train.py" in README
     assert test_command in README
@@ -172,7 +172,7 @@ def anchors(text):
 
 @every_page
 def test_linked_files_exist(page):
-    """Catches a figure, file or section that a page shows and the repository lacks."""
+    """Catches: a figure, file or section that a page shows and the repository lacks."""
     text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)]+)\)", text):
         if not link.startswith("http"):

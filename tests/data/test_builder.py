@@ -512,3 +512,12 @@ def test_a_task_without_named_sizes_may_have_a_builder(tmp_path):
     made = type("RowBuilder", (TaskBuilder,), {"task_class": Row, "__module__": __name__})(str(tmp_path))
     assert made.REPO_ID.startswith("nt_failures/")
     assert made.config.task == Row()
+
+
+def test_how_many_problems_a_split_has():
+    """Catches: a share of the problems for splits that are drawn independently of each other, or all for those that
+    share them."""
+    apart = TaskConfig(task=PathStar(2, 3, 10), num_train=9, num_test=9)
+    assert apart.num_problems["train"] == 0.75 * 30_240
+    alike = TaskConfig(task=PathStar(2, 3, 10), num_train=9, num_test=9, overlap="allow")
+    assert alike.num_problems == {"train": 30_240, "test": 30_240}

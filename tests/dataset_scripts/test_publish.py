@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import matplotlib
@@ -71,6 +73,7 @@ def contents(folder):
 LOAD_ALL = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 import datasets
 for name in datasets.get_dataset_config_names("nt_failures/pathstar"):
     datasets.load_dataset("nt_failures/pathstar", name).save_to_disk(Path(sys.argv[1]) / name)
@@ -378,6 +381,31 @@ def test_a_folder_that_was_there_before(publish, tmp_path):
     (tmp_path / "out" / "thesis.tex").unlink()
     assert "written" in publish("--dry_run")
     assert "is there already and was not written" in publish("--dry_run", to=tmp_path / "out" / "README.md")
+
+
+def test_other_code_writes_the_folder_anew(publish, monkeypatch):
+    """Catches: a changed card text published as the old one."""
+    publish("--dry_run")
+    assert "is complete" in publish("--dry_run")
+    monkeypatch.setattr(dataset_folder, "_code_hash", lambda: "of another card")
+    assert "written" in publish("--dry_run")
+
+
+def test_a_folder_that_cannot_be_exchanged_is_put_back(publish, tmp_path, monkeypatch):
+    """Catches: the last good folder left under another name, as the new one could not take its place."""
+    publish("--dry_run")
+    before, moves = contents(tmp_path / "out"), []
+
+    def second_fails(*names):
+        moves.append(names)
+        if len(moves) == 2:
+            raise OSError("disk full")
+        os.replace(*names)
+
+    monkeypatch.setattr(dataset_folder, "os", SimpleNamespace(replace=second_fails))
+    assert publish("--dry_run", "--num_test", "9") == "error: disk full"
+    assert contents(tmp_path / "out") == before
+    assert len(moves) == 3
 
 
 def test_a_killed_build(publish, tmp_path, monkeypatch):

@@ -3,7 +3,9 @@
 import json
 import shutil
 import threading
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from nt_failures.hub.push import make_repo, push_run, upload
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.training import publishing
 from nt_failures.training.arguments import ObjectiveTrainingArguments
 from nt_failures.training.trainer import ObjectiveTrainer
 
@@ -465,6 +468,37 @@ def test_weights_are_pushed_during_training_and_failures_do_not_stop_it(online, 
     assert {"model.safetensors", "nt_failures.json", "tokenizer.json"} <= set(online.files(REPO))
     assert "sha256" in json.loads(online.files(REPO)["nt_failures.json"])  # which the checkpoint itself has not
     assert not any(name.endswith((".pt", ".bin", ".pth")) or "state" in name for name in online.files(REPO))
+
+
+@pytest.mark.parametrize(
+    ("options", "under_way", "pushed"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"hub_always_push": True}, True, True),
+        ({"hub_strategy": "end"}, False, 0),
+    ],
+    ids=["every save", "another is under way", "always", "at the end"],
+)
+def test_which_checkpoints_are_pushed(options, under_way, pushed, online, trainer, tmp_path, monkeypatch):
+    """Catches: a queue of checkpoints behind a slow network; one pushed of a run that asked for its end alone."""
+    sent, done = [], Future()
+    done.set_result(None)
+    used = trainer(push_to_hub=True, hub_model_id=REPO, **options)
+    used.save_model(str(tmp_path / "checkpoint-1"), _internal_call=True)
+    monkeypatch.setattr(publishing, "upload", lambda *_, **__: sent.append(1) or done)
+    used.push_in_progress = SimpleNamespace(is_done=lambda: not under_way, jobs=[done])
+    used._push_from_checkpoint(str(tmp_path / "checkpoint-1"))
+    assert len(sent) == pushed
+
+
+def test_the_end_waits_for_checkpoints_under_way(online, trainer, monkeypatch):
+    """Catches: a checkpoint that arrives behind the finished run, and replaces its weights."""
+    order = []
+    monkeypatch.setattr(publishing, "wait_for_pushes", lambda trainer: order.append("wait"))
+    monkeypatch.setattr(publishing, "upload", lambda *_, **__: order.append("upload"))
+    trainer(push_to_hub=True, hub_model_id=REPO).push_to_hub()
+    assert order == ["wait", "upload"]
 
 
 def test_pushes_in_the_background_keep_their_order(online, run, monkeypatch):

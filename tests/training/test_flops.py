@@ -38,18 +38,20 @@ def trained(*args, **options):
 
 
 def test_count_by_hand(tiny_model, tokenized, tmp_path):
+    """Catches: a count without the backward pass, the unembedding, or the steps behind the first."""
     counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, max_steps=3)
     assert counted == 3 * ROWS * (TRUNK + UNEMBEDDING)
 
 
 def test_accumulated_batches_count_too(tiny_model, tokenized, tmp_path):
+    """Catches: one batch counted for each optimizer step."""
     options = {"max_steps": 2, "gradient_accumulation_steps": 2}
     counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, **options)
     assert counted == 4 * ROWS * (TRUNK + UNEMBEDDING)
 
 
 def test_own_modules_count(tiny_model, tokenized, tmp_path):
-    """A head is a whole block of the model, and a second unembedding."""
+    """Catches: modules of an objective that are not counted: a head is a whole block and a second unembedding."""
     objective = MultiTokenHeads(heads=2, pad_token_id=14)
     counted = trained(tiny_model("gpt2"), objective, tokenized, tmp_path, max_steps=1)
     assert counted == ROWS * (2 * TRUNK + 2 * UNEMBEDDING)
@@ -96,7 +98,7 @@ def test_batches_of_unequal_rows_are_counted_each(tiny_model, tmp_path):
 
 
 def test_counting_does_not_stop_compilation(tiny_model, tokenized, tmp_path):
-    """torch.compile gives a function up for good that it first meets under a dispatch mode, such as the counter."""
+    """Catches: a compiled run that is eager, as torch.compile gives up what it first meets under a counter."""
     torch._dynamo.reset()
     options = {"torch_compile": True, "torch_compile_backend": "eager", "max_steps": 2}
     counted = trained(tiny_model("gpt2"), NextToken(pad_token_id=14), tokenized, tmp_path, **options)
@@ -107,8 +109,8 @@ def test_counting_does_not_stop_compilation(tiny_model, tokenized, tmp_path):
 
 @pytest.mark.parametrize("family", SMALL)
 def test_counting_changes_nothing(family, tiny_model, examples):
-    """torch's own counter splits operations such as `silu_backward` up: the last bit of a gradient then depends on
-    whether a step is the first one of its process, and a resumed run ends with other weights."""
+    """Catches: torch's own counter, which splits operations such as `silu_backward` up: the last bit of a gradient
+    then depends on whether a step is the first of its process, and a resumed run ends with other weights."""
     batch = NextToken(pad_token_id=14).collate(examples)
     gradients = []
     for flops in (StepFlops(), None):

@@ -222,7 +222,7 @@ def test_creativity_is_told():
 
 
 def test_decision_only_training_is_judged_by_the_decision():
-    """Catches a run that trained one position being scored 0 for the positions it never saw."""
+    """Catches: a run that trained one position being scored 0 for the positions it never saw."""
     curve = [{"step": 500, "free/exact": 0.0, "forced/position_2": 0.97}]
     run = record("alone", trained_positions=[2], learning_curve=curve)
     run["metrics"] |= {"forced/position_2": 0.96, "decision": 0.96, "free/exact": 0.0}
