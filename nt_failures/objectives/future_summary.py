@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -96,14 +97,22 @@ class FutureSummary(ExtraLoss):
         auxiliary_modules.attach(model, summary=nn.Linear(width, width), reverse=RightToLeft(model))
 
     def prepare(self, model: PreTrainedModel) -> None:
-        if self.teacher is None:
-            return
-        folder, reverse = Path(self.teacher), auxiliary_modules.modules_of(model)["reverse"]
-        auxiliary_modules.load(model, folder / auxiliary_modules.MODULES_FILE, only="reverse")
-        reverse.requires_grad_(False)
+        if self.teacher is not None:
+            auxiliary_modules.load(model, self._teacher_file(), only="reverse")
+            auxiliary_modules.modules_of(model)["reverse"].requires_grad_(False)
+
+    def _teacher_file(self) -> Path:
+        """The teacher's modules; ValueError for a folder that is missing, or of another objective's run."""
+        folder, wanted = Path(self.teacher), "give the folder of a finished run of future_summary"
+        if not folder.is_dir():
+            raise ValueError(f"teacher: there is no folder {self.teacher!r}; {wanted}.")
+        file = folder / auxiliary_modules.MODULES_FILE
+        if not (file.exists() and any(name.startswith("reverse.") for name in load_file(file))):
+            raise ValueError(f"teacher: {self.teacher!r} holds no right-to-left model; {wanted}.")
         order = json.loads((folder / "nt_failures.json").read_text(encoding="utf-8"))["objective"]["order"]
         if order != self.order:
-            raise ValueError(f"teacher: {self.teacher!r} has read answers in {order} order; give one with that order.")
+            raise ValueError(f"teacher: {self.teacher!r} has read answers in {order} order; {wanted} with that order.")
+        return file
 
     def extra_losses(self, model: torch.nn.Module, output: ForwardPass, batch: Batch) -> Terms:
         modules, labels_BT = auxiliary_modules.modules_of(model), output.labels_BT
