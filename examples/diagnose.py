@@ -93,7 +93,9 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     task = choose_task(args, rest, loaded.task)
     folder = choose_folder(args, task)
     way = "remove it to diagnose the model without its training"
-    run = (read_results(args.model, way) if loaded.described else None) or RunResults(arguments=began(args.model))
+    run = RunResults()
+    if loaded.described:
+        run = read_results(args.model, way) or RunResults(arguments=began(args.model))
     same = loaded.task == task  # what a training spent says nothing of a task that it was not on
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
     check_tokenizer(loaded, task)
@@ -190,7 +192,8 @@ def choose_task(args: argparse.Namespace, rest: list[str], trained: ntf.Task | N
     chosen, unknown = parser.parse_known_args(rest)
     if unknown:
         known = [f"--{name}" for name in parser.names]
-        near = registry.suggestion(unknown[0].split("=")[0], [*known, *(f"--{name}" for name in vars(args))])
+        own = [f"--{name}" for name in vars(args) if name != "model"]
+        near = registry.suggestion(unknown[0].split("=")[0], known + own)
         raise ValueError(
             f"{unknown[0]!r} is no flag of this program, nor a parameter of {kind.__name__}: {', '.join(known)}.{near}"
         )
@@ -204,7 +207,7 @@ def dashed(model: str) -> str:
         path = path.resolve()
         near = [folder for folder in (Path("outputs").resolve(), Path.cwd()) if folder in path.parents]
         path = path.relative_to(near[0] if near else path.anchor)
-    return "--".join(part for part in path.parts if part != path.anchor)  # a server's name may be a path of its own
+    return "--".join(path.relative_to(path.anchor).parts)  # a server's name may be a path of its own
 
 
 def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     names = [*dict.fromkeys(args.runs)]
     empty = [name for name in names if len(names) > 1 and Path(name).exists() and not differences.has_runs(Path(name))]
     if len(empty) == len(names):
-        raise ValueError(f"none of {', '.join(names)} holds a finished run; give folders or Hub ids of such.")
+        raise ValueError(f"none of {', '.join(names)} holds a finished run; give the folder or the Hub id of one.")
     if empty:
         print(f"passed over, as they hold no finished run: {', '.join(empty)}", file=sys.stderr)
     runs = [run for name in names if name not in empty for run in differences.read_runs(name)]

@@ -57,7 +57,8 @@ def once(root: Path, engine: list[str], args: argparse.Namespace, extra: list[st
         ended = subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True)
         wall = time.monotonic() - start
         if ended.returncode != 0:
-            raise ValueError(f"a study failed: {ended.stderr.strip().splitlines()[-1]}")
+            said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+            raise ValueError(f"a study failed: {said[-1].removeprefix('error: ')}")
         lines = (Path(folder) / "results.jsonl").read_text(encoding="utf-8").splitlines()
     training = statistics.mean(json.loads(line)["train_seconds"] for line in lines)
     return wall, wall * args.jobs / args.seeds - training

@@ -139,7 +139,7 @@ def choose(recipes: Sequence[Path], tuning: Path, args: argparse.Namespace) -> d
         if not any(None in ended for ended in runs.values()):
             chosen[recipe] = max(runs, key=lambda rate: _score(runs[rate])) if runs else args.rates[0]
     if not chosen:
-        raise ValueError(
+        raise cli.NoResults(
             f"{recipes[0].stem} was not tuned with these flags and --rates; give those of the runs, or leave out "
             "--only_report."
         )

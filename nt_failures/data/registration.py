@@ -24,9 +24,20 @@ from nt_failures.data.builders.tree_star import TreeStarBuilder
 from nt_failures.data.builders.unequal_star import UnequalStarBuilder
 from nt_failures.tasks.base import Task
 
-_OURS = [PathStarBuilder, TreeStarBuilder, UnequalStarBuilder, AdditionBuilder, HopsBuilder, SiblingsBuilder]
-_OURS += [SortBuilder, InWeightsStarBuilder, CountdownBuilder]
-BUILDERS: dict[str, type[TaskBuilder]] = {builder.REPO_ID: builder for builder in _OURS}
+BUILDERS: dict[str, type[TaskBuilder]] = {
+    builder.REPO_ID: builder
+    for builder in (
+        PathStarBuilder,
+        TreeStarBuilder,
+        UnequalStarBuilder,
+        AdditionBuilder,
+        HopsBuilder,
+        SiblingsBuilder,
+        SortBuilder,
+        InWeightsStarBuilder,
+        CountdownBuilder,
+    )
+}
 """Builders by their names for `load_dataset`. Each is the first concrete one in its module, because `datasets` looks
 builders up by module."""
 OURS = "nt_failures/"

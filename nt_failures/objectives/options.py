@@ -59,5 +59,5 @@ def check_option(field: dataclasses.Field, value: Any) -> None:
     if not (isinstance(given, tuple) and all(map(fits, given)) and (given or field.default == ())):
         kind = f"{'whole ' * whole}number{'s' * several} {'above' if above else 'from'} {least}"
         to = f" to {most}" if most < math.inf else ""
-        what = "a sequence of" if several else "a"
+        what = ("a sequence of" if field.default == () else "a sequence of one or more") if several else "a"
         raise ValueError(f"{field.name}={shorten(value)} must be {what} {kind}{to}; the default is {field.default}.")

@@ -6,11 +6,11 @@ from typing import Any
 
 from nt_failures import registry
 from nt_failures.tasks import reasoning_gym
-from nt_failures.tasks._text import Text as Text
+from nt_failures.tasks._text import Text
 from nt_failures.tasks.addition import Addition
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.countdown import Countdown
-from nt_failures.tasks.facts import Star as Star
+from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hops import Hops
 from nt_failures.tasks.in_weights_star import InWeightsStar
 from nt_failures.tasks.path_star import PathStar
@@ -18,6 +18,25 @@ from nt_failures.tasks.siblings import Siblings
 from nt_failures.tasks.sort import Sort
 from nt_failures.tasks.tree_star import TreeStar
 from nt_failures.tasks.unequal_star import UnequalStar
+
+__all__ = [
+    "TASKS",
+    "Addition",
+    "Countdown",
+    "Hops",
+    "InWeightsStar",
+    "PathStar",
+    "Siblings",
+    "Sort",
+    "Star",
+    "Task",
+    "Text",
+    "TreeStar",
+    "UnequalStar",
+    "described",
+    "find_task",
+    "read_task",
+]
 
 TASKS: dict[str, type[Task]] = {
     "addition": Addition,

@@ -40,7 +40,7 @@ def reasoning_gym_task(name: str, from_file: bool = False) -> type[Task]:
     ValueError for a name that is not registered, or where the package is not installed.
     """
     if importlib.util.find_spec("reasoning_gym") is None:
-        raise ValueError(f"{name} is a task of the package reasoning-gym; install the extra [reasoning_gym].")
+        raise ValueError(f"{name} is a task of the package reasoning-gym; pip install 'nt_failures[reasoning_gym]'.")
     known = registry.own_module("tasks", name, "reasoning_gym", from_file).factory.DATASETS
     registered = name.partition(".")[2]
     if not registered:

@@ -73,7 +73,6 @@ def contents(folder):
 LOAD_ALL = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 import datasets
 for name in datasets.get_dataset_config_names("nt_failures/pathstar"):
     datasets.load_dataset("nt_failures/pathstar", name).save_to_disk(Path(sys.argv[1]) / name)

@@ -81,10 +81,14 @@ def as_json(value):
 # ---------------------------------------------------------------- what it writes
 
 
-def test_on_a_run_of_ours(run, diagnose, tmp_path, capsys):
-    """Catches: other rows, another objective or another budget than the run's own; figures that the page lacks."""
+def test_on_a_run_of_ours(run, diagnose, tmp_path, capsys, monkeypatch):
+    """Catches: other rows, another objective or another budget than the run's own; figures that the page lacks; rows
+    called seen though the run's own arguments say that some may have been dropped."""
     folder, results = run
+    asked = []
+    monkeypatch.setitem(diagnose.__globals__, "seen_all", lambda *given: asked.append(given) or True)
     found = diagnose([str(folder), "--num_test", "40", "--output_dir", str(tmp_path / "out")])
+    assert asked == [(24, 24, results["arguments"]["training"])]
     assert as_json(found) == strict(tmp_path / "out" / "diagnosis.json")
     for claim in ("forced_vs_free", "clever_hans", "learning_order"):
         assert as_json(found[claim]) == results["diagnosis"][claim]
@@ -123,6 +127,7 @@ def test_on_a_stock_model(diagnose, tmp_path, monkeypatch):
     task = PathStar(2, 4, 20)
     name = stock(tmp_path / "somebody" / "their-gpt2", byte_bpe(task, 300))
     (tmp_path / "somebody" / "their-gpt2" / "results.json").write_text('{"accuracy": 1.0}')  # of another tool
+    (tmp_path / "somebody" / "their-gpt2" / "arguments.json").write_text('{"data": "wikitext"}')
     flags = ["--degree", "2", "--path_length", "4", "--num_nodes", "20", "--num_test", "30", "--batch_size", "8"]
     found = diagnose([name, *flags])
     folder = tmp_path / "outputs" / "diagnosis" / "somebody--their-gpt2-deg2-path4-nodes20"
@@ -329,6 +334,7 @@ def test_a_checkpoint_is_of_its_run(changes, run, diagnose, tmp_path, monkeypatc
         (["--numtest", "3"], "error: '--numtest' is no flag of this program, nor a parameter of PathStar"),
         (["--degree", "two"], "'two' is neither a whole number nor a range"),
         (["--num_tset", "3"], "Did you mean '--num_test'?"),
+        (["--model", "gpt2"], "nor a parameter of PathStar: --degree, --path_length, --num_nodes."),
         (["--task", f"{__name__}.Queue"], "error: the following arguments are required: --cars."),
         (["--task", f"{__name__}.Queue", "--cars", "many"], "argument --cars: invalid int value: 'many'."),
     ],
@@ -336,4 +342,6 @@ def test_a_checkpoint_is_of_its_run(changes, run, diagnose, tmp_path, monkeypatc
 def test_unknown_flags(flags, reason, run, monkeypatch, tmp_path):
     """Catches: a misspelt flag that is ignored; a value of another type, or a size that is missing, that ends in a
     traceback."""
-    assert reason in message([str(run[0]), *flags], monkeypatch, tmp_path)
+    said = message([str(run[0]), *flags], monkeypatch, tmp_path)
+    assert reason in said
+    assert "mean '--model'" not in said  # which is none

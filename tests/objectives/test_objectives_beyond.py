@@ -675,7 +675,7 @@ def test_decoding_is_the_stock_models(objective, tiny_model):
         (lambda: FutureBag(next_token_in_bag=1), "next_token_in_bag=1 must be True or False"),
         (
             lambda: FutureBag(token_weights=(1, -1)),
-            r"token_weights=.* must be a sequence of numbers from 0",
+            r"token_weights=.* must be a sequence of one or more numbers from 0",
         ),
         (lambda: BeliefState(pair_fraction=0), "pair_fraction=0 must be a number above 0 to 1"),
         (lambda: BeliefState(minimum_gap=0), "minimum_gap=0 must be a whole number from 1"),

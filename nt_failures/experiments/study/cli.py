@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from nt_failures.experiments import command_line, output_dir, script
 from nt_failures.experiments.study import engine
 from nt_failures.experiments.study.job import Job, Key
 from nt_failures.experiments.study.results_file import diverged_file
-from nt_failures.experiments.study.runner import run_missing
+from nt_failures.experiments.study.runner import FAILED, run_missing
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import find_task
 
@@ -70,18 +71,23 @@ def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]
         command_line.check_names(recipe, extra, [*own])
 
 
-def no_results(results: Path, diverged: Sequence[Key] = ()) -> ValueError:
+class NoResults(ValueError):
+    """There is nothing to report."""
+
+
+def no_results(results: Path, diverged: Sequence[Key] = ()) -> NoResults:
     """The error of a report on nothing, or on diverged runs alone."""
     if diverged:
-        return ValueError(f"every run diverged, as {diverged_file(results)} says; change the recipe.")
-    return ValueError(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
+        return NoResults(f"every run diverged, as {diverged_file(results)} says; change the recipe.")
+    return NoResults(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
 
 
 @contextlib.contextmanager
 def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[Job], Path], None]]:
-    """The study's folder, locked, and a function that makes the runs which results.jsonl lacks, none of --only_report.
+    """Lock the study's folder; yields a function that makes the runs which a file of results lacks.
 
-    A ChildProcessError says at the end what failed: others are run first, and the report is made of what is there.
+    With --only_report it makes none. What fails is said at the end, as a ChildProcessError: the others are run first,
+    and the report is made of them.
     """
     if args.only_report and not folder.is_dir():
         raise no_results(folder / "results.jsonl")
@@ -96,8 +102,10 @@ def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[
 
     try:
         with output_dir.locked(folder), contextlib.nullcontext() if args.only_report else engine.of(args, folder) as on:
+            if on is not None:
+                shutil.rmtree(folder / FAILED, ignore_errors=True)
             yield make
-    except ValueError:  # a report of nothing, where all has failed
+    except NoResults:  # all has failed
         if not failures:
             raise
     if failures:

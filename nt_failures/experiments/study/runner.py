@@ -4,7 +4,6 @@ A finished run is a line of results.jsonl, which this process alone writes; an e
 """
 
 import contextlib
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,6 @@ def run_missing(wanted: Sequence[Job], results: Path, engine: Engine) -> None:
     A line is appended for every run that is finished; one that diverges is, too, as diverged.jsonl says. A recipe that
     fails in another way is given up, the others go on, and a ChildProcessError at the end says so.
     """
-    shutil.rmtree(results.parent / FAILED, ignore_errors=True)
     study = _Study(wanted, results, engine)
     with study.bar:
         try:

@@ -143,8 +143,8 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
     chances = " or ".join(dict.fromkeys(cells(g, words)["chance"] for g in groups if g["chance"] is not None)) or "-"
     note = (
         "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
-        "the solve probability. `steps to solve`: median over the solved seeds whose validation accuracy, too, stays "
-        ">= 95 % to the run's end, of the first evaluation there; > N: none within N steps. FLOPs: forward and "
+        "the solve probability. `steps to solve`: median first evaluation from which validation accuracy stays "
+        ">= 95 %, over solved seeds that have one; > N: none within N steps. FLOPs: forward and "
         "backward of the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. "
         f"`rate`: times the recipe's learning rates; of several, validation {words.problem}s chose it. `gradient`: "
         "norm of the further terms' gradient into the first block over the next token's, median over seeds at the "
