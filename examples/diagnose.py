@@ -111,7 +111,12 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
     drawn = same and data and not data["streaming"] and not run.files
     if drawn and run.examples is not None and seen_all(run.examples, data["num_train"], training):
         train = task.block(seed, "train", 0, overlap, rows=min(args.num_test, data["num_train"]))
-    check_length(loaded.model, predictor.longest(held_out))
+    try:
+        check_length(loaded.model, predictor.longest(held_out))
+    except ValueError as error:
+        if same or loaded.task is None:
+            raise
+        raise ValueError(f"the model was trained on {loaded.task}, not {task}, and does not fit: {error}") from error
     budget = Budget(run.steps, run.examples, run.flops) if same and run.steps is not None else None
     curve = run.learning_curve or () if same else ()
     return Subject(predictor, task, held_out, loaded.objective, loaded.described, train, curve, budget), folder
@@ -179,8 +184,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         args.num_test = 200 if args.api else 2000
     if args.prompt_style == "chat" and not args.api:
         raise ValueError("--prompt_style chat asks a server; give its address with --api, or leave it out.")
-    if not 1 <= args.num_test <= 4096 or args.batch_size < 1:
-        raise ValueError(f"--num_test {args.num_test} --batch_size {args.batch_size}: give 1..4096, and at least 1.")
+    if not 1 <= args.num_test <= 4096:
+        raise ValueError(f"--num_test {args.num_test} must be from 1 to 4096.")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch_size {args.batch_size} must be at least 1.")
     return args, rest
 
 

@@ -42,7 +42,12 @@ def main(argv: list[str]) -> None:
         raise ValueError("--steps must be at least 1, and --json the name of a file.")
     paths = dict.fromkeys(path for given in args.recipes for path in recipes_in(given))
     wholes = {path: whole_run(path) for path in paths}  # errors before anything is measured
-    found = [measure(path, whole, args.steps) for path, whole in tqdm(wholes.items(), unit="recipe")]
+    found, failed = [], []
+    for path, whole in tqdm(wholes.items(), unit="recipe"):
+        try:
+            found.append(measure(path, whole, args.steps))
+        except (ValueError, OSError) as error:
+            failed.append(f"{path}: {error}")
     machine = environment.hardware(torch.device("cpu"))
     report = {"hardware": machine, "versions": environment.versions(), "recipes": found}
     text = table(found)
@@ -51,6 +56,8 @@ def main(argv: list[str]) -> None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.json, report)
         args.json.with_suffix(".md").write_text(text, encoding="utf-8")
+    if failed:
+        raise ValueError("; ".join(failed))
 
 
 def recipes_in(given: Path) -> list[Path]:

@@ -62,6 +62,8 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
     tell = say if trainer.is_world_process_zero() else lambda text: None
     with output_dir.claim(args) as checkpoint:
         tell("\n".join(filter(None, (results.headline(args, trainer.model), mamba_scan.running(trainer.model)))))
+        if args.training.resume:
+            tell(f"goes on from {Path(checkpoint).name}" if checkpoint else "no checkpoint is there: begins at step 0")
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
         tell(f"testing on {plural(len(splits['test']), 'held-out instance')}")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
@@ -94,6 +96,10 @@ def choose_tokenizer_and_objective(args: Arguments) -> tuple[PreTrainedTokenizer
     else:
         tokenizer = task_tokenizer(args.task)
     add_tokens(tokenizer, objective_class.extra_tokens)
+    if "order" in args.objective.objective_options:
+        raise ValueError(
+            "objective_options gives an order, which is a flag of its own; write --order, and leave it out."
+        )
     options = {"order": args.objective.order, **args.objective.objective_options}
     return tokenizer, objective_class.from_tokenizer(tokenizer, **options)
 

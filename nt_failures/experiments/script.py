@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 DIVERGED = 3
 """Exit code of a script whose training diverged, so that a caller can tell that from a failure."""
-KEPT = "interrupted; what was saved before stays, and --resume goes on from a checkpoint among it"
+KEPT = "interrupted; --resume goes on from the last checkpoint, if one was saved"
 
 
 def run(main: Callable[[list[str]], object], interrupted: str = "interrupted") -> None:

@@ -79,6 +79,10 @@ def test_budget_of_a_recipe(budget, tmp_path, monkeypatch):
     assert found["all"] == found["steps"] * found["step"] + found["evaluations"] * found["evaluation"] > 0
     assert f"| `mine/small.yaml` | 2,000 | {1000 * found['step']:.0f} |" in Path("out", "budget.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+    Path("mine", "a_first.yaml").write_text("{task: sort, max_steps: 9, objective: registers, model: mamba-1x16}")
+    with pytest.raises(ValueError, match=r"^mine/a_first.yaml: Registers needs 4d_mask"):
+        budget["main"](["mine", "--steps", "2", "--json", "out/budget.json"])
+    assert len(json.loads(Path("out", "budget.json").read_text())["recipes"]) == 1  # what can be measured is kept
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ def test_results_of_another_model(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--num_test", "0"], "--num_test 0 --batch_size 200: give 1..4096"),
-        (["--num_test", "4097"], "give 1..4096"),
+        (["--num_test", "0"], "--num_test 0 must be from 1 to 4096"),
+        (["--num_test", "4097"], "--num_test 4097 must be from 1 to 4096"),
         (["--batch_size", "0"], "at least 1"),
         (["--degree", "0"], "degree=0 is out of range; give a whole number, degree >= 1"),
         (["--path_length", "9"], "give num_nodes >= 17"),
@@ -333,6 +333,10 @@ def test_a_checkpoint_is_of_its_run(changes, run, diagnose, tmp_path, monkeypatc
     [
         (["--numtest", "3"], "error: '--numtest' is no flag of this program, nor a parameter of PathStar"),
         (["--degree", "two"], "'two' is neither a whole number nor a range"),
+        (
+            ["--task", "addition"],
+            "was trained on PathStar(degree=2, path_length=4, num_nodes=12), not Addition(digits=3",
+        ),
         (["--num_tset", "3"], "Did you mean '--num_test'?"),
         (["--model", "gpt2"], "nor a parameter of PathStar: --degree, --path_length, --num_nodes."),
         (["--task", f"{__name__}.Queue"], "error: the following arguments are required: --cars."),

@@ -61,6 +61,12 @@ def test_what_is_about_to_run(tiny_model, tmp_path):
     assert last.endswith(" -> here")
 
 
+def test_the_order_is_no_option():
+    """Catches: a folder and results that say forward of a model that was trained in reversed order."""
+    with pytest.raises(ValueError, match="objective_options gives an order, which is a flag of its own; write --order"):
+        run.main(["--max_steps", "2", "--objective", "hybrid", "--objective_options", '{"order": "reversed"}'])
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_run_that_fails_at_its_first_step_replaces_none(step, tmp_path, monkeypatch):
     """Catches: an earlier run deleted for one that ends before anything was trained; one that outlives its place."""
@@ -119,7 +125,7 @@ def test_how_a_script_ends(error, code, monkeypatch, capsys):
     assert ended.value.code == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert {3: "error: NaN", 130: "interrupted; what was saved before stays"}.get(code, "") in err
+    assert {3: "error: NaN", 130: "interrupted; --resume goes on from"}.get(code, "") in err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):

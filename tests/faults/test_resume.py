@@ -55,6 +55,7 @@ def test_killed_and_resumed_is_never_killed(name, tmp_path):
         assert ended.steps == list(range(at + 1, (STEPS if fault is None else fault.step) + 1))
         assert (passed is None) or f"{passed} is half-written" in ended.text
         if fault is None:
+            assert f"goes on from checkpoint-{at}\n" in ended.text
             break
         newest = checkpoint_files.newest_whole(folder)
         at = 0 if newest is None else int(newest.name.removeprefix("checkpoint-"))
