@@ -1,12 +1,9 @@
-"""Stars of arms through one centre: drawn for many rows at once, read back, and counted.
+"""Stars of arms through one centre: drawn for many rows at once, and read back.
 
 An arm has a stem of nodes before the centre, maybe none, and others behind it. Shapes: n rows; D arms; E edges; L nodes
 of the longest arm.
 """
 
-import functools
-import math
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,43 +71,3 @@ def joined(ends: Sequence[int]) -> list[int]:
     """The nodes of a path that is written as its edges; the end of an edge that does not hang together stays."""
     inner = range(2, len(ends) - 1, 2)
     return [node for i, node in enumerate(ends) if i not in inner or node != ends[i - 1]]
-
-
-@functools.cache
-def count(degree: Ends, path_length: Ends, behind: int, num_nodes: int) -> float:
-    """How many different graphs with a source and a goal there are of these sizes, whatever the order of the edges.
-
-    A graph shows its stems and what is behind the centre, not which belong together, but for the arm of the goal. Any
-    stems and ends, as many of the one as of the other, make a graph if they can be paired into arms of allowed lengths;
-    and if they can be at all, then longer stems with shorter ends. So each graph is one sequence of such pairs, beside
-    the goal's arm. Stems of one length are interchangeable, and so are such ends; no stem at all is none to change.
-
-    Infinite where graphs of the largest size alone are more than 1e100: to count them all would take long.
-    """
-    least, most = (length - 1 for length in path_length)  # edges of an arm
-    if math.perm(num_nodes, 1 + degree[1] * most) // math.factorial(degree[1]) ** 2 > 10**100:
-        return math.inf
-    arms = [(s, b) for b in range(behind, most + 1) for s in range(max(least - b, 0), most - b + 1)]
-    found, others = 0, Counter({(0, most, 0, 0, 0): 1})  # of the last pair: stem, end, how many alike; edges of all
-    for size in range(1, degree[1] + 1):
-        if size >= degree[0]:
-            by_edges: Counter = Counter()
-            for (*_, edges), ways in others.items():
-                by_edges[edges] += ways
-            sizes = [(1 + edges + s + b, ways) for edges, ways in by_edges.items() for s, b in arms]
-            labelled = sum(ways * math.perm(num_nodes, nodes) for nodes, ways in sizes)
-            found += labelled // math.factorial(size - 1) ** 2
-        others = _longer(others, arms, size)
-    return found
-
-
-def _longer(sequences: Counter, arms: Sequence[Ends], size: int) -> Counter:
-    """The sequences of `size` pairs, counted in `size!` ** 2-ths, so that all numbers are whole."""
-    longer: Counter = Counter()
-    for (stem, end, stems, ends, edges), ways in sequences.items():
-        for s, b in arms:
-            if s >= stem and b <= end:
-                alike_stems, alike_ends = stems + 1 if s == stem > 0 else 1, ends + 1 if b == end else 1
-                key = (s, b, alike_stems, alike_ends, edges + s + b)
-                longer[key] += ways * size * size // (alike_stems * alike_ends)
-    return longer

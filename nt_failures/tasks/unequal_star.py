@@ -14,7 +14,7 @@ from nt_failures.registry import check_choice, shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_line
 from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
 from nt_failures.tasks._sampling import distinct
-from nt_failures.tasks._stars import count, joined, star, way_through
+from nt_failures.tasks._stars import joined, star, way_through
 from nt_failures.tasks.blocks import Columns, check_integers
 from nt_failures.tasks.facts import Star
 from nt_failures.tasks.hashing import mix64
@@ -93,16 +93,6 @@ class UnequalStar(Graphs):
     def num_edges(self) -> int:
         """Edges of the largest graph."""
         return ends(self.degree)[1] * (ends(self.path_length)[1] - 1)
-
-    @property
-    def num_problems(self) -> float:
-        """Different graphs, sources and goals, whatever the order of the edges; infinite for some 1e100 and more."""
-        return count(*self._sizes, self.num_nodes)
-
-    @property
-    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int], int]:
-        """The ends of `degree` and `path_length`, and `behind`."""
-        return ends(self.degree), ends(self.path_length), self.behind
 
     @property
     def config_name(self) -> str:
@@ -197,7 +187,7 @@ class UnequalStar(Graphs):
         """
         line = self.line(text)
         edges, source, goal, path = read_line(line, "star")
-        way = way_through(edges, source, goal, *self._sizes)
+        way = way_through(edges, source, goal, ends(self.degree), ends(self.path_length), self.behind)
         if way is None:
             raise ValueError(
                 f"{shorten(line, 80)} is not a star of {written(self.degree)} arms with "
