@@ -1,4 +1,4 @@
-"""What the command lines of all studies share: flags, the report, the script's end."""
+"""What the command lines of all studies share: flags, the runs, the report, the script's end."""
 
 import argparse
 import contextlib
