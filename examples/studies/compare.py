@@ -39,7 +39,8 @@ def main(argv: list[str]) -> None:
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     with cli.runs(args, folder) as make:
-        points = {path: names for names, path in grid.write_recipes(args.recipe, axes, folder / "recipes").items()}
+        made = grid.write_recipes(args.recipe, axes, folder / "recipes", args.one_at_a_time)
+        points = {path: names for names, path in made.items()}
         recipes = sorted(points)
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
@@ -68,11 +69,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     sweep = {"nargs": "+", "default": [], "metavar": "FLAG=VALUE,VALUE"}
     parser.add_argument("--grid", **sweep, help="flags of train.py, each with the values that every entry is run at")
+    alone = "the recipe itself and each value of --grid alone, in place of all combinations"
+    parser.add_argument("--one_at_a_time", action="store_true", help=alone)
     parser.add_argument("--tuning_seeds", type=int, default=1, help="runs of each learning rate (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="default: outputs/compare/NAME")
     parser.add_argument("--title", help="title of the figure")
     args, _ = parser.parse_known_args(argv)
-    swept = grid.flag_axes(args.grid, args.recipe)
+    swept = grid.flag_axes(args.grid, args.recipe, own=args.one_at_a_time)
     differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
     args.grid, rates = swept, [name for name in RATES if name in swept]
@@ -158,7 +161,7 @@ def _named(names: Sequence[str], axes: grid.Axes) -> dict[str, Any]:
     """What a table calls a point of the grid: the entry of the list, and its value of each flag of the grid."""
     entry, *points = names
     flags = list(axes)[1:]
-    values = {flag: grid.shown(axes[flag][point][flag]) for flag, point in zip(flags, points, strict=True)}
+    values = {flag: grid.shown(axes[flag][point].get(flag)) for flag, point in zip(flags, points, strict=True)}
     return {"entry": entry, "settings": values}
 
 

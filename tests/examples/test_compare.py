@@ -299,6 +299,16 @@ def test_another_grid_runs_only_what_is_missing(sweep):
     assert {row["learning_rate"] for row in cells(sweep)} == {"0.002", "0.004"}
 
 
+def test_one_change_at_a_time(sweep):
+    """Catches: all combinations, the recipe itself missing, a change without a column or one that hides the others."""
+    run(sweep, "--grid", "model=gpt2-1x32", "learning_rate=1e-3", "--one_at_a_time")
+    points = [("0.002", "default"), ("0.001", "default"), ("0.002", "gpt2-1x32")]
+    names = ("teacherless", "hans")
+    assert marks(sweep) == sorted(f"{name} {seed} {' '.join(at)}" for name in names for seed in (0, 1) for at in points)
+    shown = {(row["learning_rate"], row["model"]) for row in cells(sweep)}
+    assert shown == {("0.002", "-"), ("0.001", "-"), ("0.002", "gpt2-1x32")}
+
+
 def test_each_point_has_a_rate_of_its_own(sweep):
     """Catches: rates tuned at one point for all of the others, reported seeds among those of the tuning."""
     run(sweep, *MODELS)

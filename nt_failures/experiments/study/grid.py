@@ -67,11 +67,11 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     return axes
 
 
-def flag_axes(words: Sequence[str], common: Path) -> Axes:
+def flag_axes(words: Sequence[str], common: Path, own: bool = False) -> Axes:
     """An axis for each word `flag=value,value`, with a choice `flag=value` for each value, written as in a recipe.
 
     The choice that is the common recipe's own value has no name: so a run without it, and one of a sweep that leaves
-    this axis out, is the same run.
+    this axis out, is the same run. `own` adds that choice to each axis without it.
 
     Raises:
         ValueError: a word of another form, a flag or a value that is given twice, a flag that cannot be swept.
@@ -101,8 +101,9 @@ def flag_axes(words: Sequence[str], common: Path) -> Axes:
         names = ["" if flag in recipe and value == _plain(recipe[flag]) else _name(flag, value) for value in values]
         if twice := [_name(flag, value) for value, name in zip(values, names, strict=True) if names.count(name) > 1]:
             raise ValueError(f"--grid {word!r}: two values would be named {twice[0]!r}; give each once.")
-        own = {flag: recipe.get(flag)}
-        axes[flag] = {name: {flag: value} if name else own for name, value in zip(names, values, strict=True)}
+        recipes_own = {flag: recipe[flag]} if flag in recipe else {}
+        axes[flag] = {"": recipes_own} if own else {}
+        axes[flag] |= {name: {flag: value} if name else recipes_own for name, value in zip(names, values, strict=True)}
     return axes
 
 
@@ -124,8 +125,13 @@ def _name(flag: str, value: Any) -> str:
     return f"{flag}={re.sub(r'[^.+=A-Za-z0-9_-]+', '_', shown(value)).strip('_')}"
 
 
-def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
+def write_recipes(
+    common: Path, axes: Axes, folder: Path, one_at_a_time: bool = False
+) -> dict[tuple[str, ...], Path]:
     """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
+
+    With `one_at_a_time`, only those in which at most one axis is at another value than its unnamed choice, if it has
+    one: the recipe itself and what each single change makes of it.
 
     A choice overrides the common recipe as flags do: `objective_options` are for the recipe's own objective and dropped
     with it, and so are the parameters of its task.
@@ -133,6 +139,8 @@ def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...
     folder.mkdir(parents=True, exist_ok=True)
     shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
+        if one_at_a_time and sum("" in axis and name != "" for axis, name in zip(axes.values(), names, strict=True)) > 1:
+            continue
         values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
             _, values, _ = for_task(choices[name].get("task"), values)

@@ -188,6 +188,20 @@ def test_axes_of_flags_by_hand(tmp_path):
     assert choice == "model=some_checkpoint"
 
 
+def test_one_change_at_a_time_by_hand(tmp_path):
+    """Catches: the recipe itself left out, two changes in one run, an axis that has no value of its own left out."""
+    (tmp_path / "recipe.yaml").write_text("{learning_rate: 0.002, seed: 1}")
+    axes = {"objectives": {"a": {"order": "forward"}, "b": {"order": "reversed"}}}
+    axes |= grid.flag_axes(["learning_rate=1e-3", "degree=3,4"], tmp_path / "recipe.yaml", own=True)
+    made = grid.write_recipes(tmp_path / "recipe.yaml", axes, tmp_path / "out", one_at_a_time=True)
+    changes = ["", "-degree=3", "-degree=4", "-learning_rate=0.001"]
+    assert [path.stem for path in made.values()] == [entry + change for entry in "ab" for change in changes]
+    written = [{**yaml.safe_load(path.read_text()), "order": "."} for path in made.values()]
+    own = {"learning_rate": 0.002, "seed": 1, "order": "."}
+    assert written == [own, own | {"degree": 3}, own | {"degree": 4}, own | {"learning_rate": 0.001}] * 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in made.values())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
