@@ -125,9 +125,7 @@ def _name(flag: str, value: Any) -> str:
     return f"{flag}={re.sub(r'[^.+=A-Za-z0-9_-]+', '_', shown(value)).strip('_')}"
 
 
-def write_recipes(
-    common: Path, axes: Axes, folder: Path, one_at_a_time: bool = False
-) -> dict[tuple[str, ...], Path]:
+def write_recipes(common: Path, axes: Axes, folder: Path, one_at_a_time: bool = False) -> dict[tuple[str, ...], Path]:
     """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
 
     With `one_at_a_time`, only those in which at most one axis is at another value than its unnamed choice, if it has
@@ -139,7 +137,8 @@ def write_recipes(
     folder.mkdir(parents=True, exist_ok=True)
     shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
-        if one_at_a_time and sum("" in axis and name != "" for axis, name in zip(axes.values(), names, strict=True)) > 1:
+        changed = [name for axis, name in zip(axes.values(), names, strict=True) if name and "" in axis]
+        if one_at_a_time and len(changed) > 1:
             continue
         values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
