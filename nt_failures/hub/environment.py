@@ -14,9 +14,9 @@ import torch
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    names = ("torch", "transformers", "datasets", "accelerate", "numpy")
+    names = ("transformers", "datasets", "accelerate", "numpy")
     own = importlib.import_module("nt_failures").__version__  # by name: the package is above all of its folders
-    found = {"python": platform.python_version(), "nt_failures": own}
+    found = {"python": platform.python_version(), "nt_failures": own, "torch": str(torch.__version__)}
     found |= {name: metadata.version(name) for name in names}
     return found | ({} if commit() is None else {"commit": commit()})
 

@@ -121,11 +121,8 @@ def _base_folder(folder: Path) -> Path | None:
 
 def sum_of_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(2**20):  # hashlib.file_digest is not in Python 3.10
-            found.update(part)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sum_of_entries(entries: Mapping[str, Any]) -> str:
