@@ -29,23 +29,28 @@ class TorchScanMixer(MambaMixer):
     """
 
     def forward(
-        self, hidden_states: Tensor, cache_params: Any = None, attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: Tensor,
+        cache_params: Any = None,
+        attention_mask: Tensor | None = None,
+        cache: Any = None,
+        **kwargs: Any,
     ) -> Tensor:
-        if cache_params is None:
+        cache = cache_params if cache is None else cache  # its name from transformers 5.24 on
+        if cache is None:
             return self._scan(hidden_states, attention_mask)[0]
         # In transformers' code a cache's states carry gradients, and its early versions have caches of another class.
-        if torch.is_grad_enabled() or not isinstance(cache_params, Cache):
-            return super().forward(hidden_states, cache_params, attention_mask=attention_mask, **kwargs)
-        if not cache_params.has_previous_state(self.layer_idx):
+        if torch.is_grad_enabled() or not isinstance(cache, Cache):
+            return super().forward(hidden_states, cache, attention_mask, **kwargs)
+        if not cache.has_previous_state(self.layer_idx):
             out_BSH, conv_BDK, state_BDN = self._scan(hidden_states, attention_mask)
-            cache_params.update_conv_state(conv_BDK, self.layer_idx)
-            cache_params.update_recurrent_state(state_BDN, self.layer_idx)
+            cache.update_conv_state(conv_BDK, self.layer_idx)
+            cache.update_recurrent_state(state_BDN, self.layer_idx)
             return out_BSH
         columns = range(hidden_states.shape[1])
         masks = [None if attention_mask is None else attention_mask[:, [t]] for t in columns]
         one_by_one = [
-            super(TorchScanMixer, self).forward(hidden_states[:, [t]], cache_params, attention_mask=masks[t], **kwargs)
-            for t in columns
+            super(TorchScanMixer, self).forward(hidden_states[:, [t]], cache, masks[t], **kwargs) for t in columns
         ]
         return torch.cat(one_by_one, dim=1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache, MambaConfig, MambaForCausalLM
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from nt_failures.experiments import command_line
@@ -173,6 +173,20 @@ def test_generation():
     for use_cache in (True, False):
         found = ours.generate(left, attention_mask=mask, use_cache=use_cache, **options)
         assert torch.equal(found[:, 3:], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["cache_params", "cache"])
+def test_a_cache_by_its_name_in_any_version(name):
+    """Catches: transformers from 5.24 on, whose name of it is another one: it stayed empty, and answers were wrong."""
+    model = pair()[1].eval()
+    cache = DynamicCache(config=model.config)
+    hidden_BSH = torch.randn(ROWS, 6, model.config.hidden_size)
+    mixer = model.backbone.layers[0].mixer
+    begun_BSH = mixer(hidden_BSH[:, :5], **{name: cache})
+    assert cache.has_previous_state(0)
+    last_BSH = mixer(hidden_BSH[:, 5:], **{name: cache})
+    torch.testing.assert_close(torch.cat([begun_BSH, last_BSH], 1), mixer(hidden_BSH), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
