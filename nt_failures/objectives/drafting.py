@@ -118,7 +118,8 @@ def acceptance_rate(model: PreTrainedModel, prompts: Iterable[Sequence[int]], ne
 
     def compare(_: torch.nn.Module, args: tuple, kwargs: dict[str, Any], output: ModelOutput) -> None:
         nonlocal kept, drafted
-        if kwargs["past_key_values"].get_seq_length() == kwargs["input_ids"].shape[1]:
+        cache = kwargs.get("past_key_values", kwargs.get("cache"))  # transformers before and from 5.24 on
+        if cache.get_seq_length() == kwargs["input_ids"].shape[1]:
             return  # the prompt's pass, before which nothing was drafted
         drafts = kwargs["input_ids"][0, 1:]  # behind the last token that is sure
         right = drafts == output.logits[0, :-1].argmax(dim=-1)

@@ -134,7 +134,7 @@ def needs_cpu(environment: Mapping[str, str] = os.environ) -> bool:
     Unless told to use the CPU, accelerate then joins nothing: each process would train alone, all into the same folder.
     """
     several = "LOCAL_RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1
-    device = torch.accelerator.current_accelerator()
+    device = torch.accelerator.current_accelerator(check_available=True)  # a build for GPUs may find none
     return several and (device is None or device.type == "mps")
 
 

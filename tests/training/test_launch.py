@@ -77,6 +77,11 @@ def test_who_is_told(environment, world_size, told):
     ],
 )
 def test_who_needs_the_cpu(environment, device, needed, monkeypatch):
-    """Catches: GPUs left idle, one process told to train on the CPU, a cluster's variable taken for a launcher."""
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
+    """Catches: GPUs left idle, one process told to train on the CPU, a cluster's variable taken for a launcher,
+    torch's build for GPUs taken for a GPU."""
+
+    def current(check_available=False):  # torch's build for GPUs says cuda on any machine, unless it is told to look
+        return device if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", current)
     assert needs_cpu(environment) is needed
