@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -288,6 +289,24 @@ def test_comparison_tables_are_the_committed_ones():
     committed = committed_rows("compare/*/comparison.md")
     assert bool(rows) == bool(committed)
     assert [row for row in rows if row.split("|", 2)[2] not in committed] == []
+
+
+def test_commands_of_one_pass_make_the_committed_tables(tmp_path):
+    """Catches: a command on the page that trains something else than the committed runs, or has other flags."""
+    block = COMPARISON.split("**One pass.**")[1].split("```bash\n")[1].split("```")[0]
+    show = 'python() { printf "%s\\n" "$@" ""; }\n'  # in place of running it
+    done = subprocess.run(["bash", "-c", show + block], capture_output=True, text=True, check=True)
+    commands = [command.split("\n") for command in done.stdout.strip("\n").split("\n\n")]
+    assert len(commands) >= 6
+    for script, *flags in commands:
+        at = flags.index("--output_dir") + 1
+        (committed,) = RESULTS.glob(f"**/{Path(flags[at]).name}")
+        shutil.copytree(committed, tmp_path / committed.name, dirs_exist_ok=True)
+        flags[at] = str(tmp_path / committed.name)
+        runpy.run_path(str(ROOT / script))["main"]([*flags, "--only_report"])
+        (table,) = (tmp_path / committed.name).glob("*.md")
+        lines = set((committed / table.name).read_text(encoding="utf-8").splitlines())
+        assert {line for line in table.read_text(encoding="utf-8").splitlines() if line.startswith("| ")} <= lines
 
 
 def test_the_speed_table_is_the_committed_one():

@@ -39,9 +39,8 @@ def main(argv: list[str]) -> None:
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     with cli.runs(args, folder) as make:
-        made = grid.write_recipes(args.recipe, axes, folder / "recipes", args.one_at_a_time)
-        points = {path: names for names, path in made.items()}
-        recipes = sorted(points)
+        points = grid.write_recipes(args.recipe, axes, folder / "recipes", args.one_at_a_time)
+        recipes = sorted(points.values())
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
             for recipe in recipes:
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> None:
         seeds = range(args.seeds)
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
         make(wanted, results)
-        named = {path.stem: _named(names, axes) for path, names in points.items()}
+        named = {path.stem: _named(names, axes) for names, path in points.items()}
         report(folder, chosen, wanted, named, args.title or args.recipe.stem)
 
 
@@ -75,6 +74,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, help="default: outputs/compare/NAME")
     parser.add_argument("--title", help="title of the figure")
     args, _ = parser.parse_known_args(argv)
+    if args.one_at_a_time and not args.grid:
+        raise ValueError("--one_at_a_time takes the values of --grid one by one; give a --grid.")
     swept = grid.flag_axes(args.grid, args.recipe, own=args.one_at_a_time)
     differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)

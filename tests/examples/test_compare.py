@@ -321,6 +321,7 @@ def test_each_point_has_a_rate_of_its_own(sweep):
     ("flags", "message"),
     [
         (["--rates", "2", "--grid", "learning_rate=1"], "--rates would be times each learning_rate of --grid"),
+        (["--one_at_a_time"], "give a --grid"),
         (["--grid", "order=forward,reversed"], "--grid order: objectives are compared by the list of --objectives"),
         (["--grid", "seed=1,2"], "--grid seed: it is set for each run"),
         (["--grid", "model=gpt2-1x16", "--model", "gpt2-1x32"], "--model is what the runs differ in"),

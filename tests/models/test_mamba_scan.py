@@ -183,10 +183,13 @@ def test_a_cache_by_its_name_in_any_version(name):
     cache = DynamicCache(config=model.config)
     hidden_BSH = torch.randn(ROWS, 6, model.config.hidden_size)
     mixer = model.backbone.layers[0].mixer
-    begun_BSH = mixer(hidden_BSH[:, :5], **{name: cache})
+    mask_BS = torch.ones(ROWS, 6)
+    mask_BS[0, :2] = 0
+    begun_BSH = mixer(hidden_BSH[:, :5], attention_mask=mask_BS[:, :5], **{name: cache})
     assert cache.has_previous_state(0)
-    last_BSH = mixer(hidden_BSH[:, 5:], **{name: cache})
-    torch.testing.assert_close(torch.cat([begun_BSH, last_BSH], 1), mixer(hidden_BSH), rtol=1e-4, atol=1e-4)
+    last_BSH = mixer(hidden_BSH[:, 5:], attention_mask=mask_BS[:, 5:], **{name: cache})
+    whole_BSH = mixer(hidden_BSH, attention_mask=mask_BS)
+    torch.testing.assert_close(torch.cat([begun_BSH, last_BSH], 1), whole_BSH, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -128,8 +128,8 @@ def _name(flag: str, value: Any) -> str:
 def write_recipes(common: Path, axes: Axes, folder: Path, one_at_a_time: bool = False) -> dict[tuple[str, ...], Path]:
     """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
 
-    With `one_at_a_time`, only those in which at most one axis is at another value than its unnamed choice, if it has
-    one: the recipe itself and what each single change makes of it.
+    With `one_at_a_time`, only those in which at most one axis differs from the recipe's own value, its unnamed choice;
+    axes without such a choice, as the objectives are, vary freely.
 
     A choice overrides the common recipe as flags do: `objective_options` are for the recipe's own objective and dropped
     with it, and so are the parameters of its task.
