@@ -293,7 +293,7 @@ def test_comparison_tables_are_the_committed_ones():
 
 def test_commands_of_one_pass_make_the_committed_tables(tmp_path):
     """Catches: a command on the page that trains something else than the committed runs, or has other flags."""
-    block = COMPARISON.split("**One pass.**")[1].split("```bash\n")[1].split("```")[0]
+    block = read("examples", "recipes", "compare", "ONE_PASS.md").split("```bash\n")[1].split("```")[0]
     show = 'python() { printf "%s\\n" "$@" ""; }\n'  # in place of running it
     done = subprocess.run(["bash", "-c", show + block], capture_output=True, text=True, check=True)
     commands = [command.split("\n") for command in done.stdout.strip("\n").split("\n\n")]

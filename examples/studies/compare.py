@@ -14,9 +14,8 @@ time: finished runs are kept, and the same command, or one with another grid, ma
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -35,11 +34,11 @@ FIRST_TUNING_SEED = 1000
 def main(argv: list[str]) -> None:
     """Tune, run, report."""
     args = parse(argv)
-    axes = entries(args) | args.grid
+    axes = entries(args) | (grid.one_at_a_time(args.grid) if args.one_at_a_time else args.grid)
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
     with cli.runs(args, folder) as make:
-        points = grid.write_recipes(args.recipe, axes, folder / "recipes", args.one_at_a_time)
+        points = grid.write_recipes(args.recipe, axes, folder / "recipes")
         recipes = sorted(points.values())
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
@@ -50,7 +49,9 @@ def main(argv: list[str]) -> None:
         seeds = range(args.seeds)
         wanted = [Job(recipe, seed, flags(recipe, rate, args)) for seed in seeds for recipe, rate in chosen.items()]
         make(wanted, results)
-        named = {path.stem: _named(names, axes) for names, path in points.items()}
+        named = {
+            path.stem: {"entry": names[0], "settings": settings(path, args.grid)} for names, path in points.items()
+        }
         report(folder, chosen, wanted, named, args.title or args.recipe.stem)
 
 
@@ -76,7 +77,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args, _ = parser.parse_known_args(argv)
     if args.one_at_a_time and not args.grid:
         raise ValueError("--one_at_a_time takes the values of --grid one by one; give a --grid.")
-    swept = grid.flag_axes(args.grid, args.recipe, own=args.one_at_a_time)
+    swept = grid.flag_axes(args.grid, args.recipe)
     differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
     args.grid, rates = swept, [name for name in RATES if name in swept]
@@ -158,12 +159,10 @@ def _score(runs: Sequence[StudyRun | Key]) -> tuple[float, float, float]:
     return len(solved), -sum(solved) / max(len(solved), 1), sum(last) / len(runs) - (len(ended) < len(runs))
 
 
-def _named(names: Sequence[str], axes: grid.Axes) -> dict[str, Any]:
-    """What a table calls a point of the grid: the entry of the list, and its value of each flag of the grid."""
-    entry, *points = names
-    flags = list(axes)[1:]
-    values = {flag: grid.shown(axes[flag][point].get(flag)) for flag, point in zip(flags, points, strict=True)}
-    return {"entry": entry, "settings": values}
+def settings(recipe: Path, swept: Iterable[str]) -> dict[str, str]:
+    """A recipe's value of each flag of --grid, as a table shows it."""
+    values = command_line.read_recipe(recipe)
+    return {flag: grid.shown(values.get(flag)) for flag in swept}
 
 
 def report(
@@ -171,7 +170,7 @@ def report(
 ) -> None:
     """comparison.md and comparison.png of these runs: who solves the task how often, how soon, at what cost.
 
-    `named` are the `_named` of the recipes, by the stems of their files.
+    `named` are the `entry` and the `settings` of the recipes, by the stems of their files.
     """
     forms = {job.recipe.stem: job.fingerprint for job in wanted}
     results = folder / "results.jsonl"

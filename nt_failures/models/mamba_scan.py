@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Cache
 from transformers.models.mamba.modeling_mamba import MambaMixer
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from transformers.utils.import_utils import is_causal_conv1d_available, is_mamba_ssm_available
@@ -39,8 +38,7 @@ class TorchScanMixer(MambaMixer):
         cache = cache_params if cache is None else cache  # its name from transformers 5.24 on
         if cache is None:
             return self._scan(hidden_states, attention_mask)[0]
-        # In transformers' code a cache's states carry gradients, and its early versions have caches of another class.
-        if torch.is_grad_enabled() or not isinstance(cache, Cache):
+        if torch.is_grad_enabled():  # in transformers' code a cache's states carry gradients
             return super().forward(hidden_states, cache, attention_mask, **kwargs)
         if not cache.has_previous_state(self.layer_idx):
             out_BSH, conv_BDK, state_BDN = self._scan(hidden_states, attention_mask)

@@ -67,11 +67,11 @@ def read_axes(path: Path, allowed: Mapping[str, Sequence[str]]) -> Axes:
     return axes
 
 
-def flag_axes(words: Sequence[str], common: Path, own: bool = False) -> Axes:
+def flag_axes(words: Sequence[str], common: Path) -> Axes:
     """An axis for each word `flag=value,value`, with a choice `flag=value` for each value, written as in a recipe.
 
     The choice that is the common recipe's own value has no name: so a run without it, and one of a sweep that leaves
-    this axis out, is the same run. `own` adds that choice to each axis without it.
+    this axis out, is the same run.
 
     Raises:
         ValueError: a word of another form, a flag or a value that is given twice, a flag that cannot be swept.
@@ -101,10 +101,20 @@ def flag_axes(words: Sequence[str], common: Path, own: bool = False) -> Axes:
         names = ["" if flag in recipe and value == _plain(recipe[flag]) else _name(flag, value) for value in values]
         if twice := [_name(flag, value) for value, name in zip(values, names, strict=True) if names.count(name) > 1]:
             raise ValueError(f"--grid {word!r}: two values would be named {twice[0]!r}; give each once.")
-        recipes_own = {flag: recipe[flag]} if flag in recipe else {}
-        axes[flag] = {"": recipes_own} if own else {}
-        axes[flag] |= {name: {flag: value} if name else recipes_own for name, value in zip(names, values, strict=True)}
+        own = {flag: recipe.get(flag)}
+        axes[flag] = {name: {flag: value} if name else own for name, value in zip(names, values, strict=True)}
     return axes
+
+
+def one_at_a_time(axes: Axes) -> Axes:
+    """One axis in place of those of `flag_axes`: the common recipe itself, under no name, and each value alone.
+
+    Example:
+        >>> one_at_a_time({"model": {"": {"model": "a"}, "model=b": {"model": "b"}}, "lr": {"lr=1": {"lr": 1}}})
+        {'changes': {'': {}, 'model=b': {'model': 'b'}, 'lr=1': {'lr': 1}}}
+    """
+    changes = {name: values for choices in axes.values() for name, values in choices.items() if name}
+    return {"changes": {"": {}} | changes}
 
 
 def shown(value: Any) -> str:
@@ -125,11 +135,8 @@ def _name(flag: str, value: Any) -> str:
     return f"{flag}={re.sub(r'[^.+=A-Za-z0-9_-]+', '_', shown(value)).strip('_')}"
 
 
-def write_recipes(common: Path, axes: Axes, folder: Path, one_at_a_time: bool = False) -> dict[tuple[str, ...], Path]:
+def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...], Path]:
     """A recipe in `folder` for every combination, by the names of its choices; the last axis varies fastest.
-
-    With `one_at_a_time`, only those in which at most one axis differs from the recipe's own value, its unnamed choice;
-    axes without such a choice, as the objectives are, vary freely.
 
     A choice overrides the common recipe as flags do: `objective_options` are for the recipe's own objective and dropped
     with it, and so are the parameters of its task.
@@ -137,9 +144,6 @@ def write_recipes(common: Path, axes: Axes, folder: Path, one_at_a_time: bool = 
     folder.mkdir(parents=True, exist_ok=True)
     shared, paths = read_recipe(common), {}
     for names in itertools.product(*axes.values()):
-        changed = [name for axis, name in zip(axes.values(), names, strict=True) if name and "" in axis]
-        if one_at_a_time and len(changed) > 1:
-            continue
         values = dict(shared)
         for choices, name in zip(axes.values(), names, strict=True):
             _, values, _ = for_task(choices[name].get("task"), values)

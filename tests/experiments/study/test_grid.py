@@ -192,13 +192,13 @@ def test_one_change_at_a_time_by_hand(tmp_path):
     """Catches: the recipe itself left out, two changes in one run, an axis that has no value of its own left out."""
     (tmp_path / "recipe.yaml").write_text("{learning_rate: 0.002, seed: 1}")
     axes = {"objectives": {"a": {"order": "forward"}, "b": {"order": "reversed"}}}
-    axes |= grid.flag_axes(["learning_rate=1e-3", "degree=3,4"], tmp_path / "recipe.yaml", own=True)
-    made = grid.write_recipes(tmp_path / "recipe.yaml", axes, tmp_path / "out", one_at_a_time=True)
-    changes = ["", "-degree=3", "-degree=4", "-learning_rate=0.001"]
+    swept = grid.flag_axes(["learning_rate=1e-3,2e-3", "degree=3,4"], tmp_path / "recipe.yaml")
+    made = grid.write_recipes(tmp_path / "recipe.yaml", axes | grid.one_at_a_time(swept), tmp_path / "out")
+    changes = ["", "-learning_rate=0.001", "-degree=3", "-degree=4"]
     assert [path.stem for path in made.values()] == [entry + change for entry in "ab" for change in changes]
     written = [{**yaml.safe_load(path.read_text()), "order": "."} for path in made.values()]
     own = {"learning_rate": 0.002, "seed": 1, "order": "."}
-    assert written == [own, own | {"degree": 3}, own | {"degree": 4}, own | {"learning_rate": 0.001}] * 2
+    assert written == [own, own | {"learning_rate": 0.001}, own | {"degree": 3}, own | {"degree": 4}] * 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in made.values())
 
 
