@@ -16,11 +16,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.builder import Key
-from datasets.fingerprint import Hasher
 
 from nt_failures import registry
 from nt_failures.data.columns import to_table
-from nt_failures.data.compat import ArrowBuilder
+from nt_failures.data.compat import ArrowBuilder, stable_hash
 from nt_failures.data.task_config import CHAT, DEFAULTS, TaskConfig
 from nt_failures.tasks._check import check_task
 from nt_failures.tasks._sources import source_hash
@@ -179,7 +178,7 @@ class OwnTaskBuilder(TaskBuilder):
         cls = type(task)
         self.task, self.task_class, self.REPO_ID = task, cls, f"{cls.__module__}/{cls.__name__}"
         try:  # a class of `__main__` is hashed with its code
-            code = Hasher.hash([self.source_hash(), cls.source_hash(), task])
+            code = stable_hash([self.source_hash(), cls.source_hash(), task])
         except Exception as error:  # whatever pickle meets
             raise ValueError(
                 f"{cls.__name__} cannot be pickled ({registry.first_line(error)}), and so its rows not be cached; "

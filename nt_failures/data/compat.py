@@ -7,6 +7,7 @@ Only private methods of `datasets` allow that; each says which public API would 
 
 import abc
 import contextlib
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -17,8 +18,25 @@ import multiprocess
 import pyarrow as pa
 from datasets.arrow_reader import make_file_instructions
 from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
+from datasets.utils._dill import Pickler
 
 from nt_failures.data import child_processes
+
+
+def stable_hash(value: object) -> str:
+    """As `Hasher.hash`, but the same in each process also where code holds a set of texts, as `x in {"a", "b"}` does.
+
+    So do the methods which Python 3.13 gives a frozen dataclass. Missing: https://github.com/huggingface/datasets/pull/8284
+    """
+    file = io.BytesIO()
+    _SortedFrozensets(file, recurse=True).dump(value)
+    return Hasher.hash_bytes(file.getvalue())
+
+
+class _SortedFrozensets(Pickler):
+    def reducer_override(self, value: object) -> object:
+        return (frozenset, (sorted(value, key=Hasher.hash),)) if type(value) is frozenset else NotImplemented
 
 
 class WriteError(Exception):

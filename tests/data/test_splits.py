@@ -163,6 +163,7 @@ def shown(edges):
 class Mine(ntf.PathStar):
     def sample(self, rng, n):
         graphs = super().sample(rng, n)
+        assert graphs.keys() >= {"edges", "source", "goal"}  # a set, whose order is another in each process
         return {**graphs, "edges": shown(graphs["edges"])}
 
 rows = load_splits(Mine(), num_train=5000, num_validation=1, num_test=1, num_proc=2)["train"]
