@@ -32,7 +32,9 @@ def test_a_changed_figure_is_named_and_mended(copied):
     load(SCRIPT).main([str(copied)])
     assert copied.read_text() == whole
     copied.write_text("".join(line for line in whole.splitlines(True) if not line.startswith("| quickstart")))
-    with pytest.raises(ValueError, match=r"; it lacks: \| quickstart \| next_token, reversed \| steps, FLOPs"):
+    with pytest.raises(
+        ValueError, match=r"; it lacks: \| quickstart \| gpt2-4x64, 64 \| next_token, reversed \| steps, FLOPs"
+    ):
         load(SCRIPT).main([str(copied), "--check"])
 
 

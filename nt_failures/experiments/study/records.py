@@ -34,6 +34,11 @@ class Entry:
         return ", ".join(self.runs[0].argument(name) for name in ("objective", "order"))
 
     @property
+    def size(self) -> str:
+        """Its model and the rows of a batch, by which the flags of a study often differ: `mamba-4x32, 128`."""
+        return ", ".join(str(self.runs[0].argument(name)) for name in ("model", "per_device_train_batch_size"))
+
+    @property
     def steps(self) -> list[int]:
         """Steps to solve, of each seed."""
         return [run.study_run.solved_at for run in self.runs]
@@ -78,7 +83,8 @@ def tables(found: Sequence[Entry], root: Path) -> str:
     for problem in dict.fromkeys(entry.problem for entry in found):
         rivals = [entry for entry in found if entry.problem == problem]
         cheapest = min(rivals, key=lambda entry: statistics.median(entry.flops))
-        rows = [("recipe", "objective", "record of", "solved [at least]", "steps", "FLOPs", "p", "commit", "log")]
+        figures = ("solved [at least]", "steps", "FLOPs", "p", "commit", "log")
+        rows = [("recipe", "model, batch", "objective", "record of", *figures)]
         for i, entry in enumerate(rivals):
             kinds = ["steps"] * (i == 0) + ["FLOPs"] * (entry is cheapest)
             n, steps, log = len(entry.runs), entry.steps, entry.log.relative_to(root).as_posix()
@@ -86,7 +92,7 @@ def tables(found: Sequence[Entry], root: Path) -> str:
             middle = f"{statistics.median(steps):,.0f} ({min(steps):,} to {max(steps):,})"
             solved, flops = f"{n} of {n} [{wilson(n, n)[0]:.0%}]", f"{statistics.median(entry.flops):.2e}"
             made = (solved, middle, flops, p, ", ".join(entry.commits), f"[{log}]({log})")
-            rows.append((entry.recipe, entry.objective, ", ".join(kinds) or "-", *made))
+            rows.append((entry.recipe, entry.size, entry.objective, ", ".join(kinds) or "-", *made))
         text += f"### {problem}\n\n{markdown_table(rows)}\n\n"
     return text or f"None yet: no recipe has {SEEDS} seeds that all solved their problem.\n\n"
 

@@ -22,7 +22,7 @@ def lines(recipe="fast", times=TIMES, seeds=None, **changes):
             "data": {"task": "path_star"},
             "model": {"model": "gpt2-4x64"},
             "objective": {"objective": "next_token", "order": "forward"},
-            "training": {"seed": seed, "max_steps": 2000},
+            "training": {"seed": seed, "max_steps": 2000, "per_device_train_batch_size": 32},
         }
         made.append(line | {"versions": {"commit": "0123456789abcdef and uncommitted changes"}})
     return made
@@ -47,10 +47,10 @@ def test_figures_by_hand(tmp_path):
     assert first.flops == [1e12 * time / 2000 for time in TIMES]
     p = records.rank_sum_p(TIMES, [time + 250 for time in TIMES])
     assert records.tables([first, second], tmp_path).splitlines()[4:] == [
-        f"| fast | next_token, reversed | steps | 10 of 10 [72%] | 750 (500 to 1,250) | 3.75e+11 | {p:.3g} | 0123456+ "
-        "| [one/results.jsonl](one/results.jsonl) |",
-        "| slow | next_token, forward | FLOPs | 10 of 10 [72%] | 1,000 (750 to 1,500) | 1.00e+11 | - | 0123456+ "
-        "| [one/results.jsonl](one/results.jsonl) |",
+        "| fast | gpt2-4x64, 32 | next_token, reversed | steps | 10 of 10 [72%] | 750 (500 to 1,250) | 3.75e+11 "
+        f"| {p:.3g} | 0123456+ | [one/results.jsonl](one/results.jsonl) |",
+        "| slow | gpt2-4x64, 32 | next_token, forward | FLOPs | 10 of 10 [72%] | 1,000 (750 to 1,500) | 1.00e+11 "
+        "| - | 0123456+ | [one/results.jsonl](one/results.jsonl) |",
         "",
     ]
 
