@@ -106,7 +106,7 @@ def results(
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
         local=[*_from_folders(args), *args.data.files],
-        versions=versions(),
+        versions={**versions(), "task": args.task.VERSION, "objective": str(trainer.training_objective.VERSION)},
         hardware=hardware(trainer.args.device),
     )
 

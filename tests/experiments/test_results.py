@@ -113,6 +113,7 @@ def test_results_say_what_was_measured(trained):
     assert "2 steps (12 examples" in results.diagnosis["verdict"]["text"]
     assert results.arguments == args.to_dict()
     assert {"python", "torch", "transformers", "nt_failures"} <= set(results.versions)
+    assert (results.versions["task"], results.versions["objective"]) == ("2.0.0", "1")
     assert results.hardware["threads"] == 1
     runs.write(results, args)
     folder = trainer.args.output_dir

@@ -10,10 +10,11 @@ from typing import Any
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
 from nt_failures.evaluation.metrics import judged, judged_by
-from nt_failures.experiments.arguments import DataArguments
+from nt_failures.experiments.arguments import DataArguments, ObjectiveArguments
 from nt_failures.experiments.study.job import Key
 from nt_failures.hub.run_results import RunResults
-from nt_failures.registry import NotImported
+from nt_failures.objectives import find_objective
+from nt_failures.registry import NotImported, OtherDefinition
 from nt_failures.tasks import Task, find_task, read_task
 from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
@@ -133,9 +134,23 @@ def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
 def read_results(path: Path) -> list[StudyRun]:
     """The finished runs of a study. A torn last line, from a killed writer, is left out with a warning.
 
-    ValueError for a damaged line elsewhere, named by its number, or a task of your own that is not imported.
+    ValueError for a damaged line elsewhere or one of a task or objective that is defined otherwise now, named by its
+    number, or a class of your own that is not imported.
     """
-    return read_lines(path, StudyRun.from_json)
+    return read_lines(path, _as_defined_now)
+
+
+def _as_defined_now(line: Mapping[str, Any]) -> StudyRun:
+    run = StudyRun.from_json(line)
+    name = line["arguments"].get("objective", {}).get("objective", ObjectiveArguments.objective)
+    kinds = {"task": find_task(run.task_name, from_file=True), "objective": find_objective(name, from_file=True)}
+    for what, kind in kinds.items():
+        now = str(kind.VERSION)
+        if (then := line.get("versions", {}).get(what, now)) != now:
+            raise OtherDefinition(
+                f"of version {then} of {kind.__name__}, which is version {now} now, another definition"
+            )
+    return run
 
 
 def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +204,8 @@ def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
         except NotImported:
             raise
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
+            how = "old" if isinstance(error, OtherDefinition) else "damaged"
+            raise ValueError(f"{path}, line {number} is {how} ({error}); remove that line and run again.") from error
     return runs
 
 

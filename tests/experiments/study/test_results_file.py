@@ -95,6 +95,32 @@ def test_damage_in_the_middle_is_named_not_skipped(damage, tmp_path):
         results_file.read_results(path)
 
 
+@pytest.mark.parametrize(
+    ("what", "old", "error"),
+    [
+        (
+            "task",
+            "1.0.0",
+            "old .of version 1.0.0 of PathStar, which is version 2.0.0 now, another definition.; remove that",
+        ),
+        (
+            "objective",
+            "9",
+            "old .of version 9 of NextToken, which is version 1 now, another definition.; remove that line",
+        ),
+    ],
+)
+def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
+    """Catches: runs of another definition of a task or objective in one row with those of today's."""
+    path = tmp_path / "results.jsonl"
+    now = {"task": "2.0.0", "objective": "1"}
+    results_file.append_result(path, {**record(seed=0), "versions": now})
+    assert seeds(path) == [0]
+    results_file.append_result(path, {**record(seed=1), "versions": {**now, what: old}})
+    with pytest.raises(ValueError, match=rf"line 2 is {error}"):
+        results_file.read_results(path)
+
+
 def test_empty_lines_are_no_damage(tmp_path):
     """Catches: a study lost to an editor that ends files with an empty line."""
     path = tmp_path / "results.jsonl"
