@@ -1,5 +1,6 @@
 """results.jsonl of a study, a line for each finished run, and diverged.jsonl beside it; readable after any kill."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -141,15 +142,13 @@ def read_results(path: Path) -> list[StudyRun]:
 
 
 def _as_defined_now(line: Mapping[str, Any]) -> StudyRun:
-    run = StudyRun.from_json(line)
-    name = line["arguments"].get("objective", {}).get("objective", ObjectiveArguments.objective)
-    kinds = {"task": find_task(run.task_name, from_file=True), "objective": find_objective(name, from_file=True)}
-    for what, kind in kinds.items():
-        now = str(kind.VERSION)
-        if (then := line.get("versions", {}).get(what, now)) != now:
-            raise OtherDefinition(
-                f"of version {then} of {kind.__name__}, which is version {now} now, another definition"
-            )
+    run, versions = StudyRun.from_json(line), line.get("versions", {})
+    objective = line["arguments"].get("objective", {}).get("objective", ObjectiveArguments.objective)
+    for what, find, name in (("task", find_task, run.task_name), ("objective", find_objective, objective)):
+        with contextlib.suppress(NotImported):  # of a recipe that this study does not run: it imports those of its own
+            if what in versions and versions[what] != (now := str(find(name, from_file=True).VERSION)):
+                was = f"of version {versions[what]} of {name}, which is version {now} now"
+                raise OtherDefinition(f"{was}, another definition")
     return run
 
 

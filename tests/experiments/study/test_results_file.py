@@ -98,26 +98,24 @@ def test_damage_in_the_middle_is_named_not_skipped(damage, tmp_path):
 @pytest.mark.parametrize(
     ("what", "old", "error"),
     [
-        (
-            "task",
-            "1.0.0",
-            "old .of version 1.0.0 of PathStar, which is version 2.0.0 now, another definition.; remove that",
-        ),
-        (
-            "objective",
-            "9",
-            "old .of version 9 of NextToken, which is version 1 now, another definition.; remove that line",
-        ),
+        ("task", "1.0.0", "1.0.0 of path_star, which is version 2.0.0"),
+        ("objective", "9", "9 of next_token, which is version 1"),
     ],
 )
 def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
-    """Catches: runs of another definition of a task or objective in one row with those of today's."""
+    """Catches: runs of another definition of a task or objective in one row with those of today's; a study that stops
+    at another recipe's objective of one's own, which it need not import."""
     path = tmp_path / "results.jsonl"
-    now = {"task": "2.0.0", "objective": "1"}
-    results_file.append_result(path, {**record(seed=0), "versions": now})
-    assert seeds(path) == [0]
-    results_file.append_result(path, {**record(seed=1), "versions": {**now, what: old}})
-    with pytest.raises(ValueError, match=rf"line 2 is {error}"):
+    lines = [{**record(seed=seed), "versions": {"task": "2.0.0", "objective": "1"}} for seed in range(3)]
+    lines[1]["arguments"] = {**lines[1]["arguments"], "objective": {"objective": "elsewhere.Mine"}}
+    results_file.append_result(path, lines[0])
+    results_file.append_result(path, lines[1])
+    assert seeds(path) == [0, 1]
+    lines[2]["versions"][what] = old
+    results_file.append_result(path, lines[2])
+    with pytest.raises(
+        ValueError, match=rf"line 3 is old .of version {error} now, another definition.; remove that line"
+    ):
         results_file.read_results(path)
 
 
