@@ -21,7 +21,7 @@ from nt_failures.models.families import from_scratch
 from nt_failures.objectives import find_objective
 from nt_failures.tasks.path_star import PathStar
 
-OTHERS = ("objectives", "own_reach", "one_pass", "map", "grpo")
+OTHERS = ("objectives", "own_reach", "one_pass", "map", "rates", "grpo")
 """Axes of recipes (test_grid.py), and one for TRL's command."""
 RECIPES = sorted(
     path for path in (Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml") if path.stem not in OTHERS
