@@ -38,14 +38,12 @@ def by_place(observed: Observations) -> dict[str, Any]:
         >>> found["clue"], found["places"], found["accuracy"][6], found["differ"]
         ('the edge to the goal', 6, 1.0, False)
     """
-    chance, clue = observed.chance, observed.task.clue(observed.columns)
-    if chance is None:
-        raise ValueError(f"{type(observed.task).__name__} has no decision in {observed.predictor.order} order.")
+    right_N, chance, clue = observed.at_decision(observed.judged), observed.chance, observed.task.clue(observed.columns)
     if clue is None:
         raise ValueError(
             f"{type(observed.task).__name__} names no clue that stands at different places of its prompts."
         )
-    right_N, places_N = observed.at_decision(observed.judged), np.asarray(clue.places)
+    places_N = np.asarray(clue.places)
     if places_N.shape != observed.decisions.shape or not set(places_N.tolist()) <= set(range(1, clue.count + 1)):
         raise ValueError(
             f"{clue.name}: give a place from 1 to {clue.count} for each of {len(observed.decisions)} instances."

@@ -36,8 +36,6 @@ def decision_token(held_out: Observations, train: Observations | None = None) ->
         >>> found["position"], found["chance"], found["accuracy"]
         (2, 0.5, 1.0)
     """
-    if held_out.chance is None:
-        raise ValueError(f"{type(held_out.task).__name__} has no decision in {held_out.predictor.order} order.")
     share, n, (low, high) = _share(held_out)
     found = {"position": held_out.decision, "chance": held_out.chance}
     found |= {"accuracy": share, "n": n, "interval": [low, high], **_choices(held_out)}

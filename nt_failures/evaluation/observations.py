@@ -104,7 +104,9 @@ class Observations:
         return mean_guess(self.guess[self.deciding]) if self.deciding.any() else None
 
     def at_decision(self, scored: Scored) -> np.ndarray:
-        """Whether the decision is right, of the rows that have one."""
+        """Whether the decision is right, of the rows that have one; ValueError if none has."""
+        if not self.deciding.any():
+            raise ValueError(f"{type(self.task).__name__} has no decision in {self.predictor.order} order.")
         rows = np.flatnonzero(self.deciding)
         return scored.right[rows, self.decisions[rows] - 1]
 

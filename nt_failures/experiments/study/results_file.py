@@ -147,8 +147,7 @@ def _as_defined_now(line: Mapping[str, Any]) -> StudyRun:
     for what, find, name in (("task", find_task, run.task_name), ("objective", find_objective, objective)):
         with contextlib.suppress(NotImported):  # of a recipe that this study does not run: it imports those of its own
             if what in versions and versions[what] != (now := str(find(name, from_file=True).VERSION)):
-                was = f"of version {versions[what]} of {name}, which is version {now} now"
-                raise OtherDefinition(f"{was}, another definition")
+                raise OtherDefinition(f"of version {versions[what]} of {name}, which is version {now} now")
     return run
 
 

@@ -113,9 +113,7 @@ def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
     assert seeds(path) == [0, 1]
     lines[2]["versions"][what] = old
     results_file.append_result(path, lines[2])
-    with pytest.raises(
-        ValueError, match=rf"line 3 is old .of version {error} now, another definition.; remove that line"
-    ):
+    with pytest.raises(ValueError, match=rf"line 3 is old .of version {error} now.; remove that line"):
         results_file.read_results(path)
 
 
