@@ -82,8 +82,8 @@ def words_of(groups: Sequence[Mapping[str, Any]]) -> Words:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean over seeds, Student's t, cut to 0..1; None for fewer than two seeds."""
-    if len(values) < 2:
+    """95 % interval of the mean over seeds, Student's t, cut to 0..1; None unless two differ, which tells a spread."""
+    if len(set(values)) < 2:
         return None
     half = t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
