@@ -110,6 +110,7 @@ def _evidence(held_out: Observations, found: Mapping[str, Any]) -> Evidence:
         autoregressive=predictor.autoregressive,
         order=predictor.order,
         train_decision=decided.get("train_accuracy"),
+        gap_interval=decided.get("gap_interval"),
         follow_rate=None if cheat is None else cheat["follow_rate"],
         by_place=found["by_place"],
         at_decision=decided.get("accuracy"),

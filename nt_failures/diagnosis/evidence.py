@@ -71,6 +71,8 @@ class Evidence:
     """in reversed order the decision is a look-up like the others, and at chance it is merely not learnt yet"""
     train_decision: float | None = None
     """accuracy at the decision on training instances; None where not measured"""
+    gap_interval: tuple[float, float] | None = None
+    """of `train_decision` minus the decision's held-out accuracy, 95 %; None where it is taken as exact"""
     follow_rate: float | None = None
     """share that goes on along a wrong arm; None where not measured"""
     by_place: Mapping[str, Any] | None = None

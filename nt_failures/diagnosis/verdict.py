@@ -78,6 +78,10 @@ class Facts:
         around = max(0.5 * chance, NEAR)
         self.at_chance = near and chance - around <= low and high <= chance + around
         self.too_few = near and not self.at_chance
+        known = self.decision if evidence.train_decision is None else evidence.train_decision
+        by_luck = evidence.gap_interval is not None and evidence.gap_interval[0] <= 0
+        self.better_on_train = known > max(self.decision + 0.05, high) and not by_luck
+        """whether the decision is right more often on training instances, beyond what few of them would do by luck"""
         self.others = {k: share for k, share in shares.items() if k != evidence.decision or not self.decides}
         self.worst, self.lowest = min(self.others.items(), key=lambda item: item[1], default=(0, 1.0))
         forced = shares if evidence.forced is None else evidence.forced
@@ -109,7 +113,7 @@ def _snowballs(facts: Facts) -> bool:
 
 def _memorised(facts: Facts) -> bool:
     above = facts.above_chance or facts.too_few
-    return facts.decides and not above and (facts.evidence.train_decision or 0.0) >= LEARNT_AT
+    return facts.decides and not above and facts.better_on_train and facts.evidence.train_decision >= LEARNT_AT
 
 
 @dataclasses.dataclass(frozen=True)

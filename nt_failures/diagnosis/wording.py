@@ -149,7 +149,7 @@ def unfinished(facts: Any, after: str) -> str:
         return f"{start} every position is learnt, but only {exact} ({seen(facts)})."
     if facts.above_chance:
         return f"{start} the decision is above chance but not learnt yet ({seen(facts)}).{_in_part(facts)}"
-    alone = "" if facts.others else ", trained alone so that no earlier token helps to cheat,"
+    alone = ", trained alone so that no earlier token helps to cheat," if evidence.trained and not facts.others else ""
     if evidence.order == "reversed":
         alone = ", in reversed order,"
     cheat = ""
@@ -174,7 +174,6 @@ def _in_part(facts: Any) -> str:
 
 def _by_heart(facts: Any) -> str:
     """What speaks for memorising before that is the verdict."""
-    train = facts.evidence.train_decision
-    if train is None or train <= max(facts.decision + 0.05, facts.high):
+    if not facts.better_on_train:
         return ""
-    return f" On training instances it is right in {percent(train)}: it is being memorised."
+    return f" On training instances it is right in {percent(facts.evidence.train_decision)}: it is being memorised."

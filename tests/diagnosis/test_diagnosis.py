@@ -228,6 +228,18 @@ def test_memory_is_told_from_a_plan(held_out, train):
 THREE = PathStar(3, 3, 10)
 
 
+@pytest.mark.parametrize(("right", "memory"), [(10, False), (13, True)])
+def test_luck_on_few_training_instances_is_no_memory(held_out, train, right, memory):
+    """Catches: 10 right of 20 training instances called memory beside a third of the held-out ones, although the gap's
+    interval begins below 0; no such sentence where it does not."""
+    few = {name: column[:20] for name, column in train.items()}
+    models = (CleverHans(TASK, seed) for seed in range(10_000))
+    model = next(model for model in models if Observations(model, TASK, few).forced.right[:, 1].sum() == right)
+    found = diagnose(model, TASK, held_out, few)
+    assert 0.25 < found["decision_token"]["accuracy"] < 0.4
+    assert ("it is being memorised" in found["verdict"]["text"]) == memory
+
+
 @pytest.fixture(scope="module")
 def short():
     return {name: column[:3000] for name, column in THREE.block(0, "test", 0).items()}

@@ -327,6 +327,22 @@ def test_memory_is_not_said_of_few_instances(n, right, name):
     assert ("too few different graphs" in found.text) == (name == "undertrained")
 
 
+def test_memory_is_not_said_of_few_training_instances():
+    """Catches: two of two training instances right, as half of all such pairs of guesses among two are, called
+    memory."""
+    for gap, name in (((-0.2, 0.5), HANS), ((0.1, 0.5), "memorised")):
+        found = verdict(evidence([1, 0.5, 1, 1, 1], 0.5, follow_rate=1.0, train_decision=1.0, gap_interval=gap))
+        assert found.name == name
+        assert ("memorised" in found.text.lower()) == (name == "memorised")
+
+
+def test_one_symbol_answers_are_not_trained_alone():
+    """Catches: "trained alone" of an answer that has no other position."""
+    plain, alone = (verdict(evidence([0.5], 0.5, decision=1, trained=trained)) for trained in (None, (1,)))
+    assert "trained alone" not in plain.text
+    assert "trained alone" in verdict(evidence([0, 0.5, 0], 0.5, trained=(2,))).text
+
+
 def test_below_chance_is_not_at_chance():
     """Catches: 37 of 100 called a guess among two, though its interval lies below one half; memorising that is not
     named."""
