@@ -25,6 +25,7 @@ from nt_failures.hub.recipe import recipe_text
 from nt_failures.hub.run_files import RECIPE_FILE, RESULTS_FILE, RUN_FILE
 from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.registry import plural
 from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
@@ -59,7 +60,7 @@ def longest_sequence(splits: Mapping[str, datasets.Dataset | datasets.IterableDa
 
 def headline(args: Arguments, model: PreTrainedModel) -> str:
     """What is about to run, in two lines, and between them what the flags kept and dropped of the recipe."""
-    size = f"{args.model.model}: {type(model).__name__}, {model.num_parameters():,} parameters"
+    size = f"{args.model.model}: {type(model).__name__}, {auxiliary_modules.stock_parameters(model):,} parameters"
     if args.model.lora is not None:
         size += f", {model.num_parameters(only_trainable=True):,} of them trained"
     options = ", ".join(f"{name}={value}" for name, value in args.objective.objective_options.items())
@@ -101,7 +102,7 @@ def results(
         train_seconds=round(train_seconds, 1),
         resumed_at=trainer.resumed_at,
         throughput=trainer.throughput,
-        parameters=trainer.model.num_parameters(),
+        parameters=auxiliary_modules.stock_parameters(trainer.model),
         learning_curve=curve,
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),

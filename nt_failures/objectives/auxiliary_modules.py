@@ -58,6 +58,12 @@ def _names(model: torch.nn.Module) -> set[str]:
     return {NAME, DRAFT_NAME} & {name for name, _ in unwrap_model(model).named_children()}
 
 
+def stock_parameters(model: PreTrainedModel) -> int:
+    """How many parameters the model has without an objective's modules, so as stock transformers loads it."""
+    own = {NAME, DRAFT_NAME}
+    return sum(tensor.numel() for name, tensor in model.named_parameters() if name.partition(".")[0] not in own)
+
+
 def unwrap_model(model: torch.nn.Module) -> PreTrainedModel:
     """The model itself, without the wrappers of data parallelism and torch.compile."""
     if isinstance(model, PreTrainedModel):  # below, accelerate looks for installed packages at each call

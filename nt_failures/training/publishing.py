@@ -130,7 +130,8 @@ class PublishMixin:
 
     def _known_results(self) -> RunResults:
         """Those entries of a results.json that a trainer knows by itself."""
-        known = {"training_arguments": changed_arguments(self.args), "parameters": self.model.num_parameters()}
+        known = {"parameters": auxiliary_modules.stock_parameters(self.model)}
+        known["training_arguments"] = changed_arguments(self.args)
         known |= {"versions": versions(), "hardware": hardware(self.args.device), "throughput": self.throughput}
         known["learning_curve"] = learning_curve(self.state)
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):

@@ -338,7 +338,7 @@ def test_memory_is_not_said_of_few_training_instances():
 
 def test_one_symbol_answers_are_not_trained_alone():
     """Catches: "trained alone" of an answer that has no other position."""
-    plain, alone = (verdict(evidence([0.5], 0.5, decision=1, trained=trained)) for trained in (None, (1,)))
+    plain = verdict(evidence([0.5], 0.5, decision=1))
     assert "trained alone" not in plain.text
     assert "trained alone" in verdict(evidence([0, 0.5, 0], 0.5, trained=(2,))).text
 

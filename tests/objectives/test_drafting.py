@@ -103,6 +103,7 @@ def test_stock_transformers_drafts_from_a_saved_run(rows, tokenizer, tmp_path):
     stock, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert {*report["unexpected_keys"], *report["missing_keys"]} == set()
     assert not auxiliary_modules.has_modules(stock)
+    assert auxiliary_modules.stock_parameters(trainer.model) == stock.num_parameters()
     for prompt, target in list(zip(rows["prefix_ids"], rows["target_ids"], strict=True))[:8]:
         assert written(stock, prompt, use_mtp=True) == written(stock, prompt) == target
     assert ntf.acceptance_rate(stock, rows["prefix_ids"], 8) > 0.9

@@ -361,7 +361,8 @@ def test_contract_of_gradients(name, order, family, build, ragged):
 
 @by_order
 def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
-    """Catches: options lost in JSON, modules kept outside the model, a model changed so that it no longer loads."""
+    """Catches: options lost in JSON, modules kept outside the model, a model changed so that it no longer loads; a
+    size of the model that counts the objective's modules."""
     objective, model = build(name, order, family)
     again = read_objective(json.loads(json.dumps(objective.to_dict())))
     assert again == objective
@@ -374,6 +375,7 @@ def test_contract_of_saving(name, order, family, build, ragged, tmp_path):
     mamba_scan.use_scan(loaded)  # another scan rounds another way
     inputs = {"input_ids": torch.tensor([[1, 2, 3, 4]])}
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    assert auxiliary_modules.stock_parameters(model) == loaded.num_parameters()
     again.attach(loaded)
     assert auxiliary_modules.has_modules(loaded) == (tmp_path / auxiliary_modules.MODULES_FILE).exists()
     if auxiliary_modules.has_modules(loaded):

@@ -26,9 +26,9 @@ def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[di
 
 def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, Any]:
     values, first = [run.exact for run in runs], runs[0]
-    times, ends = [run.solved_at if run.solved else None for run in runs], [run.steps for run in runs]
+    ends = [max([run.steps, *(step for step, _ in run.curve[-1:])]) for run in runs]  # behind the best checkpoint
     solved, seeds = sum(run.solved for run in runs), len(runs) + diverged
-    timed = [(run, time) for run, time in zip(runs, times, strict=True) if time is not None]
+    timed = [(run, run.solved_at) for run in runs if run.solved and run.solved_at is not None]
     flops = [run.flops * time / run.steps for run, time in timed if run.flops is not None]
     return {
         "name": name,
@@ -55,8 +55,8 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "solve_interval": wilson(solved, seeds),
         "watched": all(run.curve for run in runs),
         "steps_to_solve": statistics.median(time for _, time in timed) if timed else None,
-        "times": [*times, *[None] * diverged],
-        "ends": [*ends, *[max(ends)] * diverged],
+        "times": [run.solved_at for run in runs],
+        "ends": ends,
         "flops_to_solve": statistics.median(flops) if flops else None,
         "steps": max(ends),
         "verdicts": sorted({run.verdict for run in runs}) + ["diverged"] * (diverged > 0),
@@ -214,8 +214,9 @@ def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
         exact += " [{}, {}]".format(*map(format_percent, group["exact_interval"]))
     if group["steps_to_solve"] is not None:
         time = f"{group['steps_to_solve']:,.1f}".removesuffix(".0")
-    else:  # longer than the budget where no seed solved it; not known where nobody watched
-        time = f"> {group['steps']:,}" if group["watched"] and not group["solved"] else "-"
+    else:  # longer than the budget where no seed got there; not known where nobody watched
+        never = group["watched"] and all(time is None for time in group["times"])
+        time = f"> {group['steps']:,}" if never else "-"
     return {
         "chance": "-" if group["chance"] is None else format_chance(group["chance"], 0),
         "exact, mean [95 %]": exact,
