@@ -87,6 +87,10 @@ def results(
     if not args.data.streaming and seen_all(budget.examples, len(rows["train"]), vars(args.training)):
         train = to_columns(rows["train"].select(range(min(len(rows["train"]), TRAIN_ROWS))))
         seen = Observations(observed.predictor, args.task, train)
+    diagnosis = diagnose_observed(observed, seen, curve, budget)
+    if args.data.overlap == "allow":
+        said = diagnosis["verdict"]["text"].replace("held-out", "test")
+        diagnosis["verdict"]["text"] = f"{said} Test rows may be rows of train, as overlap=allow keeps none apart."
     return RunResults(
         metrics={name.removeprefix("test_"): v for name, v in metrics.items() if name.startswith("test_")},
         n=observed.n(),
@@ -95,7 +99,7 @@ def results(
         decision_position=observed.decision,
         trained_positions=trainer.training_objective.trained_positions,
         judged_decoding=trainer.training_objective.judged_decoding,
-        diagnosis=diagnose_observed(observed, seen, curve, budget),
+        diagnosis=diagnosis,
         example=observed.example(),
         instance={name: rows["test"][0][name] for name in ("prompt", "completion")},
         **dataclasses.asdict(budget),

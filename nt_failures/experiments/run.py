@@ -65,7 +65,7 @@ def run(args: Arguments, program: str = MODULE) -> RunResults:
         if args.training.resume:
             tell(f"goes on from {Path(checkpoint).name}" if checkpoint else "no checkpoint is there: begins at step 0")
         seconds = train(trainer, checkpoint, merge=args.model.merge_adapter)
-        tell(f"testing on {plural(len(splits['test']), 'held-out instance')}")
+        tell(f"testing on {plural(len(splits['test']), 'test instance')}")
         trainer.results = final_test(trainer, args, rows, splits["test"], seconds)
         if trainer.is_world_process_zero():
             results.write(trainer.results, args)

@@ -1,5 +1,6 @@
 """What a run writes: results.json says what was measured, and is there whole or not at all."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -86,6 +87,16 @@ def trained(tmp_path, tiny_model, task, tokenizer):
     )
     trainer.train()
     return trainer, args, rows, trainer.evaluate(sets["test"], metric_key_prefix="test")
+
+
+def test_splits_that_share_rows_are_not_called_held_out(trained):
+    """Catches: "solved" of held-out graphs, said of a model that may have been trained on them."""
+    trainer, args, rows, metrics = trained
+    for overlap, shared in (("forbid", False), ("allow", True)):
+        own = dataclasses.replace(args, data=dataclasses.replace(args.data, overlap=overlap))
+        text = runs.results(trainer, own, rows, metrics, train_seconds=1).verdict["text"]
+        assert (text.endswith("Test rows may be rows of train, as overlap=allow keeps none apart.")) == shared
+        assert not (shared and "held-out" in text)
 
 
 def test_results_say_what_was_measured(trained):
