@@ -97,7 +97,7 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
     if (places := found.get("by_place")) and places["differ"]:
         lines.append(_places(places))
     for name, sizes in found.get("by_difficulty", {}).items():
-        shares = ", ".join(f"{size}: {format_percent(each['exact'])}" for size, each in sizes.items())
+        shares = ", ".join(f"{size}: {percent(each['exact'], each['n']).strip()}" for size, each in sizes.items())
         lines.append(f"exact {words.answer}s by {name}: {shares}")
     if new := found.get("originality"):
         lines.append(
@@ -116,7 +116,7 @@ def findings(found: Mapping[str, Any], words: Words = WORDS) -> list[str]:
         reached = {int(k): step for k, step in order["step"].items()}  # JSON has made text of the positions
         steps = [f"{k} by step {reached[k]:,}" for k in order["order"]]
         steps += [f"{k} not by step {order['last_step']:,}" for k, step in reached.items() if step is None]
-        lines.append(f"positions reached {order['threshold']:.0%}: {', '.join(steps)}")
+        lines.append(f"positions at {order['threshold']:.0%} for good: {', '.join(steps)}")
     lines += [f"{name} not measured: {reason}" for name, reason in found["not_measured"].items()]
     return lines + ([_asked(found["api"])] if "api" in found else [])
 
@@ -240,7 +240,7 @@ def throughput_line(found: Mapping[str, Any]) -> str:
     """The throughput of a training in one line."""
     speed = f"{found['tokens_per_second']:,.0f} tokens/s, {found['flops_per_second'] / 1e12:.4g} TFLOP/s"
     peak = found["peak_flops"]
-    share = "" if peak is None else f", MFU {found['mfu']:.1%} of {peak / 1e12:.4g} TFLOP/s"
+    share = "" if peak is None else f", MFU {format_percent(found['mfu'])} of {peak / 1e12:.4g} TFLOP/s"
     devices = found["device"] if found["processes"] == 1 else f"{found['processes']} x {found['device']}"
     kernels = f"{found['attention'] or 'no'} attention, {'compiled' if found['compiled'] else 'eager'}"
     return f"{speed}{share} ({devices}, {found['precision']}, {kernels})"

@@ -43,9 +43,12 @@ def t975(degrees: int) -> float:
 
 
 def format_percent(value: float) -> str:
-    """A share in percent with one decimal, two close to 0 and 100 %, which stand for nothing and everything alone."""
+    """A share in percent with one decimal; with two where one would say 0 or 100 %, which stand for nothing and
+    everything alone, or the 95 % that is said to be solved."""
     if 0 < value < 0.0005 or 0.9985 <= value < 1:
         return f"{min(max(value, 0.0001), 0.9999):.2%}"
+    if 0.9495 <= value < 0.95:
+        return f"{min(value, 0.9499):.2%}"
     return f"{value:.1%}"
 
 

@@ -137,6 +137,7 @@ def _result(name: str, value: float, n: int | None, where: Mapping[str, Any]) ->
     kind, args = name, None
     if SHARE.fullmatch(name):
         kind = "exact_match" if name.endswith("/exact") else "accuracy"
-        args = None if n is None else {"n": n, "interval_95": list(wilson(value * n, n))}
+        if n is not None and not name.endswith("/creativity"):  # which depends on how many answers were asked for
+            args = {"n": n, "interval_95": list(wilson(value * n, n))}
     number = value if math.isfinite(value) else str(value)  # JSON, in which the Hub keeps it, has no NaN
     return EvalResult(metric_type=kind, metric_value=number, metric_name=name, metric_args=args, **where)

@@ -14,8 +14,8 @@ from nt_failures.models.compat import attention_kernel, is_recurrent
 WARM_UP = 3
 """Steps left out: in the first FLOPs are counted, in the second torch.compile compiles, the third is to be sure."""
 
-HOPPER = {"bf16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
-AMPERE = {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
+HOPPER = {"bf16": 989.5e12, "fp16": 989.5e12, "tf32": 494.5e12, "fp32": 67e12}
+AMPERE = {"bf16": 312e12, "fp16": 312e12, "tf32": 156e12, "fp32": 19.5e12}
 A100 = [f"NVIDIA A100{form}" for form in ("-SXM4-40GB", "-SXM4-80GB", "-PCIE-40GB", " 80GB PCIe")]
 PEAKS = {"NVIDIA H200": HOPPER, "NVIDIA H100 80GB HBM3": HOPPER} | dict.fromkeys(A100, AMPERE)
 """Peak dense FLOPs a second of one device, by torch's full name for it.
@@ -27,8 +27,9 @@ sparsity". A name that is not here, a part of a GPU (MIG) and a CPU have no know
 
 def precision(device: torch.device, mixed: str, dtype: torch.dtype) -> str:
     """Of a model's matrix products, as a column of `PEAKS`."""
-    if mixed in ("bf16", "fp16") or dtype in (torch.bfloat16, torch.float16):
-        return "bf16"
+    for name, half in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        if mixed == name or dtype == half:
+            return name
     tf32 = "tf32" in (torch.backends.cuda.matmul.fp32_precision, torch.backends.fp32_precision)
     return "tf32" if tf32 and device.type == "cuda" else "fp32"
 

@@ -161,7 +161,7 @@ def test_findings_say_what_was_measured(found):
         "put on a wrong arm it follows it in 100.0 % [ 99.0, 100.0], jumps to the right path in 0.0%"
     )
     assert lines[4].endswith("the last symbol is then right in 100.0%")
-    assert lines[5] == ("positions reached 95%: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
+    assert lines[5] == ("positions at 95% for good: 1 by step 100, 3 by step 200, 4 by step 200, 2 not by step 200")
     assert len(lines) == 6
 
 

@@ -194,10 +194,12 @@ def test_symbols_are_scored_as_ids_are():
     [
         *((0.5, "50.0%"), (0.9984, "99.8%"), (0.9995, "99.95%"), (0.9999, "99.99%"), (0.99999, "99.99%")),
         *((1.0, "100.0%"), (0.0, "0.0%"), (0.00001, "0.01%"), (0.0004, "0.04%"), (0.0005, "0.1%")),
+        *((0.9494, "94.9%"), (0.9497, "94.97%"), (0.94999, "94.99%"), (0.95, "95.0%")),
     ],
 )
 def test_shares_in_words(value, text):
-    """Catches: 100 % for a model that errs once in 20,000, 0 % for one that is right once."""
+    """Catches: 100 % for a model that errs once in 20,000, 0 % for one that is right once, 95 % for one that is not
+    solved."""
     assert format_percent(value) == text
 
 

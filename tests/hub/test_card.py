@@ -131,6 +131,18 @@ def test_a_position_that_some_answers_lack_has_an_n_of_its_own():
     assert found["free/position_2"]["interval_95"] == pytest.approx([0.1500, 0.8500], abs=1e-4)
 
 
+def test_figures_that_are_no_plain_shares():
+    """Catches: Wilson's interval about creativity, which counts different answers and depends on how many were asked
+    for; 19,999 of 20,000 written as 1."""
+    metrics = {"free/exact": 19_999 / 20_000, "free/unseen": 0.5, "free/creativity": 0.25, "loss": 12.34567}
+    run = model_of(n=20_000, rows=20_000, metrics=metrics)
+    found = {result.metric_name: result.metric_args for result in metadata(run).eval_results}
+    assert (found["free/unseen"]["n"], found["free/creativity"]) == (20_000, None)
+    text = str(model_card(run))
+    assert r"| free/exact | 0.9999 |" in text
+    assert r"| loss | 12.35 |" in text
+
+
 @pytest.mark.parametrize(
     ("task", "measured", "n"),
     [

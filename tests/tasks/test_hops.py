@@ -11,6 +11,7 @@ from stepwise import Stepwise
 from task_checks import assert_refused, assert_scored, bad_lines, bad_parameters, columns_of, read_or_none
 
 from nt_failures.diagnosis.diagnose import diagnose
+from nt_failures.diagnosis.report import findings
 from nt_failures.tasks.hops import Hops
 
 PROMPT = "3,0|4,2|0,4|1,3|2,1/3,k2="
@@ -233,7 +234,10 @@ def test_accuracy_is_told_by_hops():
     """Catches: sizes of other rows, or forced predictions of one symbol taken for whole answers."""
     task = Hops(20, 8)
     columns = task.block(0, "test", 0, rows=2000)
-    found = diagnose(Stepwise(task, shallow(4)), task, columns)["by_difficulty"]
+    whole = diagnose(Stepwise(task, shallow(4)), task, columns)
+    found = whole["by_difficulty"]
+    (said,) = [line for line in findings(whole, task.words) if line.startswith("exact answers by hops")]
+    assert "1: 100.0 % [ 9" in said  # an interval beside each, of as many problems as have that size
     assert {k: each["exact"] for k, each in found["hops"].items()} == {k: float(k <= 4) for k in range(1, 9)}
     assert sum(each["n"] for each in found["hops"].values()) == len({*task.instance_hash(columns).tolist()})
     one = {name: column[columns["hops"] == 2] for name, column in columns.items()}

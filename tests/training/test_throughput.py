@@ -96,8 +96,8 @@ def test_peaks_are_stated_never_guessed(device, precision, peak):
 def test_each_device_has_every_precision():
     """Catches: a peak that is missing, or columns in each other's place."""
     for peaks in throughput.PEAKS.values():
-        assert list(peaks) == ["bf16", "tf32", "fp32"]
-        assert peaks["bf16"] > peaks["tf32"] > peaks["fp32"]
+        assert list(peaks) == ["bf16", "fp16", "tf32", "fp32"]
+        assert peaks["bf16"] == peaks["fp16"] > peaks["tf32"] > peaks["fp32"]
 
 
 def test_precision_is_that_of_the_products(monkeypatch):
@@ -105,6 +105,7 @@ def test_precision_is_that_of_the_products(monkeypatch):
     cuda = torch.device("cuda")
     assert throughput.precision(cuda, "bf16", torch.float32) == "bf16"
     assert throughput.precision(cuda, "no", torch.bfloat16) == "bf16"
+    assert throughput.precision(cuda, "fp16", torch.float32) == "fp16"
     assert throughput.precision(cuda, "no", torch.float32) == "fp32"
     monkeypatch.setattr(torch.backends, "fp32_precision", "tf32")
     assert throughput.precision(cuda, "no", torch.float32) == "tf32"

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nt_failures.evaluation.metrics import format_rounded
 from nt_failures.experiments.study import survival
 from nt_failures.experiments.study.results_file import StudyRun
 from nt_failures.experiments.study.summary import markdown_table
@@ -113,7 +112,7 @@ def _cell_table(runs: Sequence[Run], baseline: str) -> str:
             time, solved = median(group, flops)
             times.append(f"{'' if solved else '> '}{time:{form}}")
             found = None if slow is None else ratio(slow, group, flops)
-            later.append("-" if found is None else f"{found[1].strip('=')} {found[0]:.1f} x".strip())
+            later.append("-" if found is None else _times(*found))
         rows.append((problem, optimizer, objective, _solved(group), *times, *later))
     note = (
         "Medians over seeds of the first evaluation from which validation accuracy stays >= 95 % until the run ends; "
@@ -121,6 +120,12 @@ def _cell_table(runs: Sequence[Run], baseline: str) -> str:
         "backward, without the optimizer's own."
     )
     return f"{markdown_table(rows)}\n\n{note}"
+
+
+def _times(value: float, sign: str) -> str:
+    """A ratio with one decimal; of a bound no more than it bounds."""
+    tenths = {"=": round, ">": math.floor, "<": math.ceil}[sign](round(10 * value, 6))
+    return f"{sign} {tenths / 10:.1f} x".removeprefix("= ")
 
 
 def _growth_table(runs: Sequence[Run], baseline: str) -> str:
@@ -157,4 +162,6 @@ def _factor(logs: np.ndarray | None) -> str:
     bounds = None if logs is None else survival.interval(logs[1:])
     if bounds is None:
         return "not identified"
-    return "x {} [{}, {}]".format(*(format_rounded(math.exp(log)) for log in (logs[0], *bounds)))
+    estimate, low, high = np.exp([logs[0], *bounds])
+    digits = max(0, 1 - math.floor(math.log10(high - low))) if high > low else 2  # to tell the ends apart
+    return f"x {estimate:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"

@@ -141,7 +141,7 @@ def groups(runs: Sequence[FoundRun]) -> list[dict[str, Any]]:
         settings = dict(zip(names, texts, strict=True))
         said = " ".join(f"{name}={value}" for name, value in settings.items() if value != "-")
         said = said if 0 < len(said) <= LONGEST else Path(members[0].name).name
-        lost = {seed for run in members for seed in run.lost}
+        lost = {seed for run in members for seed in run.lost} - {run.seed for run in members}
         (group,) = summarise(
             [dataclasses.replace(run.study_run, key=Key("", run.seed, "")) for run in members],
             [Key("", seed, "") for seed in lost],

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from nt_failures.experiments.study.differences import FoundRun, read_runs
 from nt_failures.experiments.study.summary import markdown_table
 
 SEEDS = 10
-"""Seeds that an entry needs, all of them solved, without a gap in their numbers."""
+"""Seeds that an entry needs, from 0 on without a gap, each of which solves the whole answer on held-out rows."""
 DRAWS = 100_000
 
 
@@ -69,11 +70,12 @@ def _of_log(log: Path) -> Iterator[Entry]:
     for run in read_runs(str(log.parent)):
         rows[run.results.extra["recipe"], run.results.extra["fingerprint"]].append(run)
     for (recipe, _), runs in rows.items():
-        seeds = {run.seed for run in runs}
-        picked = runs[0].lost or max(seeds) - min(seeds) >= len(seeds)
+        seeds, first = {run.seed for run in runs}, runs[0].study_run
+        picked = runs[0].lost or seeds != {*range(len(seeds))}
         solved = all(run.study_run.solved and run.study_run.solved_at is not None for run in runs)
-        if len(seeds) >= SEEDS and solved and not picked and all(run.results.flops for run in runs):
-            first = runs[0].study_run
+        held_out = runs[0].argument("overlap") == "forbid" and not runs[0].results.files
+        whole = first.trained_positions is None and held_out
+        if len(seeds) >= SEEDS and solved and whole and not picked and all(run.results.flops for run in runs):
             yield Entry(f"{first.task_name}, {first.make_task().config_name}", log, recipe, runs)
 
 
@@ -90,7 +92,8 @@ def tables(found: Sequence[Entry], root: Path) -> str:
             n, steps, log = len(entry.runs), entry.steps, entry.log.relative_to(root).as_posix()
             p = f"{rank_sum_p(steps, rivals[i + 1].steps):.3g}" if i + 1 < len(rivals) else "-"
             middle = f"{statistics.median(steps):,.0f} ({min(steps):,} to {max(steps):,})"
-            solved, flops = f"{n} of {n} [{wilson(n, n)[0]:.0%}]", f"{statistics.median(entry.flops):.2e}"
+            solved = f"{n} of {n} [{math.floor(100 * wilson(n, n)[0])}%]"
+            flops = f"{statistics.median(entry.flops):.2e}"
             made = (solved, middle, flops, p, ", ".join(entry.commits), f"[{log}]({log})")
             rows.append((entry.recipe, entry.size, entry.objective, ", ".join(kinds) or "-", *made))
         text += f"### {problem}\n\n{markdown_table(rows)}\n\n"

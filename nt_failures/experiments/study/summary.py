@@ -151,6 +151,8 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         "start, behind 100 steps and at the end. "
         f"Chance {chances}."
     )
+    if any(group["some_positions"] for group in groups):
+        note += " `exact` of training on some positions alone is the worst of these."
     return _table(groups, rows, f", {note}")
 
 
@@ -168,7 +170,7 @@ def _table(groups: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], n
     """Rows, the first of them the head, and below them the note and the seeds that diverged."""
     counts = " or ".join(f"{n:,}" for n in sorted({group["n"] for group in groups}))
     lost = [f"{_cell(group['name'])}: {group['diverged']}" for group in groups if group["diverged"]]
-    new = [f"{_cell(g['name'])}: {g['creativity']:.1%}" for g in groups if g.get("creativity") is not None]
+    new = [f"{_cell(g['name'])}: {format_percent(g['creativity'])}" for g in groups if g.get("creativity") is not None]
     created = _note("Creativity (answers that are right, of no train row and different), mean over seeds", new)
     diverged = _note("Seeds that diverged, counted as not solved and left out of the means", lost)
     return (
@@ -224,7 +226,7 @@ def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
         "others": _percent(group["others"]),
         "on train": _percent(group["train_decision"]),
         f"follows {words.detour}": _range(group["follow_rates"]),
-        "solved": f"{group['solved']} of {group['seeds']} [{low:.0%}, {high:.0%}]",
+        "solved": f"{group['solved']} of {group['seeds']} [{_coarse(low)}, {_coarse(high)}]",
         "steps to solve": time,
         "verdict": _cell(", ".join(group["verdicts"])),
     }
@@ -242,6 +244,11 @@ def _mean(shares: Sequence[float | None]) -> float | None:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else format_percent(value)
+
+
+def _coarse(value: float) -> str:
+    """In whole percent, where that is neither nothing nor everything and is said to be."""
+    return f"{value:.0%}" if value in (0, 1) or 0.005 <= value < 0.995 else format_percent(value)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ which."""
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from study_records import record
 
@@ -168,8 +169,15 @@ def test_tables_say_what_is_a_bound_and_what_is_not_known():
     assert "| deg2-path4-nodes7 | muon | next_token | 0 of 3 | > 4,000 | > 8.0e+03 | - | - |" in lines
     assert "| deg2-path4-nodes7 | muon | cure | 3 of 3 | 1,200 | 2.4e+03 | > 3.3 x | > 3.3 x |" in lines
     (own,) = [line for line in lines if line.startswith("| next_token | muon | 9 of 15 | not identified | x 1.5 [")]
-    (both,) = [line for line in lines if line.startswith("| next_token / cure | muon |  | not identified | x 1 [")]
+    (both,) = [line for line in lines if line.startswith("| next_token / cure | muon |  | not identified | x 1.00 [")]
     assert own.count("|") == both.count("|")
+
+
+def test_a_rounded_figure_claims_no_more():
+    """Catches: 6,000 / 700 = 8.57 as "more than 8.6 times"; a growth of 1.2 % for each of many as "x 1 [1, 1]"."""
+    text = delay.markdown(runs(None, budget=6000) + runs(700, objective="cure"), "next_token")
+    assert "| cure | 1 of 1 | 700 | 1.4e+03 | > 8.5 x | > 8.5 x |" in text
+    assert delay._factor(np.array([0.0117, *[0.0107, 0.0127] * 500])) == "x 1.0118 [1.0108, 1.0128]"
 
 
 def test_the_figure_draws_bounds_apart():

@@ -125,7 +125,7 @@ def test_a_study_stands_for_its_runs(tmp_path):
 
 def test_a_seed_that_diverged_is_a_seed(tmp_path):
     """Catches: a solve probability over the seeds that did not diverge; a diverged seed of another recipe or form, one
-    that ended later, or the same one in two copies of a study, counted."""
+    that ended later, there or in another study, or the same one in two copies of a study, counted."""
     line = json.loads((tmp_path / "a" / "results.json").read_text()) if run(tmp_path / "a", 0.99) else None
     key = {"recipe": "hans", "seed": 0, "fingerprint": "0123456789ab"}
     others = [{"seed": 1}, {"seed": 2}, {"seed": 2}, {}, {"recipe": "cure", "seed": 3}, {"seed": 4, "fingerprint": "f"}]
@@ -139,6 +139,12 @@ def test_a_seed_that_diverged_is_a_seed(tmp_path):
     assert "Seeds that diverged, counted as not solved and left out of the means: study: hans: 2." in text
     both = differences.groups(read(str(tmp_path / "study"), str(tmp_path / "copy")))
     assert [group["seeds"] for group in both] == [3, 3]
+    finished = line | key | {"seed": 2}
+    finished["arguments"]["training"]["seed"] = 2
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "results.jsonl").write_text(json.dumps(finished))
+    (group,) = differences.groups(read(str(tmp_path / "study"), str(tmp_path / "later")))
+    assert (group["seeds"], group["diverged"]) == (3, 1)  # seeds 0 and 2 ended, seed 1 did not
 
 
 @pytest.mark.parametrize(

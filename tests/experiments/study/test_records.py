@@ -28,6 +28,11 @@ def lines(recipe="fast", times=TIMES, seeds=None, **changes):
     return made
 
 
+def with_data(**data):
+    """Runs whose rows differ from a task's own held-out ones."""
+    return [line | {"arguments": line["arguments"] | {"data": {"task": "path_star", **data}}} for line in lines()]
+
+
 def study(folder, *groups, diverged=()):
     folder.mkdir()
     for name, rows in (("results.jsonl", itertools.chain(*groups)), ("diverged.jsonl", diverged)):
@@ -74,11 +79,18 @@ def test_another_problem_is_another_table(tmp_path):
         {"groups": [lines(times=[*TIMES[:9], None])]},
         {"groups": [lines(flops=None)]},
         {"groups": [lines()], "diverged": [lost(10, "fast")]},
+        {"groups": [lines(seeds=range(1, 11))]},
+        {"groups": [lines(trained_positions=[1])]},
+        {"groups": [with_data(overlap="allow")]},
+        {"groups": [with_data(test_file="mine.jsonl")]},
     ],
-    ids=["nine", "a seed left out", "one not solved", "no FLOPs", "one diverged"],
+    ids=[
+        *("nine", "a seed left out", "one not solved", "no FLOPs", "one diverged", "first seeds left out"),
+        *("one position trained", "splits that share rows", "rows of a file"),
+    ],
 )
 def test_what_is_no_entry(tmp_path, bad):
-    """Catches: a record from picked, few or failed seeds."""
+    """Catches: a record from picked, few or failed seeds, of a part of the answer, or of other test rows."""
     study(tmp_path / "one", *bad["groups"], diverged=bad.get("diverged", ()))
     assert records.entries(tmp_path) == []
     assert records.tables([], tmp_path).startswith("None yet")

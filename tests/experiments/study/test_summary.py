@@ -165,6 +165,13 @@ def test_diverged_seeds_count_as_not_solved():
     assert "diverged" not in study_table(summarise(runs))
 
 
+@pytest.mark.parametrize(("right", "interval"), [(1, "[0.3%, 9%]"), (59, "[91%, 99.7%]"), (0, "[0%, 6%]")])
+def test_an_interval_says_nothing_or_everything_of_these_alone(right, interval):
+    """Catches: `0 %` as the low end where a seed of 60 has solved it."""
+    runs = [solved() if seed < right else record("cure", 0, exact=0.5) for seed in range(60)]
+    assert f"| {right} of 60 {interval} |" in study_table(summarise(runs))
+
+
 def test_a_median_may_lie_between_two_evaluations():
     """Catches: half a step rounded up here and down there."""
     runs = [solved(seed=0, learning_curve=[{"step": 250, "free/exact": 0.99}])]
