@@ -66,8 +66,6 @@ class TaskBuilder(ArrowBuilder):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         task_class = cls.task_class
-        if not isinstance(task_class, type):  # a property: the task comes with its instance
-            return
         if taken := [name for name in _fields(task_class) if name in _TAKEN]:
             raise ValueError(
                 f"{task_class.__name__} has a field {taken[0]!r}, which is a keyword of load_dataset or of every "

@@ -19,7 +19,7 @@ from nt_failures.tasks._text import Text
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
 from nt_failures.tasks.facts import WORDS, Clue, Star
 from nt_failures.tasks.hashing import hash_rows
-from nt_failures.tasks.judging import judge_symbols
+from nt_failures.tasks.judging import judged, padded_answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +182,11 @@ class Task(Derived, abc.ABC):
             the whole answer, no more and no less. `first_error` (n,): first wrong position from 1, one past the end
             where only something follows a right answer, 0 where exact.
         """
-        return judge_symbols(self.answers(columns), self.lengths(columns), answers)
+        right, lengths = self.answers(columns), self.lengths(columns)
+        answered, sizes = padded_answers(answers, *right.shape)
+        has = right != -1
+        correct = has & (answered == right)
+        return judged(correct, lengths, (correct == has).all(axis=1) & (sizes == lengths))
 
     def answers(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The right answers of the given instances, (n, answer_length), -1 behind the end of a shorter one."""

@@ -7,14 +7,6 @@ import numpy as np
 from nt_failures.registry import shorten
 
 
-def judge_symbols(right: np.ndarray, lengths: np.ndarray, answers: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
-    """`Task.judge` of tasks with one right answer a row: `right` (n, L), -1 behind the `lengths` (n,) of each."""
-    answered, sizes = padded_answers(answers, *right.shape)
-    has = right != -1
-    correct = has & (answered == right)
-    return judged(correct, lengths, (correct == has).all(axis=1) & (sizes == lengths))
-
-
 def judged(correct: np.ndarray, lengths: int | np.ndarray, exact: np.ndarray) -> dict[str, np.ndarray]:
     """What `Task.judge` returns, of symbols (n, L) and answers (n,) that are right; `lengths` are of right ones."""
     wrong = ~correct & (np.arange(correct.shape[1]) < np.reshape(lengths, (-1, 1)))
