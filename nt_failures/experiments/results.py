@@ -82,7 +82,7 @@ def results(
     `test`, with the prefix `test_` and `full_decode`.
     """
     observed = observations(trainer, args, rows["test"])
-    budget, curve = budget_of(trainer), learning_curve(trainer.state)
+    budget, curve = budget_of(trainer), learning_curve(trainer.state.log_history)
     seen = None  # the model on the first training rows, if it has seen each of them; a stream has no end
     if not args.data.streaming and seen_all(budget.examples, len(rows["train"]), vars(args.training)):
         train = to_columns(rows["train"].select(range(min(len(rows["train"]), TRAIN_ROWS))))

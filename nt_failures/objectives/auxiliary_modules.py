@@ -26,12 +26,18 @@ DRAFT_NAME = "mtp"
 
 MODULES_FILE = "objective_modules.safetensors"
 
+LOADED = "loaded_objective"
+"""The attribute of a model that was loaded with trained modules: the objective whose they are."""
+
 
 def attach(model: PreTrainedModel, under: str = NAME, **modules: torch.nn.Module) -> None:
     """Put the modules into the model, initialised as its own are; ValueError if it has some already."""
     if has_modules(model):
         kind = type(model).__name__
-        raise ValueError(f"this {kind} has the modules of an objective in it already; load the model afresh.")
+        raise ValueError(
+            f"this {kind} has the modules of an objective in it already; give the objective that it was loaded with, "
+            "or load the stock model alone, by load_model."
+        )
     added = torch.nn.ModuleDict(modules)
     with torch.no_grad():  # transformers has no public way to initialise a part of a model as its own layers are
         added.apply(model._init_weights)

@@ -22,6 +22,10 @@ class TeacherForced(Objective):
         parts = self.layout(examples)
         return join(parts, parts["target_ids"], parts["target_ids"], self.pad_token_id)
 
+    @abc.abstractmethod
+    def loss(self, model: torch.nn.Module, batch: Batch) -> Loss:
+        """As in `Objective`."""
+
 
 class ExtraLoss(TeacherForced):
     """Teacher forcing with further terms of the loss."""

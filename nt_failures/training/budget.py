@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
@@ -67,15 +67,15 @@ def seen_all(examples: int, num_train: int | None, training: Mapping[str, Any]) 
     return num_train is not None and examples >= num_train and not drawn
 
 
-def learning_curves(state: TrainerState) -> dict[str, list[dict[str, float]]]:
-    """The evaluations during training, of each set that was evaluated: `step` and every metric without its prefix.
+def learning_curves(log: Sequence[Mapping[str, float]]) -> dict[str, list[dict[str, float]]]:
+    """The evaluations of a `log_history`, of each set that was evaluated: `step` and every metric without its prefix.
 
     Sets are named by the prefix of their metrics: `eval_`, or `eval_<name>_` of a dict of sets.
     """
     exact = "free/exact"
     skip = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     curves: dict[str, list[dict[str, float]]] = {}
-    for entry in state.log_history:
+    for entry in log:
         for name in (name for name in entry if name.startswith("eval_") and name.endswith(exact)):
             start = name.removesuffix(exact)
             kept = {k.removeprefix(start): v for k, v in entry.items() if k.startswith(start)}
@@ -84,6 +84,6 @@ def learning_curves(state: TrainerState) -> dict[str, list[dict[str, float]]]:
     return curves
 
 
-def learning_curve(state: TrainerState) -> list[dict[str, float]]:
+def learning_curve(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
     """The evaluations during training of one set, the one that was evaluated first."""
-    return next(iter(learning_curves(state).values()), [])
+    return next(iter(learning_curves(log).values()), [])

@@ -131,7 +131,7 @@ class StopWhenSolved(TrainerCallback):
 
     def solved(self, state: TrainerState) -> bool:
         """Whether the last evaluations are enough; from the log, which a resumed run has, too."""
-        found, sets = learning_curves(state), self.trainer.eval_dataset
+        found, sets = learning_curves(state.log_history), self.trainer.eval_dataset
         starts = [f"eval_{name}_" for name in sets] if isinstance(sets, dict) else ["eval_"]
         last = [found.get(start, [])[-self.evaluations :] for start in starts]
         # Sets are evaluated one after the other: until the last one is, the first is a step ahead.

@@ -1,6 +1,7 @@
 """EvaluationMixin: how an ObjectiveTrainer evaluates, by the loss and by decoding."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,12 +34,27 @@ class EvaluationMixin:
 
     evaluation: EvalLoopOutput | None = None
     """what the last evaluation predicted, and of how many rows"""
+    of_other_rows: Sequence[dict[str, float]] = ()
+    """entries of the log that are no evaluation of `eval_dataset`"""
     _evaluated: torch.Tensor | float = 0.0
     """sum of the loss and its labels, over the rows of this evaluation"""
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in `transformers.Trainer`. What other rows than `eval_dataset` gave, such as those of train, stands in the
+        log and in no card, unless they are named for it: `metric_key_prefix="test"`.
+        """
+        begin = len(self.state.log_history)
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        if not self._is_own(eval_dataset):
+            self.of_other_rows = [*self.of_other_rows, *self.state.log_history[begin:]]
+        return metrics
+
+    def _is_own(self, eval_dataset: Any) -> bool:
+        return eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
         """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
-        if eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset:
+        if self._is_own(eval_dataset):
             return super().get_eval_dataloader(eval_dataset)
         return self.get_test_dataloader(eval_dataset)
 

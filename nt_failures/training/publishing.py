@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -133,16 +134,15 @@ class PublishMixin:
         known = {"parameters": auxiliary_modules.stock_parameters(self.model)}
         known["training_arguments"] = changed_arguments(self.args)
         known |= {"versions": versions(), "hardware": hardware(self.args.device), "throughput": self.throughput}
-        known["learning_curve"] = learning_curve(self.state)
+        watched = [entry for entry in self.state.log_history if entry not in self.of_other_rows]
+        known["learning_curve"] = learning_curve(watched)
         if from_folder(auxiliary_modules.unwrap_model(self.model).name_or_path):
             known["local"] = ["model"]
-        spent = budget_of(self)
-        evaluated = [entry for entry in self.state.log_history if "eval_loss" in entry or "eval_free/exact" in entry]
-        steps = spent.steps - self.earlier.steps  # of the last training, as the log counts them
-        if evaluated := [entry for entry in evaluated if entry["step"] == steps]:  # else of another model
-            last = evaluated[-1].items()
-            known["metrics"] = {name.removeprefix("eval_"): v for name, v in last if name.startswith("eval_")}
-            same = self.evaluation is not None and self.evaluation.metrics.items() <= last
+        spent = budget_of(self) if self.is_in_train else self._spent
+        steps = spent.steps - self.earlier.steps  # of the last training, as the log counts them; else of another model
+        if last := _evaluated(self.state.log_history, "test_", steps) or _evaluated(watched, "eval_", steps):
+            known["metrics"] = {k[len("eval_") :]: v for k, v in last.items() if k.startswith(("eval_", "test_"))}
+            same = self.evaluation is not None and self.evaluation.metrics.items() <= last.items()
             rows = self.evaluation.num_samples if same else None
             known["n"] = known["metrics"].get("problems", rows)
             known["rows"] = rows if "problems" in known["metrics"] else None
@@ -154,3 +154,9 @@ class PublishMixin:
         if self.state.global_step:
             known |= dataclasses.asdict(spent)
         return RunResults(**known)
+
+
+def _evaluated(log: Sequence[Mapping[str, float]], start: str, step: int) -> Mapping[str, float]:
+    """The last evaluation at this step whose metrics begin so; empty where there is none."""
+    names = {f"{start}loss", f"{start}free/exact"}
+    return next((entry for entry in reversed(log) if entry["step"] == step and names & entry.keys()), {})

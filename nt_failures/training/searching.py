@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import check_needs
 
 
@@ -30,9 +31,14 @@ class SearchMixin:
     """
 
     def prepare_model(self, model: PreTrainedModel | None) -> PreTrainedModel | None:
-        """The model with the objective's modules attached; ValueError if it lacks what the objective needs."""
+        """The model with the objective's modules attached; ValueError if it lacks what the objective needs.
+
+        A model that `load` gave keeps the trained modules of its objective.
+        """
         if model is not None:  # else one is still to be made
             check_needs(self.training_objective, model)
+            if getattr(model, auxiliary_modules.LOADED, None) == self.training_objective:
+                return model
             self.training_objective.attach(model)
             self.training_objective.prepare(model)
         return model

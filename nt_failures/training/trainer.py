@@ -5,6 +5,7 @@ resuming in checkpointing.py, the model card and the push to the Hub in publishi
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 
+from nt_failures.data.batches import IGNORE
 from nt_failures.data.columns import check_first_rows
 from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
@@ -117,6 +119,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         self.step_flops = StepFlops()
         self.earlier = Budget(0, 0)
         """of each `train` before the last one"""
+        self._spent = self.earlier
         self.throughput: dict[str, Any] | None
         """of the last `train`, as `Clock.total` gives it; None before it, and where it was too short"""
         self._start_anew()
@@ -127,6 +130,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
+        self._counted = False
         self.resumed_at = 0
         self.gradient_shares.forget()
         prepare_anew(self)
@@ -143,11 +147,14 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         self._start_anew()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         anew = checkpoint or self.model_init or not self.state.global_step
-        self.earlier = Budget(0, 0) if anew else budget_of(self)
-        if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
-            return output
-        with self._own_checkpoints(resumed=checkpoint is not None):
-            output = super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
+        self.earlier = Budget(0, 0) if anew else self._spent
+        try:
+            if checkpoint is not None and (output := self._load_finished(checkpoint)) is not None:
+                return output
+            with self._own_checkpoints(resumed=checkpoint is not None):
+                output = super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
+        finally:
+            self._spent = budget_of(self)  # on the rows that it had: the next training may be given others
         divergence.check(self, self._watch, weights=True)
         self.throughput = self._clock.total(self.accelerator, auxiliary_modules.unwrap_model(self.model))
         return output
@@ -187,6 +194,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self.objective_loss(model, inputs)
         if model.training:
+            if not self._counted:
+                self._check_count(loss, inputs)
             for name, part in loss.parts.items():  # on the device: reading it at every step would stall it
                 self._parts[name] = self._parts.get(name, 0.0) + part.detach()
             self._items = self._items + loss.count
@@ -207,6 +216,16 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
                 "sum over the items that count, how many they are, as a tensor, and named sums for the log."
             )
         return loss
+
+    def _check_count(self, loss: Loss, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Refuse, at the first batch, a count by which the loss would be logged and evaluated, but not trained."""
+        count, labels = int(loss.count), int((inputs["labels"] != IGNORE).sum())
+        if count != labels:
+            raise ValueError(
+                f"{type(self.training_objective).__name__}.loss counts {count} items of a batch with {labels} labels, "
+                "by which training divides; set the labels of all others to -100 in collate, and count the labels."
+            )
+        self._counted = True
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """That of the training arguments, or Muon beside AdamW."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import nt_failures
-from nt_failures.data.tokenizer import add_tokens, word_level_tokenizer
+from nt_failures.data.columns import to_table
+from nt_failures.data.tokenizer import add_tokens, tokenize, word_level_tokenizer
 from nt_failures.hub.integrity import check_whole, save_run
 from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
@@ -53,6 +54,23 @@ def stock(tokenizer, tmp_path):
     load_model("gpt2-1x16", tokenizer, 48).save_pretrained(tmp_path / "stock")
     tokenizer.save_pretrained(tmp_path / "stock")
     return tmp_path / "stock"
+
+
+@pytest.mark.parametrize("name", ["joint_multi_token", "future_bag", "belief_state", "next_latent"])
+def test_a_loaded_run_goes_on_in_a_trainer(name, finished, tmp_path):
+    """Catches: a trained model that no Trainer takes any more, or takes with new modules in place of the trained ones;
+    the modules of one objective taken for those of another."""
+    run = load(str(finished(name)))
+    table = to_table(run.task, run.task.block(0, "test", 0, rows=40))
+    rows = tokenize(datasets.Dataset(table), run.tokenizer)
+    args = ObjectiveTrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True, seed=0)
+    sets = {"task": run.task, "train_dataset": rows, "eval_dataset": rows, "processing_class": run.tokenizer}
+    trainer = ObjectiveTrainer(run.model, args, objective=run.objective, **sets)
+    tested = json.loads((finished(name) / "results.json").read_text())["metrics"]
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(tested["loss"], rel=1e-5)
+    trainer.train()
+    with pytest.raises(ValueError, match="in it already; give the objective that it was loaded with"):
+        ObjectiveTrainer(run.model, args, objective=find_objective("token_order").from_tokenizer(run.tokenizer), **sets)
 
 
 def test_a_run_of_another_definition_is_refused(save, tokenizer, tmp_path, monkeypatch):

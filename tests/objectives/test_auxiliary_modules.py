@@ -163,7 +163,7 @@ def test_two_objectives_do_not_share_a_model(tiny_model):
     """Catches: heads of an earlier objective trained, saved and pushed along."""
     model = tiny_model("gpt2")
     TokenOrder().attach(model)
-    with pytest.raises(ValueError, match="has the modules of an objective in it already; load the model afresh"):
+    with pytest.raises(ValueError, match="has the modules of an objective in it already; give the objective"):
         JointMultiToken().attach(model)
 
 

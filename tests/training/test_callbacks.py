@@ -344,12 +344,12 @@ def test_all_of_several_sets_must_be_solved(tmp_path, tokenizer, tokenized, tiny
     trainer.train()
     assert trainer.state.global_step == stops_at
     steps = list(range(2, stops_at + 1, 2))
-    curves = learning_curves(trainer.state)
+    curves = learning_curves(trainer.state.log_history)
     assert {name: [point["free/exact"] for point in curve] for name, curve in curves.items()} == {
         "eval_main_": [1.0] * len(steps),
         "eval_main_too_": second[: len(steps)],
     }
-    curve = learning_curve(trainer.state)
+    curve = learning_curve(trainer.state.log_history)
     assert [(point["step"], {*point}) for point in curve] == [(step, {"step", "loss", "free/exact"}) for step in steps]
 
 

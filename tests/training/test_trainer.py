@@ -623,6 +623,22 @@ def test_a_loss_of_another_form_is_named(kind, what, tiny_model, tokenized, tmp_
         trainer.train()
 
 
+class AllButTheLast(NextToken):
+    """The loss of all symbols but the last, counted as such."""
+
+    def loss(self, model, batch):
+        return super().loss(model, {**batch, "labels": batch["labels"].index_fill(1, torch.tensor([-1]), -100)})
+
+
+def test_a_count_that_is_not_of_the_labels_is_named(tiny_model, tokenized, tmp_path):
+    """Catches: a loss divided by all labels in training, and by those that it counts in the log and in evaluations."""
+    args = ObjectiveTrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, save_strategy="no", disable_tqdm=True)
+    sets = {"train_dataset": tokenized, "eval_dataset": tokenized}
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=AllButTheLast(pad_token_id=14), **sets)
+    with pytest.raises(ValueError, match=r"AllButTheLast.loss counts \d+ items of a batch with \d+ labels, by which"):
+        trainer.train()
+
+
 def test_a_field_without_the_decorator_is_named():
     """Catches: an option that can be given to nobody, and a run that goes on without it."""
     with pytest.raises(

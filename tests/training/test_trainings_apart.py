@@ -72,6 +72,39 @@ def test_the_metrics_of_a_second_training_are_known(make):
     assert known.metrics["free/exact"] == found["eval_free/exact"]
 
 
+def test_what_other_rows_gave_is_not_on_the_card(make):
+    """Catches: accuracy on training rows, which a user looked at last, published as the model's result; such a row in
+    the curve. Rows named for it are: `metric_key_prefix="test"`."""
+    trainer = make(max_steps=3)
+    trainer.train()
+    found = trainer.evaluate()
+    trainer.evaluate(trainer.train_dataset.select(range(8)))
+    known = trainer._known_results()
+    assert known.metrics["loss"] == found["eval_loss"]
+    assert [point["loss"] for point in known.learning_curve] == [found["eval_loss"]]
+    tested = trainer.evaluate(trainer.eval_dataset.select(range(8)), metric_key_prefix="test")
+    known = trainer._known_results()
+    assert (known.n, known.metrics["loss"]) == (8, tested["test_loss"])
+    assert [point["loss"] for point in known.learning_curve] == [found["eval_loss"]]
+
+
+def test_the_budget_is_of_the_rows_that_were_trained(make):
+    """Catches: the rows of an earlier training counted anew by the data set of a later one."""
+    trainer = make(max_steps=10, per_device_train_batch_size=8)
+    rows, seen, step = trainer.train_dataset, [], trainer.training_step
+
+    def counting(model, inputs, *args, **kwargs):
+        seen.append(len(inputs["input_ids"]))
+        return step(model, inputs, *args, **kwargs)
+
+    trainer.training_step = counting
+    trainer.train()
+    trainer.train_dataset = rows.select(range(5))
+    trainer.train()
+    trainer.train_dataset = rows
+    assert (trainer._known_results().steps, trainer._known_results().examples) == (20, sum(seen))
+
+
 @pytest.mark.parametrize(
     ("asked", "order", "chance", "position"),
     [
