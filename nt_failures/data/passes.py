@@ -18,9 +18,9 @@ class Passes(IterableDataset):
     within it would skip as many batches as the first had, and start over. A stream with `set_epoch` is shuffled anew.
     One without a row ends.
 
-    Several workers of a DataLoader read shards of their own (a task's have 4,096 rows, the last one fewer). One that is
+    Several workers of a DataLoader read shards of their own (most often of 4,096 rows, the last one fewer). One that is
     through with its few begins the next pass before the others, so that some rows come again before others have come:
-    of 4,100 rows and two workers half are not seen within the first 4,100, of 200,000 and four workers 1.6 %.
+    of 4,100 rows and two workers half are not seen within the first 4,100, of 200,000 and four workers 1 to 2 %.
 
     Args:
         stream: rows, such as a `datasets.IterableDataset`; the same in every pass, but for their order.
