@@ -27,7 +27,7 @@ DRAFT_NAME = "mtp"
 MODULES_FILE = "objective_modules.safetensors"
 
 LOADED = "loaded_objective"
-"""The attribute of a model that was loaded with trained modules: the objective whose they are."""
+"""The attribute of a model that `load` gave: the objective whose trained modules it has."""
 
 
 def attach(model: PreTrainedModel, under: str = NAME, **modules: torch.nn.Module) -> None:

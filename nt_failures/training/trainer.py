@@ -194,7 +194,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self.objective_loss(model, inputs)
         if model.training:
-            if not self._counted:
+            if not self._counted and "labels" in inputs:
                 self._check_count(loss, inputs)
             for name, part in loss.parts.items():  # on the device: reading it at every step would stall it
                 self._parts[name] = self._parts.get(name, 0.0) + part.detach()
