@@ -51,12 +51,14 @@ def learning_order(
         if not all(isinstance(x, numbers.Real) for x in found) or not math.isfinite(step):
             raise ValueError(f"the curve lacks a number for some of step and {decoding}/position_k, k = {positions}.")
     points.sort(key=lambda point: point[0])
-    steps: dict[int, int | None] = dict.fromkeys(positions)
-    for step, shares in points:
-        for k in positions:
-            if not shares[k] >= threshold:  # nor is nan
-                steps[k] = None
-            elif steps[k] is None:
-                steps[k] = int(step)
+    steps = {k: learnt_at([(int(step), shares[k]) for step, shares in points], threshold) for k in positions}
     order = sorted((k for k in positions if steps[k] is not None), key=lambda k: steps[k])
     return {"threshold": threshold, "step": steps, "order": order, "last_step": int(points[-1][0])}
+
+
+def learnt_at(curve: Sequence[tuple[int, float]], threshold: float = LEARNT_AT) -> int | None:
+    """Step of the first evaluation from which the accuracy stays at the threshold or above; None if it never does."""
+    found = None
+    for step, share in curve:
+        found = (step if found is None else found) if share >= threshold else None  # nan is below
+    return found

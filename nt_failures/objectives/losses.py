@@ -38,6 +38,21 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
 
 
+def check_loss(loss: Loss, batch: Batch, objective: str) -> None:
+    """ValueError for a loss of another form, or with a count by which it would be logged, but not trained."""
+    if not isinstance(loss, Loss) or not isinstance(loss.count, Tensor):
+        raise ValueError(
+            f"{objective}.loss returned {loss!r}; return Loss(sum, count, parts): the sum over the items that count, "
+            "how many they are, as a tensor, and named sums for the log."
+        )
+    labels = int((batch["labels"] != IGNORE).sum()) if "labels" in batch else int(loss.count)
+    if int(loss.count) != labels:
+        raise ValueError(
+            f"{objective}.loss counts {int(loss.count)} items of a batch with {labels} labels, by which training "
+            "divides; set the labels of all others to -100 in collate, and count the labels."
+        )
+
+
 class VocabularyHead(torch.nn.Linear):
     """A linear layer from hidden states to the vocabulary; AdamW trains it beside Muon, as it does the unembedding."""
 

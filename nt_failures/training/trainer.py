@@ -5,7 +5,6 @@ resuming in checkpointing.py, the model card and the push to the Hub in publishi
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
 
-from nt_failures.data.batches import IGNORE
 from nt_failures.data.columns import check_first_rows
 from nt_failures.data.passes import Passes
 from nt_failures.data.token_dataset import TokenDataset
@@ -22,7 +20,7 @@ from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective, check_room
-from nt_failures.objectives.losses import Loss
+from nt_failures.objectives.losses import Loss, check_loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used
@@ -130,7 +128,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
-        self._counted = False
+        self._checked = False
         self.resumed_at = 0
         self.gradient_shares.forget()
         prepare_anew(self)
@@ -194,8 +192,6 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """Mean loss per labelled token of the whole accumulated batch, over all processes."""
         loss = self.objective_loss(model, inputs)
         if model.training:
-            if not self._counted and "labels" in inputs:
-                self._check_count(loss, inputs)
             for name, part in loss.parts.items():  # on the device: reading it at every step would stall it
                 self._parts[name] = self._parts.get(name, 0.0) + part.detach()
             self._items = self._items + loss.count
@@ -208,24 +204,13 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """The objective's loss of a batch on this device, in the precision of the training arguments."""
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
-                return Loss(*auxiliary_modules.inside_forward(model, self.training_objective.loss, inputs))
-            loss = self.training_objective.loss(model, inputs)
-        if not isinstance(loss, Loss) or not isinstance(loss.count, torch.Tensor):
-            raise ValueError(
-                f"{type(self.training_objective).__name__}.loss returned {loss!r}; return Loss(sum, count, parts): the "
-                "sum over the items that count, how many they are, as a tensor, and named sums for the log."
-            )
+                loss = Loss(*auxiliary_modules.inside_forward(model, self.training_objective.loss, inputs))
+            else:
+                loss = self.training_objective.loss(model, inputs)
+        if not self._checked:
+            check_loss(loss, inputs, type(self.training_objective).__name__)
+            self._checked = True
         return loss
-
-    def _check_count(self, loss: Loss, inputs: Mapping[str, torch.Tensor]) -> None:
-        """Refuse, at the first batch, a count by which the loss would be logged and evaluated, but not trained."""
-        count, labels = int(loss.count), int((inputs["labels"] != IGNORE).sum())
-        if count != labels:
-            raise ValueError(
-                f"{type(self.training_objective).__name__}.loss counts {count} items of a batch with {labels} labels, "
-                "by which training divides; set the labels of all others to -100 in collate, and count the labels."
-            )
-        self._counted = True
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """That of the training arguments, or Muon beside AdamW."""

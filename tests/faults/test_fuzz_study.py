@@ -7,8 +7,8 @@ from fuzzing import ODD, accepted, fuzz
 from hypothesis import strategies as st
 from study_records import record
 
+from nt_failures.diagnosis.learning_order import learnt_at
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.results_file import steps_to_solve
 from nt_failures.experiments.study.summary import mean_interval, study_table, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
@@ -87,7 +87,7 @@ def test_steps_to_solve(values, odd):
     if 0 <= odd < len(values):
         values[odd] = float("nan")
     tails = [i for i in range(len(values)) if all(value >= 0.95 for value in values[i:])]
-    assert steps_to_solve(list(enumerate(values))) == (tails[0] if tails else None)
+    assert learnt_at(list(enumerate(values))) == (tails[0] if tails else None)
 
 
 @fuzz(500, values=st.lists(st.floats(0, 1), max_size=40))

@@ -9,11 +9,11 @@ from nt_failures.data.batches import layout
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.diagnosis import Evidence, learning_order
 from nt_failures.diagnosis.figures import graph
+from nt_failures.diagnosis.learning_order import learnt_at
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.rewards import reward_exact_path
 from nt_failures.experiments import output_dir
 from nt_failures.experiments.command_line import parse
-from nt_failures.experiments.study.results_file import steps_to_solve
 from nt_failures.hub.load import load
 from nt_failures.models.load import load_model
 from nt_failures.objectives import JointMultiToken, MultiTokenHeads, TokenOrder
@@ -73,7 +73,7 @@ def test_nan_is_never_learnt():
     """Catches: `nan < 0.95`, which is false, taken for "reached"."""
     curve = [{"step": 1, "forced/position_1": NAN, "free/exact": NAN}]
     assert learning_order(curve)["step"] == {1: None}
-    assert steps_to_solve([(1, NAN)]) is None
+    assert learnt_at([(1, NAN)]) is None
 
 
 def test_blanks_between_symbols_count_as_commas():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nt_failures.diagnosis.evidence import SOLVED_AT
+from nt_failures.diagnosis.learning_order import learnt_at
 from nt_failures.evaluation.metrics import judged, judged_by
 from nt_failures.experiments.arguments import DataArguments, ObjectiveArguments
 from nt_failures.experiments.study.job import Key
@@ -113,7 +114,7 @@ class StudyRun:
     @property
     def solved_at(self) -> int | None:
         """Training steps until validation says so for good."""
-        return steps_to_solve(self.curve)
+        return learnt_at(self.curve, SOLVED_AT)
 
 
 def read_key(line: Mapping[str, Any]) -> Key:
@@ -122,14 +123,6 @@ def read_key(line: Mapping[str, Any]) -> Key:
     if [type(name) for name in key] != [str, int, str]:
         raise ValueError(f"no run: {key} must be recipe, seed and fingerprint: text, a whole number, text")
     return Key(*key)
-
-
-def steps_to_solve(curve: Sequence[tuple[int, float]]) -> int | None:
-    """Step of the first evaluation from which the accuracy stays at `SOLVED_AT` or above; None if it never does."""
-    found = None
-    for step, share in curve:
-        found = (step if found is None else found) if share >= SOLVED_AT else None  # nan solves nothing
-    return found
 
 
 def read_results(path: Path) -> list[StudyRun]:

@@ -3,7 +3,7 @@
 import pytest
 from study_records import lost, record, summarise
 
-from nt_failures.experiments.study.results_file import steps_to_solve
+from nt_failures.diagnosis.learning_order import learnt_at
 from nt_failures.experiments.study.summary import best_first, comparison_table, mean_interval, missing_note, study_table
 
 GOOD = [0.5, 0.52, 0.54]
@@ -35,7 +35,7 @@ def solved(recipe="cure", seed=0, exact=0.99, step=1500, verdict="solved", **cha
 )
 def test_steps_to_solve(shares, step):
     """Catches: the best moment of a run taken for the time it needs; a threshold passed from below only."""
-    assert steps_to_solve([(100 * i, share) for i, share in enumerate(shares, start=1)]) == step
+    assert learnt_at([(100 * i, share) for i, share in enumerate(shares, start=1)]) == step
 
 
 @pytest.mark.parametrize(
