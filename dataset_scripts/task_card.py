@@ -118,13 +118,17 @@ of `{splits[-1]}`.
 
 def _making(publication: Publication, config: Config) -> str:
     task_class = publication.builder.task_class
-    own = task_class.split_hash if task_class.split_hash is not Task.split_hash else task_class.instance_hash
-    rule = inspect.getdoc(own).splitlines()[0]
+    hashed = task_class.split_hash if task_class.split_hash is not Task.split_hash else task_class.instance_hash
+    rule = (
+        "a hash assigns every row to one split, and rows of one hash are never divided. Of what it is taken:\n"
+        + inspect.getdoc(hashed).splitlines()[0]
+        if task_class.split_of is Task.split_of
+        else inspect.getdoc(task_class.split_of).splitlines()[0]
+    )
     return f"""{making(publication, config)}
 
 Rows come from `numpy.random.default_rng([seed, split, block])` in blocks of 4,096.
-`overlap="forbid"`: a hash assigns every row to one split, and rows of one hash are never divided. Of what it is taken:
-{rule}
+`overlap="forbid"`: {rule}
 With the versions above, every build gives the same rows and the same Parquet files, byte for byte."""
 
 

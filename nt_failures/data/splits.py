@@ -36,7 +36,8 @@ def load_splits(
 
     Raises:
         ValueError: beside those of the builder and of `load_lines`, with `overlap="forbid"`: a file that shares
-            problems with train, or may share them with an endless one.
+            problems with train, or may share them with an endless one. Of a task in which new answers count
+            (`Task.num_answers`): train rows that are not of the task's own train split.
     """
     counts = {"train": None if streaming else num_train, "validation": num_validation, "test": num_test}
     files = {split: path for split, path in (files or {}).items() if path and counts[split] != 0}
@@ -45,6 +46,8 @@ def load_splits(
             f"streaming draws training rows without end, so {', '.join(files)} cannot be read from a file apart from "
             "them; leave streaming out, or give overlap='allow' and no file for train."
         )
+    if overlap == "allow" and task.num_answers is not None:
+        raise ValueError(f"{task} tells new answers by their split, so its splits must be apart; leave overlap out.")
     options = {"seed": seed, "overlap": overlap, "prompt_style": prompt_style}
     drawn = {f"num_{split}": 0 if split in files else count or 0 for split, count in counts.items()}
     splits = {}
@@ -57,6 +60,13 @@ def load_splits(
         splits[split] = rows.select(range(min(counts[split], len(rows))))
     if files and overlap == "forbid":
         _check_apart(task, splits)
+    if "train" in files and task.num_answers is not None:
+        others = int((task.split_of(to_columns(splits["train"])) != "train").sum())
+        if others:
+            raise ValueError(
+                f"{others:,} of {len(splits['train']):,} rows of train have answers of another split of {task}, by "
+                "which new answers are told; give rows of its train split."
+            )
     if streaming:
         splits["train"] = builder_of(task, **options, num_train=None, num_test=0).as_streaming_dataset(split="train")
     return splits

@@ -55,7 +55,8 @@ def verdict(evidence: Evidence, budget: Budget | None = None, known: bool = True
 class Facts:
     """What the rules and their texts share: the evidence, and how its decision stands to chance.
 
-    The decision is above chance if its 95 % interval lies above 1.1 times chance, below it if the interval lies below
+    The decision is above chance if its 95 % interval lies above 1.1 times chance and three were right (of a tiny chance
+    one or two are luck, which the interval takes for more), below it if the interval lies below
     chance and the accuracy below 0.9 times chance, and at chance if it is neither and the interval lies within 0.5 to
     1.5 times chance, or within 0.02 of it; else there are too few problems to tell. Where there is nothing to decide
     (no decision, or chance 1), all positions are alike.
@@ -73,7 +74,8 @@ class Facts:
             self.decision = 1.0
         self.n = evidence.n if evidence.decided is None else evidence.decided
         self.low, self.high = low, high = wilson(self.decision * self.n, self.n)
-        self.above_chance = low > 1.1 * chance or not self.decides
+        right = round(self.decision * self.n)
+        self.above_chance = (low > 1.1 * chance and right >= 3) or not self.decides
         near = not self.above_chance and not (high < chance and self.decision < 0.9 * chance)
         around = max(0.5 * chance, NEAR)
         self.at_chance = near and chance - around <= low and high <= chance + around

@@ -20,6 +20,19 @@ def seen(facts: Any) -> str:
     return f"decision {percent(facts.decision)} {interval}, chance {format_chance(chance)}, n = {n:,}"
 
 
+def _above(facts: Any) -> bool:
+    """Whether the interval of a decision that the rules call at chance lies above it all the same."""
+    return facts.low > facts.evidence.chance
+
+
+def _at_chance(facts: Any) -> str:
+    return "near chance, and above it" if _above(facts) else "at chance"
+
+
+def _guessed(facts: Any) -> str:
+    return "hardly better than guessed" if _above(facts) else "guessed"
+
+
 def _exact(facts: Any) -> str:
     """The share of exact answers with its interval."""
     exact, n, answer = facts.evidence.exact, facts.evidence.n, facts.evidence.words.answer
@@ -70,7 +83,7 @@ def memorised(facts: Any, after: str) -> str:
     """The decision is known on training instances alone."""
     return (
         f"Memorised{after}: the decision is right on {percent(facts.evidence.train_decision)} of training instances "
-        f"and not above chance on held-out ones ({seen(facts)})."
+        f"and {'hardly' if _above(facts) else 'not'} above chance on held-out ones ({seen(facts)})."
     )
 
 
@@ -117,9 +130,9 @@ def clever_hans(facts: Any, after: str) -> str:
     """Every look-up is learnt, the decision is guessed, and a wrong one is followed."""
     words = facts.evidence.words
     return (
-        f"Clever Hans + indecipherable token{after}: stuck at chance. Every other position is a look-up once the "
-        f"true {words.answer} is revealed (the worst at {percent(facts.lowest)}); the one token that needs planning is "
-        f"guessed ({seen(facts)}). Put on a {words.detour}, it goes on along it in "
+        f"Clever Hans + indecipherable token{after}: stuck {_at_chance(facts)}. Every other position is a look-up once "
+        f"the true {words.answer} is revealed (the worst at {percent(facts.lowest)}); the one token that needs "
+        f"planning is {_guessed(facts)} ({seen(facts)}). Put on a {words.detour}, it goes on along it in "
         f"{percent(facts.evidence.follow_rate)}. This is no snowballing: errors at the look-ups alone would leave "
         f"{percent(facts.look_ups)} of the {words.answer}s.{_in_part(facts)}{_by_heart(facts)} More steps may still "
         "solve it."
@@ -130,9 +143,9 @@ def indecipherable(facts: Any, after: str) -> str:
     """Every other position is learnt, the decision is guessed; the cheat was not or cannot be measured."""
     words = facts.evidence.words
     return (
-        f"Indecipherable token{after}: stuck at chance. Every other position is learnt (the worst at "
-        f"{percent(facts.lowest)}); the one token that needs planning is guessed ({seen(facts)}). Whether it would "
-        f"follow a {words.detour}, the Clever Hans cheat, is not measured. This is no snowballing: errors at the "
+        f"Indecipherable token{after}: stuck {_at_chance(facts)}. Every other position is learnt (the worst at "
+        f"{percent(facts.lowest)}); the one token that needs planning is {_guessed(facts)} ({seen(facts)}). Whether it "
+        f"would follow a {words.detour}, the Clever Hans cheat, is not measured. This is no snowballing: errors at the "
         f"other positions alone would leave {percent(facts.look_ups)} of the {words.answer}s.{_in_part(facts)}"
         f"{_by_heart(facts)} More steps may still solve it."
     )
@@ -155,8 +168,8 @@ def unfinished(facts: Any, after: str) -> str:
     cheat = ""
     if facts.jumps:
         cheat = f" But put on a {evidence.words.detour}, it goes on along it in {percent(evidence.follow_rate)} only."
-    chance = "at" if facts.at_chance else "below"
-    return f"{start} the decision{alone} is {chance} chance ({seen(facts)}).{cheat}{_in_part(facts)}{_by_heart(facts)}"
+    chance = _at_chance(facts) if facts.at_chance else "below chance"
+    return f"{start} the decision{alone} is {chance} ({seen(facts)}).{cheat}{_in_part(facts)}{_by_heart(facts)}"
 
 
 def _in_part(facts: Any) -> str:

@@ -125,7 +125,7 @@ class Task(Derived, abc.ABC):
 
     @property
     def chance(self) -> float:
-        """Accuracy at the decision, in 0..1, of the best guesser who sees everything but cannot plan."""
+        """Accuracy at the decision, in 0..1, of a guess among the ways that are open, without a plan."""
         return 1.0
 
     def decision_position(self, order: str) -> int:

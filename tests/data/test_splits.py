@@ -13,6 +13,7 @@ from plain_rows import plain_rows
 
 from nt_failures.data.splits import builder_of, load_splits
 from nt_failures.tasks.path_star import PathStar
+from nt_failures.tasks.siblings import Siblings
 
 TASK = PathStar(2, 3, 10)
 
@@ -197,3 +198,18 @@ def test_overlap_and_seed_reach_the_rows():
     base = load_splits(TASK, **counts)["train"]["prompt"]
     assert load_splits(TASK, **counts, seed=1)["train"]["prompt"] != base
     assert load_splits(TASK, **counts, overlap="allow")["train"]["prompt"] != base
+
+
+def test_new_answers_need_splits_that_are_apart(tmp_path):
+    """Catches: "of no train row" said of triples that train has, as its rows are of all splits, or of another's."""
+    task = Siblings()
+    with pytest.raises(ValueError, match="leave overlap out"):
+        load_splits(task, num_train=10, num_validation=0, num_test=10, overlap="allow")
+    texts = {name: task.texts(task.block(seed=1, split=name, index=0, rows=20)) for name in ("train", "validation")}
+    for name, rows in texts.items():
+        lines = map("".join, zip(rows["prompt"].to_list(), rows["completion"].to_list(), strict=True))
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    sizes = {"num_train": 20, "num_validation": 0, "num_test": 10}
+    with pytest.raises(ValueError, match="20 of 20 rows of train have answers of another split"):
+        load_splits(task, **sizes, files={"train": str(tmp_path / "validation.txt")})
+    assert len(load_splits(task, **sizes, files={"train": str(tmp_path / "train.txt")})["train"]) == 20

@@ -327,6 +327,26 @@ def test_memory_is_not_said_of_few_instances(n, right, name):
     assert ("too few different graphs" in found.text) == (name == "undertrained")
 
 
+@pytest.mark.parametrize(("n", "right"), [(20_000, 0.554), (4_096, 0.561)])
+def test_near_chance_is_not_said_to_be_chance(n, right):
+    """Catches: "at chance", "guessed" and "not above chance" beside an interval that lies above chance."""
+    stuck = {"forced": [1, right, 1, 1, 1], "exact": right, "n": n}
+    hans, token = (verdict(evidence(**stuck, follow_rate=rate)) for rate in (1.0, None))
+    for found in (hans, token):
+        assert "stuck near chance, and above it" in found.text
+        assert "the one token that needs planning is hardly better than guessed" in found.text
+    assert (hans.name, token.name) == (HANS, "indecipherable token")
+    assert "hardly above chance on held-out ones" in verdict(evidence(**stuck, train_decision=1.0)).text
+    assert "the decision is near chance, and above it (" in verdict(evidence(**stuck, follow_rate=0.02)).text
+
+
+@pytest.mark.parametrize(("n", "right", "above"), [(100, 1, False), (100, 2, False), (100, 3, True)])
+def test_one_lucky_answer_is_not_above_chance(n, right, above):
+    """Catches: 1 of 100 at a chance of 1 in 1,000 said to be above it, which one of ten guessing models has."""
+    found = verdict(evidence([1, right / n, 1, 1, 1], right / n, n=n, chance=0.001))
+    assert ("the decision is above chance" in found.text) == above
+
+
 def test_memory_is_not_said_of_few_training_instances():
     """Catches: two of two training instances right, as half of all such pairs of guesses among two are, called
     memory."""

@@ -9,7 +9,7 @@ from study_records import record
 
 from nt_failures.diagnosis.learning_order import learnt_at
 from nt_failures.experiments.study import results_file
-from nt_failures.experiments.study.summary import mean_interval, study_table, summarise
+from nt_failures.experiments.study.summary import study_table, summarise
 
 LINES = [json.dumps(record("hans", 0, curve=[(500, 0.5), (1000, 0.96)])), json.dumps(record("cure", 1, 0.99))]
 PLACES = [
@@ -88,13 +88,3 @@ def test_steps_to_solve(values, odd):
         values[odd] = float("nan")
     tails = [i for i in range(len(values)) if all(value >= 0.95 for value in values[i:])]
     assert learnt_at(list(enumerate(values))) == (tails[0] if tails else None)
-
-
-@fuzz(500, values=st.lists(st.floats(0, 1), max_size=40))
-def test_mean_interval(values):
-    """Catches: an interval without its mean, or outside of 0..1."""
-    found = mean_interval(values)
-    assert (found is None) == (len(set(values)) < 2)
-    if found:
-        assert 0 <= found[0] <= sum(values) / len(values) + 1e-9
-        assert sum(values) / len(values) - 1e-9 <= found[1] <= 1

@@ -29,19 +29,17 @@ from nt_failures.experiments.study.summary import best_first, words_of
 
 
 def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """Exact accuracy of several recipes: every seed a dot, their mean a bar with its interval, chance a tick.
+    """Exact accuracy of several recipes: every seed a dot, their mean a bar, chance a tick.
 
-    `groups` are of `summary.summarise`, in the order to draw; `exact_interval` and `some_positions` may be missing.
+    `groups` are of `summary.summarise`, in the order to draw; `some_positions` may be missing.
     """
     names = [group["name"] + ("*" if group.get("some_positions") else "") for group in groups]
     figure, axes, rows = _rows(names, title)
     for row, group in zip(rows, groups, strict=True):
         values = np.asarray(group["values"], dtype=float)
-        colour, *colours = (BLUE if value >= SOLVED_AT else VERMILION for value in (values.mean(), *values))
+        colour, *colours = (BLUE if value >= SOLVED_AT else VERMILION for value in (values.min(), *values))
         axes.barh(row, values.mean(), height=0.62, color=colour, alpha=0.28, zorder=2)
         axes.scatter(values, row + _spread(len(values), 0.18), s=25, color=colours, zorder=4, clip_on=False)
-        if interval := group.get("exact_interval"):
-            axes.plot(interval, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
         chance = {"color": "black", "linestyle": (0, (2, 1.5)), "linewidth": 1.3, "zorder": 5}
         if group["chance"] is not None:
             axes.plot([group["chance"]] * 2, [row - 0.42, row + 0.42], **chance)
@@ -51,7 +49,7 @@ def side_by_side(groups: Sequence[Mapping[str, Any]], title: str = "") -> Figure
     words = words_of(groups)
     measured = f"exact {words.answer}s on held-out {words.problem}s"
     measured += "; *: the worst of the positions trained" if "*" in "".join(names) else ""
-    legend = "dots: seeds, bar: mean, line: its 95 % interval, dashed: chance\nblue: solved (>= 95 %)"
+    legend = "dots: seeds, bar: mean, dashed: chance\nblue: solved (>= 95 %), a bar where every seed is"
     axes.set_xlabel(f"{measured}\n{legend}", fontsize=10)
     return figure
 

@@ -15,7 +15,6 @@ from nt_failures.experiments.study.summary import markdown_table
 
 SEEDS = 10
 """Seeds that an entry needs, from 0 on without a gap, each of which solves the whole answer on held-out rows."""
-DRAWS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +89,7 @@ def tables(found: Sequence[Entry], root: Path) -> str:
         for i, entry in enumerate(rivals):
             kinds = ["steps"] * (i == 0) + ["FLOPs"] * (entry is cheapest)
             n, steps, log = len(entry.runs), entry.steps, entry.log.relative_to(root).as_posix()
-            p = f"{rank_sum_p(steps, rivals[i + 1].steps):.3g}" if i + 1 < len(rivals) else "-"
+            p = f"{_p(entry, rivals[i + 1]):.3g}" if i + 1 < len(rivals) else "-"
             middle = f"{statistics.median(steps):,.0f} ({min(steps):,} to {max(steps):,})"
             solved = f"{n} of {n} [{math.floor(100 * wilson(n, n)[0])}%]"
             flops = f"{statistics.median(entry.flops):.2e}"
@@ -100,16 +99,29 @@ def tables(found: Sequence[Entry], root: Path) -> str:
     return text or f"None yet: no recipe has {SEEDS} seeds that all solved their problem.\n\n"
 
 
+def _p(entry: Entry, rival: Entry) -> float:
+    """Of the steps as the less often evaluated of the two sees them: it learns later of the same step."""
+    every = max(each.runs[0].study_run.curve[0][0] for each in (entry, rival))
+    return rank_sum_p(*([-(-step // every) * every for step in each.steps] for each in (entry, rival)))
+
+
 def rank_sum_p(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of the rank-sum test, by random exchange of the two groups' runs; ties share their mean rank.
+    """Two-sided p of the rank-sum test, over all exchanges of the two groups' runs; ties share their mean rank.
 
     Example:
-        >>> rank_sum_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) < 0.01  # 2 of 252 exchanges, 0.0079
+        >>> rank_sum_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == 2 / 252
         True
     """
     values = np.array([*first, *second], dtype=np.float64)
-    ranks = (values[:, None] > values).sum(axis=1) + ((values[:, None] == values).sum(axis=1) + 1) / 2
-    drawn = np.random.default_rng(0).permuted(np.tile(ranks, (DRAWS, 1)), axis=1)[:, : len(first)].sum(axis=1)
-    middle = ranks.mean() * len(first)
-    as_far = np.abs(drawn - middle) >= abs(ranks[: len(first)].sum() - middle)
-    return float((as_far.sum() + 1) / (DRAWS + 1))
+    doubled = 2 * (values[:, None] > values).sum(axis=1) + (values[:, None] == values).sum(axis=1) + 1  # whole numbers
+    ways = [
+        collections.Counter({0: 1}),
+        *(collections.Counter() for _ in first),
+    ]  # of drawing so many runs, by their sum
+    for rank in doubled.tolist():
+        for size in range(len(first), 0, -1):
+            for total, count in ways[size - 1].items():
+                ways[size][total + rank] += count
+    middle, found = doubled.mean() * len(first), doubled[: len(first)].sum()
+    as_far = sum(count for total, count in ways[-1].items() if abs(total - middle) >= abs(found - middle))
+    return as_far / math.comb(len(values), len(first))

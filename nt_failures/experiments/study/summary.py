@@ -1,4 +1,4 @@
-"""Many runs as one study: means and intervals over seeds, solve probability, time to solve, and their tables."""
+"""Many runs as one study: means and ranges over seeds, solve probability, time to solve, and their tables."""
 
 import html
 import math
@@ -6,10 +6,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nt_failures.evaluation.metrics import format_chance, format_percent, format_rounded, t975, wilson
+from nt_failures.evaluation.metrics import format_chance, format_percent, format_rounded, wilson
 from nt_failures.experiments.study.results_file import Key, StudyRun
 from nt_failures.tasks.facts import WORDS, Words
 from nt_failures.training.gradient_shares import STEPS
+
+EXACT = "exact, mean (range)"
+"""The column's name in the tables."""
 
 
 def summarise(runs: Sequence[StudyRun], diverged: Sequence[Key] = ()) -> list[dict[str, Any]]:
@@ -39,7 +42,6 @@ def _summarise(name: str, runs: Sequence[StudyRun], diverged: int) -> dict[str, 
         "chance": first.chance,
         "values": values,
         "exact": statistics.fmean(values),
-        "exact_interval": mean_interval(values),
         "decision": _mean([run.decision for run in runs]),
         "others": None if first.others is None else min(run.others for run in runs),
         "follow_rates": [run.follow_rate for run in runs if run.follow_rate is not None],
@@ -81,15 +83,6 @@ def words_of(groups: Sequence[Mapping[str, Any]]) -> Words:
     return WORDS if others else first
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean over seeds, Student's t, cut to 0..1; None unless two differ, which tells a spread."""
-    if len(set(values)) < 2:
-        return None
-    half = t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return max(mean - half, 0.0), min(mean + half, 1.0)
-
-
 def best_first(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The most often and soonest solved first."""
 
@@ -110,11 +103,12 @@ def study_table(groups: Sequence[Mapping[str, Any]], first: str = "recipe") -> s
     """The study as a Markdown table, with what its columns mean; `first` is the head of its first column."""
     words = words_of(groups)
     note = (
-        "Mean and its 95 % interval (Student's t) over seeds, which share their test rows. `exact` of training on some "
-        "positions alone is the worst of these, such as the decision. `decision`: forced accuracy at the decision (a "
+        "Mean (lowest to highest) over seeds, which share their test rows: how often another seed would solve it, the "
+        "interval in `solved` tells. `exact` of training on some positions alone is the worst of these, such as the "
+        "decision. `decision`: forced accuracy at the decision (a "
         "model that decodes in parallel: its own). `others`: the worst other position of any seed. `on train`: the "
         f"decision on training {words.problem}s, where each was seen at least once. `follows {words.detour}`: share "
-        f"that goes on along a {words.detour} once put on it, mean (lowest to highest seed). `solved`: seeds with "
+        f"that goes on along a {words.detour} once put on it. `solved`: seeds with "
         "exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median over the solved "
         f"seeds that stayed there on validation {words.problem}s; > N: none within N steps."
     )
@@ -129,7 +123,7 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
     Args:
         groups: of `summarise`, each with `rate`, the chosen multiple of the recipe's learning rates.
     """
-    head = ("rate", "solved", "median steps to solve", "median FLOPs to solve", "exact, mean [95 %]")
+    head = ("rate", "solved", "median steps to solve", "median FLOPs to solve", EXACT)
     words = words_of(groups)
     rows = [("objective", *_settings(groups[0]), *head, f"follows {words.detour}", "gradient", "verdicts")]
     for group in best_first(groups):
@@ -142,10 +136,11 @@ def comparison_table(groups: Sequence[Mapping[str, Any]]) -> str:
         rows.append((*_lead(group), *costs, *judged))
     chances = " or ".join(dict.fromkeys(cells(g, words)["chance"] for g in groups if g["chance"] is not None)) or "-"
     note = (
-        "greedy decoding in the objective's own way. `solved`: seeds with exact >= 95 %, with the Wilson interval of "
-        "the solve probability. `steps to solve`: median first evaluation from which validation accuracy stays "
-        ">= 95 %, over solved seeds that have one; > N: none within N steps. FLOPs: forward and "
-        "backward of the objective's own step, counted (nt_failures/training/flops.py), without the optimizer's own. "
+        "greedy decoding in the objective's own way. `exact`: mean (lowest to highest seed). `solved`: seeds with "
+        "exact >= 95 %, with the Wilson interval of the solve probability. `steps to solve`: median first evaluation "
+        "from which validation accuracy stays >= 95 %, over solved seeds that have one; > N: none within N steps. "
+        "FLOPs: forward and backward of the objective's own step, counted (nt_failures/training/flops.py), without "
+        "the optimizer's own. "
         f"`rate`: times the recipe's learning rates; of several, validation {words.problem}s chose it. `gradient`: "
         "norm of the further terms' gradient into the first block over the next token's, median over seeds at the "
         "start, behind 100 steps and at the end. "
@@ -211,17 +206,15 @@ def _note(said: str, names: Iterable[str]) -> str:
 
 def cells(group: Mapping[str, Any], words: Words) -> dict[str, str]:
     """A group as text, by the columns of the study's table behind its name."""
-    (low, high), exact = group["solve_interval"], format_percent(group["exact"])
-    if group["exact_interval"] is not None:
-        exact += " [{}, {}]".format(*map(format_percent, group["exact_interval"]))
+    low, high = group["solve_interval"]
     if group["steps_to_solve"] is not None:
         time = f"{group['steps_to_solve']:,.1f}".removesuffix(".0")
-    else:  # longer than the budget where no seed got there; not known where nobody watched
-        never = group["watched"] and all(time is None for time in group["times"])
+    else:  # longer than the budget where no seed got there; not known where nobody watched, or one did on test alone
+        never = group["watched"] and not group["solved"] and all(time is None for time in group["times"])
         time = f"> {group['steps']:,}" if never else "-"
     return {
         "chance": "-" if group["chance"] is None else format_chance(group["chance"], 0),
-        "exact, mean [95 %]": exact,
+        EXACT: _range(group["values"]),
         "decision": _percent(group["decision"]),
         "others": _percent(group["others"]),
         "on train": _percent(group["train_decision"]),

@@ -77,8 +77,11 @@ def test_medians_of_runs_that_may_be_censored(times, expected):
     ],
 )
 def test_ratios_are_bounds_where_one_side_is_censored(slow, fast, expected):
-    """Catches: a bound said to be the ratio, or the wrong way round."""
+    """Catches: a bound said to be the ratio, or the wrong way round; a division by the 0 steps of a run that nobody
+    looked at."""
     assert delay.ratio(runs(*slow), runs(*fast)) == expected
+    unseen = [dataclasses.replace(each, before=0, solved_at=math.inf) for each in runs(*fast)]
+    assert delay.ratio(runs(900, 900, 900), unseen) is None
 
 
 def grown(objective, per_node, graphs=((2, 3, 7), (2, 4, 7), (2, 5, 7), (3, 3, 7), (2, 3, 14)), budget=10**9):
@@ -115,6 +118,21 @@ def test_growth_that_nobody_has_seen():
     assert math.exp(effects["arm"][0]) == pytest.approx(1.5, rel=0.1)
     assert delay.growth(grown("next_token", 3, graphs=[(2, 3, 7)])) == {}
     assert delay.growth(runs(None, None, None)) == {}
+
+
+def test_the_lucky_few_do_not_tell_the_growth():
+    """Catches: x 1.2 for each node, read off the one of three runs that solves the longer paths, where the time grows
+    3-fold; half of the runs solved at a size is enough."""
+    made = grown("next_token", 3, graphs=[(2, 3, 7), (3, 3, 7), (2, 3, 14), (2, 4, 7), (2, 5, 7)])
+    lucky = [
+        run(solved_at=1200 if seed == 0 else None, graph=(2, path, 7), seed=seed)
+        for path in (4, 5)
+        for seed in range(3)
+    ]
+    few = [each for each in made if each.sizes["node of the path"] == 3] + lucky
+    assert set(delay.growth(few)) == {"arm", "doubling of the labels"}
+    half = [run(solved_at=3000 if seed < 2 else None, graph=(2, 4, 7), seed=seed) for seed in range(4)]
+    assert set(delay.growth(few[:9] + half)) == {"node of the path", "arm", "doubling of the labels"}
 
 
 def ranged(made):

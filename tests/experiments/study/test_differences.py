@@ -68,9 +68,9 @@ def test_seeds_share_a_row_and_a_repeated_seed_does_not(tmp_path):
     first, cure, again = rows_of(differences.table(runs))
     assert [row["run"].rpartition("/")[2] for row in (first, cure, again)] == ["z and 1 more", "cure", "again"]
     assert first["solved"].startswith("0 of 2")
-    assert first["exact, mean [95 %]"].startswith("45.0% [")
+    assert first["exact, mean (range)"] == "45.0% (40.0% to 50.0%)"
     assert (cure["order"], cure["solved"]) == ("reversed", "1 of 1 [21%, 100%]")
-    assert again["exact, mean [95 %]"] == "40.0%"
+    assert again["exact, mean (range)"] == "40.0%"
     assert [group["name"] for group in differences.groups(runs)] == [
         *("order=forward", "order=reversed", "order=forward (2)")
     ]

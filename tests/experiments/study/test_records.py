@@ -102,15 +102,29 @@ def test_a_seed_that_was_run_again_and_finished_has_not_diverged(tmp_path):
     assert len(records.entries(tmp_path)) == 1
 
 
+def test_who_is_evaluated_more_often_is_not_faster_for_it(tmp_path):
+    """Catches: a p that calls runs which solve it within the same 250 steps different, as one looks each 50."""
+    fine = [dict(line, learning_curve=None) for line in lines("fine", [250] * 10)]
+    for line, solved_at in zip(fine, [50, 100, 150, 200, 250] * 2, strict=True):
+        line["learning_curve"] = [
+            {"step": step, "free/exact": 0.5 if step < solved_at else 0.99} for step in (50, 100, 150, 200, 250)
+        ]
+    coarse = [dict(line, learning_curve=[{"step": 250, "free/exact": 0.99}]) for line in lines("coarse")]
+    study(tmp_path / "one", fine, coarse)
+    first, second = records.entries(tmp_path)
+    assert (first.steps, second.steps) == ([50, 100, 150, 200, 250] * 2, [250] * 10)
+    assert "| 1 | 0123456+ |" in records.tables([first, second], tmp_path)
+
+
 @pytest.mark.parametrize(
     ("first", "second"), [([1, 2, 3], [4, 5, 6]), ([5, 5, 1, 2], [5, 7, 2, 9]), ([3, 3], [3, 3]), ([1], [2, 3, 4])]
 )
 def test_p_of_the_rank_sum(first, second):
-    """Catches: one side for two, ties by their order, a p of zero. Every exchange is counted by a raw loop."""
+    """Catches: one side for two, ties by their order, a p that is drawn. Every exchange is counted by a raw loop."""
     values = sorted([*first, *second])
     ranks = [values.index(v) + (values.count(v) + 1) / 2 for v in (*first, *second)]
     middle = sum(ranks) * len(first) / len(ranks)
     far = abs(sum(ranks[: len(first)]) - middle)
     sums = [sum(chosen) for chosen in itertools.combinations(ranks, len(first))]
     exact = sum(abs(one - middle) >= far - 1e-9 for one in sums) / len(sums)
-    assert records.rank_sum_p(first, second) == pytest.approx(exact, abs=0.01)
+    assert records.rank_sum_p(first, second) == pytest.approx(exact, abs=1e-12)
