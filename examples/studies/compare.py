@@ -13,6 +13,7 @@ time: finished runs are kept, and the same command, or one with another grid, ma
 """
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ from pathlib import Path
 import yaml
 
 from nt_failures.experiments import command_line
+from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
 from nt_failures.experiments.study.results_file import Key, StudyRun
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
+from nt_failures.tasks import find_task
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -43,7 +46,7 @@ def main(argv: list[str]) -> None:
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
             for recipe in recipes:
-                check(recipe, args.extra)
+                check(recipe, args.extra, args.grid)
         make([job for recipe in recipes for rate in args.tuned for job in tuning_jobs(recipe, rate, args)], tuned)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
@@ -80,6 +83,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     swept = grid.flag_axes(args.grid, args.recipe)
     differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
+    task = find_task(str(command_line.read_recipe(args.recipe).get("task", DataArguments.task)))
+    sizes = {"task", *(field.name for field in dataclasses.fields(task))}
+    if given := [name for name in command_line.flag_names(args.extra) if name in sizes]:
+        raise ValueError(f"--{given[0]} sets options of the objectives, too; give it in the recipe, or by --grid.")
     args.grid, rates = swept, [name for name in RATES if name in swept]
     if args.rates and rates:
         raise ValueError(f"--rates would be times each {rates[0]} of --grid; leave one of the two out.")
@@ -99,16 +106,18 @@ def entries(args: argparse.Namespace) -> grid.Axes:
     return {"objectives": {name: listed[name] for name in args.entries or listed}}
 
 
-def check(recipe: Path, extra: Sequence[str]) -> None:
+def check(recipe: Path, extra: Sequence[str], swept: Iterable[str]) -> None:
     """Names, options and overrides that a run would refuse are refused before the first, as is one without evaluations.
 
-    Rates are chosen, and times told, by what these show. ValueError; OSError for a model that is out of reach.
+    Rates are chosen, and times told, by what these show. So is a flag of --grid that would change nothing: its rows
+    would be of the same runs. ValueError; OSError for a model that is out of reach.
     """
     from nt_failures.experiments.run import choose_tokenizer_and_objective  # imports torch
 
     args = command_line.parse([str(recipe), *extra])
     choose_tokenizer_and_objective(args)
     training = args.training
+    command_line.check_idle(swept, training)
     if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
         raise ValueError(
             f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."

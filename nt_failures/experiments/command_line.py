@@ -47,7 +47,7 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     notes += merging.merge(values, named, recipe)
     *ours, training = _made(parser, values, recipe, named)
-    _check_idle(named, training)
+    check_idle(named, training)
     return Arguments(*ours, training, given=sorted({*recipe, *named} & set(parser.names)), notes=notes)
 
 
@@ -125,7 +125,7 @@ def _made(parser: flags.Parser, values: dict[str, Any], recipe: Mapping[str, Any
         raise ValueError(f"some of {short} are of a wrong kind ({type(error).__name__}: {error}).") from error
 
 
-def _check_idle(named: Sequence[str], training: "ObjectiveTrainingArguments") -> None:
+def check_idle(named: Sequence[str], training: "ObjectiveTrainingArguments") -> None:
     """ValueError for a flag that would change nothing. A recipe's values may idle, as flags override parts of it."""
     always = dict.fromkeys(("do_train", "do_eval", "do_predict"), (True, "a run trains, evaluates and tests", ""))
     idle = always | {

@@ -27,6 +27,7 @@ from nt_failures.hub.run_results import RunResults
 from nt_failures.models.families import from_folder
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.registry import plural
+from nt_failures.tasks._sources import definition
 from nt_failures.tasks.base import Task
 from nt_failures.training.budget import budget_of, learning_curve, seen_all
 from nt_failures.training.gradient_shares import logged_gradients
@@ -111,7 +112,11 @@ def results(
         gradient_shares=logged_gradients(trainer.state),
         arguments=args.to_dict(),
         local=[*_from_folders(args), *args.data.files],
-        versions={**versions(), "task": args.task.VERSION, "objective": str(trainer.training_objective.VERSION)},
+        versions={
+            **versions(),
+            "task": definition(type(args.task)),
+            "objective": definition(type(trainer.training_objective)),
+        },
         hardware=hardware(trainer.args.device),
     )
 

@@ -122,6 +122,8 @@ class CheckpointMixin:
         """Keep the Trainer from deleting, at a save and at the end, checkpoints that `rotate` keeps, and from loading
         the best one from where it had been recorded."""
         self._save_total_limit, self.args.save_total_limit = self.args.save_total_limit, None
+        on_start = self.args.eval_on_start
+        self.args.eval_on_start = on_start and not resumed  # a resumed run has been at this step before
         found = _KnowsBest(self._best)
         if resumed:
             self.add_callback(found)
@@ -130,7 +132,7 @@ class CheckpointMixin:
         finally:
             if resumed:
                 self.remove_callback(found)
-            self.args.save_total_limit = self._save_total_limit
+            self.args.save_total_limit, self.args.eval_on_start = self._save_total_limit, on_start
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """The Trainer's, then the manifest, then the rotation: at no moment is there no whole checkpoint."""

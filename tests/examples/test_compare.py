@@ -133,6 +133,12 @@ def test_some_entries_of_the_list(setting):
         (["--only_report"], "holds no finished run"),
         (["--learning_rate", "0.1"], "--learning_rate is what the runs differ in"),
         (["--optimizer=muon"], "--optimizer is what the runs differ in"),
+        (
+            ["--path_length", "6"],
+            "--path_length sets options of the objectives, too; give it in the recipe, or by --grid",
+        ),
+        (["--task", "addition"], "--task sets options of the objectives, too"),
+        (["--grid", "num_train_epochs=1,3", "--max_steps", "400"], "--num_train_epochs would change nothing"),
         (["--eval_strategy", "no"], "evaluates nothing on the way"),
         (["--eval_steps", "500"], "evaluates nothing on the way"),
     ],

@@ -330,6 +330,17 @@ def test_a_finished_run_takes_no_further_step(trainer, tmp_path, monkeypatch):
     assert longer.state.global_step > run.state.global_step
 
 
+def test_a_resumed_run_does_not_start_again(trainer):
+    """Catches: `eval_on_start` at the step of the checkpoint, which stands there twice, and counts twice for who stops
+    or grows at evaluations."""
+    watched = {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True}
+    trainer(Stop(4), **watched).train()
+    again = trainer(**watched)
+    again.train(resume_from_checkpoint=True)
+    assert [entry["step"] for entry in again.state.log_history if "eval_loss" in entry] == [0, 2, 4, 6, 8]
+    assert again.args.eval_on_start
+
+
 def test_a_solved_run_stays_stopped(trainer):
     """Catches: a run that trains on when it is resumed for its test, to another number of steps."""
     watched = {"eval_strategy": "steps", "eval_steps": 2}

@@ -11,6 +11,7 @@ import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.experiments.study.differences import FoundRun, read_runs
+from nt_failures.experiments.study.results_file import read_results
 from nt_failures.experiments.study.summary import markdown_table
 
 SEEDS = 10
@@ -58,7 +59,7 @@ class Entry:
 def entries(root: Path) -> list[Entry]:
     """The entries of all studies beneath a folder, by problem, the fastest first.
 
-    ValueError for a results.jsonl that is damaged.
+    ValueError for a results.jsonl that is damaged, or of tasks or objectives that are defined otherwise now.
     """
     found = [entry for log in sorted(root.rglob("results.jsonl")) for entry in _of_log(log)]
     return sorted(found, key=lambda entry: (entry.problem, statistics.median(entry.steps), entry.log, entry.recipe))
@@ -66,6 +67,7 @@ def entries(root: Path) -> list[Entry]:
 
 def _of_log(log: Path) -> Iterator[Entry]:
     rows = collections.defaultdict(list)
+    read_results(log)  # refuses runs of another definition
     for run in read_runs(str(log.parent)):
         rows[run.results.extra["recipe"], run.results.extra["fingerprint"]].append(run)
     for (recipe, _), runs in rows.items():

@@ -18,6 +18,7 @@ from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import find_objective
 from nt_failures.registry import NotImported, OtherDefinition
 from nt_failures.tasks import Task, find_task, read_task
+from nt_failures.tasks._sources import definition
 from nt_failures.tasks.facts import Words
 from nt_failures.training.gradient_shares import ALL
 
@@ -139,8 +140,10 @@ def _as_defined_now(line: Mapping[str, Any]) -> StudyRun:
     objective = line["arguments"].get("objective", {}).get("objective", ObjectiveArguments.objective)
     for what, find, name in (("task", find_task, run.task_name), ("objective", find_objective, objective)):
         with contextlib.suppress(NotImported):  # of a recipe that this study does not run: it imports those of its own
-            if what in versions and versions[what] != (now := str(find(name, from_file=True).VERSION)):
-                raise OtherDefinition(f"of version {versions[what]} of {name}, which is version {now} now")
+            if what in versions:
+                now = definition(kind := find(name, from_file=True))
+                if versions[what] not in (now, str(kind.VERSION)):  # which alone was written earlier
+                    raise OtherDefinition(f"of version {versions[what]} of {name}, which is version {now} now")
     return run
 
 

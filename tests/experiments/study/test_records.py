@@ -96,6 +96,13 @@ def test_what_is_no_entry(tmp_path, bad):
     assert records.tables([], tmp_path).startswith("None yet")
 
 
+def test_no_entry_of_another_definition(tmp_path):
+    """Catches: a record of runs of a task that is defined otherwise now."""
+    study(tmp_path / "one", [line | {"versions": {"task": "0.0.1"}} for line in lines()])
+    with pytest.raises(ValueError, match=r"of version 0\.0\.1 of path_star, which is version"):
+        records.entries(tmp_path)
+
+
 def test_a_seed_that_was_run_again_and_finished_has_not_diverged(tmp_path):
     """Catches: a study that went on after a mended cause, and is refused for ever."""
     study(tmp_path / "one", lines(), diverged=[lost(3, "fast"), lost(10, "other")])

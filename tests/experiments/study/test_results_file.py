@@ -7,7 +7,9 @@ from study_records import lost, record
 
 from nt_failures.experiments.study import results_file
 from nt_failures.experiments.study.results_file import Key, StudyRun, read_key
+from nt_failures.objectives import find_objective
 from nt_failures.registry import NotImported
+from nt_failures.tasks._sources import definition
 
 
 def seeds(path):
@@ -114,6 +116,24 @@ def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
     lines[2]["versions"][what] = old
     results_file.append_result(path, lines[2])
     with pytest.raises(ValueError, match=rf"line 3 is old .of version {error} now.; remove that line"):
+        results_file.read_results(path)
+
+
+def test_a_line_of_other_code_of_ones_own_is_named(tmp_path, monkeypatch):
+    """Catches: an objective of one's own that was edited, and is pooled with its runs of before, as nobody raised its
+    VERSION; a line refused that was written when the version alone was."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "import nt_failures as ntf\n\nclass Mine(ntf.NextToken):\n    scale = 1\n"
+    (tmp_path / "edited_objective.py").write_text(code)
+    now = definition(find_objective("edited_objective.Mine"))
+    line = record() | {"versions": {"objective": now}}
+    line["arguments"]["objective"] = {"objective": "edited_objective.Mine"}
+    path = tmp_path / "results.jsonl"
+    results_file.append_result(path, line)
+    results_file.append_result(path, {**line, "seed": 1, "versions": {"objective": "1"}})
+    assert seeds(path) == [0, 1]
+    (tmp_path / "edited_objective.py").write_text(code.replace("1", "2"))
+    with pytest.raises(ValueError, match=r"line 1 is old .of version 1, code \w{12} of edited_objective.Mine, which"):
         results_file.read_results(path)
 
 
