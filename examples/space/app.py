@@ -146,6 +146,8 @@ class Demo:
 
     def show(self, w: steps.Walk, wrong: tuple | None, step: float) -> list[str]:
         """Graph and steps at a step; with a wrong arm revealed, what the model made of it."""
+        if w is None:  # a tab that was open when the demo was started again
+            return [gr.skip(), gr.skip()]
         step = min(max(int(step), 1), w.length)
         if wrong is None:
             return [page.picture(w, w.ways[-1], step), page.steps(w, w.ways, step)]
@@ -155,7 +157,8 @@ class Demo:
 
     def go(self, w: steps.Walk, wrong: tuple | None, step: float, by: int) -> list:
         """Previous or next step."""
-        step = min(max(int(step) + by, 1), w.length)
+        if w is not None:
+            step = min(max(int(step) + by, 1), w.length)
         return [step, *self.show(w, wrong, step)]
 
     def reveal(self, w: steps.Walk, wrong: tuple | None, arm: int | None, step: float) -> list:

@@ -73,6 +73,13 @@ class ApiPredictor:
         check_choice("prompt_style", prompt_style, PROMPT_STYLES)
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens} leaves no answer; give at least 1.")
+        if taken := sorted({"model", "prompt", "messages"} & set(options or {})):
+            raise ValueError(f"options={{{taken[0]!r}: ...}} would ask another question than the one that is judged.")
+        if task.num_answers is not None and (options or {}).get("temperature"):
+            raise ValueError(
+                f"equal prompts are asked once, and {type(task).__name__} counts each answer to them; leave out "
+                "options={'temperature': ...}."
+            )
         self.model, self.task, self.prompt_style, self.max_tokens = model, task, prompt_style, max_tokens
         self.question = chat.question(task) if prompt_style == "chat" else ""
         """what stands above each prompt"""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from nt_failures.registry import first_line, shorten
+from nt_failures.registry import first_line
 
 Request = Mapping[str, Any]
 """The JSON of a request; `messages` go to /chat/completions, a `prompt` goes to /completions."""
@@ -164,7 +164,7 @@ class ApiServer:
         except (AttributeError, IndexError, TypeError):
             hint = "" if self.url.endswith("/v1") else "; does the address end in /v1?"
             raise ApiError(
-                f"{self.url} answered {self._hidden(shorten(response, 500))}, which holds no answer{hint}."
+                f"{self.url} answered {self._hidden(repr(response))[:500]}, which holds no answer{hint}."
             ) from None
         self.cache.keep(self.url, request, answer)
 
@@ -177,7 +177,8 @@ class ApiServer:
         kept = f" What was answered is in {path}: ask again for the rest." if path and path.exists() else ""
         again = status >= 500 or status in (408, 409, 429)  # as openai does
         tries = f" (timeout {self.timeout:g} s, up to {self.max_retries} further tries)" * again
-        return f"{self.url} gave no answer: {self._hidden(reason)[:500]}{tries}.{kept}"
+        hint = "; does the address end in /v1?" if status == 404 and not self.url.endswith("/v1") else ""
+        return f"{self.url} gave no answer: {self._hidden(reason)[:500]}{hint}{tries}.{kept}"
 
     def _hidden(self, text: str) -> str:
         return text if self._key == "EMPTY" else text.replace(self._key, "***")

@@ -139,6 +139,7 @@ def check_whole(folder: Path) -> None:
         raise ValueError(
             f"{str(folder)!r} holds no whole run: {', '.join(found)}; finish it with --resume, or train again."
         )
+    read_run(folder / RUN_FILE, str(folder))
     if of_other_weights(RunResults.read(folder), folder / RUN_FILE):
         stale = ", ".join(name for name in (*REPORTS, *FIGURES, CARD) if (folder / name).exists())
         raise ValueError(

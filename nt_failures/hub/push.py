@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import shlex
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -64,6 +65,9 @@ def _check_base(folder: Path) -> None:
         )
 
 
+HUB_ERRORS = (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError)
+
+
 @contextlib.contextmanager
 def explained(
     repo_id: str, folder: Path | None = None, revision: str | None = None, private: bool | None = None
@@ -79,7 +83,7 @@ def explained(
         raise ValueError(
             f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
         ) from error
-    except (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError) as error:
+    except (ConnectionError, TimeoutError, *HUB_ERRORS) as error:  # the first two are hf_xet's, with no response
         safe = "nothing was started and nothing written"
         if folder is not None:
             # With 403 the same command would be refused again.
@@ -92,7 +96,10 @@ def explained(
 
 
 def _status(error: BaseException) -> int | None:
-    return error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if isinstance(error, errors.HfHubHTTPError):
+        return error.response.status_code
+    found = isinstance(error, ConnectionError) and re.search(r"HTTP status [a-z ]*error \((\d{3})", str(error))
+    return int(found[1]) if found else None
 
 
 def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> str:

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures
-from nt_failures.hub.push import make_repo, push_run, upload
+from nt_failures.hub.push import explained, make_repo, push_run, upload
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.objectives import NextToken
 from nt_failures.tasks.path_star import PathStar
@@ -156,6 +156,27 @@ def test_a_damaged_run_is_not_pushed(online, run, case):
     with pytest.raises(ValueError, match=f"holds no whole run: {name} {fault}"):
         push_run(run, REPO)
     assert online.requests == []
+
+
+def test_whole_files_of_another_model_are_not_pushed(online, run):
+    """Catches: one flipped bit, or another run's weights, published beside figures that they do not give: on the Hub
+    nobody compares the sums."""
+    weights = bytearray((run / "model.safetensors").read_bytes())
+    weights[-2] ^= 1
+    (run / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match=r"model\.safetensors: not as saved with nt_failures\.json"):
+        push_run(run, REPO)
+    assert online.requests == []
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "hf auth login"), (403, "may not write to 'tester/path-star'")])
+def test_an_upload_that_xet_refuses_says_what_to_do(status, said, tmp_path):
+    """Catches: no advice and no next command for weights, whose upload raises the builtin ConnectionError."""
+    message = (
+        f"Network error: Request error: HTTP status client error ({status} X), domain: https://hub/xet-write-token"
+    )
+    with pytest.raises(OSError, match=f"{said}.*push it with: python examples/push.py"), explained(REPO, tmp_path):
+        raise ConnectionError(message)
 
 
 def test_shards_are_looked_into(online, run):

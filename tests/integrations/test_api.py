@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import nt_failures as ntf
 from nt_failures.evaluation.api_server import ApiError, ApiServer
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import NotMeasured
-from nt_failures.tasks import Hops, chat
+from nt_failures.tasks import Hops, Siblings, chat
 
 TASK = ntf.PathStar(2, 4, 20)
 ROWS = TASK.block(0, "test", 0, rows=60)
@@ -333,6 +334,31 @@ def test_a_key_is_sent_and_written_nowhere(tmp_path, monkeypatch, caplog, capsys
     for text in texts:
         assert KEY not in text
         assert "wrong-9876543210" not in text
+
+
+def test_a_key_is_hidden_before_an_answer_is_cut(monkeypatch):
+    """Catches: most of a key in an error, whose 500 characters end within it."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = ApiServer("http://127.0.0.1:9/v1")
+    for room in range(470, 500):
+        answer = SimpleNamespace(create=lambda room=room, **_: "x" * room + KEY + "y" * 99)
+        server._client = SimpleNamespace(completions=answer)
+        with pytest.raises(ApiError, match="holds no answer") as caught:
+            server._ask({"model": "m", "prompt": "1"})
+        assert KEY[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"model": "other"}, {"prompt": "1"}, {"messages": []}])
+def test_options_ask_no_other_question(options):
+    """Catches: figures of another model, or of other prompts, under this one's name."""
+    with pytest.raises(ValueError, match="would ask another question"):
+        ntf.ApiPredictor("m", ntf.PathStar(2, 3, 10), "http://127.0.0.1:9/v1", options=options)
+
+
+def test_equal_prompts_are_not_drawn_for():
+    """Catches: one drawn answer counted for each of many equal prompts, as if each had been asked."""
+    with pytest.raises(ValueError, match="equal prompts are asked once, and Siblings counts"):
+        ntf.ApiPredictor("m", Siblings(5, 50, 0), "http://127.0.0.1:9/v1", options={"temperature": 1})
 
 
 def test_a_key_goes_to_no_other_server(monkeypatch):
