@@ -103,7 +103,7 @@ def tables(found: Sequence[Entry], root: Path) -> str:
 
 def _p(entry: Entry, rival: Entry) -> float:
     """Of the steps as the less often evaluated of the two sees them: it learns later of the same step."""
-    every = max(each.runs[0].study_run.curve[0][0] for each in (entry, rival))
+    every = max(next(step for step, _ in each.runs[0].study_run.curve if step) for each in (entry, rival))
     return rank_sum_p(*([-(-step // every) * every for step in each.steps] for each in (entry, rival)))
 
 
@@ -116,10 +116,7 @@ def rank_sum_p(first: Sequence[float], second: Sequence[float]) -> float:
     """
     values = np.array([*first, *second], dtype=np.float64)
     doubled = 2 * (values[:, None] > values).sum(axis=1) + (values[:, None] == values).sum(axis=1) + 1  # whole numbers
-    ways = [
-        collections.Counter({0: 1}),
-        *(collections.Counter() for _ in first),
-    ]  # of drawing so many runs, by their sum
+    ways = [collections.Counter({0: 1}), *(collections.Counter() for _ in first)]  # to draw so many runs, by their sum
     for rank in doubled.tolist():
         for size in range(len(first), 0, -1):
             for total, count in ways[size - 1].items():

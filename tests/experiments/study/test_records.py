@@ -114,7 +114,7 @@ def test_who_is_evaluated_more_often_is_not_faster_for_it(tmp_path):
     fine = [dict(line, learning_curve=None) for line in lines("fine", [250] * 10)]
     for line, solved_at in zip(fine, [50, 100, 150, 200, 250] * 2, strict=True):
         line["learning_curve"] = [
-            {"step": step, "free/exact": 0.5 if step < solved_at else 0.99} for step in (50, 100, 150, 200, 250)
+            {"step": step, "free/exact": 0.5 if step < solved_at else 0.99} for step in (0, 50, 100, 150, 200, 250)
         ]
     coarse = [dict(line, learning_curve=[{"step": 250, "free/exact": 0.99}]) for line in lines("coarse")]
     study(tmp_path / "one", fine, coarse)
