@@ -13,7 +13,6 @@ time: finished runs are kept, and the same command, or one with another grid, ma
 """
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +20,10 @@ from pathlib import Path
 import yaml
 
 from nt_failures.experiments import command_line
-from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
 from nt_failures.experiments.study.results_file import Key, StudyRun
 from nt_failures.experiments.study.summary import comparison_table, missing_note, summarise
-from nt_failures.tasks import find_task
 
 OBJECTIVES = Path(__file__).parents[1] / "recipes" / "compare" / "objectives.yaml"
 RATES = ("learning_rate", "muon_learning_rate")
@@ -83,10 +80,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     swept = grid.flag_axes(args.grid, args.recipe)
     differing = (*grid.OBJECTIVE_KEYS, "optimizer", *RATES, *swept)
     args = cli.parse(parser, argv, counts=("seeds", "jobs", "tuning_seeds"), differing=differing)
-    task = find_task(str(command_line.read_recipe(args.recipe).get("task", DataArguments.task)))
-    sizes = {"task", *(field.name for field in dataclasses.fields(task))}
-    if given := [name for name in command_line.flag_names(args.extra) if name in sizes]:
-        raise ValueError(f"--{given[0]} sets options of the objectives, too; give it in the recipe, or by --grid.")
+    if given := {"task", *cli.sizes_of(args.recipe)} & {*command_line.flag_names(args.extra)}:
+        raise ValueError(f"--{min(given)} sets options of the objectives, too; give it in the recipe, or by --grid.")
     args.grid, rates = swept, [name for name in RATES if name in swept]
     if args.rates and rates:
         raise ValueError(f"--rates would be times each {rates[0]} of --grid; leave one of the two out.")

@@ -11,15 +11,11 @@ at any time: finished runs are kept, and the same command goes on where it stopp
 """
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 from nt_failures import registry
-from nt_failures.experiments import command_line
-from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import cli, delay, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
-from nt_failures.tasks import find_task
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
 OPTIMIZER_KEYS = ("optimizer", "learning_rate", "muon_learning_rate")
@@ -53,9 +49,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def axes_of(recipe: Path) -> dict[str, tuple[str, ...]]:
     """What the choices of a map may set: the sizes of the recipe's task, what is trained, and by which optimizer."""
-    task = find_task(str(command_line.read_recipe(recipe).get("task", DataArguments.task)))
-    sizes = (*(field.name for field in dataclasses.fields(task)), "max_steps")
-    return {"problems": sizes, "objectives": grid.OBJECTIVE_KEYS, "optimizers": OPTIMIZER_KEYS}
+    return {
+        "problems": (*cli.sizes_of(recipe), "max_steps"),
+        "objectives": grid.OBJECTIVE_KEYS,
+        "optimizers": OPTIMIZER_KEYS,
+    }
 
 
 def jobs_of(cells: dict[tuple[str, ...], Path], axes: grid.Axes, args: argparse.Namespace) -> list[Job]:

@@ -60,13 +60,6 @@ def load_splits(
         splits[split] = rows.select(range(min(counts[split], len(rows))))
     if files and overlap == "forbid":
         _check_apart(task, splits)
-    if "train" in files and task.num_answers is not None:
-        others = int((task.split_of(to_columns(splits["train"])) != "train").sum())
-        if others:
-            raise ValueError(
-                f"{others:,} of {len(splits['train']):,} rows of train have answers of another split of {task}, by "
-                "which new answers are told; give rows of its train split."
-            )
     if streaming:
         splits["train"] = builder_of(task, **options, num_train=None, num_test=0).as_streaming_dataset(split="train")
     return splits
@@ -79,11 +72,21 @@ def builder_of(task: Task, **rows: object) -> TaskBuilder:
 
 
 def _check_apart(task: Task, splits: dict[str, datasets.Dataset]) -> None:
-    """ValueError where a row of another split belongs together with one of train, by the task's `split_hash`."""
+    """ValueError where a row of another split belongs together with one of train, by the task's `split_hash`.
+
+    Where new answers count, train may have none but those of the task's own train split, by which they are told.
+    """
     hashes = {name: task.split_hash(to_columns(rows)) for name, rows in splits.items()}
     for name in hashes.keys() - {"train"}:
         if shared := int(np.isin(hashes[name], hashes.get("train", [])).sum()):
             raise ValueError(
                 f"{shared:,} of {len(hashes[name]):,} rows of {name} pose a problem of train, or one that a row of "
                 "train tells of; give files that are apart, or overlap='allow', as the paper's released data has it."
+            )
+    if task.num_answers is not None and "train" in splits:
+        of_split = task.split_of(to_columns(splits["train"]))
+        if others := int((of_split != "train").sum()):
+            raise ValueError(
+                f"{others:,} of {len(of_split):,} rows of train have answers of another split of {task}, by which new "
+                "answers are told; give rows of its train split."
             )

@@ -17,8 +17,6 @@ DECODINGS = ("forced", "free", "parallel")
 """How a prediction was made: earlier true symbols revealed, the objective's own decoding, one pass behind dummies."""
 Z975 = 1.959964
 """Standard normal, 97.5 % quantile."""
-_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t, 97.5 % quantile, 1 to 10 degrees of freedom."""
 
 
 def wilson(successes: float, n: int, z: float = Z975) -> tuple[float, float]:
@@ -32,14 +30,6 @@ def wilson(successes: float, n: int, z: float = Z975) -> tuple[float, float]:
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # Both ends are exact where nothing, or everything, is right; the formula would round them.
     return max(centre - half, 0.0) if successes else 0.0, min(centre + half, 1.0) if successes < n else 1.0
-
-
-def t975(degrees: int) -> float:
-    """Student's t, 97.5 % quantile; beyond a table its expansion around the normal quantile, right to 0.002."""
-    if degrees <= len(_T975):
-        return _T975[degrees - 1]
-    z = Z975
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def format_percent(value: float) -> str:

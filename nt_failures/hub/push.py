@@ -65,9 +65,6 @@ def _check_base(folder: Path) -> None:
         )
 
 
-HUB_ERRORS = (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError)
-
-
 @contextlib.contextmanager
 def explained(
     repo_id: str, folder: Path | None = None, revision: str | None = None, private: bool | None = None
@@ -83,7 +80,10 @@ def explained(
         raise ValueError(
             f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
         ) from error
-    except (ConnectionError, TimeoutError, *HUB_ERRORS) as error:  # the first two are hf_xet's, with no response
+    except (
+        *(errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError),
+        *(ConnectionError, TimeoutError),  # of hf_xet, which brings no response
+    ) as error:
         safe = "nothing was started and nothing written"
         if folder is not None:
             # With 403 the same command would be refused again.

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nt_failures.diagnosis import figures
 from nt_failures.experiments import command_line, output_dir, script
+from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import engine
 from nt_failures.experiments.study.job import Job, Key
 from nt_failures.experiments.study.results_file import diverged_file
@@ -54,6 +56,12 @@ def parse(
         if name in differing:
             raise ValueError(f"--{name} is what the runs differ in; change it where they are listed.")
     return args
+
+
+def sizes_of(recipe: Path) -> list[str]:
+    """The flags that are sizes of the recipe's task, or of the default one."""
+    task = find_task(str(command_line.read_recipe(recipe).get("task", DataArguments.task)))
+    return [field.name for field in dataclasses.fields(task)]
 
 
 def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]) -> None:

@@ -4,7 +4,6 @@ unknown."""
 import numpy as np
 import pytest
 
-from nt_failures.evaluation.metrics import t975
 from nt_failures.experiments.study import survival
 
 BUDGETS = {"none censored": 1e9, "two in five censored": 1000, "five in six censored": 300}
@@ -62,7 +61,7 @@ def test_replicates_spread_as_the_mean_of_few_runs_does():
     logs = design @ [5.0, 0.5] + 0.5 * np.random.default_rng(0).standard_normal(8)
     found = survival.fit(design, np.exp(logs), 1.001 * np.exp(logs), replicates=2000, seed=0)
     of_means = np.sqrt((logs.reshape(2, 4).var(axis=1) / 4).sum())
-    assert np.nanstd(found[1:, 1]) == pytest.approx(np.sqrt(8 / 6) * t975(6) / 1.96 * of_means, rel=0.05)
+    assert np.nanstd(found[1:, 1]) == pytest.approx(np.sqrt(8 / 6) * survival.t975(6) / 1.96 * of_means, rel=0.05)
 
 
 @pytest.mark.parametrize("solved", [[], [0], [0, 1], [0, 1, 2]])
@@ -107,3 +106,11 @@ def test_a_run_that_nobody_looked_at_says_nothing():
     design, low, high = study(1000)
     more = np.vstack([design, design[:1]]), np.append(low, 0), np.append(high, np.inf)
     assert np.array_equal(survival.fit(*more)[0], survival.fit(design, low, high)[0])
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.706), (2, 4.303), (9, 2.262), (10, 2.228), (11, 2.201), (30, 2.042), (99, 1.984)]
+)
+def test_students_t(degrees, quantile):
+    """Catches: the normal quantile, or that of a neighbour in the table. The values are those of printed tables."""
+    assert survival.t975(degrees) == pytest.approx(quantile, abs=0.0007)
