@@ -15,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 from nt_failures import registry
 from nt_failures.data.builder import TaskBuilder
 from nt_failures.data.registration import builder_class
+from nt_failures.data.task_config import CHAT
 from nt_failures.tasks import TASKS
 
 
@@ -47,7 +48,8 @@ class Publication:
             raise ValueError(f"{registry.shorten(self.task)} is no task.{near} Known: {', '.join(TASKS)}.")
         if self.repo_id is None:
             object.__setattr__(self, "repo_id", self.builder.REPO_ID)
-        self.builders()
+        if chat := [builder.config.name for builder in self.builders() if builder.config.prompt_style == "chat"]:
+            raise ValueError(f"{chat[0]} is made from rows with text; publish {chat[0].removesuffix(CHAT)}.")
         validate_repo_id(self.repo_id)
         if "/" not in self.repo_id:
             raise ValueError(f"repo_id={self.repo_id!r} has no owner; give it as OWNER/{self.repo_id}.")

@@ -3,9 +3,10 @@
 import contextlib
 import itertools
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from nt_failures.models.families import from_folder
 from nt_failures.registry import shorten
 from nt_failures.tasks import TASKS, find_task
 from nt_failures.training import checkpoint_files
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("task", "data", "model", "objective")
 PROCESSES = "processes"  # in arguments.json: how many there were
@@ -106,6 +109,7 @@ def _checkpoint(args: Arguments) -> str | None:
         _check_same_run(args, folder)
         if newest is not None:
             _check_unfinished(args, folder, newest)
+            _warn_of_another_schedule(args, folder)
         elif (folder / RESULTS_FILE).exists():
             again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
             raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
@@ -114,6 +118,18 @@ def _checkpoint(args: Arguments) -> str | None:
         if Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
             raise _refusal(folder, f"holds {source!r}, which --overwrite_output_dir would clear")
     return None
+
+
+def _warn_of_another_schedule(args: Arguments, folder: Path) -> None:
+    """Of a rate that falls over the budget, which was another before."""
+    kind = str(args.training.lr_scheduler_type.value)
+    if not kind.startswith("constant") and not _same(("max_steps", "num_train_epochs"), args, folder):
+        logger.warning(
+            "%s has had another budget, over which lr_scheduler_type=%s lets the learning rate fall: a run of this "
+            "recipe from the start has other rates up to here. Exact are a constant rate, or a new run from this one's "
+            "model (--model %s, another --output_dir).",
+            *(folder, kind, folder),
+        )
 
 
 def _default(args: Arguments) -> Path:
@@ -134,7 +150,7 @@ def _default(args: Arguments) -> Path:
             return (alike or first) if args.training.resume else folder
         if not (folder / ARGUMENTS_FILE).exists() or _difference(args, folder) is not None:
             continue
-        if _same_budget(args, folder):
+        if _same(BUDGET, args, folder):
             return folder
         alike = alike or folder
 
@@ -180,9 +196,9 @@ def _difference(args: Arguments, folder: Path) -> tuple[str, Any, Any] | None:
     return None
 
 
-def _same_budget(args: Arguments, folder: Path) -> bool:
+def _same(names: Iterable[str], args: Arguments, folder: Path) -> bool:
     before, now = _written(folder)["training"], _as_written(args)["training"]
-    return all(before.get(name) == now.get(name) for name in BUDGET)
+    return all(before.get(name) == now.get(name) for name in names)
 
 
 def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -234,7 +250,7 @@ def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
     """
     training, state = args.training, read_object(checkpoint / checkpoint_files.STATE_FILE)
     name, done = ("max_steps", "global_step") if training.max_steps > 0 else ("num_train_epochs", "epoch")
-    asked, same, step = getattr(training, name), _same_budget(args, folder), state["global_step"]
+    asked, same, step = getattr(training, name), _same(BUDGET, args, folder), state["global_step"]
     results = folder / RESULTS_FILE
     if results.exists() and results.stat().st_mtime >= checkpoint_files.written(checkpoint):
         if same or asked <= state[done]:

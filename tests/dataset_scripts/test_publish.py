@@ -432,6 +432,7 @@ def test_a_killed_build(publish, tmp_path, monkeypatch):
     ("args", "told"),
     [
         (["--configs", "deg2-path5-nodes5"], "Did you mean 'deg2-path5-nodes50'"),
+        (["--configs", "deg2-path5-nodes50-chat"], "is made from rows with text; publish deg2-path5-nodes50."),
         (["--num_train", "-1"], "num_train=-1"),
         (["--max_shard_size", "0MB"], "max_shard_size='0MB' is no size of a file; give one such as 500MB"),
         (["--max_shard_size", "many"], "max_shard_size='many'"),

@@ -155,6 +155,8 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
         ({"predictions": ["1,2"], "references": ["1,2"], "prompts": [None]}, "a prompt is no text; give"),
         ({"predictions": ["1,2"], "references": ["1,2"], "prompts": ["1,2/1,2=1,2"]}, "holds the path already"),
         ({"predictions": "1,2", "references": "1,2"}, "predictions is one text, '1,2'; give a list"),
+        ({"predictions": ["1,2", [1, 2]], "references": ["1,2"] * 2}, "predictions are both text and lists"),
+        ({"predictions": ["1,2"] * 2, "references": [[1, 2], "1,2"]}, "references are both text and lists"),
         ({"predictions": [1], "references": [1]}, "don't match the expected format"),
     ],
 )
@@ -181,18 +183,21 @@ def test_a_refused_call_leaves_nothing_behind(tmp_path, keep_in_memory):
     metric.add(prediction="1,2", reference="1,2")
     with pytest.raises(ValueError):
         metric.compute(decision_position=7)
-    metric.add(prediction=[1.0, 2.7], reference=[1, 2])  # buffered, so it is found out later
     with pytest.raises(ValueError):
-        metric.compute()
+        metric.add(prediction=[1.0, 2.7], reference=[1, 2])
     metric.add(prediction="1,2", reference="1,2")
     assert metric.compute()["n"] == 1
 
 
 def test_a_refused_batch_costs_no_earlier_one(metric):
-    """Catches: an hour of batches thrown away with one that was refused."""
+    """Catches: an hour of batches thrown away with one that was refused; lists behind text, which would be scored as
+    the text "[1, 2]", and so wrong."""
     metric.add_batch(predictions=["1,2"], references=["1,2"])
-    with pytest.raises(ValueError, match="don't match"):
-        metric.add_batch(predictions=[[1, 2]], references=[[1, 2]])
+    for prediction, reference in ((["1,2"], [[1, 2]]), ([[1, 2]], ["1,2"])):
+        with pytest.raises(ValueError, match="s are both text and lists; give all of them in one form"):
+            metric.add_batch(predictions=prediction, references=reference)
+        with pytest.raises(ValueError, match="s are both text and lists"):
+            metric.add(prediction=prediction[0], reference=reference[0])
     metric.add_batch(predictions=["1,3"], references=["1,2"])
     scores = metric.compute()
     assert (scores["n"], scores["exact"]) == (2, 0.5)

@@ -279,6 +279,25 @@ def test_resuming_may_change_the_rest(earlier):
     assert claim(arguments(earlier, "--resume", *flags)) == str(earlier / "checkpoint-10")
 
 
+@pytest.mark.parametrize(
+    ("began", "now", "warned"),
+    [
+        (["--max_steps", "10"], ["--max_steps", "50"], True),
+        (["--num_train_epochs", "3"], ["--num_train_epochs", "4"], True),
+        (["--max_steps", "50"], ["--max_steps", "50"], False),
+        (["--max_steps", "10", "--lr_scheduler_type", "constant"], ["--max_steps", "50"], False),
+        (["--max_steps", "10", "--lr_scheduler_type", "constant_with_warmup"], ["--max_steps", "50"], False),
+    ],
+)
+def test_a_budget_that_bends_the_schedule_is_warned_of(earlier, caplog, began, now, warned):
+    """Catches: a recipe of 50 steps, in silence, for a run whose rate had fallen to nothing after 10 and rose again; a
+    warning where the rate knows no budget, or the budget is the same."""
+    (earlier / "results.json").unlink()
+    (earlier / "arguments.json").write_text(json.dumps(arguments(earlier, *began).to_dict()), encoding="utf-8")
+    assert claim(arguments(earlier, "--resume", *began[2:], *now)).endswith("checkpoint-10")
+    assert ("lets the learning rate fall: a run of this recipe from the start has other rates" in caplog.text) == warned
+
+
 def test_a_finished_run_is_not_resumed(earlier):
     """Catches: one more step, and new results, for a run that was complete."""
     with pytest.raises(ValueError, match="ended at step 10 and was tested; give it more to do by a larger"):

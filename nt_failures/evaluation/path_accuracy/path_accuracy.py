@@ -75,13 +75,16 @@ class PathAccuracy(evaluate.Metric):
         try:
             return super().compute(**kwargs)
         except BaseException:
-            if self.writer is not None:
-                self.writer.close()
-            for lock in filter(None, [self.filelock, *(self.filelocks or ())]):
-                lock.release()
-            self.writer = self.buf_writer = self.data = self.selected_feature_format = None
-            self.cache_file_name = self.filelock = None
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        for lock in filter(None, [self.filelock, *(self.filelocks or ())]):
+            lock.release()
+        self.writer = self.buf_writer = self.data = self.selected_feature_format = None
+        self.cache_file_name = self.filelock = None
 
     def add_batch(
         self, *, predictions: Sequence | None = None, references: Sequence | None = None, **kwargs: Any
@@ -89,9 +92,23 @@ class PathAccuracy(evaluate.Metric):
         """Add answers and their references; as many of one as of the other, and at least one."""
         if predictions is None or len(predictions) == 0:
             raise ValueError("no predictions to score; give at least one prediction and its reference.")
-        _check_rows("predictions", predictions, len(predictions))
-        _check_rows("references", references, len(predictions))
-        super().add_batch(predictions=predictions, references=references, **kwargs)
+        for name, rows in (("predictions", predictions), ("references", references)):
+            _check_rows(name, rows, len(predictions))
+            kinds = {isinstance(row, str) for row in rows if row is not None}
+            if self.selected_feature_format is not None:  # of earlier batches
+                kinds.add(isinstance(self.selected_feature_format[name], datasets.Value))
+            if len(kinds) > 1:
+                raise ValueError(f"{name} are both text and lists; give all of them in one form.")
+        try:
+            super().add_batch(predictions=predictions, references=references, **kwargs)
+        except ValueError:
+            if len(self) == 0:
+                self._forget()
+            raise
+
+    def add(self, *, prediction: Path | None = None, reference: Path | None = None, **kwargs: Any) -> None:
+        """Add one answer and its reference."""
+        self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 
     def _compute(
         self,
