@@ -83,3 +83,15 @@ def test_a_row_longer_than_the_model(streamed, tokenized):
     with pytest.raises(ValueError, match=r"takes sequences of up to \d+ tokens and these need 10\d; take a model with"):
         trainer.train()
     assert trainer.state.global_step == 1
+
+
+def test_a_seed_that_was_set_since_is_that_of_the_draws(streamed):
+    """Catches: trials of a search over the seed, with other weights and orders and the same masks."""
+    trainer, other = (streamed(MaskedTeacher(**TOKENS), 16, max_steps=4, seed=seed) for seed in (0, 7))
+    other.train()
+    trainer.train()
+    assert trainer.given != other.given
+    trainer.given = []
+    trainer.args.seed = 7
+    trainer.train()
+    assert trainer.given == other.given
