@@ -135,6 +135,8 @@ def _asked(api: Mapping[str, Any]) -> str:
             f"; {api['null']:,} of {api['answers']:,} answers were null, without any text, and count as wrong (such as "
             "refusals, tool calls, or thinking that came to no answer)"
         )
+    if api.get("untagged"):
+        text += f"; {api['untagged']:,} of {api['answers']:,} answers held no </answer> and count as wrong"
     return text
 
 

@@ -85,8 +85,9 @@ class ApiPredictor:
         """what stands above each prompt"""
         self.options = {"temperature": 0, **(options or {})}
         self.server = ApiServer(url, **connection)
-        self.answered = self.cut_off = self.null = 0
-        """whole answers so far, those of a chat that ended at `max_tokens`, and those of null, which are wrong"""
+        self.answered = self.cut_off = self.null = self.untagged = 0
+        """whole answers so far; of these, those of a chat that ended at `max_tokens`, those of null, and those of a chat
+        that ended by themselves without `</answer>`, which are wrong as null is"""
 
     def free(self, columns: Columns) -> np.ndarray:
         texts = {name: text.to_list() for name, text in self.task.texts(columns).items()}
@@ -97,6 +98,8 @@ class ApiPredictor:
             messages = [[{"role": "user", "content": self.question + prompt}] for prompt in texts["prompt"]]
             answers = self._ask([{"max_tokens": self.max_tokens, "messages": each} for each in messages])
             self.cut_off += sum(answer.cut_off for answer in answers)
+            ended = [answer.text for answer in answers if answer.text is not None and not answer.cut_off]
+            self.untagged += sum(chat.CLOSE not in text for text in ended)
         self.answered += len(answers)
         self.null += sum(answer.text is None for answer in answers)
         read = chat.read_tagged if self.prompt_style == "chat" else str
@@ -161,5 +164,6 @@ class ApiPredictor:
             "answers": self.answered,
             "cut_off": self.cut_off,
             "null": self.null,
+            "untagged": self.untagged,
             "cache": path and path.name,
         }

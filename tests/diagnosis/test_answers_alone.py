@@ -85,3 +85,5 @@ def test_a_way_that_is_said(found):
     assert "; 7 of 1,400 answers were cut off before their end and count as they stand" in line
     line = report.findings(found | {"api": api | {"answers": 1400, "cut_off": 0, "null": 9}})[-1]
     assert "seed 1; 9 of 1,400 answers were null, without any text, and count as wrong" in line
+    line = report.findings(found | {"api": api | {"answers": 1400, "cut_off": 0, "untagged": 5}})[-1]
+    assert line.endswith("seed 1; 5 of 1,400 answers held no </answer> and count as wrong")

@@ -136,7 +136,7 @@ def test_a_chat_answer_is_judged_whole():
 
 @pytest.mark.parametrize("style", ["chat", "text"])
 def test_null_is_told_from_an_empty_answer(style, tmp_path):
-    """Catches: a model whose every answer is a refusal reported like one that writes nothing, or wrong answers; "None"
+    """Catches: a model whose every answer is a refusal, or is without tags, reported like one of wrong answers; "None"
     read out of the file of answers."""
     said = iter([None, "", None, "<answer>1</answer>"] * 15)
     with ApiStandIn(lambda text: next(said)) as server:
@@ -144,7 +144,8 @@ def test_null_is_told_from_an_empty_answer(style, tmp_path):
             predictor = ntf.ApiPredictor("m", TASK, server.url, style, cache=tmp_path / "answers.jsonl", concurrency=1)
             observed = Observations(predictor, TASK, ROWS)
             assert not observed.free.exact.any()
-            assert (predictor.about()["answers"], predictor.about()["null"]) == (60, 30), again
+            about = [predictor.about()[name] for name in ("answers", "null", "untagged")]
+            assert about == [60, 30, 15 if style == "chat" else 0], again
         assert len(server.requests) == 60
     if style == "text":
         with ApiStandIn(lambda text: None) as server:
