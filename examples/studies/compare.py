@@ -42,8 +42,7 @@ def main(argv: list[str]) -> None:
         recipes = sorted(points.values())
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:
-            for recipe in recipes:
-                check(recipe, args.extra, args.grid)
+            cli.check_timed(recipes, args.extra, args.grid)
         make([job for recipe in recipes for rate in args.tuned for job in tuning_jobs(recipe, rate, args)], tuned)
         chosen = choose(recipes, tuned, args)
         seeds = range(args.seeds)
@@ -99,24 +98,6 @@ def entries(args: argparse.Namespace) -> grid.Axes:
     if unknown := [name for name in args.entries or () if name not in listed]:
         raise ValueError(f"{args.objectives} has no entry {unknown[0]!r}; it has {', '.join(listed)}.")
     return {"objectives": {name: listed[name] for name in args.entries or listed}}
-
-
-def check(recipe: Path, extra: Sequence[str], swept: Iterable[str]) -> None:
-    """Names, options and overrides that a run would refuse are refused before the first, as is one without evaluations.
-
-    Rates are chosen, and times told, by what these show. So is a flag of --grid that would change nothing: its rows
-    would be of the same runs. ValueError; OSError for a model that is out of reach.
-    """
-    from nt_failures.experiments.run import choose_tokenizer_and_objective  # imports torch
-
-    args = command_line.parse([str(recipe), *extra])
-    choose_tokenizer_and_objective(args)
-    training = args.training
-    command_line.check_idle(swept, training)
-    if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
-        raise ValueError(
-            f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."
-        )
 
 
 def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...]:

@@ -28,6 +28,8 @@ def main(argv: list[str]) -> None:
     with cli.runs(args, args.output_dir) as make:
         cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
         cli.check_runs(list(cells.values()), args.extra, vars(args))
+        if not args.only_report:
+            cli.check_timed(cells.values(), args.extra)
         make(jobs_of(cells, axes, args), args.output_dir / "results.jsonl")
         report(args, cells, next(iter(axes["objectives"])))
 

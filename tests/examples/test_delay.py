@@ -38,6 +38,9 @@ optimizers:
 """
 
 
+RECIPE = "task: path_star\nmax_steps: 800\neval_strategy: steps\neval_steps: 100\n"
+
+
 def results(curve, steps):
     made = record(curve=curve, steps=steps, flops=steps * 1e9)
     return {name: value for name, value in made.items() if name not in ("recipe", "seed", "fingerprint")}
@@ -48,7 +51,7 @@ def delay(tmp_path, monkeypatch):
     """`delay(*flags)`: the script on a map of eight cells; returns the runs it started."""
     monkeypatch.setattr(engine, "of", lambda args, folder: Ordered(tmp_path))
     (tmp_path / "map.yaml").write_text(MAP)
-    (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 800\n")
+    (tmp_path / "cpu.yaml").write_text(RECIPE)
     (tmp_path / "hans").write_text(json.dumps(results([(400, 0.5), (800, 0.6)], 800)))
     (tmp_path / "cure").write_text(json.dumps(results([(100, 0.5), (200, 0.97), (300, 0.98)], 300)))
     order = tmp_path / "order"
@@ -82,7 +85,7 @@ def test_graph_by_graph_and_once(delay, tmp_path):
 def test_a_changed_map_does_not_mix_with_what_it_was(delay, tmp_path):
     """Catches: censored at 800 steps and at 1,600 under one name."""
     delay("--only", "muon", "hans")
-    (tmp_path / "cpu.yaml").write_text("task: path_star\nmax_steps: 1600\n")
+    (tmp_path / "cpu.yaml").write_text(RECIPE.replace("800", "1600"))
     assert len(delay("--only", "muon", "hans", "--seeds", "1")) == 2
     assert "| hans | 0 of 1 |" in (tmp_path / "out" / "delay.md").read_text()
 
@@ -111,10 +114,13 @@ def test_only_what_diverged_is_said_to_have(delay, tmp_path):
         (["--seeds", "0"], "must be at least 1"),
         (["--seed", "0"], "--seed is set for each run"),
         (["--degree", "3"], "--degree is what the runs differ in"),
+        (["--eval_strategy", "no"], "evaluates nothing on the way"),
+        (["--eval_steps", "900"], "evaluates nothing on the way"),
     ],
 )
 def test_bad_arguments(flags, message, delay):
-    """Catches: an empty map passed off as done, a flag that makes all cells one."""
+    """Catches: an empty map passed off as done, a flag that makes all cells one; hours of runs whose times nobody
+    took."""
     with pytest.raises(ValueError, match=message):
         delay(*flags)
 

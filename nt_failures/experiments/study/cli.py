@@ -79,6 +79,25 @@ def check_runs(recipes: Sequence[Path], extra: Sequence[str], own: Iterable[str]
         command_line.check_names(recipe, extra, [*own])
 
 
+def check_timed(recipes: Iterable[Path], extra: Sequence[str], swept: Iterable[str] = ()) -> None:
+    """Names, options and overrides that a run would refuse are refused before the first, as is one without evaluations.
+
+    Rates are chosen, and times told, by what these show. So is a flag that is `swept` and would change nothing: its
+    rows would be of the same runs. ValueError; OSError for a model that is out of reach.
+    """
+    from nt_failures.experiments.run import choose_tokenizer_and_objective  # imports torch
+
+    for recipe in recipes:
+        args = command_line.parse([str(recipe), *extra])
+        choose_tokenizer_and_objective(args)
+        training = args.training
+        command_line.check_idle(swept, training)
+        if training.eval_strategy == "no" or 0 < training.max_steps < (training.eval_steps or 1):
+            raise ValueError(
+                f"{recipe} evaluates nothing on the way; give --eval_strategy steps and --eval_steps below max_steps."
+            )
+
+
 class NoResults(ValueError):
     """There is nothing to report."""
 
