@@ -86,8 +86,8 @@ class ApiPredictor:
         self.options = {"temperature": 0, **(options or {})}
         self.server = ApiServer(url, **connection)
         self.answered = self.cut_off = self.null = self.untagged = 0
-        """whole answers so far; of these, those of a chat that ended at `max_tokens`, those of null, which are wrong, and
-        those of a chat that ended by themselves without `</answer>`, which are wrong, too"""
+        """whole answers so far; of these, those of a chat that ended at `max_tokens`, those of null, and those of a
+        chat that ended by themselves without `</answer>`; the last two are wrong"""
 
     def free(self, columns: Columns) -> np.ndarray:
         texts = {name: text.to_list() for name, text in self.task.texts(columns).items()}
