@@ -10,23 +10,21 @@ it. The folder and the push are each made whole or not at all; what is there alr
 """
 
 import argparse
+import contextlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from dataset_card import MARK, megabytes
 from dataset_folder import Folder, prepare
 from datasets import disable_progress_bars
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 from publication import Publication
 
+from nt_failures.hub.push import HUB_ERRORS, reason
 from nt_failures.tasks import TASKS
-
-
-class PublishError(Exception):
-    """What went wrong with the Hub, and what to type."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +53,7 @@ def run(argv: list[str]) -> None:
     """`main`, whose expected errors end the process with one line and status 1."""
     try:
         main(argv)
-    except (ValueError, OSError, PublishError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(redact(f"error: {error}"))
     except KeyboardInterrupt:
         sys.exit("stopped. The same command goes on.")
@@ -71,7 +69,8 @@ def main(argv: list[str]) -> None:
     disable_progress_bars()  # of each file; that of the configs stays
     api = HfApi()
     if not args.dry_run:
-        with_advice(args, check_hub, api, publication, args.private)
+        with explained(args):
+            check_hub(api, publication, args.private)
     folder = prepare(publication, args.output_dir)
     parquet = sum(name.endswith(".parquet") for name in folder.files)
     written = "is complete from an earlier run" if folder.reused else "written"
@@ -83,34 +82,32 @@ def main(argv: list[str]) -> None:
             "--dry_run."
         )
     else:
-        print(with_advice(args, push, api, publication.repo_id, folder, args.private))
+        with explained(args):
+            print(push(api, publication.repo_id, folder, args.private))
 
 
 def check_hub(api: HfApi, publication: Publication, private: bool) -> None:
     """Find out before the long build whether this push may go there."""
     if get_token() is None:
-        raise PublishError(
-            "no token for the Hub was found. Type `hf auth login` (or set HF_TOKEN), then the same command; "
-            "or add --dry_run to write the folder only."
-        )
+        raise LocalTokenNotFoundError
     repo_id = publication.repo_id
     try:
         info = api.dataset_info(repo_id)
     except RepositoryNotFoundError:
         return
     if private and not info.private:
-        raise PublishError(f"{repo_id} exists and is public; leave --private out, or give another --repo_id.")
+        raise ValueError(f"{repo_id} exists and is public; leave --private out, or give another --repo_id.")
     if "README.md" not in {file.rfilename for file in info.siblings}:
         return
     card = DatasetCard.load(api.hf_hub_download(repo_id, "README.md", repo_type="dataset", revision=info.sha))
     if MARK not in card.content:
-        raise PublishError(
+        raise ValueError(
             f"{repo_id} exists, and its card was not written by this script; it is left alone. Give another --repo_id, "
             "or delete README.md there first."
         )
     own = {builder.config.name for builder in publication.builders()}
     if others := sorted({config["config_name"] for config in card.data.to_dict().get("configs", [])} - own):
-        raise PublishError(
+        raise ValueError(
             f"{repo_id} also has {', '.join(others)}, which this push would take out of its card. Name them in "
             "--configs, too (or leave --configs out for all), or give another --repo_id."
         )
@@ -138,55 +135,17 @@ def push(api: HfApi, repo_id: str, folder: Folder, private: bool) -> str:
     return f"pushed to {url} (commit {commit.oid[:8]})"
 
 
-def with_advice(args: argparse.Namespace, step: Callable, *given: object) -> str | None:
-    """Run a step that talks to the Hub; what fails there becomes a `PublishError` that says what to type."""
+@contextlib.contextmanager
+def explained(args: argparse.Namespace) -> Iterator[None]:
+    """What fails at the Hub becomes one line that says what is wrong, what is kept and what to type."""
     try:
-        return step(*given)
-    except Exception as error:
-        chain = [error]
-        while chain[-1].__cause__ or chain[-1].__context__:
-            chain.append(chain[-1].__cause__ or chain[-1].__context__)
-        advice = explain(chain, args.repo_id)
-        if advice is None:
-            raise
-        raise PublishError(f"{advice} {kept(args.output_dir)}") from error
-
-
-def explain(chain: list[BaseException], repo_id: str) -> str | None:
-    """Cause and repair of a failed request; None if it was none."""
-    if any(isinstance(error, OfflineModeIsEnabled) for error in chain):
-        return "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it, or add --dry_run."
-    responses = [error.response for error in chain if isinstance(error, HfHubHTTPError)]
-    status = responses[0].status_code if responses else None
-    said = responses[0].headers.get("X-Error-Message", "") if responses else ""
-    if status == 401:
-        return (
-            f"the Hub does not accept the token (401: {said}). Type `hf auth login --force` for another (HF_TOKEN goes "
-            "before it)."
-        )
-    if status == 403:
-        return (
-            f"this token may not write to {repo_id} (403: {said}). Give --repo_id YOUR_NAME/{repo_id.split('/')[-1]}, "
-            "or type `hf auth login --force` with a token that has write access to it."
-        )
-    if status is not None:
-        return (
-            f"the Hub answered {status} ({said or 'without a reason'}). A push shows whole or not at all; run the same "
-            "command again."
-        )
-    # httpx, httpx2 or xet, as the version of huggingface_hub will have it
-    broken = isinstance(chain[0], OSError) and chain[0].filename is None  # else it is a file of ours
-    if broken or any(type(error).__module__.startswith("httpx") for error in chain):
-        return (
-            f"the connection to the Hub broke ({chain[-1] or type(chain[-1]).__name__}). A push shows whole or not at "
-            "all; run the same command again, it goes on from here."
-        )
-    return None
-
-
-def kept(output_dir: Path) -> str:
-    """Where the work is that was done so far."""
-    return f"{output_dir} is kept." if output_dir.exists() else "Nothing was written."
+        yield
+    except HUB_ERRORS as error:
+        why = f"cannot push to {args.repo_id!r}: {reason(error, args.repo_id, '--repo_id')}"
+        safe = "nothing was written"
+        if args.output_dir.exists():
+            safe = f"{args.output_dir} is kept, and the same command goes on from here"
+        raise OSError(f"{why}; {safe}") from error
 
 
 def redact(text: str) -> str:

@@ -14,7 +14,6 @@ in the output folder: the same command, started again, asks only what is missing
 
 import argparse
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from nt_failures.diagnosis import Budget, report
 from nt_failures.diagnosis.diagnose import diagnose_observed
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import Columns, ModelPredictor, Predictor
-from nt_failures.experiments import command_line, flags, script
+from nt_failures.experiments import command_line, flags, merging, script
 from nt_failures.hub.json_files import read_object, write_json
 from nt_failures.hub.load import Loaded, read_results
 from nt_failures.hub.run_files import ARGUMENTS_FILE
@@ -133,12 +132,7 @@ def of_server(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]
     """A model behind an OpenAI-compatible server, and where the report goes."""
     task = choose_task(args, rest, None)
     folder = choose_folder(args, task)
-    try:
-        options = json.loads(args.api_options)
-    except ValueError as error:
-        raise ValueError(f"--api_options {args.api_options!r} is no JSON ({error}).") from error
-    if not isinstance(options, dict):
-        raise ValueError(f"--api_options {args.api_options!r} is no JSON object; write it as '{{\"key\": value}}'.")
+    options = merging.mapping("--api_options", args.api_options)
     connection = {"cache": folder / ANSWERS_FILE, "timeout": args.timeout, "concurrency": args.concurrency}
     connection |= {"max_retries": args.max_retries, "key_variable": args.api_key_variable}
     how = {"prompt_style": args.prompt_style, "max_tokens": args.max_tokens, "options": options}

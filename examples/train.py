@@ -9,15 +9,14 @@ nt_failures/experiments/run.py.
 """
 
 from pathlib import Path
-from typing import Any
 
 from nt_failures.experiments import command_line, script
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
 
-def main(argv: list[str]) -> dict[str, Any]:
-    """One run: parse, build, train, test, save, push. Returns what it wrote to results.json."""
+def main(argv: list[str]) -> object:
+    """One run: parse, build, train, test, save, push. Returns its `RunResults`, as in results.json."""
     args = command_line.parse(argv, default_recipe=QUICKSTART, prog="examples/train.py [RECIPE.yaml]")
     from nt_failures.experiments import run  # imports torch, for which --help need not wait
 

@@ -163,7 +163,7 @@ class Demo:
 
     def reveal(self, w: steps.Walk, wrong: tuple | None, arm: int | None, step: float) -> list:
         """Put the model on a wrong arm, from where the visitor steps on; a second click takes it back."""
-        if wrong is not None:
+        if wrong is not None or w is None:
             return [None, step, gr.Button(REVEAL), *self.show(w, None, step)]
         chosen = steps.wrong_arms(w.row)[arm or 0]
         wrong = (steps.detour(self.predictor, w.row, chosen), chosen)

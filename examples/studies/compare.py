@@ -157,11 +157,7 @@ def report(
 
     `named` are the `entry` and the `settings` of the recipes, by the stems of their files.
     """
-    forms = {job.recipe.stem: job.fingerprint for job in wanted}
-    results = folder / "results.jsonl"
-    runs, diverged = results_file.read_study(results, forms)
-    if not runs:
-        raise cli.no_results(results, diverged)
+    runs, diverged = cli.finished(folder / "results.jsonl", wanted)
     rates = {recipe.stem: rate for recipe, rate in chosen.items()}
     groups = [{**group, "rate": rates[group["name"]], **named[group["name"]]} for group in summarise(runs, diverged)]
     table = comparison_table(groups) + missing_note(named, groups)

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from nt_failures import registry
-from nt_failures.experiments.study import cli, delay, figures, grid, results_file
+from nt_failures.experiments.study import cli, delay, figures, grid
 from nt_failures.experiments.study.job import Job
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "delay"
@@ -76,11 +76,8 @@ def report(args: argparse.Namespace, cells: dict[tuple[str, ...], Path], baselin
     """delay.md and delay.png from the runs of the present map."""
     folder = args.output_dir
     names = {path.stem: choices for choices, path in cells.items()}
-    forms = {path.stem: Job(path, 0, tuple(args.extra)).fingerprint for path in cells.values()}
-    results = folder / "results.jsonl"
-    found, diverged = results_file.read_study(results, forms)
-    if not found:
-        raise cli.no_results(results, diverged)
+    jobs = [Job(path, 0, tuple(args.extra)) for path in cells.values()]
+    found, diverged = cli.finished(folder / "results.jsonl", jobs)
     runs = [delay.observe(run, *names[run.key.recipe]) for run in found]
     text = delay.markdown(runs, baseline)
     lost = [f"{key.recipe} seed {key.seed}" for key in diverged]

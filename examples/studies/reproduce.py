@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from nt_failures.diagnosis.figures import save
-from nt_failures.experiments.study import cli, figures, results_file
+from nt_failures.experiments.study import cli, figures
 from nt_failures.experiments.study.job import Job
 from nt_failures.experiments.study.summary import (
     difficulty_tables,
@@ -32,10 +32,9 @@ def main(argv: list[str]) -> None:
     results = folder / "results.jsonl"
     cli.check_runs(recipes, args.extra, vars(args))
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
-    forms = {job.recipe.stem: job.fingerprint for job in wanted}  # as the recipes are now, whoever edits them meanwhile
     with cli.runs(args, folder) as make:
         make(wanted, results)
-        report(results, folder, args.title or args.recipes.stem, forms)
+        report(results, folder, args.title or args.recipes.stem, wanted)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -47,16 +46,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return cli.parse(parser, argv)
 
 
-def report(results: Path, folder: Path, title: str, forms: dict[str, str]) -> None:
+def report(results: Path, folder: Path, title: str, wanted: list[Job]) -> None:
     """table.md and figure.png of the runs of these recipes, as they are now, in results.jsonl.
 
     Where the sizes of problems differ from row to row, by_SIZE.png, too.
     """
-    runs, diverged = results_file.read_study(results, forms)
-    if not runs:
-        raise cli.no_results(results, diverged)
+    runs, diverged = cli.finished(results, wanted)
     groups = summarise(runs, diverged)
-    table = study_table(groups) + difficulty_tables(groups) + missing_note(forms, groups)
+    table = study_table(groups) + difficulty_tables(groups) + missing_note((job.recipe.stem for job in wanted), groups)
     for name in shared_difficulties(groups):
         save(figures.by_difficulty(groups, name, title), folder / f"by_{name}.png")
     cli.write_report(folder / "table.md", table, folder / "figure.png", figures.side_by_side(groups, title))

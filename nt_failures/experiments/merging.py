@@ -29,8 +29,8 @@ def merge(values: dict[str, Any], flags: Sequence[str], recipe: Mapping[str, Any
     for option, choice in OPTIONS.items():
         if option not in values:
             continue
-        own, changed = _mapping(option, recipe.get(option)), {option, choice} & set(flags)
-        values[option] = _mapping(option, joined.get(option, {}) if own and changed else values[option])
+        own, changed = mapping(option, recipe.get(option)), {option, choice} & set(flags)
+        values[option] = mapping(option, joined.get(option, {}) if own and changed else values[option])
         if values[option] is None and option in ("config_overrides", "objective_options"):
             values[option] = {}  # a key of a recipe with nothing below it
         if own and changed:
@@ -49,10 +49,10 @@ def override(recipe: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, 
     """
     values = {**recipe, **choice}
     for option, of in OPTIONS.items():
-        own = _mapping(option, recipe.get(option))
+        own = mapping(option, recipe.get(option))
         if own and {option, of} & set(choice) and values[option] is not None:
             stays = of not in choice or _alike(str(choice[of]), str(recipe.get(of, DEFAULTS[of])))
-            values[option] = _joined(own, _mapping(option, choice.get(option)) or {}, stays)
+            values[option] = _joined(own, mapping(option, choice.get(option)) or {}, stays)
             if not (stays or values[option]):
                 del values[option]
     return values
@@ -76,7 +76,7 @@ def _alike(chosen: str, before: str) -> bool:
     return chosen == before or (all(sizes) and sizes[0][1] == sizes[1][1])
 
 
-def _mapping(name: str, value: Any) -> dict[str, Any] | None:
+def mapping(name: str, value: Any) -> dict[str, Any] | None:
     """The mapping that a recipe or a flag gives, as JSON on a command line; None where there is none."""
     if value is None:
         return None

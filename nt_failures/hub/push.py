@@ -23,6 +23,9 @@ from nt_failures.registry import first_line
 
 logger = logging.getLogger(__name__)
 
+HUB_ERRORS = (errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError)
+HUB_ERRORS += (ConnectionError, TimeoutError)  # of hf_xet, which brings no response
+
 
 def push_run(
     folder: Path | str,
@@ -80,10 +83,7 @@ def explained(
         raise ValueError(
             f"{repo_id!r} is no name for a repository; give {flag} NAMESPACE/NAME of letters, digits, '-', '_' and '.'."
         ) from error
-    except (
-        *(errors.HTTPError, errors.LocalTokenNotFoundError, errors.OfflineModeIsEnabled, RuntimeError),
-        *(ConnectionError, TimeoutError),  # of hf_xet, which brings no response
-    ) as error:
+    except HUB_ERRORS as error:
         safe = "nothing was started and nothing written"
         if folder is not None:
             # With 403 the same command would be refused again.

@@ -39,18 +39,10 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def publish(hub, cache, tmp_path, monkeypatch, capsys):
+def publish(online, cache, tmp_path, monkeypatch, capsys):
     """`publish(*args)`: run the script against the stand-in; its output, with the message of a failure at the end."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "downloads"))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between tries
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
 
     def call(*args, to=tmp_path / "out", base=SMALL):
         message = ""
@@ -255,12 +247,12 @@ def test_no_token(hub, publish, tmp_path, monkeypatch):
     """Catches: minutes of building before the question for a token; a traceback."""
     monkeypatch.delenv("HF_TOKEN")
     told = publish()
-    assert "no token for the Hub was found. Type `hf auth login`" in told
+    assert "the Hub knows no valid token; log in with `hf auth login`" in told
     assert not (tmp_path / "out").exists()
     assert hub.requests == []
     done = run_python([SCRIPTS / "publish_pathstar.py", *SMALL], hub, tmp_path / "home", token=None, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: no token for the Hub was found.")
+    assert done.stderr.startswith("error: cannot push to")
     assert done.stderr.count("\n") == 1
 
 
@@ -269,8 +261,7 @@ def test_wrong_token(hub, publish, tmp_path, monkeypatch):
     wrong = "hf_" + "wrong" * 6
     monkeypatch.setenv("HF_TOKEN", wrong)
     told = publish()
-    assert "does not accept the token (401: Invalid credentials in Authorization header)" in told
-    assert "hf auth login --force" in told
+    assert "the Hub knows no valid token" in told
     assert wrong not in told
     assert wrong not in publish("--token", wrong)
     assert hub.repos == {}
@@ -281,9 +272,9 @@ def test_no_permission(hub, publish, tmp_path, repo_id):
     """Catches: a 403, of a namespace or of a commit, that is a traceback or takes the built folder with it."""
     hub.fail_next("POST", "/commit/", 403)
     told = publish("--repo_id", repo_id)
-    assert f"this token may not write to {repo_id} (403: " in told
-    assert "Give --repo_id YOUR_NAME/pathstar, or type `hf auth login --force`" in told
-    assert "out is kept." in told
+    assert f"403, the token may not write to {repo_id!r}" in told
+    assert "or another --repo_id" in told
+    assert "out is kept" in told
     assert (tmp_path / "out" / "README.md").exists()
     assert all(len(repo.messages) == 1 for repo in hub.repos.values())
 
@@ -330,9 +321,9 @@ def test_connection_breaks(hub, publish, tmp_path, breaks):
     else:
         hub.fail_next("POST", "/commit/", "drop")
     told = publish()
-    assert "the connection to the Hub broke (" in told
-    assert "run the same command again" in told
-    assert "out is kept." in told
+    assert "cannot push to" in told
+    assert "the same command goes on" in told
+    assert "out is kept" in told
     assert hub.commits(REPO) == ["initial commit"]
     assert list(hub.files(REPO)) == [".gitattributes"]
     assert (oid in hub.blobs) == (breaks == "commit")
@@ -348,14 +339,14 @@ def test_connection_breaks(hub, publish, tmp_path, breaks):
 def test_hub_is_down(hub, publish):
     """Catches: a server's error that is a traceback."""
     hub.fail_next("POST", "/commit/", 503)
-    assert "the Hub answered 503 (failure asked for by the test)" in publish()
+    assert "503" in publish()
     assert "pushed to" in publish()
 
 
 def test_offline(publish, monkeypatch):
     """Catches: `HF_HUB_OFFLINE=1`, often set for good, told as a broken network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it" in publish()
+    assert "HF_HUB_OFFLINE is set; unset it" in publish()
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "README.md", f"{DEFAULT}/extra.parquet"])

@@ -112,18 +112,6 @@ def kill(process: subprocess.Popen, writers: int) -> list[int]:
     return [int(line) for line in said.split()]
 
 
-def gone(pid: int) -> bool:
-    """Whether a process, no child of this one, ends within two minutes."""
-    try:
-        end = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([end], [], [], LONGEST)[0])
-    finally:
-        os.close(end)
-
-
 def sweep(process: subprocess.Popen) -> None:
     """End what a killed process left running, such as the queue server of `datasets`."""
     with contextlib.suppress(ProcessLookupError):

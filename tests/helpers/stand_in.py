@@ -6,6 +6,7 @@ run of `kill_seed` writes it and is killed), `die` (each run is killed).
 """
 
 import os
+import select
 import signal
 import threading
 from pathlib import Path
@@ -23,6 +24,18 @@ def until(condition, process=None):
         assert process is None or process.poll() is None, process.communicate()
         threading.Event().wait(0.02)
     raise AssertionError("it never happened")
+
+
+def ends(pid):
+    """Whether a process, no child of this one, ends within two minutes."""
+    try:
+        end = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([end], [], [], 120)[0])
+    finally:
+        os.close(end)
 
 
 def train(job, scratch=None, keep=None):

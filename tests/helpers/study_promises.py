@@ -4,12 +4,11 @@ Each training is a process of the engine and takes no time; each study is a proc
 """
 
 import os
-import select
 import signal
 
 import pytest
 from small_studies import two_recipes
-from stand_in import until
+from stand_in import ends, until
 
 from nt_failures.experiments.study import results_file
 
@@ -32,18 +31,6 @@ def kill(process):
     """SIGKILL, which a study cannot do anything about; the engine's own processes are left to themselves."""
     process.kill()
     process.communicate(timeout=60)
-
-
-def ends(pid):
-    """Whether a process, no child of this one, ends within two minutes."""
-    try:
-        end = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([end], [], [], 120)[0])
-    finally:
-        os.close(end)
 
 
 def test_killed_anywhere_every_run_counts_once(small, on):

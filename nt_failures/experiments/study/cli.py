@@ -16,7 +16,7 @@ from nt_failures.experiments import command_line, output_dir, script
 from nt_failures.experiments.arguments import DataArguments
 from nt_failures.experiments.study import engine
 from nt_failures.experiments.study.job import Job, Key
-from nt_failures.experiments.study.results_file import diverged_file
+from nt_failures.experiments.study.results_file import StudyRun, diverged_file, read_study
 from nt_failures.experiments.study.runner import FAILED, run_missing
 from nt_failures.objectives import find_objective
 from nt_failures.tasks import find_task
@@ -109,6 +109,14 @@ def no_results(results: Path, diverged: Sequence[Key] = ()) -> NoResults:
     return NoResults(f"{results} holds no finished run of these recipes with these flags; run without --only_report.")
 
 
+def finished(results: Path, jobs: Iterable[Job]) -> tuple[list[StudyRun], list[Key]]:
+    """The finished and the diverged runs of these jobs' recipes as they are now; `NoResults` if none has finished."""
+    found, diverged = read_study(results, {job.recipe.stem: job.fingerprint for job in jobs})
+    if not found:
+        raise no_results(results, diverged)
+    return found, diverged
+
+
 @contextlib.contextmanager
 def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[Job], Path], None]]:
     """Lock the study's folder; yields a function that makes the runs which a file of results lacks.
@@ -148,8 +156,5 @@ def write_report(page: Path, text: str, picture: Path, figure: Figure) -> None:
 
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a study's script: SIGTERM, a cluster's or the shell's, ends it as Ctrl-C does, and errors are one line."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        script.run(main, "\nstopped; finished runs are kept, and the same command goes on from there")
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    script.run(main, "\nstopped; finished runs are kept, and the same command goes on from there")

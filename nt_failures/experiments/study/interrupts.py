@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -10,9 +9,6 @@ from types import FrameType
 @contextlib.contextmanager
 def held() -> Iterator[None]:
     """Until the block has ended, the first of these signals waits; the second does what it does outside."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows handlers nowhere else
-        yield
-        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     came: list[int] = []
 

@@ -4,9 +4,7 @@ Processes of `multiprocessing` with a pipe each, not a pool: a pool is broken as
 its workers.
 """
 
-import contextlib
 import multiprocessing
-import os
 import shutil
 import signal
 from collections import deque
@@ -14,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from accelerate.utils import patch_environment
 
 from nt_failures.data import child_processes
 from nt_failures.experiments.study import interrupts, worker
@@ -81,7 +81,8 @@ class Local:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(theirs, self.train, job, str(self.scratch), self.keep))
-        with interrupts.held(), _threads(self.threads):
+        threads = {} if self.threads is None else {"OMP_NUM_THREADS": self.threads}  # torch reads it when it is loaded
+        with interrupts.held(), patch_environment(**threads):
             process.start()
             theirs.close()
             self._at_work[ours] = (process, job)
@@ -99,19 +100,6 @@ class Local:
             pipe.close()
             if job is not None:
                 self._told.append(Ended(job, failed=_why(process.exitcode)))
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """What processes that are started meanwhile find in their environment: torch reads it when it is loaded."""
-    before = os.environ.copy()
-    if count is not None:
-        os.environ["OMP_NUM_THREADS"] = str(count)
-    try:
-        yield
-    finally:
-        os.environ.pop("OMP_NUM_THREADS", None)
-        os.environ.update(before)
 
 
 def _why(code: int) -> str:

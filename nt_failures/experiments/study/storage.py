@@ -1,6 +1,5 @@
 """Whole run folders in a place that outlives the machine that trained them: any path that fsspec knows."""
 
-import json
 from pathlib import Path
 
 from fsspec.core import url_to_fs
@@ -46,11 +45,6 @@ def publish(folder: Path, target: str) -> None:
         files.rm_file(f"{where}/{WHOLE}")  # first, so that what a kill leaves of it does not pass for whole
     if files.exists(where):
         files.rm(where, recursive=True)
-    sizes = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != LOCK_FILE:
-            name = path.relative_to(folder).as_posix()
-            files.makedirs(f"{where}/{name}".rpartition("/")[0], exist_ok=True)
-            files.put_file(str(path), f"{where}/{name}")
-            sizes[name] = path.stat().st_size
-    files.pipe_file(f"{where}/{WHOLE}", json.dumps(sizes, indent=2).encode())
+    (folder / LOCK_FILE).unlink(missing_ok=True)  # its run has ended
+    files.put(f"{folder}/", where, recursive=True)
+    files.pipe_file(f"{where}/{WHOLE}", b"{}")
