@@ -1,5 +1,6 @@
 """Find a class by its name in a package's dictionary, or by a dotted path to a user's own class."""
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -14,6 +15,20 @@ class NotImported(ValueError):
 
 class OtherDefinition(ValueError):
     """A file was written under another definition of the class that it names."""
+
+
+def check_decorated(cls: type) -> None:
+    """ValueError if a class sets fields that a dataclass does not see: without its decorator, or without a type."""
+    typed = {name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)}
+    bases = [base for base in cls.__bases__ if dataclasses.is_dataclass(base)]
+    lost = vars(cls).keys() & {field.name for base in bases for field in dataclasses.fields(base)} - typed
+    if "__dataclass_fields__" not in vars(cls):
+        lost |= typed
+    if lost:
+        raise ValueError(
+            f"{cls.__name__} sets {', '.join(sorted(lost))}, which would change nothing; give each its type, as in "
+            "`size: int = 3`, and write @dataclasses.dataclass(frozen=True) above the class."
+        )
 
 
 def find(known: Mapping[str, type], base: type, name: str, from_file: bool = False) -> type:

@@ -73,10 +73,7 @@ class Objective(abc.ABC):
     citation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        own = {name for name, kind in inspect.get_annotations(type(self)).items() if "ClassVar" not in str(kind)}
-        if lost := sorted(own - {field.name for field in dataclasses.fields(self)}):
-            wrong = f"{type(self).__name__} declares {', '.join(lost)}, which is no option of it"
-            raise ValueError(f"{wrong}; write @dataclasses.dataclass(frozen=True) above the class.")
+        registry.check_decorated(type(self))
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), list):  # as JSON has a tuple
                 object.__setattr__(self, field.name, tuple(value))

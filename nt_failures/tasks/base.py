@@ -5,13 +5,13 @@ A task is a frozen dataclass whose fields are its parameters.
 
 import abc
 import dataclasses
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nt_failures import registry
 from nt_failures.tasks import blocks
 from nt_failures.tasks._derived import END, Derived, answer_words
 from nt_failures.tasks._sources import source_hash
@@ -70,12 +70,7 @@ class Task(Derived, abc.ABC):
     """parameters of the sizes that have a name of their own, such as those of a source, by that name"""
 
     def __new__(cls, *args: object, **kwargs: object) -> "Task":
-        annotated = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
-        if annotated and "__dataclass_fields__" not in vars(cls):
-            raise ValueError(
-                f"{cls.__name__} declares {', '.join(annotated)}, which is no parameter of it; write "
-                "@dataclasses.dataclass(frozen=True) above the class."
-            )
+        registry.check_decorated(cls)
         return super().__new__(cls)
 
     # ------------------------------------------------------------ what every task says

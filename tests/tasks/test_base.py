@@ -286,8 +286,16 @@ def test_a_field_without_the_decorator_is_refused():
         lowest: int = 1
         name: "str" = "x"
 
-    with pytest.raises(ValueError, match=r"Bare declares lowest, name, .* write @dataclasses.dataclass\(frozen=True\)"):
-        Bare()
+    class Untyped(Countdown):
+        highest = 3
+
+    for lost, kind in (
+        ("lowest, name", Bare),
+        ("highest", Untyped),
+        ("highest", dataclasses.dataclass(frozen=True)(Untyped)),
+    ):
+        with pytest.raises(ValueError, match=rf"{kind.__name__} sets {lost}, which .* @dataclasses.dataclass\(frozen"):
+            kind()
 
     class Constant(Countdown):
         from typing import ClassVar

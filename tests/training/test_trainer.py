@@ -5,6 +5,7 @@ four. So every metric has a value of its own, and it is known by hand.
 """
 
 import contextlib
+import dataclasses
 import json
 import re
 
@@ -640,11 +641,17 @@ def test_a_count_that_is_not_of_the_labels_is_named(tiny_model, tokenized, tmp_p
 
 
 def test_a_field_without_the_decorator_is_named():
-    """Catches: an option that can be given to nobody, and a run that goes on without it."""
-    with pytest.raises(
-        ValueError, match=r"Undecorated declares gamma, which is no option of it; write @dataclasses\.dataclass"
-    ):
+    """Catches: an option that can be given to nobody, and a run that goes on without it, such as forward where its
+    class says reversed."""
+    with pytest.raises(ValueError, match=r"Undecorated sets gamma, which would change nothing; .*@dataclasses\."):
         Undecorated()
+
+    class Backwards(NextToken):
+        order: str = "reversed"
+
+    with pytest.raises(ValueError, match="Backwards sets order, which would change nothing; give each its type"):
+        Backwards(pad_token_id=14)
+    assert dataclasses.dataclass(frozen=True)(Backwards)(pad_token_id=14).order == "reversed"
 
 
 def test_no_method_is_overridden_twice():
