@@ -66,8 +66,8 @@ def _check_decisions(task: Task, columns: Columns, order: str) -> None:
         right = np.asarray(task.answers(columns))[rows, decisions[rows] - 1]
         if not (np.asarray(choices)[rows] == right[:, None]).any(axis=1).all():
             raise ValueError(f"the choices of {name} lack the right symbol of a decision; give it, too.")
-    if ((guess <= 0) | (guess > 1)).any():
-        raise ValueError(f"the chance of {name} is {float(guess.max())}; give a share above 0 and at most 1.")
+    if (wrong := guess[(guess <= 0) | (guess > 1)]).size:
+        raise ValueError(f"the chance of {name} is {float(wrong[0])}; give a share above 0 and at most 1.")
 
 
 def _check_texts(task: Task, columns: Columns) -> None:

@@ -14,7 +14,7 @@ from nt_failures.tasks._text import MAX_TEXT, Text, join_numbers
 from nt_failures.tasks.base import Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns
 from nt_failures.tasks.facts import Clue, Star
-from nt_failures.tasks.hashing import hash_edges, in_parts, mix64
+from nt_failures.tasks.hashing import hash_edges, mix64
 from nt_failures.tasks.judging import padded_answers
 
 MAX_LABELS = 2**20
@@ -60,7 +60,7 @@ class Graphs(Task):
         query = np.stack([columns["source"], columns["goal"]], axis=-1)
         between = np.tile(np.frombuffer((",|" * count + ",=").encode(), dtype=np.uint8), (n, 1))
         between[np.arange(n), 2 * (edges[:, :, 0] >= 0).sum(axis=1) - 1] = ord("/")
-        prompt = join_numbers([edges.reshape(n, 2 * count), query], between)
+        prompt = join_numbers(np.hstack([edges.reshape(n, 2 * count), query]), between)
         if self.ends:
             return {"prompt": prompt}
         return {"prompt": prompt, "completion": join_numbers(path, "," * (path.shape[1] - 1))}
@@ -143,19 +143,16 @@ class Graphs(Task):
         a graph but the whole way back from its goal leaves all first steps equally likely in train, too: who knows
         train by heart is at chance held out (SPLITS.md says what was tried).
         """
-        return in_parts(_hash_beginning, *(np.asarray(columns[name]) for name in ("edges", "source")))
+        edges, source = (np.asarray(columns[name]) for name in ("edges", "source"))
+        first = (edges[:, :, 0] == source[:, None]).astype(np.uint64) << np.uint64(32)
+        nodes = mix64(edges[:, :, 1].astype(np.uint64) | first).sum(axis=1, dtype=np.uint64)
+        return nodes ^ mix64(source.astype(np.uint64))
 
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of (set of edges, source, goal): the order in which the edges are written does not count."""
-        mixed = in_parts(hash_edges, np.asarray(columns["edges"]))
+        mixed = hash_edges(np.asarray(columns["edges"]))
         source, goal = (np.asarray(columns[name]).astype(np.uint64) for name in ("source", "goal"))
         return mix64(mixed ^ mix64((source << np.uint64(32) | goal) + np.uint64(1 << 62)))
-
-
-def _hash_beginning(edges: np.ndarray, source: np.ndarray) -> np.ndarray:
-    first = (edges[:, :, 0] == source[:, None]).astype(np.uint64) << np.uint64(32)
-    nodes = mix64(edges[:, :, 1].astype(np.uint64) | first).sum(axis=1, dtype=np.uint64)
-    return nodes ^ mix64(source.astype(np.uint64))
 
 
 def check_labels(num_nodes: int, num_edges: int, size: str, rule: str) -> None:

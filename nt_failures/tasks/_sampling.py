@@ -6,9 +6,7 @@ Shapes: n columns, one instance each; k draws of an instance. Draw j swaps entry
 import numpy as np
 
 _POOL_BYTES = 2**21
-"""Of the arrays that are shuffled at a time: what does not fit the processor's cache takes twice as long."""
-_FEW_ROWS = 512
-"""Below so many, one call of the generator is faster than one for each draw, and gives the same numbers."""
+"""Of the arrays that hold all numbers of some instances, of which 2**20 labels would fill the memory."""
 
 
 def in_random_order(rng: np.random.Generator, tails: np.ndarray, heads: np.ndarray) -> np.ndarray:
@@ -17,16 +15,11 @@ def in_random_order(rng: np.random.Generator, tails: np.ndarray, heads: np.ndarr
     No node is below 0.
     """
     k, n = tails.shape
-    picks = _picks(rng, n, k, k - 1)
-    found = np.empty((n, k, 2), dtype=np.int32)
     short = max(tails.max(initial=0), heads.max(initial=0)) < 2**16
     label, edge = (np.uint16, np.uint32) if short else (np.int32, np.int64)
-    for part in _parts(n, k * edge().itemsize):
-        ends = [tails[:, part], heads[:, part]]
-        pool = np.stack(ends, axis=-1, dtype=label, casting="unsafe").view(edge)[:, :, 0]  # an edge is one number
-        _swap(pool, [row[part] for row in picks])
-        found[part] = np.ascontiguousarray(pool.T).view(label).reshape(-1, k, 2)
-    return found
+    pool = np.stack([tails, heads], axis=-1, dtype=label, casting="unsafe").view(edge)[:, :, 0]  # an edge is one number
+    _swap(pool, _picks(rng, n, k, k - 1))
+    return np.ascontiguousarray(pool.T).view(label).reshape(n, k, 2).astype(np.int32)
 
 
 def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
@@ -35,7 +28,9 @@ def distinct(rng: np.random.Generator, n: int, high: int, k: int) -> np.ndarray:
     if 4 * k * k < high:
         return _few(picks, n)
     found, numbers = np.empty((k, n), dtype=np.int32), np.arange(high, dtype=np.uint16 if high <= 2**16 else np.int32)
-    for part in _parts(n, numbers.nbytes):
+    step = max(1, _POOL_BYTES // numbers.nbytes)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
         pool = np.repeat(numbers[:, None], found[:, part].shape[1], axis=1)
         _swap(pool, [row[part] for row in picks])
         found[:, part] = pool[:k]
@@ -60,16 +55,8 @@ def _few(picks: list[np.ndarray], n: int) -> np.ndarray:
     return found
 
 
-def _parts(n: int, size: int) -> list[slice]:
-    """Columns of so many bytes each, some at a time."""
-    step = max(1, _POOL_BYTES // max(size, 1))
-    return [slice(start, start + step) for start in range(0, n, step)]
-
-
 def _picks(rng: np.random.Generator, n: int, high: int, k: int) -> list[np.ndarray]:
     """Numbers below high - j for the draws j = 0, ..., k - 1, n of each."""
-    if n < _FEW_ROWS:
-        return [*rng.integers(0, high - np.arange(k, dtype=np.uint32)[:, None], (k, n), dtype=np.uint32)]
     return [rng.integers(0, high - j, n, dtype=np.uint32) for j in range(k)]
 
 

@@ -2,15 +2,13 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 MAX_TEXT = 2**31 - 1
 """Bytes that a column of text can hold: Arrow counts them in int32, which would wrap around."""
-_PART_BYTES = 2**20
-"""Written at a time: what does not fit the processor's cache takes twice as long."""
 
 
 class Text(NamedTuple):
@@ -42,16 +40,14 @@ class Text(NamedTuple):
         return [joined[start:end].decode() for start, end in itertools.pairwise(self.offsets.tolist())]
 
 
-def join_numbers(nodes: np.ndarray | Sequence[np.ndarray], separators: str | np.ndarray) -> Text:
+def join_numbers(numbers: np.ndarray, separators: str | np.ndarray) -> Text:
     """Write each row of numbers (n, k) with separator i behind number i (k of them, or k - 1).
 
-    Several arrays of numbers stand side by side.
     Separators that differ from row to row are bytes, (n, k) uint8. A number below 0 is left out, with its separator.
     ValueError for more text than int32 offsets can count.
     """
-    blocks = [nodes] if isinstance(nodes, np.ndarray) else nodes
-    n, k = len(blocks[0]), sum(block.shape[1] for block in blocks)
-    largest = max(int(block.max(initial=0)) for block in blocks)
+    n, k = numbers.shape
+    largest = int(numbers.max(initial=0))
     if (bound := n * k * (len(str(largest)) + 1)) > MAX_TEXT:
         raise ValueError(
             f"{n} rows of {k} numbers are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
@@ -59,18 +55,10 @@ def join_numbers(nodes: np.ndarray | Sequence[np.ndarray], separators: str | np.
     table = _words(1 << largest.bit_length(), 4 if largest < 1000 else 8)  # MAX_LABELS, 2**20, has seven digits
     if isinstance(separators, str):
         separators = np.frombuffer(separators.encode("ascii"), dtype=np.uint8)
-    separators = np.broadcast_to(separators, (n, separators.shape[-1]))
-    unused = min(block.min(initial=0) for block in blocks) < 0
-
-    def cells(part: slice) -> np.ndarray:
-        numbers = np.ascontiguousarray(np.concatenate([block[part] for block in blocks], axis=1))
-        made = table[numbers].view(np.uint8).reshape(*numbers.shape, table.itemsize)
-        made[:, : separators.shape[1], -1] = separators[part]
-        if unused:
-            made[numbers < 0] = 0
-        return made
-
-    return _packed(cells, n, k * table.itemsize)
+    cells = table[np.ascontiguousarray(numbers)].view(np.uint8).reshape(n, k, table.itemsize)
+    cells[:, : separators.shape[-1], -1] = separators
+    cells[numbers < 0] = 0
+    return _packed(cells)
 
 
 def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
@@ -81,24 +69,15 @@ def join_words(index: np.ndarray, words: Sequence[str]) -> Text:
         raise ValueError(
             f"{n} rows of {k} words are up to {bound:,} characters, above {MAX_TEXT:,}; render fewer rows."
         )
-    letters = table.view(np.uint8).reshape(len(words), width)
-    return _packed(lambda part: letters[index[part]], n, k * width)
+    return _packed(table.view(np.uint8).reshape(len(words), width)[index])
 
 
-def _packed(cells: Callable[[slice], np.ndarray], n: int, width: int) -> Text:
-    """The bytes of `cells(part)`, (rows, cells, bytes), that are not 0; n rows of `width` bytes, some at a time."""
-    step = max(1, _PART_BYTES // max(width, 1))
-    data, offsets = np.empty(n * width, dtype=np.uint8), np.zeros(n + 1, dtype=np.int32)
-    end = 0
-    for start in range(0, n, step):
-        part = slice(start, min(start + step, n))
-        made = cells(part)
-        used = made != 0
-        used.view(np.uint8).sum(axis=(1, 2), dtype=np.int32, out=offsets[1:][part])
-        found = made[used]
-        data[end : end + len(found)] = found
-        end += len(found)
-    return Text(data[:end], np.cumsum(offsets, dtype=np.int32))
+def _packed(cells: np.ndarray) -> Text:
+    """The bytes of each row of `cells`, (n, k, bytes), that are not 0."""
+    used = cells != 0
+    offsets = np.zeros(len(cells) + 1, dtype=np.int32)
+    np.cumsum(used.sum(axis=(1, 2), dtype=np.int32), out=offsets[1:])
+    return Text(cells[used], offsets)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,11 +1,6 @@
 """Hashes of rows, for many rows at once."""
 
-from collections.abc import Callable
-
 import numpy as np
-
-_PART_ENTRIES = 2**15
-"""Numbers that are hashed at a time: what does not fit the processor's cache takes twice as long."""
 
 
 def mix64(x: np.ndarray) -> np.ndarray:
@@ -23,13 +18,6 @@ def hash_edges(edges: np.ndarray) -> np.ndarray:
     """uint64 for the edges of each row, (n, E, 2), in whatever order they stand."""
     edges = edges.astype(np.uint64)
     return mix64((edges[..., 0] << np.uint64(32)) | edges[..., 1]).sum(axis=1, dtype=np.uint64)
-
-
-def in_parts(hash_of: Callable[..., np.ndarray], *columns: np.ndarray) -> np.ndarray:
-    """A hash of each row of some columns, (n, ...), the first of which is the largest: some rows at a time."""
-    rows = max(1, _PART_ENTRIES // max(1, columns[0][:1].size))
-    parts = (slice(start, start + rows) for start in range(0, max(1, len(columns[0])), rows))
-    return np.concatenate([hash_of(*(column[part] for column in columns)) for part in parts])
 
 
 def hash_rows(*columns: np.ndarray) -> np.ndarray:

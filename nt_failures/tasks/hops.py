@@ -17,7 +17,7 @@ from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks._text import MAX_TEXT, Text, join_words
 from nt_failures.tasks.base import END, Task
 from nt_failures.tasks.blocks import BLOCK_ROWS, Columns, check_integers
-from nt_failures.tasks.hashing import hash_edges, hash_rows, in_parts
+from nt_failures.tasks.hashing import hash_edges, hash_rows
 
 _NUMBER = "(?:0|[1-9][0-9]{0,6})"
 _LINE = re.compile(rf"({_NUMBER},{_NUMBER}(?:\|{_NUMBER},{_NUMBER})*)/({_NUMBER}),k({_NUMBER})=([0-9,]*(?: \.)*)")
@@ -183,7 +183,7 @@ class Hops(Task):
 
     def split_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of the cycle: not of the order of its pairs, nor of what is asked of it."""
-        return in_parts(hash_edges, np.asarray(columns["edges"]))
+        return hash_edges(np.asarray(columns["edges"]))
 
     def instance_hash(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Hash of the cycle, the source and k."""
