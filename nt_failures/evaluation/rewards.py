@@ -116,7 +116,7 @@ def reward_valid_prefix(prompts: Sequence[str | Messages], completions: Sequence
         [1.0, 1.0, 0.6666666666666666]
     """
     del columns
-    return [_valid_nodes(row, answer) / task.path_length for task, row, answer in _read(prompts, completions)]
+    return [valid_nodes(row, answer) / task.path_length for task, row, answer in _read(prompts, completions)]
 
 
 def _read(prompts: Sequence, completions: Sequence) -> list[tuple[PathStar, dict[str, Any], list[int]]]:
@@ -165,8 +165,9 @@ def _completion_text(completion: Any) -> str:
     return completion if isinstance(completion, str) else ""
 
 
-def _valid_nodes(row: dict[str, Any], answer: list[int]) -> int:
-    steps = {(None, row["source"]), *row["edges"]}
+def valid_nodes(row: Mapping[str, Any], answer: Sequence[int]) -> int:
+    """Leading nodes of an answer that follow edges of the row's graph from its source."""
+    steps = {(None, row["source"]), *map(tuple, row["edges"])}
     before = [None, *answer]
     valid = [step in steps for step in zip(before, answer, strict=False)]
     return [*valid, False].index(False)

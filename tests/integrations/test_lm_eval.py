@@ -7,12 +7,11 @@ from pathlib import Path
 import lm_eval
 import numpy as np
 import pytest
-import yaml
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import nt_failures as ntf
-from nt_failures.data.builder import PathStarBuilder
+from nt_failures.tasks import described
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 TASK = "pathstar_deg2_path3_nodes10"
@@ -24,14 +23,21 @@ DOC = {
     "source": 32,
     "goal": 6,
     "path": [32, 34, 6],
-    "completion": "32,34,6",
+    "task": described(ntf.PathStar(2, 3, 50)),
+}
+# The same graph among larger ones.
+MIXED = {
+    **DOC,
+    "edges": [*DOC["edges"], [-1, -1], [-1, -1]],
+    "path": [*DOC["path"], -1],
+    "task": described(ntf.PathStar(2, (3, 4), 50)),
 }
 
 
 @pytest.fixture
 def judge():
     """`process_results` of the folder, as the harness imports it: from a file that is in no package."""
-    spec = importlib.util.spec_from_file_location("pathstar_utils", FOLDER / "utils.py")
+    spec = importlib.util.spec_from_file_location("tasks_utils", FOLDER / "tasks" / "utils.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.process_results
@@ -128,35 +134,22 @@ def test_scores_by_hand(judge, answer, scores):
 )
 def test_graphs_of_several_sizes_have_an_end(judge, answer, exact):
     """Catches: -1 of a smaller graph taken for nodes, a model that never stops and is right."""
-    doc = {**DOC, "edges": [*DOC["edges"], [-1, -1]], "path": [*DOC["path"], -1], "completion": "32,34,6 . ."}
-    assert judge(doc, [answer])["exact"] == exact
+    assert judge(MIXED, [answer])["exact"] == exact
 
 
 def test_short_answers_are_told(judge, caplog):
-    """Catches: figures of 0 without a word for a model whose tokenizer spends several tokens on a node, or a word a
-    row."""
+    """Catches: figures of 0 without a word for a model whose tokenizer spends several tokens on a node, a word a row,
+    or one for a model that ended a short answer itself."""
     with caplog.at_level(logging.WARNING):
         judge(DOC, ["32,34,6"])
+        judge(MIXED, ["32 34 . ."])
         assert not caplog.records
         judge(DOC, ["32,3"])
         judge(DOC, ["32"])
-    (record,) = caplog.records
-    assert "fewer than 3 nodes" in record.getMessage()
-    assert "--gen_kwargs max_gen_toks=18" in record.getMessage()
-
-
-def test_every_named_config_has_a_task():
-    """Catches: a config that is missing in the folder or the group, a copied file with another size inside."""
-    names = [name.replace("-", "_") for name in PathStarBuilder.builder_configs]
-    group = yaml.safe_load((FOLDER / "pathstar.yaml").read_text(encoding="utf-8"))
-    assert group["task"] == [f"pathstar_{name}" for name in names]
-    manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
-    assert {name for name in manager.all_subtasks if not name.startswith("nt_")} == set(group["task"])
-    for config, name in zip(PathStarBuilder.builder_configs, group["task"], strict=True):
-        text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-        assert f"task: {name}\ndataset_kwargs: {{config: {config}}}\n" in text
-        task = PathStarBuilder.builder_configs[config].task
-        assert f"max_gen_toks: {task.answer_length + task.ends}," in text
+        judge(MIXED, ["32 34"])
+    told = [record.getMessage() for record in caplog.records]
+    assert ["fewer symbols than the right one" in message for message in told] == [True, True]
+    assert [message.rpartition(" ")[2] for message in told] == ["max_gen_toks=18", "max_gen_toks=24"]
 
 
 def test_reversed_targets_are_not_for_the_harness(judge):

@@ -1,7 +1,6 @@
-"""examples/lm_eval/tasks in lm-evaluation-harness: the rows and the judge of every task but path-star graphs."""
+"""examples/lm_eval/tasks in lm-evaluation-harness: the rows and the judge of every task."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import lm_eval
@@ -9,12 +8,12 @@ import pytest
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
-from nt_failures.tasks import TASKS, chat
+from nt_failures.tasks import TASKS, chat, described
 
 FOLDER = Path(__file__).parents[2] / "examples" / "lm_eval"
 EASY = {"tree_star": "deg2-branch2-path3-nodes50", "unequal_star": "medium", "addition": "digits3", "sort": "reverse8"}
 EASY |= {"hops": "nodes20-hops4-way", "in_weights_star": "deg5000-path5", "countdown": "numbers3"}
-EASY |= {"siblings": "parents5-children50-prefix10"}
+EASY |= {"siblings": "parents5-children50-prefix10", "path_star": "mixed"}
 
 
 def module(name):
@@ -23,6 +22,12 @@ def module(name):
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
+
+
+def full(name, size=""):
+    """The harness's name of a task, or of a size of it."""
+    prefix = "pathstar" if name == "path_star" else f"nt_{name}"
+    return f"{prefix}_{size}".replace("-", "_").removesuffix("_")
 
 
 class Answers(LM):
@@ -47,10 +52,10 @@ def test_the_files_are_what_the_script_writes():
     """Catches: a named config without a file, a file of a config that is gone, one that was changed by hand."""
     written = {path.name: path.read_text(encoding="utf-8") for path in (FOLDER / "tasks").glob("*.yaml")}
     assert written == module("make_tasks").files()
-    named = [f"nt_{name}_{size}".replace("-", "_") for name in TASKS if name in EASY for size in TASKS[name].CONFIGS]
+    named = [full(name, size) for name in TASKS for size in TASKS[name].CONFIGS]
     manager = TaskManager(include_path=str(FOLDER / "tasks"), include_defaults=False)
     assert sorted(manager.all_subtasks) == sorted(named)
-    assert sorted(manager.all_groups) == sorted(f"nt_{name}" for name in EASY)
+    assert sorted(manager.all_groups) == sorted(map(full, TASKS))
 
 
 @pytest.mark.parametrize("name", EASY)
@@ -64,16 +69,19 @@ def test_figures_by_hand(name):
     others = task.answers(columns)[::-1]  # where any right answer will do, another row's is no wrong one
     wrong = task.with_answers(columns, others if task.num_answers is None else others[:, ::-1])
     some |= dict(list(zip(texts["prompt"], task.texts(wrong)["completion"].to_list(), strict=True))[:10])
-    full = f"nt_{name}_{EASY[name]}".replace("-", "_")
+    one = full(name, EASY[name])
     model = Answers(some)
     manager = TaskManager(include_path=str(FOLDER), include_defaults=False)
-    found = lm_eval.simple_evaluate(model=model, tasks=[full], task_manager=manager, limit=40, bootstrap_iters=0)
-    scores = found["results"][full]
+    found = lm_eval.simple_evaluate(model=model, tasks=[one], task_manager=manager, limit=40, bootstrap_iters=0)
+    scores = found["results"][one]
     judged = task.judge(columns, [task.read_answer(some[prompt]) for prompt in texts["prompt"]])
     assert scores["exact,none"] == pytest.approx(judged["exact"].mean(), abs=1e-12)
     assert 0.7 <= scores["exact,none"] < 1
-    if "unseen" in judged:
-        assert scores["unseen,none"] == pytest.approx(judged["unseen"].mean(), abs=1e-12)
+    for metric in ("unseen", "valid_path"):
+        assert (f"{metric},none" in scores) == (metric in judged)
+        if metric in judged:
+            assert scores[f"{metric},none"] == pytest.approx(judged[metric].mean(), abs=1e-12)
+    assert ("valid_prefix,none" in scores) == ("valid_path" in judged)
     places = task.decisions(columns, "forward")
     if places.any():
         right = judged["correct"][range(40), places - 1][places > 0]
@@ -102,9 +110,32 @@ def test_scores_of_a_sum(answer, scores):
         "a": [3, 5, 7],
         "b": [4, 4, 6],
         "answer": [0, 8, 0, 3],
-        "task": json.dumps({"task": "addition", "digits": 3}),
+        "task": described(TASKS["addition"](digits=3)),
     }
     assert module("utils").process_results(doc, [answer]) == scores
+
+
+@pytest.mark.parametrize(
+    ("source", "goal", "answer", "exact", "valid_path", "valid_prefix"),
+    [
+        (1, 4, "1 3 6 4 .", 1.0, 1.0, 1.0),
+        (1, 4, "1 3 0 8 5 .", 0.0, 1.0, 1.0),  # a wrong arm, longer
+        (7, 5, "7 3 6 4 .", 0.0, 1.0, 0.8),  # a wrong arm, shorter
+        (7, 5, "7 3 0 6 .", 0.0, 0.0, 0.6),
+        (7, 5, "1 3 0 8 5 .", 0.0, 0.0, 0.0),
+    ],
+)
+def test_walks_of_arms_of_several_lengths(source, goal, answer, exact, valid_path, valid_prefix):
+    """Catches: a share above 1, or of the answer's length; a wrong arm of another length that is no path."""
+    doc = {
+        "edges": [[6, 4], [3, 0], [7, 3], [8, 5], [0, 8], [1, 3], [3, 6], [-1, -1]],  # 7>3>0>8>5 and 1>3>6>4
+        "source": source,
+        "goal": goal,
+        "path": [1, 3, 6, 4, -1] if source == 1 else [7, 3, 0, 8, 5],
+        "task": described(TASKS["unequal_star"](2, (4, 5), 2, 10)),
+    }
+    scores = module("utils").process_results(doc, [answer])
+    assert [scores[name] for name in ("exact", "valid_path", "valid_prefix")] == [exact, valid_path, valid_prefix]
 
 
 def test_a_chat_model_is_asked_in_words():
