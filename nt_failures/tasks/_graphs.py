@@ -34,7 +34,7 @@ class Graphs(Task):
     """what an answer lists, in words"""
 
     @property
-    def ends(self) -> bool:
+    def lengths_differ(self) -> bool:
         """Whether answers differ in length."""
         return isinstance(self.path_length, tuple)
 
@@ -52,7 +52,7 @@ class Graphs(Task):
 
     @property
     def symbols(self) -> list[str]:
-        return [*map(str, range(self.num_nodes)), "|", "=", "/", *[self.END] * self.ends, self.DUMMY]
+        return [*map(str, range(self.num_nodes)), "|", "=", "/", *[self.END] * self.lengths_differ, self.DUMMY]
 
     def render(self, columns: Mapping[str, np.ndarray]) -> dict[str, Text]:
         edges, path = np.asarray(columns["edges"]), np.asarray(columns["path"])
@@ -61,7 +61,7 @@ class Graphs(Task):
         between = np.tile(np.frombuffer((",|" * count + ",=").encode(), dtype=np.uint8), (n, 1))
         between[np.arange(n), 2 * (edges[:, :, 0] >= 0).sum(axis=1) - 1] = ord("/")
         prompt = join_numbers(np.hstack([edges.reshape(n, 2 * count), query]), between)
-        if self.ends:
+        if self.lengths_differ:
             return {"prompt": prompt}
         return {"prompt": prompt, "completion": join_numbers(path, "," * (path.shape[1] - 1))}
 
@@ -72,7 +72,7 @@ class Graphs(Task):
     def line(self, text: str) -> str:
         """A prompt, or a prompt and its completion, without what fills up a shorter answer."""
         line = text.strip()
-        while self.ends and line.endswith(f" {self.END}"):
+        while self.lengths_differ and line.endswith(f" {self.END}"):
             line = line.removesuffix(f" {self.END}")
         return line
 

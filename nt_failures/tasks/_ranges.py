@@ -38,14 +38,14 @@ def check_sizes(fields: object, **least: int) -> None:
         object.__setattr__(fields, name, low if low == high else (low, high))
 
 
-def ends(size: "int | tuple[int, int]") -> tuple[int, int]:
+def bounds(size: "int | tuple[int, int]") -> tuple[int, int]:
     """The lower and the upper end."""
     return size if isinstance(size, tuple) else (size, size)
 
 
 def draw(rng: np.random.Generator, size: "int | tuple[int, int]", shape: int | tuple[int, ...]) -> np.ndarray:
     """Numbers from a range, every one equally likely."""
-    low, high = ends(size)
+    low, high = bounds(size)
     return rng.integers(low, high + 1, shape)
 
 

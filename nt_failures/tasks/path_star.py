@@ -13,7 +13,7 @@ import numpy as np
 
 from nt_failures.registry import shorten
 from nt_failures.tasks._graphs import MAX_LABELS, Graphs, check_labels, other_ways, read_line, way_back
-from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
+from nt_failures.tasks._ranges import Size, bounds, check_sizes, draw, written
 from nt_failures.tasks._sampling import distinct, in_random_order
 from nt_failures.tasks._stars import star
 from nt_failures.tasks.blocks import Columns, check_integers
@@ -78,7 +78,7 @@ class PathStar(Graphs):
     @property
     def num_edges(self) -> int:
         """Edges of one graph, of the largest where they differ."""
-        return ends(self.degree)[1] * (self.answer_length - 1)
+        return bounds(self.degree)[1] * (self.answer_length - 1)
 
     @property
     def num_problems(self) -> int:
@@ -91,7 +91,9 @@ class PathStar(Graphs):
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Every degree and path length that a graph may have."""
-        return [*itertools.product(*(range(low, high + 1) for low, high in map(ends, (self.degree, self.path_length))))]
+        return [
+            *itertools.product(*(range(low, high + 1) for low, high in map(bounds, (self.degree, self.path_length))))
+        ]
 
     @property
     def config_name(self) -> str:
@@ -100,11 +102,11 @@ class PathStar(Graphs):
 
     @property
     def answer_length(self) -> int:
-        return ends(self.path_length)[1]
+        return bounds(self.path_length)[1]
 
     @property
     def alike(self) -> bool:
-        return not self.ends and not isinstance(self.degree, tuple)
+        return not self.lengths_differ and not isinstance(self.degree, tuple)
 
     @property
     def chance(self) -> float:
@@ -128,7 +130,7 @@ class PathStar(Graphs):
 
         0 where it differs from row to row.
         """
-        return 2 if order == "forward" else 0 if self.ends else max(self.path_length - 1, 1)
+        return 2 if order == "forward" else 0 if self.lengths_differ else max(self.path_length - 1, 1)
 
     def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:
         from_source = np.asarray(columns["edges"])[:, :, 0] == np.asarray(columns["source"])[:, None]
@@ -167,7 +169,7 @@ class PathStar(Graphs):
     def _mixed(self, rng: np.random.Generator, n: int) -> Columns:
         degrees, lengths = draw(rng, self.degree, n), draw(rng, self.path_length, n)
         nodes = distinct(rng, n, self.num_nodes, 1 + self.num_edges)
-        behind = np.where(np.arange(ends(self.degree)[1])[:, None] < degrees, lengths - 1, 0)
+        behind = np.where(np.arange(bounds(self.degree)[1])[:, None] < degrees, lengths - 1, 0)
         edges, path = star(rng, nodes, np.zeros_like(behind), behind)
         return {"edges": edges, "source": nodes[0], "goal": path[np.arange(n), lengths - 1], "path": path}
 

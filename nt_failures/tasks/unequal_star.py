@@ -12,7 +12,7 @@ import numpy as np
 
 from nt_failures.registry import check_choice, shorten
 from nt_failures.tasks._graphs import Graphs, check_labels, other_ways, read_line
-from nt_failures.tasks._ranges import Size, check_sizes, draw, ends, written
+from nt_failures.tasks._ranges import Size, bounds, check_sizes, draw, written
 from nt_failures.tasks._sampling import distinct
 from nt_failures.tasks._stars import joined, star, way_through
 from nt_failures.tasks.blocks import Columns, check_integers
@@ -83,10 +83,10 @@ class UnequalStar(Graphs):
         check_sizes(self, degree=2, path_length=3)
         check_integers(self, behind=2, num_nodes=2)
         size = f"degree={self.degree}, path_length={self.path_length}"
-        if self.behind >= ends(self.path_length)[0]:
+        if self.behind >= bounds(self.path_length)[0]:
             raise ValueError(
-                f"behind={self.behind} leaves no node for the centre of arms of {ends(self.path_length)[0]} nodes; "
-                f"give behind <= {ends(self.path_length)[0] - 1}, or longer arms."
+                f"behind={self.behind} leaves no node for the centre of arms of {bounds(self.path_length)[0]} nodes; "
+                f"give behind <= {bounds(self.path_length)[0] - 1}, or longer arms."
             )
         check_choice("form", self.form, FORMS)
         check_labels(self.num_nodes, self.num_edges, size, "1 + degree * (path_length - 1)")
@@ -94,7 +94,7 @@ class UnequalStar(Graphs):
     @property
     def num_edges(self) -> int:
         """Edges of the largest graph."""
-        return ends(self.degree)[1] * (ends(self.path_length)[1] - 1)
+        return bounds(self.degree)[1] * (bounds(self.path_length)[1] - 1)
 
     @property
     def config_name(self) -> str:
@@ -104,7 +104,7 @@ class UnequalStar(Graphs):
 
     @property
     def answer_length(self) -> int:
-        longest = ends(self.path_length)[1]
+        longest = bounds(self.path_length)[1]
         return longest if self.form == "nodes" else 2 * (longest - 1)
 
     @property
@@ -114,7 +114,7 @@ class UnequalStar(Graphs):
     @property
     def chance(self) -> float:
         """1 / degree, the mean where it differs."""
-        low, high = ends(self.degree)
+        low, high = bounds(self.degree)
         return sum(1 / degree for degree in range(low, high + 1)) / (high + 1 - low)
 
     def difficulty(self, columns: Mapping[str, np.ndarray]) -> Columns:
@@ -164,7 +164,7 @@ class UnequalStar(Graphs):
 
         Degrees, lengths and crossings are uniform, as in the source; labels a uniform draw without replacement.
         """
-        most, degrees = ends(self.degree)[1], draw(rng, self.degree, n)
+        most, degrees = bounds(self.degree)[1], draw(rng, self.degree, n)
         lengths = draw(rng, self.path_length, (most, n))
         stems = rng.integers(0, lengths - self.behind)
         exists = np.arange(most)[:, None] < degrees
@@ -189,7 +189,7 @@ class UnequalStar(Graphs):
         """
         line = self.line(text)
         edges, source, goal, path = read_line(line, "star")
-        way = way_through(edges, source, goal, ends(self.degree), ends(self.path_length), self.behind)
+        way = way_through(edges, source, goal, bounds(self.degree), bounds(self.path_length), self.behind)
         if way is None:
             raise ValueError(
                 f"{shorten(line, 80)} is not a star of {written(self.degree)} arms with "

@@ -32,7 +32,7 @@ class Walker:
         counts = np.broadcast_to(symbols, len(answers)).tolist()
         for row, shown, given in zip(self._rows(columns), answers.tolist(), counts, strict=True):
             written = shown[:given]
-            while len(written) < self.task.answer_length + self.task.ends:
+            while len(written) < self.task.answer_length + self.task.lengths_differ:
                 written.append(self.step(row, written))
             found.append(written)
         return np.array(found)

@@ -107,7 +107,7 @@ def test_sizes_of_the_source():
     easy = UnequalStar(**UnequalStar.CONFIGS["easy"])
     assert [task.config_name for task in (easy, MEDIUM, HARD)] == ["easy", "medium", "hard"]
     assert (easy.num_edges, MEDIUM.num_edges, HARD.num_edges) == (12, 15, 55)
-    assert (easy.answer_length, easy.ends, MEDIUM.answer_length, HARD.answer_length) == (5, False, 6, 12)
+    assert (easy.answer_length, easy.lengths_differ, MEDIUM.answer_length, HARD.answer_length) == (5, False, 6, 12)
     columns = easy.block(0, "train", 0)
     assert set(easy.decisions(columns, "forward").tolist()) == {2}  # the source is the centre
     assert set(easy.decisions(columns, "reversed").tolist()) == {0}
