@@ -37,7 +37,7 @@ def test_killed_anywhere_every_run_counts_once(small, on):
     """Killed in the middle of a run, then between two runs with half a line written, then left to finish.
 
     Catches: a training that goes on for hours beside the next attempt; a killed run that counts, a finished one lost or
-    doubled, a lock or folder that blocks the next attempt, two processes at work on one study.
+    doubled, a lock or folder that blocks the next attempt, two processes at work on one study; no look at what it has.
     """
     small.recipe("b", exact=0.99, gate=small.gate, gate_of_seed=0)
     process = small.start(*on)
@@ -46,6 +46,8 @@ def test_killed_anywhere_every_run_counts_once(small, on):
         assert small.results == [("a", 0)]
         with pytest.raises(ValueError, match=r"another process is at work in .*; wait until it ends, or give --output"):
             small.run()
+        small.run("--only_report")
+        assert "| a | " in (small.out / "table.md").read_text()
     finally:
         kill(process)
     assert ends(small.pid("b", 0)), "it still runs"

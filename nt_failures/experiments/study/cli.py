@@ -121,8 +121,8 @@ def finished(results: Path, jobs: Iterable[Job]) -> tuple[list[StudyRun], list[K
 def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[Job], Path], None]]:
     """Lock the study's folder; yields a function that makes the runs which a file of results lacks.
 
-    With --only_report it makes none. What fails is said at the end, as a ChildProcessError: the others are run first,
-    and the report is made of them.
+    With --only_report it makes none and there is no lock, as another process may be at work. What fails is said at the
+    end, as a ChildProcessError: the others are run first, and the report is made of them.
     """
     if args.only_report and not folder.is_dir():
         raise no_results(folder / "results.jsonl")
@@ -136,8 +136,11 @@ def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[
                 failures.append(str(error))
 
     try:
-        with output_dir.locked(folder), contextlib.nullcontext() if args.only_report else engine.of(args, folder) as on:
-            if on is not None:
+        with contextlib.ExitStack() as until_the_end:
+            on = None
+            if not args.only_report:
+                until_the_end.enter_context(output_dir.locked(folder))
+                on = until_the_end.enter_context(engine.of(args, folder))
                 shutil.rmtree(folder / FAILED, ignore_errors=True)
             yield make
     except NoResults:  # all has failed
