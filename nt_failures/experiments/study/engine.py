@@ -46,7 +46,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", help="ray: a running cluster, such as auto; by default one is started here")
     parser.add_argument("--cpus_per_run", type=float, help="ray: CPUs of a run (1)")
     parser.add_argument("--gpus_per_run", type=float, help="ray: GPUs of a run, such as 0.125 (0)")
-    parser.add_argument("--keep_models", action="store_true", help="keep each run's folder, which holds its model")
+    keep = "keep the folder, which holds the model, of each run that is made; finished ones are not made again"
+    parser.add_argument("--keep_models", action="store_true", help=keep)
     parser.add_argument(
         "--storage_path", help="where, a folder or a path of fsspec such as s3://; default: the study's"
     )
