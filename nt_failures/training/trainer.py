@@ -18,7 +18,6 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
-from nt_failures.models.load import check_length
 from nt_failures.objectives import auxiliary_modules
 from nt_failures.objectives.base import Objective, check_room
 from nt_failures.objectives.losses import Loss, check_loss
@@ -203,7 +202,6 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
 
     def objective_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
         """The objective's loss of a batch on this device, in the precision of the training arguments."""
-        check_length(self.accelerator.unwrap_model(model), inputs["input_ids"].shape[1])  # a later row of a stream
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
                 loss = Loss(*auxiliary_modules.inside_forward(model, self.training_objective.loss, inputs))

@@ -1,6 +1,5 @@
 """A finite stream that is read more than once: every batch is full, is drawn for anew, and can be resumed at."""
 
-import datasets
 import pytest
 import torch
 
@@ -72,17 +71,6 @@ def test_a_larger_budget_draws_alike(streamed, tmp_path):
     first.train()
     more.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert more.given == whole.given[3:]
-
-
-def test_a_row_longer_than_the_model(streamed, tokenized):
-    """Catches: a bare IndexError, or an assertion on the GPU, for a row behind those that were looked at."""
-    longer = {**tokenized[0], "prefix_ids": [1] * 100}
-    trainer = streamed(NextToken(pad_token_id=14), 4)
-    rows = datasets.IterableDataset.from_generator(lambda: iter([*tokenized.select(range(4)).to_list(), longer]))
-    trainer.train_dataset = rows
-    with pytest.raises(ValueError, match=r"takes sequences of up to \d+ tokens and these need 10\d; take a model with"):
-        trainer.train()
-    assert trainer.state.global_step == 1
 
 
 def test_a_seed_that_was_set_since_is_that_of_the_draws(streamed):
