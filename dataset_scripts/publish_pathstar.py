@@ -20,10 +20,10 @@ from dataset_card import MARK, megabytes
 from dataset_folder import Folder, prepare
 from datasets import disable_progress_bars
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi, get_token
-from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, LocalTokenNotFoundError, RepositoryNotFoundError
 from publication import Publication
 
-from nt_failures.hub.push import HUB_ERRORS, reason
+from nt_failures.hub.push import HUB_ERRORS, reason, status_of
 from nt_failures.tasks import TASKS
 
 
@@ -140,11 +140,12 @@ def explained(args: argparse.Namespace) -> Iterator[None]:
     """What fails at the Hub becomes one line that says what is wrong, what is kept and what to type."""
     try:
         yield
-    except HUB_ERRORS as error:
+    except (*HUB_ERRORS, LocalEntryNotFoundError) as error:
         why = f"cannot push to {args.repo_id!r}: {reason(error, args.repo_id, '--repo_id')}"
         safe = "nothing was written"
         if args.output_dir.exists():
-            safe = f"{args.output_dir} is kept, and the same command goes on from here"
+            again = ", and the same command goes on from here" * ((status_of(error) or 500) >= 500)
+            safe = f"{args.output_dir} is kept{again}"
         raise OSError(f"{why}; {safe}") from error
 
 

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Collection, Mapping
-from types import ModuleType
+from types import MemberDescriptorType, ModuleType
 
 
 class NotImported(ValueError):
@@ -19,16 +19,21 @@ class OtherDefinition(ValueError):
 
 def check_decorated(cls: type) -> None:
     """ValueError if a class sets fields that a dataclass does not see: without its decorator, or without a type."""
-    typed = {name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)}
-    bases = [base for base in cls.__bases__ if dataclasses.is_dataclass(base)]
-    lost = vars(cls).keys() & {field.name for base in bases for field in dataclasses.fields(base)} - typed
-    if "__dataclass_fields__" not in vars(cls):
-        lost |= typed
-    if lost:
-        raise ValueError(
-            f"{cls.__name__} sets {', '.join(sorted(lost))}, which would change nothing; give each its type, as in "
-            "`size: int = 3`, and write @dataclasses.dataclass(frozen=True) above the class."
-        )
+    for kind in cls.__mro__:
+        bases = [base for base in kind.__mro__[1:] if dataclasses.is_dataclass(base)]
+        if not bases:
+            continue
+        annotated = inspect.get_annotations(kind)
+        inherited = {field.name for base in bases for field in dataclasses.fields(base)}
+        own = {name for name, value in vars(kind).items() if not isinstance(value, MemberDescriptorType)}  # of slots
+        lost = (own & inherited) - annotated.keys()
+        if "__dataclass_fields__" not in vars(kind):
+            lost |= {name for name, of in annotated.items() if "ClassVar" not in str(of)}
+        if lost:
+            raise ValueError(
+                f"{kind.__name__} sets {', '.join(sorted(lost))}, which would change nothing; give each its type, as "
+                "in `size: int = 3`, and write @dataclasses.dataclass(frozen=True) above the class."
+            )
 
 
 def find(known: Mapping[str, type], base: type, name: str, from_file: bool = False) -> type:

@@ -87,7 +87,7 @@ def explained(
         safe = "nothing was started and nothing written"
         if folder is not None:
             # With 403 the same command would be refused again.
-            target = f"YOUR_NAME/{repo_id.split('/')[-1]}" if _status(error) == 403 else repo_id
+            target = f"YOUR_NAME/{repo_id.split('/')[-1]}" if status_of(error) == 403 else repo_id
             words = ["python", "examples/push.py", str(folder), "--repo_id", target]
             words += [] if revision is None else ["--revision", revision]
             words += ["--private"] if private else []
@@ -95,7 +95,8 @@ def explained(
         raise OSError(f"cannot push to {repo_id!r}: {reason(error, repo_id, flag)}; {safe}") from error
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
+    """The code of the Hub's answer, if it gave one."""
     if isinstance(error, errors.HfHubHTTPError):
         return error.response.status_code
     found = isinstance(error, ConnectionError) and re.search(r"HTTP status [a-z ]*error \((\d{3})", str(error))
@@ -106,7 +107,7 @@ def reason(error: BaseException, repo_id: str, flag: str = "--hub_model_id") -> 
     """What is wrong and how to repair it, in one line without any secret; `flag` names the repository."""
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HTTPError):
         error = error.__cause__
-    status = _status(error)
+    status = status_of(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it"
     if status == 401 or isinstance(error, errors.LocalTokenNotFoundError):

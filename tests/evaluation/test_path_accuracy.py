@@ -120,6 +120,8 @@ def test_loads_from_its_folder_and_combines(metric, tmp_path, monkeypatch):
     both = evaluate.combine({"mine": metric, "loaded": loaded})
     scores = both.compute(predictions=["1,2", "1,3"], references=["1,2", "1,2"])
     assert scores["mine_exact"] == scores["loaded_exact"] == 0.5
+    both.add(prediction="1,2", reference="1,2")
+    assert both.compute()["mine_exact"] == 1.0
     assert loaded.compute(predictions=["1,2"], references=["1,2"]) == metric.compute(
         predictions=["1,2"], references=["1,2"]
     )
@@ -183,8 +185,14 @@ def test_a_refused_call_leaves_nothing_behind(tmp_path, keep_in_memory):
     metric.add(prediction="1,2", reference="1,2")
     with pytest.raises(ValueError):
         metric.compute(decision_position=7)
+    metric.add(prediction=[1.0, 2.7], reference=[1, 2])  # buffered, so it is found out later
     with pytest.raises(ValueError):
-        metric.add(prediction=[1.0, 2.7], reference=[1, 2])
+        metric.compute()
+    for inputs in (refused[0], {"predictions": [[2**70, 1]], "references": [[1, 2]]}):
+        with pytest.raises((ValueError, OverflowError)):
+            metric.add_batch(**inputs)
+    with pytest.raises(ValueError, match="is None"):
+        metric.add()
     metric.add(prediction="1,2", reference="1,2")
     assert metric.compute()["n"] == 1
 

@@ -288,13 +288,28 @@ def test_a_field_without_the_decorator_is_refused():
     class Untyped(Countdown):
         highest = 3
 
-    for lost, kind in (
-        ("lowest, name", Bare),
-        ("highest", Untyped),
-        ("highest", dataclasses.dataclass(frozen=True)(Untyped)),
+    @dataclasses.dataclass(frozen=True)
+    class Decorated(Countdown):
+        highest = 3
+
+    @dataclasses.dataclass(frozen=True)
+    class Below(Untyped):
+        lowest: int = 1
+
+    for lost, named, kind in (
+        ("lowest, name", Bare, Bare),
+        ("highest", Untyped, Untyped),
+        ("highest", Decorated, Decorated),
+        ("highest", Untyped, Below),
     ):
-        with pytest.raises(ValueError, match=rf"{kind.__name__} sets {lost}, which .* @dataclasses.dataclass\(frozen"):
+        with pytest.raises(ValueError, match=rf"{named.__name__} sets {lost}, which .* @dataclasses.dataclass\(frozen"):
             kind()
+
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Slots(Countdown):
+        lowest: int = 1
+
+    assert Slots(highest=3).lowest == 1
 
     class Constant(Countdown):
         from typing import ClassVar

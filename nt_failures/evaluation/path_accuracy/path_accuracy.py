@@ -50,7 +50,7 @@ class PathAccuracy(evaluate.Metric):
     """Exact, per position, decision, first error and, with prompts, valid paths. More: `inputs_description`.
 
     Raises:
-        ValueError: of `compute`, for a path that is none, no answers, or another number of prompts than of answers.
+        ValueError: for a path that is none, no answers, or text among lists; another number of prompts than of answers.
 
     Example:
         >>> metric = PathAccuracy()
@@ -92,23 +92,32 @@ class PathAccuracy(evaluate.Metric):
         """Add answers and their references; as many of one as of the other, and at least one."""
         if predictions is None or len(predictions) == 0:
             raise ValueError("no predictions to score; give at least one prediction and its reference.")
-        for name, rows in (("predictions", predictions), ("references", references)):
-            _check_rows(name, rows, len(predictions))
-            kinds = {isinstance(row, str) for row in rows if row is not None}
-            if self.selected_feature_format is not None:  # of earlier batches
-                kinds.add(isinstance(self.selected_feature_format[name], datasets.Value))
-            if len(kinds) > 1:
-                raise ValueError(f"{name} are both text and lists; give all of them in one form.")
+        _check_rows("predictions", predictions, len(predictions))
+        _check_rows("references", references, len(predictions))
+        self._check_kinds(predictions=predictions, references=references)
         try:
             super().add_batch(predictions=predictions, references=references, **kwargs)
-        except ValueError:
+        except BaseException:
             if len(self) == 0:
                 self._forget()
             raise
 
     def add(self, *, prediction: Path | None = None, reference: Path | None = None, **kwargs: Any) -> None:
         """Add one answer and its reference."""
-        self.add_batch(predictions=[prediction], references=[reference], **kwargs)
+        given = {"predictions": prediction, "references": reference, **kwargs}  # `combine` names them in the plural
+        self._check_kinds(**{name: [row] for name, row in given.items()})
+        super().add(prediction=prediction, reference=reference, **kwargs)
+
+    def _check_kinds(self, **columns: Sequence[Path]) -> None:
+        """All text or all lists, also of earlier batches: a list among text would be written, and scored, as text."""
+        for name, rows in columns.items():
+            if any(row is None for row in rows):
+                raise ValueError("an answer or reference is None; give '' for an answer without nodes.")
+            kinds = {isinstance(row, str) for row in rows}
+            if self.selected_feature_format is not None and name in self.selected_feature_format:
+                kinds.add(isinstance(self.selected_feature_format[name], datasets.Value))
+            if len(kinds) > 1:
+                raise ValueError(f"{name} are both text and lists; give all of them in one form.")
 
     def _compute(
         self,
@@ -152,8 +161,6 @@ def _check_rows(name: str, rows: Sequence | None, count: int) -> None:
 
 def _labels(answer: Path) -> list[int]:
     """Node labels of text or of a list; what is no label reads as -1."""
-    if answer is None:
-        raise ValueError("an answer or reference is None; give '' for an answer without nodes.")
     return PathStar().read_answer(answer) if isinstance(answer, str) else list(answer)
 
 

@@ -45,6 +45,9 @@ def publish(folder: Path, target: str) -> None:
         files.rm_file(f"{where}/{WHOLE}")  # first, so that what a kill leaves of it does not pass for whole
     if files.exists(where):
         files.rm(where, recursive=True)
-    (folder / LOCK_FILE).unlink(missing_ok=True)  # its run has ended
-    files.put(f"{folder}/", where, recursive=True)
+    for path in sorted(folder.rglob("*")):  # not `put`, which takes a [ in a folder's name for a pattern
+        if path.is_file() and path.name != LOCK_FILE:
+            target = f"{where}/{path.relative_to(folder).as_posix()}"
+            files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            files.put_file(str(path), target)
     files.pipe_file(f"{where}/{WHOLE}", b"{}")
