@@ -37,8 +37,8 @@ def main(argv: list[str]) -> None:
     axes = entries(args) | (grid.one_at_a_time(args.grid) if args.one_at_a_time else args.grid)
     folder = args.output_dir or Path("outputs") / "compare" / args.recipe.stem
     results, tuned = folder / "results.jsonl", folder / "tuning.jsonl"
-    with cli.runs(args, folder) as make:
-        points = grid.write_recipes(args.recipe, axes, folder / "recipes")
+    with cli.runs(args, folder) as (make, place):
+        points = grid.write_recipes(args.recipe, axes, place)
         recipes = sorted(points.values())
         cli.check_runs(recipes, args.extra, vars(args))
         if not args.only_report:

@@ -25,12 +25,13 @@ def main(argv: list[str]) -> None:
     """Run what is missing, report."""
     args = parse(argv)
     axes = grid.read_axes(args.map, args.axes)
-    with cli.runs(args, args.output_dir) as make:
-        cells = grid.write_recipes(args.recipe, axes, args.output_dir / "recipes")
+    with cli.runs(args, args.output_dir) as (make, place):
+        cells = grid.write_recipes(args.recipe, axes, place)
         cli.check_runs(list(cells.values()), args.extra, vars(args))
+        jobs = jobs_of(cells, axes, args)
         if not args.only_report:
-            cli.check_timed(cells.values(), args.extra)
-        make(jobs_of(cells, axes, args), args.output_dir / "results.jsonl")
+            cli.check_timed({job.recipe for job in jobs}, args.extra)
+        make(jobs, args.output_dir / "results.jsonl")
         report(args, cells, next(iter(axes["objectives"])))
 
 

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     results = folder / "results.jsonl"
     cli.check_runs(recipes, args.extra, vars(args))
     wanted = [Job(recipe, seed, tuple(args.extra)) for seed in range(args.seeds) for recipe in recipes]
-    with cli.runs(args, folder) as make:
+    with cli.runs(args, folder) as (make, _):
         make(wanted, results)
         report(results, folder, args.title or args.recipes.stem, wanted)
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 PARTS = ("task", "data", "model", "objective")
 PROCESSES = "processes"  # in arguments.json: how many there were
+WITHOUT_END = ("constant", "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau")
+"""Schedules that depend on no budget."""
 CONTENT = "content"  # and the sums of the files that are named, of whose paths only the last name stands there
 
 
@@ -83,6 +85,8 @@ def claim(args: Arguments) -> Iterator[str | None]:
                 earlier_run.set_aside(folder)
                 until_the_end.callback(earlier_run.bring_back, folder)
             if main:
+                if checkpoint is not None:
+                    _warn_of_another_schedule(args, folder)
                 write_json(folder / ARGUMENTS_FILE, _as_written(args))
         yield checkpoint
         if main:
@@ -109,7 +113,6 @@ def _checkpoint(args: Arguments) -> str | None:
         _check_same_run(args, folder)
         if newest is not None:
             _check_unfinished(args, folder, newest)
-            _warn_of_another_schedule(args, folder)
         elif (folder / RESULTS_FILE).exists():
             again = "--overwrite_output_dir trains it again, --save_strategy steps leaves checkpoints; or "
             raise _refusal(folder, "holds a run that has ended and left no checkpoint to go on from", again)
@@ -121,15 +124,22 @@ def _checkpoint(args: Arguments) -> str | None:
 
 
 def _warn_of_another_schedule(args: Arguments, folder: Path) -> None:
-    """Of a rate that falls over the budget, which was another before."""
-    kind = str(args.training.lr_scheduler_type.value)
-    if not kind.startswith("constant") and not _same(("max_steps", "num_train_epochs"), args, folder):
+    """Of a rate that depends on the budget, which was another before."""
+    budgets = [_budget(written["training"]) for written in (_written(folder), _as_written(args))]
+    kind, warm_up = args.training.lr_scheduler_type.value, args.training.warmup_steps
+    if budgets[0] != budgets[1] and (kind not in WITHOUT_END or 0 < warm_up < 1):
         logger.warning(
-            "%s has had another budget, over which lr_scheduler_type=%s lets the learning rate fall: a run of this "
-            "recipe from the start has other rates up to here. Exact are a constant rate, or a new run from this one's "
-            "model (--model %s, another --output_dir).",
-            *(folder, kind, folder),
+            "%s began with %s=%s, over which lr_scheduler_type=%s spreads its rates: a run of this recipe from the "
+            "start has other rates up to here. A run that begins with lr_scheduler_type=constant_with_warmup can be "
+            "given more steps and repeated by its recipe.",
+            *(folder, *budgets[0], kind),
         )
+
+
+def _budget(training: Mapping[str, Any]) -> tuple[str, Any]:
+    """What ends a run, of arguments that are written, where defaults are left out."""
+    name = "max_steps" if training.get("max_steps", -1) > 0 else "num_train_epochs"
+    return name, training.get(name, "its default")
 
 
 def _default(args: Arguments) -> Path:
@@ -150,7 +160,7 @@ def _default(args: Arguments) -> Path:
             return (alike or first) if args.training.resume else folder
         if not (folder / ARGUMENTS_FILE).exists() or _difference(args, folder) is not None:
             continue
-        if _same(BUDGET, args, folder):
+        if _same_budget(args, folder):
             return folder
         alike = alike or folder
 
@@ -196,9 +206,9 @@ def _difference(args: Arguments, folder: Path) -> tuple[str, Any, Any] | None:
     return None
 
 
-def _same(names: Iterable[str], args: Arguments, folder: Path) -> bool:
+def _same_budget(args: Arguments, folder: Path) -> bool:
     before, now = _written(folder)["training"], _as_written(args)["training"]
-    return all(before.get(name) == now.get(name) for name in names)
+    return all(before.get(name) == now.get(name) for name in BUDGET)
 
 
 def _fixed(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +260,7 @@ def _check_unfinished(args: Arguments, folder: Path, checkpoint: Path) -> None:
     """
     training, state = args.training, read_object(checkpoint / checkpoint_files.STATE_FILE)
     name, done = ("max_steps", "global_step") if training.max_steps > 0 else ("num_train_epochs", "epoch")
-    asked, same, step = getattr(training, name), _same(BUDGET, args, folder), state["global_step"]
+    asked, same, step = getattr(training, name), _same_budget(args, folder), state["global_step"]
     results = folder / RESULTS_FILE
     if results.exists() and results.stat().st_mtime >= checkpoint_files.written(checkpoint):
         if same or asked <= state[done]:

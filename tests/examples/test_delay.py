@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from scripts import STUDIES, load
@@ -78,7 +79,9 @@ def test_graph_by_graph_and_once(delay, tmp_path):
     assert "| deg2-path3 | muon | cure | 2 of 2 | 200 | 2.0e+11 | > 4.0 x | > 4.0 x |" in lines
     assert (tmp_path / "out" / "delay.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "out" / "delay.md").unlink()
+    shutil.rmtree(tmp_path / "out" / "recipes")
     assert delay("--only_report") == []
+    assert not (tmp_path / "out" / "recipes").exists()  # a study at work may be about to read its own
     assert (tmp_path / "out" / "delay.md").read_text().splitlines() == lines
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -118,11 +119,13 @@ def finished(results: Path, jobs: Iterable[Job]) -> tuple[list[StudyRun], list[K
 
 
 @contextlib.contextmanager
-def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[Job], Path], None]]:
-    """Lock the study's folder; yields a function that makes the runs which a file of results lacks.
+def runs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[Callable[[Sequence[Job], Path], None], Path]]:
+    """Lock the study's folder; yields a function that makes the runs which a file of results lacks, and a folder for
+    the recipes that the study writes.
 
-    With --only_report it makes none and there is no lock, as another process may be at work. What fails is said at the
-    end, as a ChildProcessError: the others are run first, and the report is made of them.
+    With --only_report it makes none, and there is no lock, as another process may be at work: recipes then go to a
+    folder that is removed. What fails is said at the end, as a ChildProcessError: the others are run first, and the
+    report is made of them.
     """
     if args.only_report and not folder.is_dir():
         raise no_results(folder / "results.jsonl")
@@ -137,12 +140,13 @@ def runs(args: argparse.Namespace, folder: Path) -> Iterator[Callable[[Sequence[
 
     try:
         with contextlib.ExitStack() as until_the_end:
-            on = None
-            if not args.only_report:
+            if args.only_report:
+                on, recipes = None, Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
+            else:
                 until_the_end.enter_context(output_dir.locked(folder))
-                on = until_the_end.enter_context(engine.of(args, folder))
+                on, recipes = until_the_end.enter_context(engine.of(args, folder)), folder / "recipes"
                 shutil.rmtree(folder / FAILED, ignore_errors=True)
-            yield make
+            yield make, recipes
     except NoResults:  # all has failed
         if not failures:
             raise

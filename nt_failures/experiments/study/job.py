@@ -1,6 +1,7 @@
 """What a study is made of: jobs, and how each of them ended."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,8 +10,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from nt_failures.experiments import command_line
 from nt_failures.hub.integrity import sum_of_file
 from nt_failures.tasks.blocks import SPLITS
+
+
+@functools.lru_cache(maxsize=16)
+def _sum(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, read once for all jobs as long as it stays as it is."""
+    return sum_of_file(path)
 
 
 class Key(NamedTuple):
@@ -38,10 +46,13 @@ class Job:
         object.__setattr__(self, "text", self.recipe.read_text(encoding="utf-8"))
         recipe = yaml.safe_load(self.text)
         values = [recipe, list(self.extra)]
-        flags = zip(self.extra, self.extra[1:], strict=False)
-        named = (recipe or {}) | {flag.removeprefix("--"): value for flag, value in flags if flag.startswith("--")}
-        files = [Path(named[name]) for split in SPLITS if named.get(name := f"{split}_file")]
-        if sums := [sum_of_file(path) for path in files if path.is_file()]:
+        named = dict(recipe) if isinstance(recipe, dict) else {}  # else its run will say what is wrong
+        for split in SPLITS:
+            for spelt in (f"{split}_file", f"{split}-file"):
+                if given := command_line.peek(self.extra, spelt):
+                    named[f"{split}_file"] = given
+        files = [Path(str(named[name])) for split in SPLITS if named.get(name := f"{split}_file")]
+        if sums := [_sum(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]:
             values.append(sums)
         digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
         object.__setattr__(self, "fingerprint", digest[:12])

@@ -16,7 +16,9 @@ def test_a_fingerprint_is_of_what_the_run_depends_on(tmp_path):
     changed = Job(recipe, 3)
     assert changed.fingerprint != first == job.fingerprint == job.key.fingerprint
     recipe.write_text("seed: 1\n")
-    flags = ("--streaming", "--test_file", str(rows))
-    before = Job(recipe, 3, flags).fingerprint
-    rows.write_text("c")
-    assert len({before, Job(recipe, 3, flags).fingerprint, Job(recipe, 3).fingerprint}) == 3
+    for number, flags in enumerate(([f"--test-file={rows}"], ["--streaming", "--test_file", str(rows)])):
+        before = Job(recipe, 3, tuple(flags)).fingerprint
+        rows.write_text("c" * (number + 2))
+        assert len({before, Job(recipe, 3, tuple(flags)).fingerprint, Job(recipe, 3).fingerprint}) == 3
+    recipe.write_text("- a list")
+    assert Job(recipe, 3).fingerprint != first
