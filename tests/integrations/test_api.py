@@ -406,8 +406,8 @@ def test_the_command_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     ("flags", "said"),
     [
         (["--prompt_style", "chat"], "--prompt_style chat asks a server; give its address with --api"),
-        (["--api", "http://localhost/v1", "--api_options", "{"], "--api_options '{' is no JSON"),
-        (["--api", "http://localhost/v1", "--api_options", "[1]"], "--api_options '[1]' is no JSON object"),
+        (["--api", "http://localhost/v1", "--api_options", "{"], "--api_options='{' is not JSON"),
+        (["--api", "http://localhost/v1", "--api_options", "[1]"], "--api_options='[1]' is not a JSON object"),
         (["--api", "http://localhost/v1", "--max_tokens", "0"], "max_tokens=0 leaves no answer; give at least 1"),
     ],
 )
