@@ -103,7 +103,7 @@ class NoResults(ValueError):
     """There is nothing to report."""
 
 
-def no_results(results: Path, diverged: Sequence[Key] = ()) -> NoResults:
+def _no_results(results: Path, diverged: Sequence[Key] = ()) -> NoResults:
     """The error of a report on nothing, or on diverged runs alone."""
     if diverged:
         return NoResults(f"every run diverged, as {diverged_file(results)} says; change the recipe.")
@@ -114,7 +114,7 @@ def finished(results: Path, jobs: Iterable[Job]) -> tuple[list[StudyRun], list[K
     """The finished and the diverged runs of these jobs' recipes as they are now; `NoResults` if none has finished."""
     found, diverged = read_study(results, {job.recipe.stem: job.fingerprint for job in jobs})
     if not found:
-        raise no_results(results, diverged)
+        raise _no_results(results, diverged)
     return found, diverged
 
 
@@ -128,7 +128,7 @@ def runs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[Callable[[Seq
     report is made of them.
     """
     if args.only_report and not folder.is_dir():
-        raise no_results(folder / "results.jsonl")
+        raise _no_results(folder / "results.jsonl")
     failures = []
 
     def make(wanted: Sequence[Job], results: Path) -> None:
