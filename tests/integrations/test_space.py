@@ -202,3 +202,9 @@ def test_space_files_agree_with_the_package():
     setup.read(ROOT / "setup.cfg")
     listed = (SPACE / "requirements.txt").read_text().splitlines()
     assert [line for line in listed if not line.startswith("#")] == setup["options"]["install_requires"].split()
+
+
+def test_a_tab_of_before_a_restart(demo):
+    """Catches: an AttributeError for whoever clicks in a tab whose walk the server has forgotten."""
+    for made in (demo.go(None, None, 2, 1), demo.reveal(None, None, 0, 2), demo.reveal(None, "arm", 0, 2)):
+        assert made[-2:] == [app.gr.skip(), app.gr.skip()]

@@ -47,6 +47,10 @@ def but(**columns):
             "the choices of Slip lack the right symbol of a decision",
         ),
         ({"chance": 50}, "the chance of Slip is 50.0; give a share"),
+        (
+            {"guess": lambda self, columns, order: np.array([1, 0.5, 0, 0.5, 1, 1, 1, 1])},
+            "the chance of Slip is 0.0; give a share",
+        ),
         ({"render": lambda self, columns: {"prompt": ["1="]}}, r"gives \{'prompt': 1, 'completion': 8\} texts"),
         ({"render": lambda self, columns: {"prompt": "1="}}, "gives '1=' for 'prompt'; give a list of strings"),
         ({"render": lambda self, columns: ["1="] * 8}, r"gives \[\]; give `prompt` and `completion`"),

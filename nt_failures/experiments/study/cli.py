@@ -120,8 +120,7 @@ def finished(results: Path, jobs: Iterable[Job]) -> tuple[list[StudyRun], list[K
 
 @contextlib.contextmanager
 def runs(args: argparse.Namespace, folder: Path) -> Iterator[tuple[Callable[[Sequence[Job], Path], None], Path]]:
-    """Lock the study's folder; yields a function that makes the runs which a file of results lacks, and a folder for
-    the recipes that the study writes.
+    """Lock the study's folder; yields what makes the runs that a file of results lacks, and the folder of recipes.
 
     With --only_report it makes none, and there is no lock, as another process may be at work: recipes then go to a
     folder that is removed. What fails is said at the end, as a ChildProcessError: the others are run first, and the

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,16 @@ import yaml
 from nt_failures.experiments import command_line
 from nt_failures.hub.integrity import sum_of_file
 from nt_failures.tasks.blocks import SPLITS
+
+
+def _files(recipe: Any, extra: Sequence[str]) -> list[Path]:
+    """The files of rows that a run would read; none of a recipe that is no mapping, of which its run will say so."""
+    found = []
+    for name in (f"{split}_file" for split in SPLITS):
+        of_flags = command_line.peek(extra, name) or command_line.peek(extra, name.replace("_", "-"))
+        if given := of_flags or (isinstance(recipe, dict) and recipe.get(name)):
+            found.append(Path(str(given)))
+    return [path for path in found if path.is_file()]
 
 
 @functools.lru_cache(maxsize=16)
@@ -45,15 +55,8 @@ class Job:
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", self.recipe.read_text(encoding="utf-8"))
         recipe = yaml.safe_load(self.text)
-        values = [recipe, list(self.extra)]
-        named = dict(recipe) if isinstance(recipe, dict) else {}  # else its run will say what is wrong
-        for split in SPLITS:
-            for spelt in (f"{split}_file", f"{split}-file"):
-                if given := command_line.peek(self.extra, spelt):
-                    named[f"{split}_file"] = given
-        files = [Path(str(named[name])) for split in SPLITS if named.get(name := f"{split}_file")]
-        if sums := [_sum(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file()]:
-            values.append(sums)
+        sums = [_sum(path, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(recipe, self.extra)]
+        values = [recipe, list(self.extra), *([sums] if sums else [])]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
         object.__setattr__(self, "fingerprint", digest[:12])
 

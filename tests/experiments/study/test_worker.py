@@ -45,9 +45,9 @@ def test_a_divergence_is_no_failure(job, monkeypatch):
 @pytest.mark.parametrize("root", ["memory://kept", "folder"])
 def test_a_folder_is_whole_or_has_no_mark(root, tmp_path, monkeypatch):
     """Catches: a broken copy taken for a whole one; a second copy mixed with the first; a path that depends on where a
-    process was started."""
+    process was started; a folder's name read as a pattern."""
     monkeypatch.chdir(tmp_path)
-    run_folder = tmp_path / "run"
+    run_folder = tmp_path / "run [1]"
     (run_folder / "inner").mkdir(parents=True)
     (run_folder / "inner" / "b.bin").write_bytes(b"12345")
     (run_folder / "a.txt").write_text("a")
