@@ -25,43 +25,46 @@ step() { # NAME SECONDS COMMAND...
 }
 
 speed="python3 examples/benchmarks/cuda_speed.py --models gpt2-12x384 gpt2-6x384 --forms tf32 bf16"
-compare="python3 examples/studies/compare.py examples/recipes/compare/deg2-path4-nodes10.yaml --seeds 1 --rates 1"
 if [ "$2" = check ]; then
     # At the same time what is not timed; what `speed` is to compile lies in torch's cache by then.
-    step objectives 180 python3 examples/benchmarks/cuda_check.py --jobs 6 --output "$folder/objectives" &
-    step runs 180 $compare --jobs 6 --output_dir "$folder/runs" --max_steps 20 --eval_steps 10 --num_test 500 &
-    step compile 180 $speed "bf16, compiled" --steps 5 --output "$folder/compile" &
+    step objectives 150 python3 examples/benchmarks/cuda_check.py --jobs 8 --output "$folder/objectives" &
+    step compile 150 $speed "bf16, compiled" --steps 5 --output "$folder/compile" &
     wait
-    step processes 80 python3 examples/benchmarks/seeds.py --rounds 1 --processes 4 16 --json "$folder/processes.json"
-    step speed 110 $speed "bf16, compiled" --steps 40 --output "$folder/speed"
-    step mamba 40 python3 examples/benchmarks/mamba.py --hidden 384 --layers 12 --batch 256 --positions 36 \
-        --json "$folder/mamba.json"
-    step large 50 python3 examples/benchmarks/cuda_speed.py --models gpt2-36x1280 --forms bf16 --batch 64 --steps 20 \
+    step speed 100 $speed "bf16, compiled" --steps 40 --output "$folder/speed"
+    step processes 90 python3 examples/benchmarks/seeds.py --rounds 1 --steps 60 --processes 4 12 \
+        --json "$folder/processes.json"
+    step mamba 35 python3 examples/benchmarks/cuda_speed.py --models mamba-12x384 --forms bf16 --steps 30 \
+        --output "$folder/mamba"
+    step large 45 python3 examples/benchmarks/cuda_speed.py --models gpt2-36x1280 --forms bf16 --batch 64 --steps 20 \
         --output "$folder/large"
 else # all at the same time, one seed each; a training that is cut off has its evaluations in its log
     seconds=${3:-420}
-    train() { # NAME RECIPE FLAGS...
-        step "$1" "$seconds" python3 examples/train.py "examples/recipes/$2.yaml" --output_dir "$folder/$1" \
-            --save_strategy no --num_test 5000 --disable_tqdm true "${@:3}" &
+    train() { # NAME FLAGS...
+        step "$1" "$seconds" python3 examples/train.py examples/recipes/compare/deg2-path4-nodes10.yaml \
+            --output_dir "$folder/$1" --num_train 300000 --per_device_train_batch_size 256 --tf32 true \
+            --max_steps 10000 --eval_steps 500 --stop_when_solved 2 --disable_tqdm true "${@:2}" &
     }
-    paper() {
-        train "$1" "paper/$2" --max_steps 4000 --eval_steps 500 --dataloader_num_workers 1 "${@:3}"
+    star() { # DEGREE NODES NAME FLAGS...
+        train "degree$1-$3" --degree "$1" --path_length 5 --num_nodes "$2" "${@:4}"
     }
-    degree5() {
-        train "degree5-$1" compare/deg2-path4-nodes10 --degree 5 --path_length 5 --num_nodes 30 --num_train 300000 \
-            --model gpt2-6x256 --per_device_train_batch_size 1024 --bf16 true --max_steps 3000 --eval_steps 250 \
-            --stop_when_solved 2 --config_overrides '{"n_head": 4, "n_inner": 1024, "initializer_range": 0.1}' "${@:2}"
+    mamba() { # ORDER
+        star 2 50 "mamba-$1" --order "$1" --model mamba-4x128 --config_overrides '{"initializer_range": 0.1}' \
+            --optimizer adamw --learning_rate 0.002
     }
-    paper next_token gpt_mini
-    paper reversed gpt_mini --order reversed
-    paper teacherless gpt_mini --objective teacherless
-    paper uniform_mask gpt_mini --objective uniform_mask
-    paper mamba-next_token mamba --max_steps 2000
-    paper mamba-reversed mamba --max_steps 2000 --order reversed
-    degree5 next_token
-    degree5 reversed --order reversed
-    degree5 next_latent --objective next_latent --objective_options '{"horizon": 5}'
-    degree5 token_order --objective token_order
-    degree5 joint_multi_token --objective joint_multi_token --objective_options '{"window": 5, "weight": 1.0}'
+    window='{"window": 5, "weight": 1.0}'
+    star 5 30 next_token
+    star 5 30 reversed --order reversed
+    star 5 30 joint_multi_token --objective joint_multi_token --objective_options "$window"
+    star 5 30 future_bag --objective future_bag
+    star 5 30 next_latent --objective next_latent --objective_options '{"horizon": 5}'
+    star 5 30 token_order --objective token_order
+    star 5 30 multi_token_heads --objective multi_token_heads --objective_options '{"heads": 5}'
+    star 5 30 sequential_heads --objective sequential_heads --objective_options '{"depths": 4}'
+    star 5 30 registers --objective registers --objective_options '{"max_distance": 5}'
+    star 10 50 joint_multi_token --objective joint_multi_token --objective_options "$window"
+    star 10 50 future_bag --objective future_bag
+    star 10 50 reversed --order reversed
+    mamba forward
+    mamba reversed
     wait
 fi
