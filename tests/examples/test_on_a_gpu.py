@@ -10,7 +10,8 @@ from scripts import STUDIES, load
 from nt_failures.experiments import command_line
 
 ROOT = Path(__file__).parents[2]
-STEPS = {"objectives", "compile", "processes", "speed", "mamba", "large"}
+PILOTS = {"pilot-4x128", "pilot-12x384", "pilot-12x384-muon", "mamba-reversed"}
+STEPS = {"objectives", "compile", "processes", "speed", "mamba", "large"} | PILOTS
 SCRIPT = ROOT / "examples" / "benchmarks" / "on_a_gpu.sh"
 
 
@@ -25,11 +26,11 @@ def run(tmp_path, *words, code=0):
     return ended, [asked.read_text().splitlines() for asked in tmp_path.glob("asked-*")]
 
 
-@pytest.mark.parametrize(("part", "steps"), [("check", 6), ("train", 14)])
+@pytest.mark.parametrize(("part", "steps"), [(("check",), 10), (("train", "420", "paper/gpt_mini"), 11)])
 def test_every_command_is_one_that_its_script_takes(part, steps, tmp_path, monkeypatch):
     """Catches: a flag with a typo, found when the time on the GPU has begun."""
     monkeypatch.chdir(ROOT)
-    ended, commands = run(tmp_path, "out", part)
+    ended, commands = run(tmp_path, "out", *part)
     assert ended.returncode == 0
     assert len(commands) == len(ended.stdout.splitlines()) == steps
     for script, *flags in commands:
