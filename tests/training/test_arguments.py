@@ -26,6 +26,13 @@ def test_limits_are_those_of_fields():
     assert {"learning_rate", "muon_learning_rate", "eval_steps", "neftune_noise_alpha"} <= set(NUMBERS)
 
 
+def test_switches_have_their_defaults_on_the_command_line_too():
+    """Catches: memory that is never pinned on a GPU; HfArgumentParser makes False of a bool's default_factory."""
+    switches = [field for field in dataclasses.fields(RunArguments) if field.type is bool]
+    assert "dataloader_pin_memory" in {field.name for field in switches}
+    assert [field.name for field in switches if field.default is dataclasses.MISSING] == []
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["nan", "inf", "-0.5"])
 def test_refused(name, value):
