@@ -1,6 +1,7 @@
 """StopOnSignal: a callback that ends a training at Ctrl-C or SIGTERM, with a checkpoint."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -33,7 +34,7 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.signal: int | None = None
         """the signal that stopped the training; None while nothing did"""
-        self._received, self._time = 0, 0.0
+        self._received, self._time, self._process = 0, 0.0, os.getpid()
         self._group: Any = None
         self._previous: dict[int, Any] = {}
 
@@ -56,6 +57,8 @@ class StopOnSignal(TrainerCallback):
         self._previous = {}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # one that loads data, to which a terminal sends Ctrl-C, too: it ends with us
+            return
         now = time.monotonic()
         if not self._received:
             self._received, self._time = number, now

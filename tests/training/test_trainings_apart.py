@@ -1,5 +1,6 @@
 """What one training or evaluation leaves to the next: nothing that is logged, counted or drawn."""
 
+import multiprocessing
 import signal
 
 import pytest
@@ -152,6 +153,16 @@ def test_a_signal_stops_one_training(make):
     assert (trainer.state.global_step, stop.signal) == (2, signal.SIGTERM)
     trainer.train()
     assert (trainer.state.global_step, stop.signal) == (6, None)
+
+
+def test_a_process_that_loads_data_leaves_signals_to_the_training():
+    """Catches: one line more for each worker at Ctrl-C, and workers that the second one ends before the training."""
+    fork = multiprocessing.get_context("fork")
+    with StopOnSignal() as stop:
+        worker = fork.Process(target=lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
+        worker.start()
+        worker.join()
+    assert (worker.exitcode, stop.signal) == (0, None)
 
 
 @pytest.mark.parametrize(
