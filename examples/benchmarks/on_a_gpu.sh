@@ -37,20 +37,18 @@ if [ "$2" = check ]; then
 else # all at the same time, one seed each; a training that is cut off has its evaluations in its log
     star() { # DEGREE NODES SEED NAME FLAGS...
         local name="degree$1-$4-seed$3"
-        step "$name" "$seconds" python3 examples/train.py examples/recipes/compare/deg2-path4-nodes10.yaml \
-            --output_dir "$folder/$name" --degree "$1" --path_length 5 --num_nodes "$2" --seed "$3" --num_train 300000 \
-            --num_validation 2000 --num_test 5000 --per_device_train_batch_size 256 --tf32 true --max_steps 20000 \
-            --eval_steps 200 --stop_when_solved 2 --dataloader_num_workers 1 --disable_tqdm true "${@:5}" &
+        step "$name" "$seconds" python3 examples/train.py examples/recipes/degree5.yaml --output_dir "$folder/$name" \
+            --degree "$1" --num_nodes "$2" --seed "$3" --tf32 true --max_steps 20000 --disable_tqdm true "${@:5}" &
     }
     seconds=${3:-420}
     for seed in 1 2; do
-        star 5 30 $seed next_token
-        star 5 30 $seed future_bag --objective future_bag
+        star 5 30 $seed next_token --objective next_token
+        star 5 30 $seed future_bag
         star 5 30 $seed token_order --objective token_order
         star 5 30 $seed next_latent --objective next_latent --objective_options '{"horizon": 5}'
     done
-    star 10 50 0 reversed --order reversed
-    star 10 50 0 future_bag --objective future_bag
+    star 10 50 0 reversed --objective next_token --order reversed
+    star 10 50 0 future_bag
     star 10 50 0 token_order --objective token_order
     wait
 fi
