@@ -34,7 +34,7 @@ if [ "$2" = check ]; then
     step compiled 60 $speed --forms "bf16, compiled" --steps 60 --output "$folder/compiled"
     OMP_NUM_THREADS=8 step large 90 python3 examples/benchmarks/cuda_speed.py --models gpt2-36x1280 --forms bf16 \
         --batch 64 --steps 20 --output "$folder/large" # its weights are drawn three times
-else # all at the same time, one seed each; a training that is cut off has its evaluations in its log
+else # all at the same time; a training that is cut off has its evaluations in its log
     star() { # DEGREE NODES SEED NAME FLAGS...
         local name="degree$1-$4-seed$3"
         step "$name" "$seconds" python3 examples/train.py examples/recipes/degree5.yaml --output_dir "$folder/$name" \

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,10 +143,17 @@ def check_idle(named: Sequence[str], training: "ObjectiveTrainingArguments") -> 
             raise ValueError(f"--{name} would change nothing, as {reason}; {way}.")
 
 
+class RecipeLoader(yaml.SafeLoader):
+    """YAML in which 1e-5 is a number, as in JSON and Python; PyYAML wants a dot in it and takes it for text."""
+
+
+RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), None)
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; give a file, --recipe NAME or flags only.") from error
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token

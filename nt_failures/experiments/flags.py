@@ -1,6 +1,7 @@
 """The parser of a run's flags, what --help says of them, and the nearest to a misspelt one."""
 
 import argparse
+import dataclasses
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -47,6 +48,9 @@ class Parser(HfArgumentParser):
     def __init__(self, classes: Sequence[type], prog: str | None = None, more: str = " See --help_all for all flags."):
         super().__init__(classes, prog=prog, allow_abbrev=False)
         self.more = more
+        for field in (field for cls in classes for field in dataclasses.fields(cls)):
+            if field.type is bool and field.default_factory is not dataclasses.MISSING:  # HfArgumentParser takes False
+                self.set_defaults(**{field.name: field.default_factory()})
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage of 150 flags before it, with the nearest choice to a misspelt one."""
@@ -61,8 +65,18 @@ class Parser(HfArgumentParser):
         return [name for name in dests if name not in ("help", "recipe")]
 
     def recipe_defaults(self, recipe: Mapping[str, Any]) -> None:
-        """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags."""
+        """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags.
+
+        argparse checks no default: ValueError for one that is no choice, and for a null of what cannot be None.
+        """
         own = {name: value for name, value in recipe.items() if name in self.names}
+        for action in (action for action in self._actions if action.dest in own):
+            value = own[action.dest]
+            if value is None and action.default is not None and action.dest not in OPTIONS:
+                self.error(f"argument --{action.dest}: null is no value of it; give one, or leave the line out")
+            if value is not None and action.choices and str(value) not in map(str, action.choices):
+                choices = ", ".join(repr(str(choice)) for choice in action.choices)
+                self.error(f"argument --{action.dest}: invalid choice: '{value}' (choose from {choices})")
         self.set_defaults(**{name: str(v) if isinstance(v, (bool, int, float)) else v for name, v in own.items()})
         for action in self._actions:
             action.required = action.required and action.dest not in own

@@ -61,9 +61,7 @@ class ObjectiveTrainingArguments(TrainingArguments):
     full_decode: bool = HfArg(help="Decode free answers token by token at every evaluation; slower.", default=False)
     remove_unused_columns: bool = HfArg(help="Kept off: the objective needs all columns.", default=False)
     dataloader_pin_memory: bool = HfArg(
-        # no factory, which HfArgumentParser passes over: without a value it would be False on a GPU, too
-        help="Pin batches in memory; default: with a GPU only.",
-        default=torch.cuda.is_available(),
+        help="Pin batches in memory; default: with a GPU only.", default_factory=torch.cuda.is_available
     )
     logging_nan_inf_filter: bool = HfArg(help="Kept off: a NaN loss stops training.", default=False)
 

@@ -34,6 +34,7 @@ from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.searching import SearchMixin
 from nt_failures.training.seeded_collator import SeededCollator
+from nt_failures.training.stop_on_signal import spare_workers
 from nt_failures.training.throughput import Clock
 
 
@@ -240,7 +241,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
                 check_room(self.training_objective, self.accelerator.unwrap_model(self.model), rows)
             dataset = rows or dataset
         try:
-            return super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+            loader = super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
+            spare_workers(loader)
+            return loader
         finally:
             self.data_collator, self.args.dataloader_drop_last = kept
 

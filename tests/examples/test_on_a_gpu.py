@@ -34,7 +34,7 @@ def test_every_command_is_one_that_its_script_takes(part, steps, tmp_path, monke
     assert len(commands) == len(ended.stdout.splitlines()) == steps
     for script, *flags in commands:
         if script == "examples/train.py":
-            command_line.parse([*flags, "--use_cpu", "--tf32", "false"])
+            command_line.parse([*flags, "--use_cpu", "--tf32", "false"])  # which a CPU does not have
         else:
             assert all(f'"{flag}"' in (ROOT / script).read_text() for flag in flags if flag.startswith("--"))
 

@@ -122,7 +122,10 @@ def test_a_field_with_the_name_of_a_flag(name, argv, monkeypatch):
 @pytest.mark.parametrize("number", ["5e-4", "5.0e-4", "0.0005", "'0.0005'"])
 def test_numbers_as_people_write_them(recipe, number):
     """Catches: YAML's `5e-4`, which is text."""
-    assert parse([recipe(f"learning_rate: {number}")]).training.learning_rate == 5e-4
+    args = parse(
+        [recipe(f"learning_rate: {number}\nconfig_overrides: {{layer_norm_epsilon: {number.strip(chr(39))}}}")]
+    )
+    assert args.training.learning_rate == args.model.config_overrides["layer_norm_epsilon"] == 5e-4
 
 
 def test_mappings_in_recipes_and_json_in_flags(recipe):
@@ -209,7 +212,13 @@ def test_own_task_and_objective(tmp_path, monkeypatch, recipe):
         ("num_train: 0", r"num_train=0 is out of range; .* num_train >= 1"),
         ("num_test: 0", r"num_test=0 is out of range; give a whole number, num_test >= 1"),  # nothing to measure
         ("num_validation: 0", r"num_validation=0 is out of range; give a whole number, num_validation >= 1"),
-        ("num_train: null", r"num_train=None is out of range; give a whole number, num_train >= 1"),
+        ("num_train: null", r"--num_train: null is no value of it; give one, or leave the line out"),
+        (
+            "skip_memory_metrics: null",
+            r"--skip_memory_metrics: null is no value of it",
+        ),  # was False, and True by default
+        ("train_sampling_strategy: squential", r"invalid choice: 'squential' .*Did you mean 'sequential'"),
+        ("log_level: quiet", r"--log_level: invalid choice: 'quiet'"),
         ("degree: 30", r"give num_nodes >= 121"),
         ("config_overrides: 3", r"config_overrides=3 is not a JSON object"),
         ("task: path_sta", r"unknown name 'path_sta'\. Did you mean 'path_star'"),

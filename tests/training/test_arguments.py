@@ -7,9 +7,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from torch.optim import SGD
 
 from nt_failures.experiments.command_line import parse
+from nt_failures.experiments.flags import Parser
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.json_files import not_finite
 from nt_failures.objectives import MultiTokenHeads
@@ -26,11 +28,17 @@ def test_limits_are_those_of_fields():
     assert {"learning_rate", "muon_learning_rate", "eval_steps", "neftune_noise_alpha"} <= set(NUMBERS)
 
 
+@dataclasses.dataclass
+class Switch:
+    on: bool = dataclasses.field(default_factory=lambda: True)
+
+
 def test_switches_have_their_defaults_on_the_command_line_too():
     """Catches: memory that is never pinned on a GPU; HfArgumentParser makes False of a bool's default_factory."""
-    switches = [field for field in dataclasses.fields(RunArguments) if field.type is bool]
-    assert "dataloader_pin_memory" in {field.name for field in switches}
-    assert [field.name for field in switches if field.default is dataclasses.MISSING] == []
+    assert Parser([Switch]).parse_args_into_dataclasses([]) == (Switch(),)
+    assert Parser([Switch]).parse_args_into_dataclasses(["--on", "false"]) == (Switch(on=False),)
+    (pinned,) = (field for field in dataclasses.fields(RunArguments) if field.name == "dataloader_pin_memory")
+    assert pinned.default_factory is torch.cuda.is_available
 
 
 @pytest.mark.parametrize("name", NUMBERS)

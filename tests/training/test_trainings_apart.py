@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -155,14 +156,46 @@ def test_a_signal_stops_one_training(make):
     assert (trainer.state.global_step, stop.signal) == (6, None)
 
 
-def test_a_process_that_loads_data_leaves_signals_to_the_training():
-    """Catches: one line more for each worker at Ctrl-C, and workers that the second one ends before the training."""
-    fork = multiprocessing.get_context("fork")
+class ToWorkers(TrainerCallback):
+    """Sends a signal to the DataLoader workers in the second step, from another process, as a terminal and SLURM do."""
+
+    def __init__(self, number):
+        self.number, self.workers = number, []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            self.workers = multiprocessing.active_children()
+            subprocess.run(["kill", f"-{int(self.number)}", *(str(worker.pid) for worker in self.workers)], check=True)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_outlive_a_signal_to_all_processes(make, number, persistent):
+    """Catches: "DataLoader worker is killed by signal" in place of a checkpoint; workers that nothing ends."""
+    workers = {
+        "dataloader_num_workers": 2,
+        "dataloader_prefetch_factor": 1,
+        "dataloader_persistent_workers": persistent,
+    }
+    trainer = make(per_device_train_batch_size=2, max_steps=12, **workers)
+    sent = ToWorkers(number)
+    trainer.add_callback(sent)
+    with StopOnSignal():
+        trainer.train()
+    assert trainer.state.global_step == 12
+    for worker in sent.workers:
+        worker.terminate()  # persistent ones, as torch does in the end
+        worker.join(30)
+    assert [worker.exitcode for worker in sent.workers] == [0, 0]
+
+
+def test_a_forked_child_ends_as_outside_the_block():
+    """Catches: a pool of a user's metric that no SIGTERM ends, and a child that promises a checkpoint."""
     with StopOnSignal() as stop:
-        worker = fork.Process(target=lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
-        worker.start()
-        worker.join()
-    assert (worker.exitcode, stop.signal) == (0, None)
+        child = multiprocessing.get_context("fork").Process(target=signal.raise_signal, args=(signal.SIGTERM,))
+        child.start()
+        child.join(30)
+    assert (child.exitcode, stop.signal) == (-signal.SIGTERM, None)
 
 
 @pytest.mark.parametrize(
