@@ -153,7 +153,7 @@ RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
+        values = RecipeLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; give a file, --recipe NAME or flags only.") from error
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token
