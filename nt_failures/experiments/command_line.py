@@ -147,13 +147,18 @@ class RecipeLoader(yaml.SafeLoader):
     """YAML in which 1e-5 is a number, as in JSON and Python; PyYAML wants a dot in it and takes it for text."""
 
 
-RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), None)
+RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?|\d*\.\d+)[eE][-+]?\d+$"), None)
+
+
+def read_yaml(text: str) -> Any:
+    """What a recipe's text says; a yaml.YAMLError, or a ValueError, for what it cannot say."""
+    return RecipeLoader(text).get_single_data()
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe: one flat YAML mapping from flag names to values."""
     try:
-        values = RecipeLoader(path.read_text(encoding="utf-8")).get_single_data()
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"recipe {path} does not exist; give a file, --recipe NAME or flags only.") from error
     except yaml.MarkedYAMLError as error:  # its own message quotes the line, which may hold a token

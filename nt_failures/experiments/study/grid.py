@@ -26,7 +26,7 @@ import yaml
 
 from nt_failures.experiments import flags
 from nt_failures.experiments.arguments import DataArguments
-from nt_failures.experiments.command_line import for_task, read_recipe
+from nt_failures.experiments.command_line import for_task, read_recipe, read_yaml
 from nt_failures.experiments.merging import override
 from nt_failures.registry import first_line
 from nt_failures.tasks import find_task
@@ -93,12 +93,12 @@ def flag_axes(words: Sequence[str], common: Path) -> Axes:
         if flag in NOT_SWEPT:
             raise ValueError(f"--grid {flag}: {NOT_SWEPT[flag]}.")
         try:
-            values = [_plain(value) for value in yaml.safe_load(f"[{text}]")]
+            values = read_yaml(f"[{text}]")
         except yaml.YAMLError as error:
             raise ValueError(
                 f"--grid {word!r} cannot be read ({first_line(error)}); write values as in a recipe."
             ) from error
-        names = ["" if flag in recipe and value == _plain(recipe[flag]) else _name(flag, value) for value in values]
+        names = ["" if flag in recipe and value == recipe[flag] else _name(flag, value) for value in values]
         if twice := [_name(flag, value) for value, name in zip(values, names, strict=True) if names.count(name) > 1]:
             raise ValueError(f"--grid {word!r}: two values would be named {twice[0]!r}; give each once.")
         own = {flag: recipe.get(flag)}
@@ -119,15 +119,9 @@ def one_at_a_time(axes: Axes) -> Axes:
 
 def shown(value: Any) -> str:
     """A value of a recipe as a table shows it; `-` for none."""
-    value = _plain(value)
     if value is None or isinstance(value, str):
         return value or "-"
     return f"{value:.12g}" if isinstance(value, float) else json.dumps(value)
-
-
-def _plain(value: Any) -> Any:
-    """A number that YAML takes for text, such as 1e-3, as a number; anything else as it is."""
-    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value, re.I) else value
 
 
 def _name(flag: str, value: Any) -> str:

@@ -180,7 +180,7 @@ def test_axes_of_flags_by_hand(tmp_path):
     """Catches: a number kept as text, a mapping cut at its comma, the recipe's own value under a second name."""
     recipe = {"learning_rate": "2e-3", "model": "gpt2-1x16"}
     assert swept(tmp_path, recipe, "learning_rate=1e-3,0.002", "lora={r: 8, dropout: 0.1},null", "degree=2-4,3") == {
-        "learning_rate": {"learning_rate=0.001": {"learning_rate": 0.001}, "": {"learning_rate": "2e-3"}},
+        "learning_rate": {"learning_rate=0.001": {"learning_rate": 0.001}, "": {"learning_rate": 0.002}},
         "lora": {"lora=r_8_dropout_0.1": {"lora": {"r": 8, "dropout": 0.1}}, "lora=-": {"lora": None}},
         "degree": {"degree=2-4": {"degree": "2-4"}, "degree=3": {"degree": 3}},
     }
