@@ -47,6 +47,8 @@ else # all at the same time; a training that is cut off has its evaluations in i
         star 5 30 $seed token_order --objective token_order
         star 5 30 $seed next_latent --objective next_latent --objective_options '{"horizon": 5}'
     done
+    star 5 30 0 multi_token_heads --objective multi_token_heads --objective_options '{"heads": 5}'
+    star 5 30 0 sequential_heads --objective sequential_heads --objective_options '{"depths": 4}'
     star 10 50 0 reversed --objective next_token --order reversed
     star 10 50 0 future_bag
     star 10 50 0 token_order --objective token_order

@@ -17,8 +17,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import yaml
-
 from nt_failures.experiments import command_line
 from nt_failures.experiments.study import cli, figures, grid, results_file
 from nt_failures.experiments.study.job import Job
@@ -104,7 +102,7 @@ def flags(recipe: Path, rate: float, args: argparse.Namespace) -> tuple[str, ...
     """The recipe's learning rates times `rate`; a grid of one needs none."""
     if args.rates == [1.0]:
         return tuple(args.extra)
-    values = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    values = command_line.read_recipe(recipe)
     names = RATES if values.get("optimizer") == "muon" else RATES[:1]
     missing = [name for name in names if name not in values]
     if missing:

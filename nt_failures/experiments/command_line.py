@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import yaml
 
 from nt_failures.experiments import flags, merging
 from nt_failures.experiments.arguments import Arguments, RunOptions
+from nt_failures.hub.recipe import read_yaml
 from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
@@ -141,18 +141,6 @@ def check_idle(named: Sequence[str], training: "ObjectiveTrainingArguments") -> 
         if idles:
             way = f"add {repair}, or leave it out" if repair else "leave it out"
             raise ValueError(f"--{name} would change nothing, as {reason}; {way}.")
-
-
-class RecipeLoader(yaml.SafeLoader):
-    """YAML in which 1e-5 is a number, as in JSON and Python; PyYAML wants a dot in it and takes it for text."""
-
-
-RecipeLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?|\d*\.\d+)[eE][-+]?\d+$"), None)
-
-
-def read_yaml(text: str) -> Any:
-    """What a recipe's text says; a yaml.YAMLError, or a ValueError, for what it cannot say."""
-    return RecipeLoader(text).get_single_data()
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

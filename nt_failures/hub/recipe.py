@@ -1,5 +1,6 @@
-"""recipe.yaml: the arguments that repeat a run, as one flat mapping."""
+"""recipe.yaml: the arguments that repeat a run, as one flat mapping; recipes as text and back."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,28 @@ def recipe_text(arguments: Mapping[str, Mapping[str, Any]], local: Sequence[str]
     return "".join(lines)
 
 
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+for _kind in (_Loader, _Dumper):  # 1e-5 is a number, as in JSON and Python; PyYAML takes it for text without a dot
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?|\d*\.\d+)[eE][-+]?\d+$"), None)
+
+
 def yaml_text(value: Any) -> str:
-    """YAML as it is read back by `yaml.safe_load`."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    """YAML that `read_yaml` reads back."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(text: str) -> Any:
+    """What YAML of a recipe says; a yaml.YAMLError, or a ValueError, for what it cannot say.
+
+    Example:
+        >>> read_yaml("{learning_rate: 1e-3, run_name: '1e-3'}")
+        {'learning_rate': 0.001, 'run_name': '1e-3'}
+    """
+    return _Loader(text).get_single_data()

@@ -1,18 +1,14 @@
 """StopOnSignal: a callback that ends a training at Ctrl-C or SIGTERM, with a checkpoint."""
 
-import functools
 import logging
-import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
@@ -96,29 +92,3 @@ class StopOnSignal(TrainerCallback):
         """Ask again for the checkpoint: `save_strategy best` drops it where the step was evaluated."""
         if self.signal is not None:
             control.should_save = True
-
-
-def spare_workers(loader: DataLoader) -> None:
-    """Let the workers of a loader outlive the signals of a training that stops behind its step.
-
-    A terminal sends Ctrl-C to all processes, SLURM SIGTERM: a worker that dies of it takes the training along before it
-    has a checkpoint. Nothing is changed where workers cannot wait for signals (macOS, Windows).
-    """
-    inner = getattr(loader, "base_dataloader", loader)  # that of accelerate's
-    if inner.num_workers and hasattr(signal, "sigwaitinfo"):
-        inner.worker_init_fn = functools.partial(_leave_signals, inner.worker_init_fn)
-
-
-def _leave_signals(then: Callable[[int], None] | None, worker: int) -> None:
-    """In a worker: take no signal but the SIGTERM of the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # torch's own handler would end it
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-    if then is not None:
-        then(worker)
-
-
-def _wait_for_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != multiprocessing.parent_process().pid:
-        pass
-    os._exit(0)

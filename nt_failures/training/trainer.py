@@ -30,11 +30,11 @@ from nt_failures.training.compat import prepare_anew
 from nt_failures.training.evaluating import EvaluationMixin
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
+from nt_failures.training.loader_workers import spare_workers
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.searching import SearchMixin
 from nt_failures.training.seeded_collator import SeededCollator
-from nt_failures.training.stop_on_signal import spare_workers
 from nt_failures.training.throughput import Clock
 
 

@@ -25,7 +25,7 @@ def run(tmp_path, *words, code=0):
     return ended, [asked.read_text().splitlines() for asked in tmp_path.glob("asked-*")]
 
 
-@pytest.mark.parametrize(("part", "steps"), [("check", 5), ("train", 11)])
+@pytest.mark.parametrize(("part", "steps"), [("check", 5), ("train", 13)])
 def test_every_command_is_one_that_its_script_takes(part, steps, tmp_path, monkeypatch):
     """Catches: a flag with a typo, found when the time on the GPU has begun."""
     monkeypatch.chdir(ROOT)

@@ -26,8 +26,9 @@ import yaml
 
 from nt_failures.experiments import flags
 from nt_failures.experiments.arguments import DataArguments
-from nt_failures.experiments.command_line import for_task, read_recipe, read_yaml
+from nt_failures.experiments.command_line import for_task, read_recipe
 from nt_failures.experiments.merging import override
+from nt_failures.hub.recipe import read_yaml, yaml_text
 from nt_failures.registry import first_line
 from nt_failures.tasks import find_task
 
@@ -145,7 +146,7 @@ def write_recipes(common: Path, axes: Axes, folder: Path) -> dict[tuple[str, ...
         if options := values.get("objective_options"):
             values["objective_options"] = {name: _number(value, values) for name, value in options.items()}
         paths[names] = folder / f"{'-'.join(filter(None, names))}.yaml"
-        paths[names].write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        paths[names].write_text(yaml_text(values), encoding="utf-8")
     return paths
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from nt_failures.experiments import command_line
 from nt_failures.hub.integrity import sum_of_file
+from nt_failures.hub.recipe import read_yaml
 from nt_failures.tasks.blocks import SPLITS
 
 
@@ -54,7 +53,7 @@ class Job:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", self.recipe.read_text(encoding="utf-8"))
-        recipe = yaml.safe_load(self.text)
+        recipe = read_yaml(self.text)
         sums = [_sum(path, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(recipe, self.extra)]
         values = [recipe, list(self.extra), *([sums] if sums else [])]
         digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
