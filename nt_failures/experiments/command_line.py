@@ -10,7 +10,7 @@ import yaml
 
 from nt_failures.experiments import flags, merging
 from nt_failures.experiments.arguments import Arguments, RunOptions
-from nt_failures.hub.recipe import read_yaml
+from nt_failures.hub.recipe import as_written, read_yaml
 from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
@@ -43,7 +43,8 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     # transformers adds --no_x for a flag x that is on by default.
     unknown = [name for name in named if name.removeprefix("no_") not in parser.names]
     flags.check_known("command line", unknown, parser.names, recipe)
-    values, rest = _values(parser, argv, recipe)
+    parser.recipe_defaults(recipe, as_written("" if path is None else path.read_text(encoding="utf-8")))
+    values, rest = _values(parser, argv)
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")
     notes += merging.merge(values, named, recipe)
@@ -103,12 +104,11 @@ def for_task(given: str | None, recipe: Mapping[str, Any]) -> tuple[type[Task], 
     return task_class, {name: value for name, value in recipe.items() if name not in dropped}, notes
 
 
-def _values(parser: flags.Parser, argv: Sequence[str], recipe: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The value of every flag of a parser: the command line's, else the recipe's, else the default; and the rest."""
+def _values(parser: flags.Parser, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The value of every flag of a parser: the command line's, else the default; and the rest."""
     for action in parser._actions:  # argparse has no public way to a flag that transformers has added
         if action.dest == "report_to":  # which takes one name only
             action.nargs = "+"
-    parser.recipe_defaults(recipe)
     namespace, rest = parser.parse_known_args(argv)
     if empty := next((word for word in argv if word.startswith("--") and word.endswith("=--")), None):
         raise ValueError(f"command line: {empty!r} gives no value.")  # argparse makes an empty list of it

@@ -5,9 +5,11 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from nt_failures.experiments.arguments import DataArguments, ModelArguments, ObjectiveArguments
 from nt_failures.experiments.merging import OPTIONS
@@ -64,14 +66,17 @@ class Parser(HfArgumentParser):
         dests = [action.dest for action in self._actions]  # argparse has no public way to them
         return [name for name in dests if name not in ("help", "recipe")]
 
-    def recipe_defaults(self, recipe: Mapping[str, Any]) -> None:
+    def recipe_defaults(self, recipe: Mapping[str, Any], written: Mapping[str, str] = MappingProxyType({})) -> None:
         """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags.
 
+        `written` are numbers, dates and truth values as they stand in a file (`hub.recipe.as_written`).
         argparse checks no default: ValueError for one that is no choice, and for a null of what cannot be None.
         """
         own = {name: value for name, value in recipe.items() if name in self.names}
         for action in (action for action in self._actions if action.dest in own):
             value = own[action.dest]
+            if action.type is not string_to_bool and action.dest not in OPTIONS:
+                value = own[action.dest] = written.get(action.dest, value)
             if value is None and action.default is not None and action.dest not in OPTIONS:
                 self.error(f"argument --{action.dest}: null is no value of it; give one, or leave the line out")
             if value is not None and action.choices and str(value) not in map(str, action.choices):

@@ -56,3 +56,15 @@ def read_yaml(text: str) -> Any:
         {'learning_rate': 0.001, 'run_name': '1e-3'}
     """
     return _Loader(text).get_single_data()
+
+
+def as_written(text: str) -> dict[str, str]:
+    """The text of each number, date and truth value of a recipe: YAML makes 202401 of `output_dir: 2024_01`.
+
+    Example:
+        >>> as_written("{output_dir: 2024_01, run_name: 1.10, save_strategy: no, task: path_star}")
+        {'output_dir': '2024_01', 'run_name': '1.10', 'save_strategy': 'no'}
+    """
+    others = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "map", "seq", "str")]
+    nodes = yaml.compose(text, Loader=_Loader)
+    return {name.value: node.value for name, node in (nodes.value if nodes else ()) if node.tag not in others}

@@ -232,6 +232,17 @@ def check_room(objective: Objective, model: PreTrainedModel, rows: TokenRows) ->
     check_length(model, max(int((prefixes + targets)[targets == length].max()) + own[length] for length in own))
     of_objective = [getattr(objective, name) for name in (*objective.extra_tokens.values(), "pad_token_id")]
     largest = max(*of_objective, *(int(rows.columns[name][0].max(initial=0)) for name in ("prefix_ids", "target_ids")))
+    _check_ids(model, largest)
+
+
+def check_batch(objective: Objective, model: PreTrainedModel, batch: Batch) -> None:
+    """As `check_room`, of a collated batch: of a stream no more is known."""
+    own, columns = batch.get("position_ids"), batch["input_ids"].shape[1]
+    check_length(model, (columns if own is None else int(own.max()) + 1) + objective.extra_positions)
+    _check_ids(model, int(batch["input_ids"].max()))
+
+
+def _check_ids(model: PreTrainedModel, largest: int) -> None:
     if largest >= (known := model.config.vocab_size):
         raise ValueError(
             f"rows or objective use the token id {largest}, and {type(model).__name__} knows ids below {known}. "

@@ -19,7 +19,7 @@ from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_room
+from nt_failures.objectives.base import Objective, check_batch, check_room
 from nt_failures.objectives.losses import Loss, check_loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
@@ -129,7 +129,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         self._watch = divergence.LossWatch()
         self._parts: dict[str, torch.Tensor] = {}
         self._items: torch.Tensor | float = 0.0
-        self._checked = False
+        self._widest = 0
         self.resumed_at = 0
         self.gradient_shares.forget()
         prepare_anew(self)
@@ -203,14 +203,17 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
 
     def objective_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Loss:
         """The objective's loss of a batch on this device, in the precision of the training arguments."""
+        columns, first = inputs["input_ids"].shape[1], self._widest == 0
+        if columns > self._widest:  # reading a batch's numbers would stall a device at every step
+            check_batch(self.training_objective, auxiliary_modules.unwrap_model(model), inputs)
+            self._widest = columns
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):
                 loss = Loss(*auxiliary_modules.inside_forward(model, self.training_objective.loss, inputs))
             else:
                 loss = self.training_objective.loss(model, inputs)
-        if not self._checked:
+        if first:
             check_loss(loss, inputs, type(self.training_objective).__name__)
-            self._checked = True
         return loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:

@@ -134,6 +134,14 @@ def test_numbers_in_mappings(recipe, number):
     assert read_yaml(yaml_text({"run_name": number, "seed": 5e-4})) == {"run_name": number, "seed": 5e-4}
 
 
+@pytest.mark.parametrize("name", ["2024_01", "2024-01-05", "010", "12:30", "1.10", "1e3", "no", "'no'"])
+def test_names_that_yaml_takes_for_something_else(recipe, name):
+    """Catches: a run in the folder 202401 that was told 2024_01, and a date that stops it."""
+    args = parse([recipe(f"output_dir: {name}\nsave_strategy: no\nbf16: off\nseed: 1_000")])
+    assert args.training.output_dir == name.strip("'")
+    assert (args.training.save_strategy, args.training.bf16, args.training.seed) == ("no", False, 1000)
+
+
 def test_mappings_in_recipes_and_json_in_flags(recipe):
     """Catches: options that stay text, an empty default shared by two runs."""
     path = recipe("config_overrides: {n_head: 2}\nobjective: hybrid\nobjective_options: {share: 0.25}")

@@ -546,6 +546,28 @@ def test_a_model_that_is_too_small_for_its_rows(positions, tokens, said, tokeniz
     assert trainer.state.global_step == (said is None)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("shorter", "vocab_size", "said"), [(2, 16, "up to 6 tokens and these need 7"), (0, 11, "token id 11, and GPT2LM")]
+)
+def test_rows_of_a_stream_that_the_model_has_no_room_for(stream, shorter, vocab_size, said, tmp_path):
+    """Catches: an IndexError of torch, or a GPU's assertion, for rows of a stream or of another format."""
+    row = {"prefix_ids": [3, 11, 4], "target_ids": [3, 4, 5, 6], "target_positions": [1, 2, 3, 4]}
+    first = [{**row, "prefix_ids": row["prefix_ids"][shorter:]}] * shorter
+    rows = datasets.Dataset.from_list([*first, row])
+    rows = rows.to_iterable_dataset() if stream else rows.with_format("numpy")
+    model = GPT2LMHeadModel(
+        GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=7 - bool(shorter), vocab_size=vocab_size)
+    )
+    args = ObjectiveTrainingArguments(
+        str(tmp_path), max_steps=3, per_device_train_batch_size=1, use_cpu=True, train_sampling_strategy="sequential"
+    )
+    trainer = ObjectiveTrainer(model, args, objective=NextToken(), train_dataset=rows)
+    with pytest.raises(ValueError, match=said):
+        trainer.train()
+    assert trainer.state.global_step == shorter
+
+
 def test_batches_do_not_depend_on_how_they_are_read(tiny_model, tokenized, task, tmp_path):
     """Catches: other rows, another order or other labels than a stock DataLoader over the rows would give."""
     objective = NextToken()
