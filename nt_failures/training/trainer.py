@@ -190,7 +190,10 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, dict]:
-        """Mean loss per labelled token of the whole accumulated batch, over all processes."""
+        """Mean loss per labelled token of the whole accumulated batch, over all processes.
+
+        A subclass with another loss overrides `objective_loss`, which evaluation reads, too.
+        """
         loss = self.objective_loss(model, inputs)
         if model.training:
             for name, part in loss.parts.items():  # on the device: reading it at every step would stall it

@@ -70,7 +70,7 @@ class Ended(NamedTuple):
 
     job: Job
     results: Mapping[str, Any] | None = None
-    """the run's results.json"""
+    """the run's results.json; of a run that diverged, its arguments and how task and objective are defined"""
     diverged: str = ""
     failed: str = ""
     log: str = ""

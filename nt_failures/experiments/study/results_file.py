@@ -132,19 +132,29 @@ def read_results(path: Path) -> list[StudyRun]:
     ValueError for a damaged line elsewhere or one of a task or objective that is defined otherwise now, named by its
     number, or a class of your own that is not imported.
     """
-    return read_lines(path, _as_defined_now)
+    return read_lines(path, lambda line: _as_defined_now(line, StudyRun.from_json))
 
 
-def _as_defined_now(line: Mapping[str, Any]) -> StudyRun:
-    run, versions = StudyRun.from_json(line), line.get("versions", {})
-    objective = line["arguments"].get("objective", {}).get("objective", ObjectiveArguments.objective)
-    for what, find, name in (("task", find_task, run.task_name), ("objective", find_objective, objective)):
+def _as_defined_now(line: Mapping[str, Any], read: Callable[[Any], Any]) -> Any:
+    found, versions = read(line), line.get("versions", {})
+    for what, (find, name) in _named(line.get("arguments", {})).items():
         with contextlib.suppress(NotImported):  # of a recipe that this study does not run: it imports those of its own
             if what in versions:
                 now = definition(kind := find(name, from_file=True))
                 if versions[what] not in (now, str(kind.VERSION)):  # which alone was written earlier
                     raise OtherDefinition(f"of version {versions[what]} of {name}, which is version {now} now")
-    return run
+    return found
+
+
+def definitions(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """How the task and the objective of a run's arguments.json are defined, as its results say."""
+    return {what: definition(find(name)) for what, (find, name) in _named(arguments).items()}
+
+
+def _named(arguments: Mapping[str, Any]) -> dict[str, tuple[Callable[..., type], str]]:
+    task = arguments.get("data", {}).get("task", DataArguments.task)
+    objective = arguments.get("objective", {}).get("objective", ObjectiveArguments.objective)
+    return {"task": (find_task, task), "objective": (find_objective, objective)}
 
 
 def record(key: Key, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +179,7 @@ def diverged_file(results: Path) -> Path:
 
 def read_diverged(results: Path) -> list[Key]:
     """The diverged runs of this file, as `read_results`."""
-    return read_lines(diverged_file(results), read_key)
+    return read_lines(diverged_file(results), lambda line: _as_defined_now(line, read_key))
 
 
 def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun], list[Key]]:

@@ -42,14 +42,16 @@ def train(job: Job, scratch: str | None = None, keep: str | None = None) -> Ende
 def _outcome(job: Job, folder: Path, keep: str | None) -> Ended:
     """How the job's run ended, which is copied to `keep` by then; the errors are those of a failure."""
     from nt_failures.experiments import run  # torch, once what the import says is in the log
-    from nt_failures.hub.run_files import RESULTS_FILE
+    from nt_failures.experiments.study.results_file import definitions
+    from nt_failures.hub.run_files import ARGUMENTS_FILE, RESULTS_FILE
 
     recipe, own = folder / job.recipe.name, folder / f"seed{job.seed}"
     recipe.write_text(job.text, encoding="utf-8")
     try:
         run.main([str(recipe), "--seed", str(job.seed), "--output_dir", str(own), *job.extra])
     except FloatingPointError as error:
-        return Ended(job, diverged=str(error))
+        arguments = read_object(own / ARGUMENTS_FILE)
+        return Ended(job, {"arguments": arguments, "versions": definitions(arguments)}, diverged=str(error))
     if keep is not None:
         target = storage.place(keep, job.key)
         try:

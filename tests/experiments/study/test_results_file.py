@@ -105,7 +105,8 @@ def test_damage_in_the_middle_is_named_not_skipped(damage, tmp_path):
     ],
 )
 def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
-    """Catches: runs of another definition of a task or objective in one row with those of today's; a study that stops
+    """Catches: runs of another definition of a task or objective in one row with those of today's, or an objective
+    that diverged and is not run again, though it was mended; a study that stops
     at another recipe's objective of one's own, which it need not import."""
     path = tmp_path / "results.jsonl"
     lines = [{**record(seed=seed), "versions": {"task": "2.0.0", "objective": "1"}} for seed in range(3)]
@@ -117,6 +118,10 @@ def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
     results_file.append_result(path, lines[2])
     with pytest.raises(ValueError, match=rf"line 3 is old .of version {error} now.; remove that line"):
         results_file.read_results(path)
+    for line in lines:
+        results_file.append_result(results_file.diverged_file(path), line)
+    with pytest.raises(ValueError, match=rf"diverged.jsonl, line 3 is old .of version {error} now.; remove that line"):
+        results_file.read_diverged(path)
 
 
 def test_a_line_of_other_code_of_ones_own_is_named(tmp_path, monkeypatch):

@@ -1,11 +1,16 @@
 """What a study's process does, and where the folders that it keeps go; in this process, without a training."""
 
+import json
+from pathlib import Path
+
 import fsspec
 import pytest
 
 from nt_failures.experiments import run
 from nt_failures.experiments.study import storage, worker
 from nt_failures.experiments.study.job import Job, Key
+from nt_failures.objectives import Teacherless
+from nt_failures.tasks import find_task
 
 
 @pytest.fixture
@@ -32,14 +37,20 @@ def test_a_failure_is_told_with_its_log_and_leaves_no_folder(job, tmp_path, monk
 
 
 def test_a_divergence_is_no_failure(job, monkeypatch):
-    """Catches: a recipe given up for one seed whose loss is NaN."""
+    """Catches: a recipe given up for one seed whose loss is NaN; a line that says not of which objective."""
+    arguments = {"data": {"task": "hops"}, "objective": {"objective": "teacherless"}}
 
     def diverges(words):
+        folder = Path(words[words.index("--output_dir") + 1])
+        folder.mkdir()
+        (folder / "arguments.json").write_text(json.dumps(arguments))
         raise FloatingPointError("the loss became NaN at step 7")
 
     monkeypatch.setattr(run, "main", diverges)
     ended = worker.train(job)
     assert (ended.diverged, ended.failed) == ("the loss became NaN at step 7", "")
+    now = {"task": str(find_task("hops").VERSION), "objective": str(Teacherless.VERSION)}
+    assert ended.results == {"arguments": arguments, "versions": now}
 
 
 @pytest.mark.parametrize("root", ["memory://kept", "folder"])
