@@ -198,7 +198,7 @@ def read_study(results: Path, forms: Mapping[str, str]) -> tuple[list[StudyRun],
 def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
     """What `read` makes of each line's JSON; a torn last line and damaged ones as in `read_results`."""
     lines = path.read_bytes().split(b"\n") if path.exists() else []
-    runs = []
+    runs, old = [], {}
     for number, line in enumerate(lines, start=1):
         if number == len(lines) and line.strip() and _torn(line):
             logger.warning("%s: line %d is torn and left out; that run will be done again", path, number)
@@ -207,9 +207,13 @@ def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
             runs += [read(json.loads(line))] if line.strip() else []
         except NotImported:
             raise
+        except OtherDefinition as error:
+            old[number] = error
         except (ValueError, RecursionError) as error:
-            how = "old" if isinstance(error, OtherDefinition) else "damaged"
-            raise ValueError(f"{path}, line {number} is {how} ({error}); remove that line and run again.") from error
+            raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
+    if old:
+        numbers, error = ", ".join(map(str, old)), next(iter(old.values()))
+        raise ValueError(f"{path}, lines that are old: {numbers} ({error}); remove them and run again.") from error
     return runs
 
 

@@ -116,11 +116,12 @@ def test_a_line_of_another_definition_is_named(what, old, error, tmp_path):
     assert seeds(path) == [0, 1]
     lines[2]["versions"][what] = old
     results_file.append_result(path, lines[2])
-    with pytest.raises(ValueError, match=rf"line 3 is old .of version {error} now.; remove that line"):
+    results_file.append_result(path, {**lines[2], "seed": 3})
+    with pytest.raises(ValueError, match=rf"lines that are old: 3, 4 .of version {error} now.; remove them and"):
         results_file.read_results(path)
     for line in lines:
         results_file.append_result(results_file.diverged_file(path), line)
-    with pytest.raises(ValueError, match=rf"diverged.jsonl, line 3 is old .of version {error} now.; remove that line"):
+    with pytest.raises(ValueError, match=rf"diverged.jsonl, lines that are old: 3 .of version {error} now.; remove"):
         results_file.read_diverged(path)
 
 
@@ -138,7 +139,7 @@ def test_a_line_of_other_code_of_ones_own_is_named(tmp_path, monkeypatch):
     results_file.append_result(path, {**line, "seed": 1, "versions": {"objective": "1"}})
     assert seeds(path) == [0, 1]
     (tmp_path / "edited_objective.py").write_text(code.replace("1", "2"))
-    with pytest.raises(ValueError, match=r"line 1 is old .of version 1, code \w{12} of edited_objective.Mine, which"):
+    with pytest.raises(ValueError, match=r"lines that are old: 1 .of version 1, code \w{12} of edited_objective.Mine"):
         results_file.read_results(path)
 
 
