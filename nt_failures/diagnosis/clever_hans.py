@@ -6,6 +6,7 @@ import numpy as np
 
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
+from nt_failures.evaluation.reading import in_place
 
 
 def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def clever_hans(observed: Observations, seed: int = 0) -> dict[str, Any]:
     answers, lengths, decisions = observed.answers[rows], observed.task.lengths(columns), observed.decisions[rows]
     given = decisions if forward else lengths - decisions + 1
     given = int(given[0]) if (given == given[0]).all() else given
-    continued = predictor.continued(columns, wrong, given)[:, : wrong.shape[1]]  # first: what decodes at once refuses
+    continued = predictor.continued(columns, wrong, given)  # first: what decodes at once refuses
+    continued = in_place(continued, (wrong != -1).sum(axis=1), wrong.shape[1], predictor.order)
     ways = {"forced": predictor.forced(columns, wrong)[:, : wrong.shape[1]], "free": continued}
     last = lengths if forward else np.ones_like(lengths)
     fates = {way: _fates(predicted, wrong, answers) for way, predicted in ways.items()}

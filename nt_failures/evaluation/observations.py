@@ -8,7 +8,7 @@ import numpy as np
 
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
 from nt_failures.evaluation.predictor import Columns, NotMeasured, Predictor
-from nt_failures.evaluation.reading import as_answers
+from nt_failures.evaluation.reading import as_answers, in_place
 from nt_failures.tasks.base import Task
 
 SHOWN = 64
@@ -61,6 +61,8 @@ class Observations:
     def free(self) -> Scored:
         """The model's own decoding, as the task judges it."""
         judged = self.task.judge(self.columns, as_answers(self.free_symbols))
+        if self.task.one_answer:  # `judge` counts from the front
+            judged = {**judged, "correct": self._in_place(self.free_symbols) == self.answers}
         return Scored.of_judge(judged, self.task.lengths(self.columns))
 
     @functools.cached_property
@@ -77,7 +79,10 @@ class Observations:
     def judged_symbols(self) -> np.ndarray:
         """Of `judged`."""
         forced = self.predictor.autoregressive and self.forced is not None
-        return self.forced_symbols if forced else self.free_symbols
+        return self.forced_symbols if forced else self._in_place(self.free_symbols)
+
+    def _in_place(self, symbols: np.ndarray) -> np.ndarray:
+        return in_place(symbols, self.task.lengths(self.columns), self.answers.shape[1], self.predictor.order)
 
     @property
     def judged(self) -> Scored:

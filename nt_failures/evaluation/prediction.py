@@ -89,7 +89,7 @@ def objective_metrics(
     if task is not None:
         columns = _rows(task, columns, len(target))
         problems = None if columns is None else task.instance_hash(columns)
-    scored = score(output, task, columns, tokenizer, objective.order)
+    scored = score(output, task, columns, tokenizer, objective)
     # Up to the first error, forced and free decoding see the same input.
     scored.setdefault("free", Scored(np.empty((len(target), 0)), scored["forced"].exact, np.empty((len(target), 0))))
     found = {name: shares.shares(problems) for name, shares in scored.items()}
@@ -112,18 +112,32 @@ def objective_metrics(
 
 
 def score(
-    output: EvalPrediction, task: Task | None, columns: Mapping[str, np.ndarray] | None, tokenizer: Any, order: str
+    output: EvalPrediction,
+    task: Task | None,
+    columns: Mapping[str, np.ndarray] | None,
+    tokenizer: Any,
+    objective: Objective,
 ) -> dict[str, Scored]:
     """Which gathered predictions are right, by way of decoding; a task with several right answers judges them."""
     target, positions = output.label_ids["target_ids"], output.label_ids["target_positions"]
     if task is None or task.one_answer:
-        return {name: Scored.of_ids(ids, target, positions) for name, ids in output.predictions.items()}
+        placed = {name: _in_place(objective, ids, target, name) for name, ids in output.predictions.items()}
+        return {name: Scored.of_ids(ids, target, positions) for name, ids in placed.items()}
+    order = objective.order
     symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
     found = {"forced": Scored.of_forced(task, columns, symbols, order)}
     for name in output.predictions.keys() - {"forced"}:
         answers = as_answers(read_symbols(task, texts_of(tokenizer, output.predictions[name]), order))
         found[name] = Scored.of_judge(task.judge(columns, answers), task.lengths(columns))
     return found
+
+
+def _in_place(objective: Objective, ids: np.ndarray, target: np.ndarray, name: str) -> np.ndarray:
+    """Predicted ids (n, T) with each token at the position for which it was generated (`reading.in_place`)."""
+    if name == "forced" or objective.order == "forward":
+        return ids
+    generated = objective.reorder(torch.from_numpy(np.ascontiguousarray(ids)))
+    return objective.reorder(generated, torch.from_numpy(target)).numpy()
 
 
 def _rows(task: Task, columns: Mapping[str, np.ndarray] | None, count: int) -> dict[str, np.ndarray] | None:

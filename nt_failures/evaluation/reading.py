@@ -16,8 +16,8 @@ def texts_of(tokenizer: PreTrainedTokenizerBase, ids: np.ndarray | torch.Tensor)
 def read_symbols(task: Task, texts: list[str], order: str = "forward", ended: bool = False) -> np.ndarray:
     """Answers as texts in the form that `Predictor` gives, (n, L) or (n, L + 1).
 
-    Symbols count from where generation began: in reversed order from the end of the text. What follows a whole answer
-    does not count, unless answers differ in length, or the model ended them itself (`ended`).
+    What follows a whole answer does not count, unless answers differ in length, or the model ended them itself
+    (`ended`). Else symbols count from where generation began: in reversed order from the end of the text.
     """
     ended = ended or END in task.symbols
     answers = np.full((len(texts), task.answer_length + ended), -1, dtype=np.int64)
@@ -26,6 +26,23 @@ def read_symbols(task: Task, texts: list[str], order: str = "forward", ended: bo
         symbols = np.array(task.read_answer(text)[::step][: len(row)], dtype=np.int64)
         row[: len(symbols)] = np.where(symbols == -1, -2, symbols) if ended else symbols
     return answers
+
+
+def in_place(answers: np.ndarray, lengths: np.ndarray, length: int, order: str) -> np.ndarray:
+    """A predictor's answers with each symbol at the position for which it was generated, (n, `length`).
+
+    An answer that differs in length is found whole; but reversed it was written from its last symbol, which belongs at
+    the end (n,) of the right answer.
+
+    Example:
+        >>> in_place(np.array([[7, 8, 9, -1, -1]]), np.array([4]), 4, "reversed")  # written 9, 8, 7, and ended too soon
+        array([[-1,  7,  8,  9]])
+    """
+    if order == "forward" or answers.shape[1] == length:
+        return answers[:, :length]
+    sizes = answers.shape[1] - np.argmax(answers[:, ::-1] != -1, axis=1)
+    source, inside = np.arange(length) + (sizes - lengths)[:, None], np.arange(length) < lengths[:, None]
+    return np.where(inside & (source >= 0), np.take_along_axis(answers, source.clip(0, answers.shape[1] - 1), 1), -1)
 
 
 def as_answers(answers: np.ndarray) -> list[list[int]]:

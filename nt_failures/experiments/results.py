@@ -136,7 +136,7 @@ def observations(trainer: ObjectiveTrainer, args: Arguments, test: datasets.Data
     batch_size = args.training.per_device_eval_batch_size
     predictor = ModelPredictor(model, trainer.processing_class, objective, task, batch_size)
     columns, positions = to_columns(test), output.label_ids["target_positions"]
-    scored = score(output, task, columns, trainer.processing_class, objective.order)
+    scored = score(output, task, columns, trainer.processing_class, objective)
     forced = forced_symbols(task, trainer.processing_class, output.predictions["forced"], positions)
     free = read_symbols(task, texts_of(trainer.processing_class, output.predictions["free"]), objective.order)
     return Observations(predictor, task, columns, scored["forced"], scored["free"], forced, free)

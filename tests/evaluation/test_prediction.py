@@ -124,6 +124,18 @@ def test_answers_that_differ_in_length():
     assert found["problems"] == 3
 
 
+def test_answers_that_differ_in_length_from_their_end():
+    """Catches: a reversed answer that ends too soon or too late counted from its front, where it was written last."""
+    task = Countdown()
+    end = task.symbols.index(task.END)
+    objective = NextToken(order="reversed", end_token_id=end)
+    target, positions = [[3, 2, 1, end], [2, 1, end, end]], [[1, 2, 3, 0], [1, 2, 0, 0]]
+    free = [[2, 1, end, end], [3, 2, 1, end]]  # written 1, 2 and 1, 2, 3
+    found = objective_metrics(output(target, positions, forced=target, free=free), objective, task, counted(3, 2))
+    assert found["free/exact"] == 0
+    assert [found[f"free/position_{k}"] for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
+
+
 def test_ids_are_read_as_answers():
     """Catches: the filling behind a row read as a token, text behind the end judged."""
     task = Countdown()

@@ -10,6 +10,7 @@ from planted import byte_bpe
 from small_models import SMALL
 
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
+from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.predictor import ModelPredictor
 from nt_failures.models.load import load_model
 from nt_failures.objectives import Hybrid, Insertion, NextToken, Teacherless
@@ -386,6 +387,27 @@ def test_free_answers_end_by_themselves(order, counting):
         assert found == [ended(greedy(predictor.model, [start, 5], 5), order) for start in STARTS]
         lengths |= {sum(symbol != -1 for symbol in row) for row in found}
     assert len(lengths) > 2
+
+
+@every_way
+@torch.no_grad()
+def test_free_positions_are_those_of_generation(order, counting):
+    """Catches: a reversed answer that ends too soon or too late, and is said to be wrong at every position."""
+    seen = 0
+    for seed in range(30):
+        predictor = counting(order, seed)
+        observed = Observations(predictor, COUNT, counted(*STARTS))
+        for row, start in enumerate(STARTS):
+            written, found = turned([*range(start, 0, -1)], order), greedy(predictor.model, [start, 5], 5)
+            shown = found[: found.index(END_ID)] if END_ID in found else found
+            right = [shown[k : k + 1] == [symbol] for k, symbol in enumerate(written)]
+            assert observed.free.right[row, :start].tolist() == turned(right, order)
+            placed = turned((shown + [-1] * start)[:start], order)
+            assert observed._in_place(observed.free_symbols)[row, :start].tolist() == [
+                i if i in range(-1, 7) else -2 for i in placed
+            ]
+            seen += any(right) and len(shown) != start
+    assert seen >= 3
 
 
 @every_way
