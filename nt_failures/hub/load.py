@@ -94,7 +94,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
         with _damage_named(name_or_path, "what it drafts with"):
             model.config.name_or_path = str(file_of(CONFIG).parent)  # else `generate` takes the Hub's main branch
             drafting.load_layers(model)
-    setattr(model, auxiliary_modules.LOADED, objective)
+    setattr(model, auxiliary_modules.OWNER, objective)
     return Loaded(model.eval(), tokenizer, objective, task, described=not assumed)
 
 

@@ -26,8 +26,8 @@ DRAFT_NAME = "mtp"
 
 MODULES_FILE = "objective_modules.safetensors"
 
-LOADED = "loaded_objective"
-"""The attribute of a model that `load` gave: the objective whose trained modules it has."""
+OWNER = "own_objective"
+"""The attribute of a model that `load` gave, or a Trainer prepared: the objective whose modules it has."""
 
 
 def attach(model: PreTrainedModel, under: str = NAME, **modules: torch.nn.Module) -> None:
@@ -35,7 +35,7 @@ def attach(model: PreTrainedModel, under: str = NAME, **modules: torch.nn.Module
     if has_modules(model):
         kind = type(model).__name__
         raise ValueError(
-            f"this {kind} has the modules of an objective in it already; give the objective that it was loaded with, "
+            f"this {kind} has the modules of an objective in it already; give the objective that they are of, "
             "or load the stock model alone, by load_model."
         )
     added = torch.nn.ModuleDict(modules)
@@ -62,6 +62,18 @@ def in_own_file(model: torch.nn.Module) -> bool:
 
 def _names(model: torch.nn.Module) -> set[str]:
     return {NAME, DRAFT_NAME} & {name for name, _ in unwrap_model(model).named_children()}
+
+
+def check_trained(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """ValueError for an optimizer that leaves out an objective's modules."""
+    given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    own = modules_of(model).parameters() if has_modules(model) else ()
+    if any(parameter.requires_grad and id(parameter) not in given for parameter in own):
+        raise ValueError(
+            "optimizers=... leaves out the objective's modules, which the Trainer adds to the model; give "
+            "optimizer_cls_and_kwargs=(class, arguments), or build the optimizer of a trainer's own model: "
+            "trainer.model.parameters()."
+        )
 
 
 def stock_parameters(model: PreTrainedModel) -> int:

@@ -33,14 +33,17 @@ class SearchMixin:
     def prepare_model(self, model: PreTrainedModel | None) -> PreTrainedModel | None:
         """The model with the objective's modules attached; ValueError if it lacks what the objective needs.
 
-        A model that `load` gave keeps the trained modules of its objective.
+        A model that `load` gave, or an earlier Trainer had, keeps the trained modules of its objective.
         """
         if model is not None:  # else one is still to be made
             check_needs(self.training_objective, model)
-            if getattr(model, auxiliary_modules.LOADED, None) == self.training_objective:
+            if getattr(model, auxiliary_modules.OWNER, None) == self.training_objective:
                 return model
+            had = auxiliary_modules.has_modules(model)
             self.training_objective.attach(model)
             self.training_objective.prepare(model)
+            if auxiliary_modules.has_modules(model) and not had:
+                setattr(model, auxiliary_modules.OWNER, self.training_objective)
         return model
 
     def call_model_init(self, trial: Any = None) -> PreTrainedModel:

@@ -102,6 +102,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         if task is not None:
             check_first_rows(task, train_dataset=kwargs.get("train_dataset"), eval_dataset=kwargs.get("eval_dataset"))
         super().__init__(model, args, **{"compute_metrics": self._metrics, "data_collator": collate, **kwargs})
+        if self.optimizer is not None:
+            auxiliary_modules.check_trained(self.model, self.optimizer)
         self.add_callback(collate)
         self.gradient_shares = GradientShares(self)
         self.add_callback(self.gradient_shares)

@@ -69,7 +69,7 @@ def test_a_loaded_run_goes_on_in_a_trainer(name, finished, tmp_path):
     tested = json.loads((finished(name) / "results.json").read_text())["metrics"]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(tested["loss"], rel=1e-5)
     trainer.train()
-    with pytest.raises(ValueError, match="in it already; give the objective that it was loaded with"):
+    with pytest.raises(ValueError, match="in it already; give the objective that they are of"):
         ObjectiveTrainer(run.model, args, objective=find_objective("token_order").from_tokenizer(run.tokenizer), **sets)
 
 

@@ -22,7 +22,15 @@ from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.data.tokenizer import tokenize, word_level_tokenizer
 from nt_failures.evaluation.prediction import first_pass_once, objective_metrics
 from nt_failures.models.load import load_model
-from nt_failures.objectives import Hybrid, LookaheadTokens, MaskedTeacher, NextToken, Teacherless, read_objective
+from nt_failures.objectives import (
+    FutureBag,
+    Hybrid,
+    LookaheadTokens,
+    MaskedTeacher,
+    NextToken,
+    Teacherless,
+    read_objective,
+)
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training import compat
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -512,6 +520,21 @@ def test_the_trainers_own_defaults_leave_it_whole(tiny_model, tokenized, task, t
         tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(), task=task, eval_dataset=tokenized, **defaults
     )
     assert 0 <= trainer.evaluate()["eval_decision"] <= 1
+
+
+def test_an_optimizer_of_ones_own_trains_the_objectives_modules(tiny_model, tokenized, tmp_path):
+    """Catches: a cure that is run with random heads, because the optimizer was built before they were added; a second
+    Trainer, such as of a cell that is run again, that refuses the model of the first, or gives it new heads."""
+    model, sets = tiny_model("gpt2"), {"objective": FutureBag(), "train_dataset": tokenized}
+    with pytest.raises(ValueError, match=r"leaves out the objective's modules, .* optimizer_cls_and_kwargs=\(class"):
+        ObjectiveTrainer(model, arguments(tmp_path), optimizers=(torch.optim.SGD(model.parameters()), None), **sets)
+    bag = model.objective_modules["bag"].weight
+    before = bag.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = ObjectiveTrainer(model, arguments(tmp_path), optimizers=(optimizer, None), **sets)
+    assert trainer.model.objective_modules["bag"].weight is bag
+    trainer.train()
+    assert not torch.equal(before, bag)
 
 
 @pytest.mark.parametrize("given", [NextToken, "next_token"])
