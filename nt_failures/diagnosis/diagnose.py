@@ -30,7 +30,7 @@ def diagnose(
 
     Args:
         predictor: `ModelPredictor(model, tokenizer, objective, task)`, or anything with its methods.
-        held_out: instances it was not trained on.
+        held_out: instances it was not trained on, as columns or as a `datasets.Dataset` of rows that have them.
         train: instances it was trained on, for the memorisation gap.
         curve: evaluations during training, for the learning order.
         budget: what the training spent; every verdict is about a budget.

@@ -4,8 +4,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import datasets
 import numpy as np
 
+from nt_failures.data.columns import task_columns
 from nt_failures.evaluation.metrics import Accuracies, Scored, count_problems, mean_guess
 from nt_failures.evaluation.predictor import Columns, NotMeasured, Predictor
 from nt_failures.evaluation.reading import as_answers, in_place
@@ -21,7 +23,7 @@ class Observations:
     Args:
         predictor: `ModelPredictor(model, tokenizer, objective, task)`, or anything with its methods.
         task: of the rows.
-        columns: n rows, n >= 1, such as `task.block(0, "test", 0)`.
+        columns: n rows, n >= 1, such as `task.block(0, "test", 0)`, or a `datasets.Dataset` of them.
         forced, free, forced_symbols, free_symbols: known already.
     """
 
@@ -29,12 +31,16 @@ class Observations:
         self,
         predictor: Predictor,
         task: Task,
-        columns: Columns,
+        columns: Columns | datasets.Dataset,
         forced: Scored | None = None,
         free: Scored | None = None,
         forced_symbols: np.ndarray | None = None,
         free_symbols: np.ndarray | None = None,
     ):
+        if isinstance(columns, datasets.Dataset):
+            columns = task_columns(rows := columns, task)
+            if columns is None:
+                raise ValueError(f"rows with {rows.column_names} lack columns of {type(task).__name__}; keep them all.")
         self.predictor, self.task, self.columns = predictor, task, columns
         self.answers = task.checked_answers(columns)
         self.decisions = task.decisions(columns, predictor.order)

@@ -123,6 +123,8 @@ def score(
     if task is None or task.one_answer:
         placed = {name: _in_place(objective, ids, target, name) for name, ids in output.predictions.items()}
         return {name: Scored.of_ids(ids, target, positions) for name, ids in placed.items()}
+    if tokenizer is None:
+        raise ValueError(f"{type(task).__name__} judges text; give the Trainer processing_class=tokenizer.")
     order = objective.order
     symbols = forced_symbols(task, tokenizer, output.predictions["forced"], positions)
     found = {"forced": Scored.of_forced(task, columns, symbols, order)}

@@ -11,7 +11,7 @@ from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.evaluation.reading import forced_symbols, read_symbols, texts_of
 from nt_failures.objectives import decoding
-from nt_failures.objectives.base import Objective
+from nt_failures.objectives.base import Objective, check_ids
 from nt_failures.tasks.base import Task
 
 Columns = Mapping[str, np.ndarray]
@@ -185,7 +185,9 @@ class ModelPredictor:
         return map(self._batch, self._examples(columns, answers))
 
     def _batch(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.model.device) for name, tensor in self.objective.layout(examples).items()}
+        batch = self.objective.layout(examples)
+        check_ids(self.model, max(int(batch[name].max()) for name in ("prefix_ids", "target_ids")))
+        return {name: tensor.to(self.model.device) for name, tensor in batch.items()}
 
     def _decode(self, batch: dict[str, torch.Tensor], **how: Any) -> torch.Tensor:
         lengths_B = batch["target_ids"].ne(IGNORE).sum(dim=1)

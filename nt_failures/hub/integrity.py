@@ -41,15 +41,21 @@ _BASE = "base/"
 """What the names of an adapter's base model's weights begin with."""
 
 
+def description(objective: Objective, task: Task | None) -> dict[str, Any]:
+    """The entries `objective` and, where it is known, `task` of a run's description, JSON-ready."""
+    described = {"objective": objective.to_dict()}
+    if task is not None:
+        described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
+    return json.loads(json.dumps(portable(described)))
+
+
 def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:
     """Write objective and task beside the weights, with the sums of what stands there: the last file to be written.
 
     Args:
         hashes: whether to write sums, for which all weights are read again.
     """
-    described = {"objective": portable(objective.to_dict())}
-    if task is not None:
-        described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
+    described = description(objective, task)
     if hashes:
         files = sorted({path for pattern in SUMMED for path in folder.glob(pattern)})
         sums = {path.name: sum_of_file(path) for path in files}

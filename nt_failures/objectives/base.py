@@ -91,9 +91,8 @@ class Objective(abc.ABC):
         """
         known = [field.name for field in dataclasses.fields(cls)]
         registry.check_names(f"{cls.__name__} has no option", options, known)
-        vocabulary = tokenizer.get_vocab()
         tokens = {"pad_token_id": tokenizer.pad_token_id or 0}
-        tokens["end_token_id"] = next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
+        tokens["end_token_id"] = _end_token_id(tokenizer)
         if "vocabulary" in known:  # of objectives that draw tokens, or leave out what the tokenizer does not know
             tokens["vocabulary"] = len(tokenizer)
         tokens |= {name: token_id(tokenizer, token) for token, name in cls.extra_tokens.items()}
@@ -208,6 +207,22 @@ class Objective(abc.ABC):
         return layout(examples, self.pad_token_id, self.order == "reversed", self.end_token_id)
 
 
+def _end_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    vocabulary = tokenizer.get_vocab()
+    return next((vocabulary[token] for token in _END_TOKENS if token in vocabulary), None)
+
+
+def check_tokenizer(objective: Objective, tokenizer: PreTrainedTokenizerBase) -> None:
+    """ValueError for an objective that was built for another tokenizer, of another size of the task, say."""
+    known = {"end_token_id": _end_token_id(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    for name, right in known.items():
+        if (own := getattr(objective, name)) not in (None, right, *([0] if name == "pad_token_id" else [])):
+            raise ValueError(
+                f"the objective has {name}={own}, and the tokenizer {right}: it was built for another one; build it by "
+                f"{type(objective).__name__}.from_tokenizer(tokenizer)."
+            )
+
+
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits (B, T, V) of the labelled columns only, and their labels (B, T).
 
@@ -232,17 +247,18 @@ def check_room(objective: Objective, model: PreTrainedModel, rows: TokenRows) ->
     check_length(model, max(int((prefixes + targets)[targets == length].max()) + own[length] for length in own))
     of_objective = [getattr(objective, name) for name in (*objective.extra_tokens.values(), "pad_token_id")]
     largest = max(*of_objective, *(int(rows.columns[name][0].max(initial=0)) for name in ("prefix_ids", "target_ids")))
-    _check_ids(model, largest)
+    check_ids(model, largest)
 
 
 def check_batch(objective: Objective, model: PreTrainedModel, batch: Batch) -> None:
     """As `check_room`, of a collated batch: of a stream no more is known."""
     own, columns = batch.get("position_ids"), batch["input_ids"].shape[1]
     check_length(model, (columns if own is None else int(own.max()) + 1) + objective.extra_positions)
-    _check_ids(model, int(batch["input_ids"].max()))
+    check_ids(model, int(batch["input_ids"].max()))
 
 
-def _check_ids(model: PreTrainedModel, largest: int) -> None:
+def check_ids(model: PreTrainedModel, largest: int) -> None:
+    """ValueError unless the model has an embedding for the largest id."""
     if largest >= (known := model.config.vocab_size):
         raise ValueError(
             f"rows or objective use the token id {largest}, and {type(model).__name__} knows ids below {known}. "
@@ -255,6 +271,8 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     if not isinstance(objective, Objective):
         raise ValueError(f"objective={objective!r} is none; give one, such as NextToken.from_tokenizer(tokenizer).")
     name = type(model).__name__
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(f"{name} is no model of transformers; give that itself (LoRA: model.add_adapter(config)).")
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         lacks = f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer"

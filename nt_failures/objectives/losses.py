@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.models.attention_masks import additive
 from nt_failures.objectives.auxiliary_modules import unwrap_model
+from nt_failures.registry import shorten
 
 Batch = Mapping[str, Tensor]
 """What `Objective.collate` returns."""
@@ -40,11 +41,14 @@ class Loss(NamedTuple):
 
 def check_loss(loss: Loss, batch: Batch, objective: str) -> None:
     """ValueError for a loss of another form, or with a count by which it would be logged, but not trained."""
-    if not isinstance(loss, Loss) or not isinstance(loss.count, Tensor):
+    sums = [*loss[:2], *loss.parts.values()] if isinstance(loss, Loss) and isinstance(loss.parts, Mapping) else []
+    if not sums or not all(isinstance(each, Tensor) and each.numel() == 1 for each in sums):
         raise ValueError(
-            f"{objective}.loss returned {loss!r}; return Loss(sum, count, parts): the sum over the items that count, "
-            "how many they are, as a tensor, and named sums for the log."
+            f"{objective}.loss returned {shorten(loss)}; return Loss(sum, count, parts): the sum over the items that "
+            "count, how many they are, and named sums for the log ({} if there are none), each a tensor of one number."
         )
+    if torch.is_grad_enabled() and not loss.sum.requires_grad:
+        raise ValueError(f"{objective}.loss returned a sum without a gradient; make it of the model's own outputs.")
     labels = int((batch["labels"] != IGNORE).sum()) if "labels" in batch else int(loss.count)
     if int(loss.count) != labels:
         raise ValueError(

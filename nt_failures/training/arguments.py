@@ -102,7 +102,9 @@ UNUSED = {
 
 
 def check_used(args: TrainingArguments, given: Mapping[str, Any]) -> None:
-    """ValueError for an argument of the Trainer that would be taken and not used."""
+    """ValueError for an argument of the Trainer that would be taken and not used, and for arguments of another one."""
+    if not isinstance(args, ObjectiveTrainingArguments):
+        raise ValueError(f"args are {type(args).__name__}; give nt_failures.ObjectiveTrainingArguments(...).")
     unused = dict(UNUSED)
     if args.optimizer == "muon":
         unused |= dict.fromkeys(["optimizers", "optimizer_cls_and_kwargs"], "optimizer='muon' chooses another one")

@@ -1,7 +1,6 @@
 """CheckpointMixin: how an ObjectiveTrainer saves its model, writes checkpoints, and resumes from whole ones."""
 
 import contextlib
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from nt_failures.hub.integrity import save_run
+from nt_failures.hub.integrity import description, save_run
 from nt_failures.hub.json_files import portable, read_object
 from nt_failures.hub.load import stock_model
 from nt_failures.hub.run_files import EXTRA, MODEL, RUN_FILE, TOKENIZER
@@ -56,20 +55,36 @@ class CheckpointMixin:
         found = Path(asked) if asked and asked is not True else None
         if asked is True and (found := checkpoint_files.newest_whole(Path(self.args.output_dir))) is None:
             raise ValueError(f"output_dir {self.args.output_dir!r} holds no whole checkpoint to resume.")
+        if found is not None and not (found / checkpoint_files.STATE_FILE).is_file():
+            raise ValueError(f"{found} is no checkpoint, as it has no {checkpoint_files.STATE_FILE}; give another one.")
         if found is not None and (found / RUN_FILE).is_file():
-            self._check_same_objective(found)
+            self._check_same_training(found)
         self.last_checkpoint = found
         return found
 
-    def _check_same_objective(self, folder: Path) -> None:
-        """ValueError for a checkpoint of another objective, or of other options: the two are no one training."""
-        now = json.loads(json.dumps(portable(self.training_objective.to_dict())))
-        for name, began in portable(read_object(folder / RUN_FILE).get("objective", {})).items():
-            if now.get(name) != began:
-                raise ValueError(
-                    f"{folder} was trained with {name}={began!r}, not {now.get(name)!r}; resume it under the objective "
-                    "that it began with, or start a new run from its weights."
-                )
+    def _check_same_training(self, folder: Path) -> None:
+        """ValueError for a checkpoint of another objective or task, or of other options: that is no one training."""
+        began, now = portable(read_object(folder / RUN_FILE)), description(self.training_objective, self.task)
+        for part in ("objective", "task"):
+            for name, value in began.get(part, {}).items() if part in now else ():
+                if now[part].get(name) != value:
+                    raise ValueError(
+                        f"{folder} was trained with {name}={value!r}, not {now[part].get(name)!r}; resume it under the "
+                        f"{part} that it began with, or start a new run from its weights."
+                    )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As in `transformers.Trainer`; ValueError for other rates or another optimizer than the checkpoint's."""
+        asked = [group.get("initial_lr") for group in self.optimizer.param_groups]
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:  # of torch
+            raise ValueError(f"{checkpoint} is of another optimizer ({error}); resume it with its own.") from error
+        if asked != (kept := [group.get("initial_lr") for group in self.optimizer.param_groups]):
+            raise ValueError(
+                f"{checkpoint} was trained at the learning rates {kept}, with which resuming goes on, not at {asked}; "
+                "give those, or start a new run from its weights."
+            )
 
     def _load_finished(self, folder: Path) -> TrainOutput | None:
         """Load a checkpoint with nothing left to train; None, with nothing loaded, if training can go on from it."""

@@ -6,6 +6,7 @@ Some methods of the Trainer are replaced, and so cannot stand here:
 |---|---|
 | `_save`, `_load_from_checkpoint`, `_load_best_model` | for files beside the weights, on every way to save or load |
 | `_issue_warnings_after_load` | for weights that a checkpoint has in another file, once, or under another name |
+| `_load_optimizer_and_scheduler` | for the rates before a checkpoint's state replaces them |
 | `_save_checkpoint` | after a checkpoint is whole and before older ones are deleted (`on_save` comes after both) |
 | `_maybe_log_save_evaluate` | before a log, an evaluation or a checkpoint, which could still be called off |
 | `_get_dataloader` | for rows other than those of `datasets`, while `train_dataset` stays as it was given |

@@ -8,7 +8,7 @@ import torch
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from nt_failures.data.columns import task_columns
+from nt_failures.data.columns import check_order, task_columns
 from nt_failures.evaluation.prediction import first_pass_once, objective_metrics, predict, rows_of_its_own
 
 
@@ -90,6 +90,8 @@ class EvaluationMixin:
         return mean, predictions, answers
 
     def _metrics(self, output: EvalPrediction) -> dict[str, float]:
+        if self._columns is not None:
+            check_order(self._rows, output.label_ids["target_ids"])
         return objective_metrics(output, self.training_objective, self.task, self._columns, self.processing_class)
 
     def evaluation_loop(
@@ -100,7 +102,8 @@ class EvaluationMixin:
         The training goes on as if there had been no evaluation.
         """
         self._evaluated = torch.zeros(2, device=self.args.device)
-        self._columns = None if self.task is None else task_columns(dataloader.dataset, self.task)
+        self._rows = dataloader.dataset
+        self._columns = None if self.task is None else task_columns(self._rows, self.task)
         with torch.random.fork_rng([]):  # a DataLoader draws a number, which would change the dropout of the next step
             output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         self.evaluation = output

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import TrainOutput
 
 from nt_failures.data.columns import check_first_rows
@@ -19,7 +19,7 @@ from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_batch, check_room
+from nt_failures.objectives.base import Objective, check_batch, check_room, check_tokenizer
 from nt_failures.objectives.losses import Loss, check_loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
@@ -90,6 +90,8 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # as a stock Trainer takes None
         check_used(args, kwargs)
         self.training_objective, self.task = objective, task
+        if isinstance(tokenizer := kwargs.get("processing_class"), PreTrainedTokenizerBase):
+            check_tokenizer(objective, tokenizer)
         self.prepare_model(model)
         self.curriculum: torch.utils.data.Sampler | None = None
         """draws the training rows, where it is given: a `Curriculum`, which is a callback, too"""

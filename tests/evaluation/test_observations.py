@@ -1,10 +1,12 @@
 """Observations: what a task says of each row joined with what a model answers, by hand."""
 
+import datasets
 import numpy as np
 import pytest
 from own_tasks import Countdown, Fork, Pair, counted
 from planted import Table
 
+from nt_failures.data.columns import to_table
 from nt_failures.diagnosis import figures
 from nt_failures.evaluation.observations import Observations
 from nt_failures.evaluation.reading import as_answers
@@ -41,6 +43,19 @@ def test_shorter_answers_are_judged_by_the_task():
     assert observed.free.has.sum(axis=1).tolist() == [3, 1, 2]
     assert observed.free.first_errors("forward").tolist() == [0, 2, 2]
     assert (observed.decision, observed.chance, observed.deciding.tolist()) == (None, None, [False] * 3)
+
+
+def test_rows_of_a_data_set():
+    """Catches: the rows of `load_dataset` refused, or a column of one's own that makes of each row another problem."""
+    task = PathStar(2, 3, 10)
+    columns = task.block(0, "test", 0, rows=4)
+    rows = datasets.Dataset(to_table(task, columns))
+    twice = datasets.concatenate_datasets([rows, rows]).add_column("mine", list(range(8)))
+    observed = Observations(Written(np.tile(columns["path"], (2, 1))), task, twice)
+    assert observed.free.exact.all()
+    assert (observed.n(), len(observed.answers)) == (4, 8)
+    with pytest.raises(ValueError, match=r"rows with \['prompt', .* lack columns of PathStar; keep them all"):
+        Observations(Written(columns["path"]), task, rows.select_columns(["prompt", "path"]))
 
 
 def test_several_right_answers():

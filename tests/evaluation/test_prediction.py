@@ -87,6 +87,14 @@ def test_rows_that_the_task_must_see(task, own):
         objective_metrics(output(rows, forced=rows, free=rows), NextToken(), task, None, word_level_tokenizer(task))
 
 
+def test_text_that_nobody_can_read():
+    """Catches: an AttributeError of None for a Trainer that was given no tokenizer."""
+    rows = [[1] * Pair().answer_length] * 2
+    shown = {"answer": np.array([[2, 5], [3, 4]]), "shown": np.array([[2, 5], [3, 4]])}
+    with pytest.raises(ValueError, match="Pair judges text; give the Trainer processing_class=tokenizer"):
+        objective_metrics(output(rows, forced=rows, free=rows), NextToken(), Pair(), shown)
+
+
 def test_rows_that_the_task_need_not_see():
     """Catches: PathStar refused on rows without its columns, though its one answer is in their ids; problems counted
     that nobody can tell apart."""

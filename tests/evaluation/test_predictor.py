@@ -8,6 +8,7 @@ import torch
 from own_tasks import Countdown, counted
 from planted import byte_bpe
 from small_models import SMALL
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from nt_failures.data.tokenizer import encode_rows, word_level_tokenizer
 from nt_failures.evaluation.observations import Observations
@@ -330,6 +331,15 @@ def test_positions_beyond_the_tokens_count(make, columns):
     predictor = ModelPredictor(model, tokenizer, objective, TASK)
     assert predictor.longest(columns) == positions
     assert predictor.free(columns).shape == columns["path"].shape
+
+
+def test_a_model_with_fewer_ids_than_its_tokenizer(columns):
+    """Catches: an IndexError of torch, for a model to which tokens were to be added."""
+    tokenizer = word_level_tokenizer(TASK)
+    small = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_positions=64, n_embd=8, n_layer=1, n_head=1))
+    predictor = ModelPredictor(small, tokenizer, NextToken.from_tokenizer(tokenizer), TASK)
+    with pytest.raises(ValueError, match=r"GPT2LMHeadModel knows ids below 8. After .*resize_token_embeddings"):
+        predictor.free(columns)
 
 
 @every_kind

@@ -56,6 +56,14 @@ def stock(tokenizer, tmp_path):
     return tmp_path / "stock"
 
 
+def test_a_folder_without_a_tokenizer(stock):
+    """Catches: the empty tokenizer that transformers makes, with which every answer is wrong."""
+    for file in stock.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="stock holds no tokenizer; save its own there"):
+        load(str(stock))
+
+
 @pytest.mark.parametrize("name", ["joint_multi_token", "future_bag", "belief_state", "next_latent"])
 def test_a_loaded_run_goes_on_in_a_trainer(name, finished, tmp_path):
     """Catches: a trained model that no Trainer takes any more, or takes with new modules in place of the trained ones;

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch.optim import SGD
+from transformers import TrainingArguments
 
 from nt_failures.experiments.command_line import parse
 from nt_failures.experiments.flags import Parser
 from nt_failures.experiments.run_arguments import RunArguments
 from nt_failures.hub.json_files import not_finite
-from nt_failures.objectives import MultiTokenHeads
+from nt_failures.objectives import MultiTokenHeads, NextToken
 from nt_failures.training.arguments import LARGEST, LEAST, ObjectiveTrainingArguments
 from nt_failures.training.budget import changed_arguments
 from nt_failures.training.trainer import ObjectiveTrainer
@@ -131,6 +132,16 @@ def test_what_a_trainer_would_not_use(tmp_path, tiny_model, given, what):
         ObjectiveTrainer(model, args, objective=objective, **given)
     nothing = {"compute_loss_func": None, "optimizers": (None, None)}
     ObjectiveTrainer(model, args, objective=objective, **nothing)
+
+
+def test_what_is_of_no_use_to_a_trainer(tmp_path, tiny_model):
+    """Catches: an AttributeError for transformers' own arguments; a model of peft's told to be one of transformers'."""
+    stock = TrainingArguments(str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match=r"^args are TrainingArguments; give nt_failures.ObjectiveTrainingArguments"):
+        ObjectiveTrainer(tiny_model("gpt2"), stock, objective=NextToken())
+    args = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match=r"^Linear is no model of transformers; give that itself \(LoRA: model.add_a"):
+        ObjectiveTrainer(torch.nn.Linear(2, 2), args, objective=NextToken())
 
 
 def test_allowed(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not counted, and training that stops at a NaN."""
 
+import dataclasses
 import json
 import runpy
 import sys
@@ -199,6 +200,37 @@ def test_a_checkpoint_of_another_objective_is_not_gone_on_from(trainer):
         other.train(True)
 
 
+def test_a_checkpoint_of_another_task_is_not_gone_on_from(trainer, task):
+    """Catches: steps on two tasks given out as one training."""
+    first, other = trainer(max_steps=2), trainer()
+    first.task, other.task = task, dataclasses.replace(task, degree=task.degree + 1)
+    first.train()
+    with pytest.raises(
+        ValueError, match=r"checkpoint-2 was trained with degree=(\d), .*; resume it under the task that"
+    ):
+        other.train(True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"learning_rate": 1e-2}, r"trained at the learning rates \[0.001, 0.001\], .*, not at \[0.01, 0.01\]; give"),
+        ({"optimizer": "muon"}, r"checkpoint-2 is of another optimizer \(.*\); resume it with its own"),
+    ],
+)
+def test_a_checkpoint_goes_on_at_its_own_rates(given, said, trainer):
+    """Catches: a card that names a rate at which nothing was trained; an optimizer's state that fits another one."""
+    trainer(max_steps=2).train()
+    with pytest.raises(ValueError, match=said):
+        trainer(**given).train(True)
+
+
+def test_a_folder_that_is_no_checkpoint(trainer, tmp_path):
+    """Catches: a FileNotFoundError in place of the error that the docstring promises."""
+    with pytest.raises(ValueError, match=r"elsewhere is no checkpoint, as it has no trainer_state.json; give another"):
+        trainer().train(str(tmp_path / "elsewhere"))
+
+
 def test_true_resumes_the_newest_whole_one(trainer):
     """Catches: `train(True)` of the Trainer, which takes half a checkpoint; a best model lost on the way."""
     assert trainer().train().global_step == 8
@@ -298,7 +330,7 @@ def test_stopping_keeps_the_checkpoint_beside_the_best(trainer):
 def test_going_back_to_an_earlier_checkpoint(trainer, tmp_path):
     """Catches: the new checkpoints deleted as the oldest, and the abandoned ones resumed, for their higher steps."""
     trainer().train()
-    back = trainer(Stop(5), save_total_limit=2, learning_rate=1e-4)
+    back = trainer(Stop(5), save_total_limit=2)
     back.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
     assert steps(back) == ["checkpoint-5", "checkpoint-8"]
     assert checkpoint_files.newest_whole(tmp_path / "run").name == "checkpoint-5"
@@ -391,7 +423,7 @@ def test_a_best_model_that_was_not_copied(trainer, tmp_path):
     checkpoint_files.remove(tmp_path / "run" / "checkpoint-2")
     with pytest.raises(ValueError, match=r"checkpoint-2, the best checkpoint up to checkpoint-8, .* \(it is missing\)"):
         trainer(max_steps=10, **worse, **BEST).train(resume_from_checkpoint=True)
-    again = trainer(max_steps=10)
+    again = trainer(max_steps=10, learning_rate=1e-2)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 10
 

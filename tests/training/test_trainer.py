@@ -537,6 +537,34 @@ def test_an_optimizer_of_ones_own_trains_the_objectives_modules(tiny_model, toke
     assert not torch.equal(before, bag)
 
 
+class Shuffled(ObjectiveTrainer):
+    """Evaluates its rows in another order."""
+
+    def _get_eval_sampler(self, eval_dataset):
+        return torch.utils.data.RandomSampler(eval_dataset, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("form", ["arrays", "numpy"])
+def test_answers_are_judged_by_their_own_rows(form, tiny_model, tokenizer, task, tmp_path):
+    """Catches: answers judged by the columns of other rows, because a sampler of one's own deals them out."""
+    rows = tokenize(datasets.Dataset(to_table(task, task.block(0, "test", 0, rows=8))), tokenizer)
+    rows = rows if form == "arrays" else rows.with_format("numpy")
+    given = {"objective": NextToken(), "task": task, "eval_dataset": rows}
+    assert "eval_problems" in ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), **given).evaluate()
+    with pytest.raises(ValueError, match="do not come in the order of their rows, so that answers would be judged by"):
+        Shuffled(tiny_model("gpt2"), arguments(tmp_path), **given).evaluate()
+
+
+def test_an_objective_of_another_tokenizer(tiny_model, tokenizer, tmp_path):
+    """Catches: the end first in a reversed target, which tells its length, because `.` has another number in another
+    size of the task; the default of who gives no tokenizer refused."""
+    other = NextToken.from_tokenizer(word_level_tokenizer(PathStar(2, (3, 4), 14)), order="reversed")
+    for objective, name in ((other, "end_token_id"), (dataclasses.replace(other, end_token_id=None), "pad_token_id")):
+        with pytest.raises(ValueError, match=rf"has {name}=\d+, and the tokenizer .*NextToken.from_tokenizer\("):
+            ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=objective, processing_class=tokenizer)
+    ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(), processing_class=tokenizer)
+
+
 @pytest.mark.parametrize("given", [NextToken, "next_token"])
 def test_what_is_no_objective(given, tiny_model, tmp_path):
     """Catches: a message about a method of ours for a class in place of an objective."""
@@ -654,18 +682,49 @@ class PlainCount(NextToken):
         return super().loss(model, batch)._replace(count=3)
 
 
+class EachToken(NextToken):
+    """The loss of each token, not their sum."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch)._replace(sum=torch.ones(2, 3, requires_grad=True))
+
+
+class NoParts(NextToken):
+    """None in place of no parts."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch)._replace(parts=None)
+
+
+class Detached(NextToken):
+    """A sum that knows no weights."""
+
+    def loss(self, model, batch):
+        found = super().loss(model, batch)
+        return found._replace(sum=found.sum.detach())
+
+
 class Undecorated(NextToken):
     """A field without the decorator that makes an option of it."""
 
     gamma: float = 2.0
 
 
-@pytest.mark.parametrize(("kind", "what"), [(TensorLoss, r"tensor\(.*"), (PlainCount, r"Loss\(.* count=3.*")])
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (TensorLoss, r"returned tensor\(.*; return Loss\(sum, count, parts\)"),
+        (PlainCount, r"returned Loss\(.* count=3.*; return Loss\(sum, count, parts\)"),
+        (EachToken, r"returned Loss\(sum=tensor\(\[.*; return Loss\(sum, count, parts\)"),
+        (NoParts, r"returned Loss\(.* parts=None.*; return Loss\(sum, count, parts\)"),
+        (Detached, r"returned a sum without a gradient; make it of"),
+    ],
+)
 def test_a_loss_of_another_form_is_named(kind, what, tiny_model, tokenized, tmp_path):
     """Catches: `'Tensor' object has no attribute 'parts'` ten frames deep, for who writes an objective of their own."""
     args = ObjectiveTrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, save_strategy="no", disable_tqdm=True)
     trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=kind(pad_token_id=14), train_dataset=tokenized)
-    with pytest.raises(ValueError, match=rf"{kind.__name__}\.loss returned {what}; return Loss\(sum, count, parts\)"):
+    with pytest.raises(ValueError, match=rf"(?s){kind.__name__}\.loss {what}"):
         trainer.train()
 
 
