@@ -78,7 +78,7 @@ def load(name_or_path: str, revision: str | None = None, **kwargs: Any) -> Loade
     file = file_of(RUN_FILE)
     with _damage_named(name_or_path, "the tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False, **fetching)
-    if not len(tokenizer):  # transformers makes an empty one where there is none
+    if not {*tokenizer.get_vocab()} - {*tokenizer.all_special_tokens}:  # transformers makes an empty one of nothing
         raise ValueError(f"{name_or_path} holds no tokenizer; save its own there: tokenizer.save_pretrained(...).")
     with _damage_named(name_or_path, RUN_FILE):
         described = {} if file is None else read_run(file, name_or_path)

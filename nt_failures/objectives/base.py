@@ -21,6 +21,7 @@ from nt_failures.data.tokenizer import token_id
 from nt_failures.models.capabilities import capabilities
 from nt_failures.models.compat import attention_kernel, is_recurrent
 from nt_failures.models.load import check_length
+from nt_failures.models.lora import has_adapter
 from nt_failures.objectives.decoding import Prefix, insert_tokens, one_pass, parallel, token_by_token
 from nt_failures.objectives.losses import Batch, Loss, cross_entropy, label_count
 from nt_failures.objectives.options import check_option, option
@@ -273,6 +274,9 @@ def check_needs(objective: Objective, model: PreTrainedModel) -> None:
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel):
         raise ValueError(f"{name} is no model of transformers; give that itself (LoRA: model.add_adapter(config)).")
+    if has_adapter(model) and not model.name_or_path:
+        way = "save it and load it from there before the adapter is added"
+        raise ValueError(f"this {name} with an adapter was loaded from nowhere, and an adapter only names it; {way}.")
     if objective.needs and (missing := sorted(objective.needs - capabilities(model))):  # an unknown model is probed
         kernel = "" if is_recurrent(model) else f" with {attention_kernel(model)}"
         lacks = f"{type(objective).__name__} needs {', '.join(missing)}, which {name}{kernel} does not offer"

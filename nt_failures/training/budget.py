@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
@@ -47,7 +48,7 @@ def _examples(trainer: Trainer, steps: int) -> int:
     args = trainer.args
     batch = args.train_batch_size * args.world_size
     per_step = batch * args.gradient_accumulation_steps
-    if not has_length(trainer.train_dataset):
+    if isinstance(trainer.train_dataset, IterableDataset) or not has_length(trainer.train_dataset):  # no short batches
         return steps * per_step
     rows = len(trainer.train_dataset)
     if args.dataloader_drop_last:

@@ -119,6 +119,8 @@ class StopWhenSolved(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Refuse what would never stop."""
+        if self.evaluations < 1:
+            raise ValueError(f"StopWhenSolved: evaluations={self.evaluations} never stops; give 1 or more.")
         if args.eval_strategy == "no":
             raise ValueError("StopWhenSolved has no evaluations to stop at; give eval_strategy='steps'.")
 

@@ -11,15 +11,17 @@ import pytest
 import torch
 from checkpoints import EXAMPLES, SMALL, byte_level_bpe, train, trainer_of, write
 from hub_server import run_python
-from peft import AutoPeftModelForCausalLM
+from peft import AutoPeftModelForCausalLM, LoraConfig
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from nt_failures.hub.load import load
 from nt_failures.hub.push import push_run
 from nt_failures.models import lora
 from nt_failures.models.families import FAMILIES
-from nt_failures.objectives import auxiliary_modules
+from nt_failures.objectives import NextToken, auxiliary_modules
+from nt_failures.training.arguments import ObjectiveTrainingArguments
+from nt_failures.training.trainer import ObjectiveTrainer
 
 TARGETS = {"mamba": ["in_proj", "x_proj"], "mamba2": ["in_proj"]}
 KINDS = ("next_token", "teacherless", "hybrid", "next_latent", "token_order", "belief_state", "semformer")
@@ -259,6 +261,15 @@ def test_what_cannot_be(flags, message, base, tmp_path):
     with pytest.raises(ValueError, match=message):
         train([*SMALL, "--model", base(), "--output_dir", str(tmp_path / "run"), *flags])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_base_model_that_is_nowhere(tmp_path):
+    """Catches: an adapter that is trained and saved, and that nothing can be loaded onto."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=16, n_embd=8, n_layer=1, n_head=1))
+    model.add_adapter(LoraConfig(r=2, target_modules=["c_attn"]))
+    args = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match=r"with an adapter was loaded from nowhere, .*; save it and load it"):
+        ObjectiveTrainer(model, args, objective=NextToken())
 
 
 def test_layers_that_are_not_there(build):

@@ -323,6 +323,9 @@ def test_training_ends_where_it_is_solved(tmp_path, tokenizer, tokenized, tiny_m
     trainer.add_callback(StopWhenSolved(trainer, 2))
     trainer.train()
     assert trainer.state.global_step == 4
+    trainer.add_callback(StopWhenSolved(trainer, 0))
+    with pytest.raises(ValueError, match="evaluations=0 never stops; give 1 or more"):
+        trainer.train()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,28 @@ def test_every_row_comes_as_often(streamed, tokenized):
     assert budget_of(trainer).examples == 48
 
 
+class Sized(torch.utils.data.IterableDataset):
+    """A stream that knows how many rows it has."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+
+def test_a_stream_that_has_a_length(tiny_model, tokenized, tmp_path):
+    """Catches: a short batch counted at the end of each pass, where every batch is full."""
+    args = ObjectiveTrainingArguments(str(tmp_path), use_cpu=True, max_steps=5, per_device_train_batch_size=4)
+    rows = Sized([*tokenized.select(range(6))])
+    trainer = ObjectiveTrainer(tiny_model("gpt2"), args, objective=NextToken(), train_dataset=rows)
+    trainer.train()
+    assert budget_of(trainer).examples == 20
+
+
 @pytest.mark.parametrize("step", [3, 7])
 def test_a_run_resumes_within_any_pass(streamed, tmp_path, step):
     """Catches: a resumed run that begins the stream anew, skips rows of it, or draws for another pass."""
