@@ -74,6 +74,9 @@ def _find_own(kind: str, base: type, name: str, from_file: bool) -> type:
     module = own_module(kind, name, module_name, from_file)
     own = {c.__name__: c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base}
     if class_name not in vars(module):
+        if from_file and module_name == "__main__":
+            where = "a class of a script or notebook that is not this one"
+            raise NotImported(f"{kind}: a file names {shorten(name)}, {where}; run its definition here, too.")
         has = f"; of this kind its module has {', '.join(sorted(own))}" if own else ""
         raise ValueError(f"{kind}: {shorten(name)} does not exist{has}.")
     cls = vars(module)[class_name]

@@ -80,6 +80,8 @@ class EvaluationMixin:
             mean = loss.sum.detach() / loss.count.clamp(min=1)
             if prediction_loss_only:
                 return mean, None, None
+            if "prefix_ids" not in inputs:
+                raise ValueError("batches without the answers cannot be judged; leave get_eval_dataloader as it is.")
             with self.accelerator.autocast():
                 full = self.args.full_decode or not (self.task is None or self.task.one_answer)
                 predictions = predict(plain, self.training_objective, inputs, full_decode=full)

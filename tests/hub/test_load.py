@@ -15,6 +15,7 @@ from nt_failures.hub.load import load
 from nt_failures.hub.run_files import RUN_FILE
 from nt_failures.models.load import load_model
 from nt_failures.objectives import NextToken, find_objective
+from nt_failures.registry import NotImported
 from nt_failures.tasks import read_task
 from nt_failures.tasks.path_star import PathStar
 from nt_failures.training.arguments import ObjectiveTrainingArguments
@@ -54,6 +55,17 @@ def stock(tokenizer, tmp_path):
     load_model("gpt2-1x16", tokenizer, 48).save_pretrained(tmp_path / "stock")
     tokenizer.save_pretrained(tmp_path / "stock")
     return tmp_path / "stock"
+
+
+def test_an_objective_of_another_script(save, tokenizer, tmp_path):
+    """Catches: a run called damaged, with the advice to save it again, because a notebook had defined its objective."""
+    save(NextToken.from_tokenizer(tokenizer), tmp_path / "run")
+    file = tmp_path / "run" / "nt_failures.json"
+    file.write_text(json.dumps({"objective": {"objective": "__main__.Mine"}}))
+    with pytest.raises(
+        NotImported, match=r"names '__main__.Mine', a class of a script or notebook .*; run its def"
+    ):
+        load(str(tmp_path / "run"))
 
 
 def test_a_folder_without_a_tokenizer(stock):
