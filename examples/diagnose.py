@@ -97,7 +97,7 @@ def of_model(args: argparse.Namespace, rest: list[str]) -> tuple[Subject, Path]:
         run = read_results(args.model, way) or RunResults(arguments=began(args.model))
     same = loaded.task == task  # what a training spent says nothing of a task that it was not on
     predictor = ModelPredictor(loaded.model.to(device), loaded.tokenizer, loaded.objective, task, args.batch_size)
-    check_tokenizer(loaded, task)
+    check_tokenizer(loaded)
     data = run.data_arguments
     if same and run.files and args.test_file is None:
         raise ValueError(
@@ -189,7 +189,7 @@ def choose_task(args: argparse.Namespace, rest: list[str], trained: ntf.Task | N
     """The task of the flags; what they leave open is as the model was trained, or default."""
     kind = find_task(args.task) if args.task else type(trained or ntf.PathStar())
     parser = flags.Parser([kind], more="")
-    parser.recipe_defaults(trained.to_dict() if type(trained) is kind else {})
+    parser.recipe_defaults(trained.to_dict() if type(trained) is kind else {}, {})
     chosen, unknown = parser.parse_known_args(rest)
     if unknown:
         known = [f"--{name}" for name in parser.names]
@@ -224,14 +224,9 @@ def choose_folder(args: argparse.Namespace, task: ntf.Task) -> Path:
     return folder
 
 
-def check_tokenizer(loaded: Loaded, task: ntf.Task) -> None:
-    """ValueError for a folder without a tokenizer, or with one that the model's embedding is too small for."""
+def check_tokenizer(loaded: Loaded) -> None:
+    """ValueError for a tokenizer that the model's embedding is too small for."""
     tokens, room = len(loaded.tokenizer), loaded.model.config.vocab_size
-    if not loaded.tokenizer(task.symbols[0])["input_ids"]:
-        raise ValueError(
-            f"the model's folder holds no tokenizer that reads {task.symbols[0]!r}; save one there with "
-            "tokenizer.save_pretrained(folder)."
-        )
     if tokens > room:
         raise ValueError(
             f"the tokenizer has {tokens} tokens and the model's embedding {room}; it is not the tokenizer of this "

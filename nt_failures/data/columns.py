@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nt_failures.data.batches import IGNORE
 from nt_failures.data.token_dataset import COLUMNS, TokenRows
 from nt_failures.tasks import chat, described
 from nt_failures.tasks.base import Task
@@ -88,8 +87,10 @@ def task_columns(rows: object, task: Task) -> dict[str, np.ndarray] | None:
 def check_order(rows: object, target_ids: np.ndarray) -> None:
     """ValueError unless these targets (n, T), -100 behind their ends, are those of the data set's first n rows."""
     source = rows.source if isinstance(rows, TokenRows) else rows
-    own = [*source.with_format(None)[: len(target_ids)]["target_ids"]]
-    if [[i for i in row if i != IGNORE] for row in target_ids.tolist()] != own:
+    if "target_ids" not in source.column_names:  # a transform makes them
+        return
+    own = [*source.select_columns("target_ids").with_format(None)[: len(target_ids)]["target_ids"]]
+    if [[i for i in row if i >= 0] for row in target_ids.tolist()] != own:
         raise ValueError(
             "evaluation batches do not come in the order of their rows, so that answers would be judged by other rows; "
             "evaluate a data set of those rows in that order (select, shuffle) in place of an own sampler or loader."

@@ -10,7 +10,7 @@ import yaml
 
 from nt_failures.experiments import flags, merging
 from nt_failures.experiments.arguments import Arguments, RunOptions
-from nt_failures.hub.recipe import as_written, read_yaml
+from nt_failures.hub.recipe import read_yaml, scalar_texts
 from nt_failures.registry import first_line, shorten, suggestion
 from nt_failures.tasks import Task, find_task
 
@@ -31,19 +31,20 @@ def parse(argv: Sequence[str], default_recipe: Path | None = None, prog: str | N
     if late := next((word for word in argv if word.endswith((".yaml", ".yml")) and Path(word).is_file()), None):
         raise ValueError(f"command line: the recipe {late!r} must be the first word, before all flags.")
     where, recipe = f"recipe {path}", {} if path is None else read_recipe(path)
+    written = {} if path is None else scalar_texts(path.read_text(encoding="utf-8"))
     task_class, recipe, notes = for_task(peek(argv, "task"), recipe)
     if {"-h", "--help"} & set(argv):
-        flags.show_help(flags.parser_of(task_class, RunOptions, prog), task_class, recipe, where)
+        flags.show_help(flags.parser_of(task_class, RunOptions, prog), task_class, recipe, written, where)
     from nt_failures.experiments.run_arguments import RunArguments  # imports torch, which --help does not need
 
     parser, named = flags.parser_of(task_class, RunArguments, prog), flag_names(argv)
     if "--help_all" in argv:
-        flags.show_help(parser, task_class, recipe, where)
+        flags.show_help(parser, task_class, recipe, written, where)
     flags.check_known(where, list(recipe), parser.names, recipe)
     # transformers adds --no_x for a flag x that is on by default.
     unknown = [name for name in named if name.removeprefix("no_") not in parser.names]
     flags.check_known("command line", unknown, parser.names, recipe)
-    parser.recipe_defaults(recipe, as_written("" if path is None else path.read_text(encoding="utf-8")))
+    parser.recipe_defaults(recipe, written)
     values, rest = _values(parser, argv)
     if rest:
         raise ValueError(f"command line: {rest[0]!r} belongs to no flag; flags are written --name value.")

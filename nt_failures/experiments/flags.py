@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
@@ -66,16 +65,16 @@ class Parser(HfArgumentParser):
         dests = [action.dest for action in self._actions]  # argparse has no public way to them
         return [name for name in dests if name not in ("help", "recipe")]
 
-    def recipe_defaults(self, recipe: Mapping[str, Any], written: Mapping[str, str] = MappingProxyType({})) -> None:
+    def recipe_defaults(self, recipe: Mapping[str, Any], written: Mapping[str, str]) -> None:
         """Make a recipe's values the defaults; as text, so that numbers of a recipe are checked as those of flags.
 
-        `written` are numbers, dates and truth values as they stand in a file (`hub.recipe.as_written`).
+        `written` are numbers, dates and truth values as they stand in a file (`hub.recipe.scalar_texts`).
         argparse checks no default: ValueError for one that is no choice, and for a null of what cannot be None.
         """
         own = {name: value for name, value in recipe.items() if name in self.names}
         for action in (action for action in self._actions if action.dest in own):
             value = own[action.dest]
-            if action.type is not string_to_bool and action.dest not in OPTIONS:
+            if action.type not in (int, float, string_to_bool):  # only text is as it is written
                 value = own[action.dest] = written.get(action.dest, value)
             if value is None and action.default is not None and action.dest not in OPTIONS:
                 self.error(f"argument --{action.dest}: null is no value of it; give one, or leave the line out")
@@ -120,9 +119,11 @@ def _near(name: str, known: Collection[str], recipe: Mapping[str, Any]) -> str:
     return suggestion(name, list(known))
 
 
-def show_help(parser: Parser, task_class: type[Task], recipe: Mapping[str, Any], where: str) -> NoReturn:
+def show_help(
+    parser: Parser, task_class: type[Task], recipe: Mapping[str, Any], written: Mapping[str, str], where: str
+) -> NoReturn:
     """Print all flags of a parser with the defaults of the run that would start, and end the program."""
-    parser.recipe_defaults(recipe)
+    parser.recipe_defaults(recipe, written)
     told = _told(task_class)
     for action in parser._actions:
         if action.help is None:

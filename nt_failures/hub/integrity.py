@@ -43,10 +43,10 @@ _BASE = "base/"
 
 def description(objective: Objective, task: Task | None) -> dict[str, Any]:
     """The entries `objective` and, where it is known, `task` of a run's description, JSON-ready."""
-    described = {"objective": objective.to_dict()}
+    described = {"objective": portable(objective.to_dict())}
     if task is not None:
         described["task"] = {"task": registry.name_of(type(task)), **task.to_dict()}
-    return json.loads(json.dumps(portable(described)))
+    return json.loads(json.dumps(described))
 
 
 def save_run(folder: Path, objective: Objective, task: Task | None, hashes: bool = True) -> None:

@@ -58,11 +58,11 @@ def read_yaml(text: str) -> Any:
     return _Loader(text).get_single_data()
 
 
-def as_written(text: str) -> dict[str, str]:
+def scalar_texts(text: str) -> dict[str, str]:
     """The text of each number, date and truth value of a recipe: YAML makes 202401 of `output_dir: 2024_01`.
 
     Example:
-        >>> as_written("{output_dir: 2024_01, run_name: 1.10, save_strategy: no, task: path_star}")
+        >>> scalar_texts("{output_dir: 2024_01, run_name: 1.10, save_strategy: no, task: path_star}")
         {'output_dir': '2024_01', 'run_name': '1.10', 'save_strategy': 'no'}
     """
     others = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "map", "seq", "str")]

@@ -214,14 +214,13 @@ def _end_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def check_tokenizer(objective: Objective, tokenizer: PreTrainedTokenizerBase) -> None:
-    """ValueError for an objective that was built for another tokenizer, of another size of the task, say."""
-    known = {"end_token_id": _end_token_id(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    for name, right in known.items():
-        if (own := getattr(objective, name)) not in (None, right, *([0] if name == "pad_token_id" else [])):
-            raise ValueError(
-                f"the objective has {name}={own}, and the tokenizer {right}: it was built for another one; build it by "
-                f"{type(objective).__name__}.from_tokenizer(tokenizer)."
-            )
+    """ValueError for an objective with the end of another tokenizer: a reversed target would begin with its own."""
+    own, end = objective.end_token_id, _end_token_id(tokenizer)
+    if end is not None and own not in (None, end, tokenizer.eos_token_id):
+        raise ValueError(
+            f"the objective has end_token_id={own}, and the tokenizer {end}: it was built for another one; build it by "
+            f"{type(objective).__name__}.from_tokenizer(tokenizer)."
+        )
 
 
 def target_logits(model: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -251,16 +250,16 @@ def check_room(objective: Objective, model: PreTrainedModel, rows: TokenRows) ->
     check_ids(model, largest)
 
 
-def check_batch(objective: Objective, model: PreTrainedModel, batch: Batch) -> None:
+def check_batch(model: PreTrainedModel, batch: Batch) -> None:
     """As `check_room`, of a collated batch: of a stream no more is known."""
     own, columns = batch.get("position_ids"), batch["input_ids"].shape[1]
-    check_length(model, (columns if own is None else int(own.max()) + 1) + objective.extra_positions)
+    check_length(model, columns if own is None else int(own.max()) + 1)
     check_ids(model, int(batch["input_ids"].max()))
 
 
 def check_ids(model: PreTrainedModel, largest: int) -> None:
     """ValueError unless the model has an embedding for the largest id."""
-    if largest >= (known := model.config.vocab_size):
+    if largest >= (known := model.config.get_text_config().vocab_size):
         raise ValueError(
             f"rows or objective use the token id {largest}, and {type(model).__name__} knows ids below {known}. "
             "After adding tokens call model.resize_token_embeddings(len(tokenizer))."
@@ -268,7 +267,9 @@ def check_ids(model: PreTrainedModel, largest: int) -> None:
 
 
 def check_needs(objective: Objective, model: PreTrainedModel) -> None:
-    """ValueError unless the model offers what the objective needs, and computes logits of chosen columns."""
+    """ValueError unless the model is one of transformers, offers what the objective needs, computes logits of chosen
+    columns, and has an adapter only on a base model that can be named.
+    """
     if not isinstance(objective, Objective):
         raise ValueError(f"objective={objective!r} is none; give one, such as NextToken.from_tokenizer(tokenizer).")
     name = type(model).__name__

@@ -64,7 +64,8 @@ class CheckpointMixin:
 
     def _check_same_training(self, folder: Path) -> None:
         """ValueError for a checkpoint of another objective or task, or of other options: that is no one training."""
-        began, now = portable(read_object(folder / RUN_FILE)), description(self.training_objective, self.task)
+        began, now = read_object(folder / RUN_FILE), description(self.training_objective, self.task)
+        began, now = portable(began), portable(now)
         for part in ("objective", "task"):
             for name, value in began.get(part, {}).items() if part in now else ():
                 if now[part].get(name) != value:
@@ -74,7 +75,7 @@ class CheckpointMixin:
                     )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As in `transformers.Trainer`; ValueError for other rates or another optimizer than the checkpoint's."""
+        """As in `transformers.Trainer`; ValueError for other rates of the schedule, or other groups of parameters."""
         asked = [group.get("initial_lr") for group in self.optimizer.param_groups]
         try:
             super()._load_optimizer_and_scheduler(checkpoint)

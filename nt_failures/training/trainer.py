@@ -90,9 +90,9 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         kwargs = {name: value for name, value in kwargs.items() if value is not None}  # as a stock Trainer takes None
         check_used(args, kwargs)
         self.training_objective, self.task = objective, task
+        self.prepare_model(model)
         if isinstance(tokenizer := kwargs.get("processing_class"), PreTrainedTokenizerBase):
             check_tokenizer(objective, tokenizer)
-        self.prepare_model(model)
         self.curriculum: torch.utils.data.Sampler | None = None
         """draws the training rows, where it is given: a `Curriculum`, which is a callback, too"""
         self.results: RunResults | None = None
@@ -212,7 +212,7 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
         """The objective's loss of a batch on this device, in the precision of the training arguments."""
         columns, first = inputs["input_ids"].shape[1], self._widest == 0
         if columns > self._widest:  # reading a batch's numbers would stall a device at every step
-            check_batch(self.training_objective, auxiliary_modules.unwrap_model(model), inputs)
+            check_batch(auxiliary_modules.unwrap_model(model), inputs)
             self._widest = columns
         with self.accelerator.autocast():  # of the model alone it is accelerate's; an objective's modules want it, too
             if self.accelerator.num_processes > 1 and auxiliary_modules.has_modules(model):

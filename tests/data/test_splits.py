@@ -32,6 +32,13 @@ def sizes(splits):
     return {name: rows.num_rows for name, rows in splits.items()}
 
 
+def write_lines(path, task, columns):
+    """A text file of these rows."""
+    texts = [column.to_list() for column in task.texts(columns).values()]
+    path.write_text("\n".join(map("".join, zip(*texts, strict=True))))
+    return str(path)
+
+
 def test_counts_are_those_asked_for():
     """Catches: counts given to the wrong split."""
     assert sizes(load_splits(TASK, num_train=30, num_validation=20, num_test=10)) == {
@@ -205,11 +212,26 @@ def test_new_answers_need_splits_that_are_apart(tmp_path):
     task = Siblings()
     with pytest.raises(ValueError, match="leave overlap out"):
         load_splits(task, num_train=10, num_validation=0, num_test=10, overlap="allow")
-    texts = {name: task.texts(task.block(seed=1, split=name, index=0, rows=20)) for name in ("train", "validation")}
-    for name, rows in texts.items():
-        lines = map("".join, zip(rows["prompt"].to_list(), rows["completion"].to_list(), strict=True))
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    train, validation = (
+        write_lines(tmp_path / f"{name}.txt", task, task.block(seed=1, split=name, index=0, rows=20))
+        for name in ("train", "validation")
+    )
     sizes = {"num_train": 20, "num_validation": 0, "num_test": 10}
     with pytest.raises(ValueError, match="20 of 20 rows of train have answers of another split"):
-        load_splits(task, **sizes, files={"train": str(tmp_path / "validation.txt")})
-    assert len(load_splits(task, **sizes, files={"train": str(tmp_path / "train.txt")})["train"]) == 20
+        load_splits(task, **sizes, files={"train": validation})
+    assert len(load_splits(task, **sizes, files={"train": train})["train"]) == 20
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("other_goal", [False, True])
+def test_files_that_are_not_apart_from_train(split, other_goal, tmp_path):
+    """Catches: a validation file with problems of train; one with its graphs and other goals, of which train tells."""
+    columns = TASK.block(0, "train", 0, rows=20)
+    if other_goal:  # the other arm of the same graph
+        path = TASK.detours(columns, np.random.default_rng(0)).astype(np.int32)
+        columns = {**columns, "path": path, "goal": path[:, -1]}
+    given = {"num_train": 20, "num_validation": 10, "num_test": 10, f"num_{split}": 20}
+    given["files"] = {split: write_lines(tmp_path / "rows.txt", TASK, columns)}
+    with pytest.raises(ValueError, match=f"20 of 20 rows of {split} pose a problem of train, or one that a row of"):
+        load_splits(TASK, **given)
+    assert len(load_splits(TASK, **given, overlap="allow")[split]) == 20

@@ -20,6 +20,7 @@ from planted import (
     Table,
     Undertrained,
 )
+from stepwise import Stepwise
 from task_checks import columns_of
 
 from nt_failures.diagnosis import (
@@ -32,6 +33,7 @@ from nt_failures.diagnosis import (
     learning_order,
     report,
 )
+from nt_failures.diagnosis.by_difficulty import by_difficulty
 from nt_failures.diagnosis.report import findings
 from nt_failures.evaluation.metrics import wilson
 from nt_failures.evaluation.observations import Observations
@@ -192,6 +194,16 @@ def test_decision_by_hand():
     assert found["gap_interval"] == pytest.approx([0.0852, 0.9544], abs=1e-4)
 
 
+def test_choices_are_of_problems_with_several_ways():
+    """Catches: rows of one problem counted as several; `choices` of graphs with one arm or edge, where all that guesses
+    is right."""
+    twice = {name: np.concatenate([column, column]) for name, column in FOUR.items()}
+    assert decision_token(Observations(Planner(SMALL), SMALL, twice))["choices"]["n"] == 4
+    for task in (PathStar(1, 5, 20), PathStar(3, 2, 20)):
+        columns = task.block(0, "test", 0, rows=100)
+        assert "choices" not in decision_token(Observations(Planner(task), task, columns))
+
+
 def test_parallel_models_are_judged_by_their_own_decoding():
     """Catches: forced predictions, which a teacherless model was never trained for, reported as its decision."""
     model = TwoSets()
@@ -278,17 +290,26 @@ def test_places_by_hand():
     }
 
 
-@pytest.mark.parametrize(("elsewhere", "learnt"), [(0.6, [1]), (0.7, [])])
-def test_a_place_is_learnt_where_it_stands_apart_beyond_noise(elsewhere, learnt, monkeypatch):
-    """Catches: 25 right answers at one place called learnt there, where 70 % are right elsewhere."""
-    clue = Clue("the clue", np.repeat([1, 2], [25, 100]), 2)
-    monkeypatch.setattr(PathStar, "clue", lambda self, columns: clue)
+@pytest.mark.parametrize(
+    ("problems", "right", "asked", "learnt"),
+    [
+        ([25, 100], [25, 60], 1, [1]),
+        ([25, 100], [25, 70], 1, []),
+        ([25, 100], [25, 70], 4, []),
+        ([25, 100, 200], [25, 70, 200], 1, []),
+    ],
+)
+def test_a_place_is_learnt_where_it_stands_apart_beyond_noise(problems, right, asked, learnt, monkeypatch):
+    """Catches: 25 right answers at one place called learnt there, where 70 % are right elsewhere, because each was
+    asked four times or because another place has 200."""
+    places = np.repeat(np.arange(1, len(problems) + 1), problems)
+    at_decision = np.concatenate([np.arange(n) < some for n, some in zip(problems, right, strict=True)])
+    rows = np.repeat(np.arange(len(places)), np.where(places == 1, asked, 1))
+    monkeypatch.setattr(PathStar, "clue", lambda self, columns: Clue("the clue", places[rows], len(problems)))
+    monkeypatch.setattr(Observations, "at_decision", lambda self, answers: at_decision[rows])
     task = PathStar(2, 3, 1000)
-    columns = {name: column[:125] for name, column in task.block(0, "test", 0).items()}
-    observed = Observations(Planner(task), task, columns)
-    right = np.arange(125) < 25 + 100 * elsewhere
-    monkeypatch.setattr(Observations, "at_decision", lambda self, answers: right)
-    assert by_place(observed)["learnt_at"] == learnt
+    columns = {name: column[rows] for name, column in task.block(0, "test", 0).items()}
+    assert by_place(Observations(Planner(task), task, columns))["learnt_at"] == learnt
 
 
 def test_a_decision_learnt_at_one_place(short):
@@ -395,6 +416,20 @@ def test_claims_share_their_forced_predictions(short):
     Counting.autoregressive = False
     diagnose(Counting(THREE), THREE, short, few)
     assert sorted(asked) == [("forced", 3000), ("free", 100), ("free", 3000)]
+
+
+# ---------------------------------------------------------------- by_difficulty
+
+
+def test_sizes_are_told_of_problems_and_free_answers():
+    """Catches: rows that pose the same problem again counted as further ones of a size; whole answers under teacher
+    forcing, where the model's own decoding is asked for."""
+    task = PathStar(2, (3, 4), 10)
+    once = task.block(0, "test", 0, rows=20)
+    columns = {name: np.concatenate([column, column]) for name, column in once.items()}
+    model = Table(forced=np.zeros_like(columns["path"]), free=columns["path"])
+    found = by_difficulty(Observations(model, task, columns))["path_length"]
+    assert found == {size: {"exact": 1.0, "n": (task.lengths(once) == size).sum()} for size in (3, 4)}
 
 
 # ---------------------------------------------------------------- clever_hans
@@ -535,7 +570,8 @@ def test_forced_and_free_where_the_decision_moves():
 
 
 def test_the_decision_of_rows_that_have_one():
-    """Catches: rows without a decision counted; the position of the first row given for all."""
+    """Catches: rows without a decision counted; the position of the first row given for all; no decision held out
+    because no training row has one."""
     columns = forks([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]], [1, 3, 0, 2], ways=np.array([2, 4, 9, 4]))
     model = Written(forced=[[1, 0, 0], [4, 5, 0], [0, 0, 0], [0, 1, 1]], free=columns["answer"])
     found = decision_token(Observations(model, Fork(), columns))
@@ -544,6 +580,7 @@ def test_the_decision_of_rows_that_have_one():
     none = Observations(model, Fork(), {**columns, "fork": np.zeros(4, dtype=int)})
     with pytest.raises(ValueError, match="Fork has no decision in forward order"):
         decision_token(none)
+    assert decision_token(Observations(model, Fork(), columns), none) == found
 
 
 def test_a_cheat_whose_decision_moves_by_hand():
@@ -562,6 +599,50 @@ def test_a_cheat_whose_decision_moves_by_hand():
     assert (measured["follow_rate"], measured["jump_rate"], measured["break_rate"]) == (third, third, third)
     assert measured["follow_interval"] == pytest.approx(wilson(2 / 3, 2))
     assert measured["last_position"]["free"] == {"right_copy": 1.0, "wrong_arm": 0.0, "other": 0.0}
+
+
+class Detoured(Fork):
+    """Its detours are those of the column `detour`."""
+
+    def detours(self, columns, rng):
+        return columns["detour"]
+
+
+@pytest.mark.parametrize(
+    ("order", "fork", "answer", "detours", "written", "rates", "positions"),
+    [
+        ("forward", 1, [1, 2, 3, 4], [[5, 6, 3, 4]] * 2, [[5, 2, 3, 4], [5, 6, 0, 4]], (0.5, 0.5, 0), [2]),
+        ("forward", 1, [1, 2, 3, 4, 5], [[6, 7, 8, -1, -1]], [[6, 7, 5, 0, 0]], (1, 0, 0), [2]),
+        ("forward", 1, [1, 2, 3, 4], [[1, 6, 7, 8], [5, 6, 7, 8]], [[5, 6, 7, 8]], (1, 0, 0), [2, 3]),
+        ("reversed", 4, [1, 2, 3, 4], [[6, 7, 8, 9]], [[1, 7, 8, 9]], (1, 0, 0), [3, 2]),
+    ],
+    ids=["it comes back", "it is shorter", "it is right at one row's decision", "reversed"],
+)
+def test_where_a_detour_can_be_followed(order, fork, answer, detours, written, rates, positions):
+    """Catches: who jumps counted as breaking where the detour is right again further on; the last symbol of a shorter
+    detour, what is behind it, or the symbol that is written last in reversed order taken for steps along it; a row
+    counted to which nothing wrong was revealed."""
+    columns = forks([answer] * len(detours), [fork] * len(detours), detour=np.array(detours))
+    model = Written(forced=written, continued=written, order=order)
+    found = clever_hans(Observations(model, Detoured(len(answer)), columns))
+    assert (found["follow_rate"], found["jump_rate"], found["break_rate"]) == rates
+    assert list(found["free"]["follow"]) == positions
+    assert found["rows"] == len(written)
+
+
+def test_the_verdict_counts_the_problems_that_decide():
+    """Catches: a verdict with an interval of all problems around a decision that 20 of them have, by which 12 of 20 are
+    above chance."""
+    columns = forks(np.zeros((400, 4), dtype=int), np.where(np.arange(400) < 20, 2, 0))
+
+    def step(columns, shown, k):
+        wrong = np.where(columns["fork"] > 0, (k == columns["fork"]) & (columns["key"] >= 12), columns["key"] % 5 == 0)
+        return np.where(wrong, -1, 0)
+
+    task = Fork(4)
+    found = diagnose(Stepwise(task, step), task, columns)
+    assert found["decision_token"]["n"] == 20
+    assert "(decision 60.0% [38.7%, 78.1%], chance 50.0%, n = 20)" in found["verdict"]["text"]
 
 
 def test_no_cheat_without_a_decision():

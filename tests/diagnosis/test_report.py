@@ -165,6 +165,16 @@ def test_findings_say_what_was_measured(found):
     assert len(lines) == 6
 
 
+def test_intervals_are_of_the_problems_that_a_sentence_is_about(found):
+    """Catches: the interval of a follow rate made of rows, or that of a decision that moves made of all problems, where
+    four different ones were put on a detour, or have a decision."""
+    cheat = found["clever_hans"] | {"n": 4, "rows": 400, "follow_rate": 0.5}
+    moving = found["decision_token"] | {"position": None, "accuracy": 0.5, "n": 4}
+    lines = report.findings(found | {"clever_hans": cheat, "decision_token": moving}, WORDS)
+    assert [line for line in lines if "follows it in 50.0 % [ 15.0,  85.0], jumps" in line]
+    assert "decision, at a position of its own in each row: 50.0 % [ 15.0,  85.0], chance 50.0%" in lines
+
+
 def test_findings_give_reasons_for_what_was_not_measured():
     """Catches: a claim that was not tested left out in silence, or a crash where there are no errors."""
     columns = TASK.sample(np.random.default_rng(1), 50)
@@ -188,6 +198,13 @@ def test_terminal_text(found):
     assert said == ["", *(" ".join(line.split()) for line in report.findings(found, WORDS))]
     assert verdict.replace("\n", " ") == found["verdict"]["text"]
     assert max(map(len, text.splitlines())) <= 95  # a terminal breaks longer ones within a word
+
+
+def test_whole_answers_are_told_by_way_of_decoding(found):
+    """Catches: the share of answers that are exact under free decoding in the column of the forced ones."""
+    measured = found["forced_vs_free"] | {"n": 4, "forced_exact": 0.25, "exact": 0.5}
+    table = report.diagnosis_text(found | {"forced_vs_free": measured}, TASK)
+    assert "\nwhole path      25.0 % [  4.6,  69.9]   50.0 % [ 15.0,  85.0]\n" in table
 
 
 def test_markdown_page(found):

@@ -34,7 +34,8 @@ def test_answers_end_where_nothing_follows():
 
 
 def test_shorter_answers_are_judged_by_the_task():
-    """Catches: an answer that goes on behind its end called exact; a position that a row lacks called right."""
+    """Catches: an answer that goes on behind its end called exact; a position that a row lacks called right; a right
+    answer shown as the first wrong one because it is shorter than the longest."""
     columns = counted(3, 1, 2)
     model = Written([[3, 2, 1, -1, -1], [1, 1, -1, -1, -1], [2, -2, -1, -1, -1]])
     observed = Observations(model, Countdown(), columns)
@@ -43,6 +44,7 @@ def test_shorter_answers_are_judged_by_the_task():
     assert observed.free.has.sum(axis=1).tolist() == [3, 1, 2]
     assert observed.free.first_errors("forward").tolist() == [0, 2, 2]
     assert (observed.decision, observed.chance, observed.deciding.tolist()) == (None, None, [False] * 3)
+    assert observed.example()["prediction"] == [1, 1]
 
 
 def test_rows_of_a_data_set():

@@ -152,20 +152,25 @@ def test_ids_are_read_as_answers():
     assert as_answers(read_symbols(task, texts)) == [[3, 2], [4], [5, -2]]
 
 
-def test_tokens_that_hold_more_symbols_than_the_answer():
-    """Catches: one answer judged in two ways, by the Trainer with what follows it and by `ModelPredictor` without."""
+@pytest.mark.parametrize(("order", "written"), [("forward", "7,1,p1,7"), ("reversed", "7,7,1,p1")])
+def test_tokens_that_hold_more_symbols_than_the_answer(order, written):
+    """Catches: one answer judged in two ways, by the Trainer with what follows it and by `ModelPredictor` without; what
+    follows it looked for at the wrong end in reversed order."""
     task = Siblings(num_parents=2, num_children=10, prefix_length=1)
     columns = {name: column[2:3] for name, column in task.block(0, "test", 0, rows=3).items()}
     of_characters = Tokenizer(models.WordLevel({sign: i for i, sign in enumerate("0123456789,p?")}, unk_token="?"))
     of_characters.pre_tokenizer, of_characters.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=of_characters)
-    target, free = (np.array(tokenizer([text])["input_ids"]) for text in ("10,19,p0", "7,1,p1,7"))
-    found = objective_metrics(output(target, target * 0, forced=free, free=free), NextToken(), task, columns, tokenizer)
+    target, free = (np.array(tokenizer([text])["input_ids"]) for text in ("10,19,p0", written))
+    predicted = output(target, target * 0, forced=free, free=free)
+    found = objective_metrics(predicted, NextToken(order=order), task, columns, tokenizer)
     assert found["free/exact"] == 1.0
 
 
-def test_a_token_that_was_never_predicted():
-    """Catches: a tokenizer that is asked to write -100, a symbol read from half of its tokens."""
+def test_forced_tokens_that_make_no_symbol():
+    """Catches: a tokenizer that is asked to write -100, a symbol read from half of its tokens, the first of two symbols
+    that stand where one should."""
     task = PathStar(degree=2, path_length=3, num_nodes=10)
-    ids, positions = np.array([[7, X, 9], [7, 8, X]]), np.array([[1, 2, 3], [1, 2, X]])
-    assert forced_symbols(task, word_level_tokenizer(task), ids, positions).tolist() == [[7, -1, 9], [7, 8, -1]]
+    ids, positions = np.array([[7, X, 9], [7, 8, X], [7, 8, 9]]), np.array([[1, 2, 3], [1, 2, X], [1, 1, 2]])
+    found = forced_symbols(task, word_level_tokenizer(task), ids, positions)
+    assert found.tolist() == [[7, -1, 9], [7, 8, -1], [-1, 9, -1]]

@@ -254,7 +254,7 @@ def test_tokenizers_that_do_not_fit(diagnose, tmp_path):
         diagnose([name, "--path_length", "4", "--num_nodes", "20", "--output_dir", str(tmp_path / "out")])
     for path in (tmp_path / "larger").glob("*token*"):
         path.unlink()
-    with pytest.raises(ValueError, match="holds no tokenizer that reads '0'; save one"):
+    with pytest.raises(ValueError, match="holds no tokenizer; save its own there"):
         diagnose([name, "--path_length", "4", "--num_nodes", "20", "--output_dir", str(tmp_path / "out")])
 
 

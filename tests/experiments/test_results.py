@@ -165,12 +165,12 @@ def test_examples_are_the_rows_that_were_trained_on(flags, steps, tmp_path, tiny
     assert budget_of(trainer).examples == sum(seen)
 
 
-@pytest.mark.parametrize(("drop_last", "examples"), [(False, 60), (True, 30)])
-def test_examples_of_several_processes(drop_last, examples):
-    """Catches: rows that fill up the last batch left out; by hand: 10 rows, 3 processes of 2, twice a step, 5 steps."""
+@pytest.mark.parametrize(("processes", "drop_last", "examples"), [(2, False, 32), (3, False, 60), (3, True, 30)])
+def test_examples_of_several_processes(processes, drop_last, examples):
+    """Catches: rows that fill up the last batch left out; by hand: 10 rows, processes of 2, twice a step, 5 steps."""
     args = SimpleNamespace(
         train_batch_size=2,
-        world_size=3,
+        world_size=processes,
         gradient_accumulation_steps=2,
         dataloader_drop_last=drop_last,
         load_best_model_at_end=False,

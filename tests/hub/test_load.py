@@ -62,9 +62,7 @@ def test_an_objective_of_another_script(save, tokenizer, tmp_path):
     save(NextToken.from_tokenizer(tokenizer), tmp_path / "run")
     file = tmp_path / "run" / "nt_failures.json"
     file.write_text(json.dumps({"objective": {"objective": "__main__.Mine"}}))
-    with pytest.raises(
-        NotImported, match=r"names '__main__.Mine', a class of a script or notebook .*; run its def"
-    ):
+    with pytest.raises(NotImported, match=r"names '__main__.Mine', a class of a script or notebook .*; run its def"):
         load(str(tmp_path / "run"))
 
 

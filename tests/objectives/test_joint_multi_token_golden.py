@@ -83,3 +83,19 @@ def test_decoding_takes_slot_0(case):
     assert torch.equal(forced, expected[:, case.prompt - 1 : -1].argmax(dim=-1))
     assert torch.equal(case.objective.decode(case.model, prefix, 1), case.golden("draft_ids")[:, :1])
     assert not case.objective.stock
+
+
+def test_a_window_that_is_longer_than_the_row(tiny_model):
+    """Catches: a mean over the slots that the row has in place of all of the window, by which the term's weight depends
+    on how long the rows beside it are."""
+    rows, found, weights = [{"prefix_ids": [1, 2], "target_ids": [7, 8, 9]}], [], {}
+    for window in (4, 9):
+        objective, model = JointMultiToken(window=window, pad_token_id=14), tiny_model("gpt2")
+        objective.attach(model)
+        fetch = auxiliary_modules.modules_of(model)["fetch"]
+        fetch.load_state_dict(weights, strict=False)
+        weights = fetch.state_dict()
+        weights.pop("bias")  # 0, for each slot of the window
+        with torch.no_grad():
+            found.append(float(objective.loss(model, objective.collate(rows)).parts["window"]) * (window - 1))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)

@@ -76,6 +76,13 @@ def test_separators_of_a_tokenizer(tokenizer, examples):
         Ritf(separators=("|",))
 
 
+def test_padding_is_no_token_that_stood_before():
+    """Catches: a node of another arm left out because its id is that of the padding, as a tokenizer without a padding
+    token has it."""
+    rows = [{"prefix_ids": prefix, "target_ids": [1, 3]} for prefix in ([4, 5, 6, 1, 3], [1, 2, 3])]
+    assert Ritf(pad_token_id=2).collate(rows)["other_ids"].tolist()[1] == [-100, -100, -100, 2, -100]
+
+
 @pytest.mark.parametrize("order", ["forward", "reversed"])
 def test_a_row_does_not_see_the_rows_beside_it(order, tiny_model, tokenizer):
     """Catches: padding among the nodes, a state behind a short target that ranks, a row that weighs by its square."""

@@ -91,6 +91,14 @@ def test_judge_by_hand(case):
     assert_scored(task, columns_of(task, PROMPT + SOLUTION), task.read_answer(text), *expected)
 
 
+def test_nothing_is_right_behind_a_wrong_equation():
+    """Catches: a second equation counted as right because it would be true of the numbers that another first one
+    leaves."""
+    task = Countdown(3)
+    columns = columns_of(task, "12,7,3|22:19 = 12 + 7, 22 = 19 + 3 .")
+    assert_scored(task, columns, task.read_answer("20 = 12 + 7, 22 = 19 + 3 ."), 10 * [0], False, 1)
+
+
 def test_an_early_equation_may_be_any_that_is_true():
     """Catches: a second equation that has to lead on, or a last one that has not, of four numbers."""
     task = Countdown(4)

@@ -175,12 +175,15 @@ def test_leaves_are_equally_likely():
 # ---------------------------------------------------------------- splits
 
 
-@pytest.mark.parametrize("task", [TASK, InWeightsStar(), InWeightsStar(5000, 5)], ids=["8", "100", "5000"])
+@pytest.mark.parametrize(
+    "task", [TASK, InWeightsStar(9, 3), InWeightsStar(), InWeightsStar(5000, 5)], ids=["8", "9", "100", "5000"]
+)
 def test_three_quarters_of_the_leaves_are_trains(task):
-    """Catches: shares by chance, as of a hash; a validation or test split without a leaf."""
+    """Catches: shares by chance, as of a hash; a validation or test split without a leaf; a chance of a quarter rounded
+    down."""
     leaves = {"node": task.arms[:, -1], "edge": np.zeros(task.degree, dtype=int)}
     counts = [int((task.split_of(leaves) == split).sum()) for split in ("train", "validation", "test")]
-    assert counts == {8: [6, 1, 1], 100: [75, 12, 13], 5000: [3750, 625, 625]}[task.degree]
+    assert counts == {8: [6, 1, 1], 9: [6, 1, 2], 100: [75, 12, 13], 5000: [3750, 625, 625]}[task.degree]
     assert task.chance == pytest.approx(1 / (counts[1] + counts[2]))
     assert task.split_of({name: column[::-1] for name, column in leaves.items()})[0] == "test"
 

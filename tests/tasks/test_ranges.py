@@ -138,8 +138,15 @@ def test_every_row_decides_by_its_own_size():
     assert task.decisions(columns, "reversed").tolist() == [0, 0, 3]
     assert task.guess(columns, "forward").tolist() == [1.0, 1.0, 0.5]
     assert task.chance == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert PathStar((2, 5), 2, 20).chance == 1.0
     assert not task.alike
     assert PathStar().alike
+
+
+def test_a_graph_without_a_decision_has_not_decided_wrongly():
+    """Catches: the last node judged as the decision of a graph with one arm, which has none."""
+    task = PathStar((1, 2), 3, 10)
+    assert_judged(task, columns_of(task, "0,1|1,2/0,2=0,1,2"), [0, 1, 9], False, 3, True, False)
 
 
 @bad_lines(

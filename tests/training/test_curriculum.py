@@ -90,12 +90,15 @@ def test_the_rule(trainer, monkeypatch, exact, raised):
     assert len(curriculum.raised) == 2 * len(raised)
 
 
-def test_who_is_asked(trainer):
-    """Catches: rows beyond the end, of one size alone, or of the held-out ones."""
-    for upper, columns in zip((3, 4, 5), trainer.curriculum.asked, strict=True):
+@pytest.mark.parametrize(("at_most", "asked"), [(1000, 40), (6, 6)])
+def test_who_is_asked(trainer, monkeypatch, at_most, asked):
+    """Catches: rows beyond the end, of one size alone, such as the smallest where some are asked, or held out."""
+    monkeypatch.setattr("nt_failures.training.curriculum.ASKED", at_most)
+    curriculum = Curriculum(trainer, "path_length")
+    for upper, columns in zip((3, 4, 5), curriculum.asked, strict=True):
         assert set(trainer.task.lengths(columns).tolist()) == set(range(3, upper + 1))
         assert set(trainer.task.split_of(columns)) == {"train"}
-    assert len(trainer.curriculum.asked[-1]["goal"]) == 40
+    assert len(curriculum.asked[-1]["goal"]) == asked
 
 
 def test_a_resumed_training_ends_as_one_that_was_never_stopped(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Tokens and FLOPs a second, and the share of the peak: every figure here was worked out by hand."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,6 +75,22 @@ def test_too_short_for_a_figure(tiny_model):
         with clock.after(step, busy=False, last=step == throughput.WARM_UP):
             pass
     assert clock.total(Accelerator(cpu=True), tiny_model("gpt2")) is None
+
+
+def test_the_peak_is_that_of_all_devices(tiny_model, time, monkeypatch):
+    """Catches: the FLOPs of two GPUs held against the peak of one, or those of one against the peak of two."""
+    monkeypatch.setattr(throughput, "device_name", lambda device: "NVIDIA H200")
+    clock = Clock(CPU)
+    for step in range(1, throughput.WARM_UP + 3):
+        time.seconds += 2.0
+        clock.batch(tokens=10, flops=100 * 10**12)
+        with clock.after(step, busy=False, last=step == throughput.WARM_UP + 2):
+            pass
+    both = SimpleNamespace(num_processes=2, mixed_precision="bf16", reduce=lambda sums: 2 * sums)
+    both.state = Accelerator(cpu=True).state
+    found = clock.total(both, tiny_model("gpt2"))
+    assert (found["flops_per_second"], found["mfu"]) == pytest.approx((100e12, 100 / 1979))
+    assert found["peak_flops"] == 2 * 989.5e12
 
 
 @pytest.mark.parametrize(

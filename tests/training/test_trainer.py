@@ -6,6 +6,7 @@ four. So every metric has a value of its own, and it is known by hand.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 
@@ -25,6 +26,7 @@ from nt_failures.models.load import load_model
 from nt_failures.objectives import (
     FutureBag,
     Hybrid,
+    Insertion,
     LookaheadTokens,
     MaskedTeacher,
     NextToken,
@@ -219,6 +221,16 @@ def test_accumulated_batches_equal_one(tiny_model, tmp_path, ragged, kind):
         assert loss == pytest.approx(loss_8, abs=1e-4)
         torch.testing.assert_close(weights, weights_8, rtol=0, atol=1e-6)
     assert max(float((weights_8[name] - weight).abs().max()) for name, weight in fresh.state_dict().items()) > 1e-3
+
+
+def test_an_evaluations_loss_is_the_mean_over_all_labels(tiny_model, tmp_path, ragged):
+    """Catches: a mean over batches, in which the labels of a short last batch, or of short answers, weigh more."""
+    model, objective = tiny_model("gpt2", spread=0.5), NextToken(**TOKENS)
+    args = arguments(tmp_path, per_device_eval_batch_size=3)
+    trainer = ObjectiveTrainer(model, args, objective=objective, eval_dataset=dataset(ragged))
+    with torch.no_grad():
+        loss = objective.loss(model, objective.collate(ragged))
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(float(loss.sum / loss.count), rel=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -555,21 +567,36 @@ def test_answers_are_judged_by_their_own_rows(form, tiny_model, tokenizer, task,
         Shuffled(tiny_model("gpt2"), arguments(tmp_path), **given).evaluate()
 
 
-def test_an_objective_of_another_tokenizer(tiny_model, tokenizer, tmp_path):
+def test_an_objective_of_another_tokenizer(tiny_model, tmp_path):
     """Catches: the end first in a reversed target, which tells its length, because `.` has another number in another
-    size of the task; the default of who gives no tokenizer refused."""
-    other = NextToken.from_tokenizer(word_level_tokenizer(PathStar(2, (3, 4), 14)), order="reversed")
-    for objective, name in ((other, "end_token_id"), (dataclasses.replace(other, end_token_id=None), "pad_token_id")):
-        with pytest.raises(ValueError, match=rf"has {name}=\d+, and the tokenizer .*NextToken.from_tokenizer\("):
-            ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=objective, processing_class=tokenizer)
-    ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(), processing_class=tokenizer)
+    size of the task; an end refused that the tokenizer has as its own, or where it knows no `.`."""
+    small, large = (word_level_tokenizer(PathStar(2, (3, 4), labels)) for labels in (12, 14))
+    objective = NextToken.from_tokenizer(small, order="reversed")
+    make = functools.partial(ObjectiveTrainer, tiny_model("gpt2"), arguments(tmp_path))
+    with pytest.raises(ValueError, match=r"has end_token_id=15, and the tokenizer 17: .*NextToken.from_tokenizer\("):
+        make(objective=objective, processing_class=large)
+    make(objective=objective, processing_class=small)
+    make(objective=objective, processing_class=word_level_tokenizer(PathStar(2, 3, 10)))
+    make(objective=NextToken(), processing_class=large)
+
+
+def test_insertion_needs_no_more_room_than_its_rows(tokenized, tmp_path):
+    """Catches: the place of its own token counted twice, so that a model that fits is refused at a draw."""
+    row = tokenized[0]
+    objective = Insertion(pad_token_id=14)
+    positions = len(row["prefix_ids"]) + len(row["target_ids"]) + objective.added_columns(len(row["target_ids"]))
+    for seed in range(3):
+        model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=positions, vocab_size=16))
+        args = ObjectiveTrainingArguments(str(tmp_path), max_steps=4, use_cpu=True, save_strategy="no", seed=seed)
+        ObjectiveTrainer(model, args, objective=objective, train_dataset=tokenized).train()
 
 
 @pytest.mark.parametrize("given", [NextToken, "next_token"])
 def test_what_is_no_objective(given, tiny_model, tmp_path):
     """Catches: a message about a method of ours for a class in place of an objective."""
+    sets = {"objective": given, "processing_class": word_level_tokenizer(PathStar(2, 3, 10))}
     with pytest.raises(ValueError, match=r"objective=.* is none; give one, such as NextToken\.from_tokenizer\(tok"):
-        ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), objective=given)
+        ObjectiveTrainer(tiny_model("gpt2"), arguments(tmp_path), **sets)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def _number(value: Any, recipe: Mapping[str, Any]) -> Any:
     number = None if found is None else recipe.get(found[1])
     if found is not None and found[1] == "answer_length":
         parser = flags.Parser([find_task(str(recipe.get("task", DataArguments.task)))])
-        parser.recipe_defaults(recipe)
+        parser.recipe_defaults(recipe, {})
         (task,) = parser.parse_args_into_dataclasses([])
         number = task.answer_length
     return number - int(found[2] or 0) if type(number) is int else value

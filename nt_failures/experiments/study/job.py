@@ -70,8 +70,10 @@ class Ended(NamedTuple):
 
     job: Job
     results: Mapping[str, Any] | None = None
-    """the run's results.json; of a run that diverged, its arguments and how task and objective are defined"""
+    """the run's results.json"""
     diverged: str = ""
+    defined: Mapping[str, Any] = {}
+    """of a run that diverged: its arguments, and how task and objective are defined"""
     failed: str = ""
     log: str = ""
     """what a failed run printed"""

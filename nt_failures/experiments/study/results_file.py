@@ -209,7 +209,7 @@ def read_lines(path: Path, read: Callable[[Any], Any]) -> list[Any]:
             raise
         except OtherDefinition as error:
             old[number] = error
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, AttributeError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is damaged ({error}); remove that line and run again.") from error
     if old:
         numbers, error = ", ".join(map(str, old)), next(iter(old.values()))

@@ -85,7 +85,7 @@ class _Study:
     def _append(self, ended: Ended) -> None:
         key = ended.job.key
         if ended.diverged:
-            line = {**key._asdict(), "diverged": ended.diverged, **(ended.results or {})}
+            line = {**key._asdict(), "diverged": ended.diverged, **ended.defined}
             results_file.append_result(results_file.diverged_file(self.results), line)
             return
         line = results_file.record(key, ended.results)

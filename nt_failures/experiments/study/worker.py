@@ -51,7 +51,8 @@ def _outcome(job: Job, folder: Path, keep: str | None) -> Ended:
         run.main([str(recipe), "--seed", str(job.seed), "--output_dir", str(own), *job.extra])
     except FloatingPointError as error:
         arguments = read_object(own / ARGUMENTS_FILE)
-        return Ended(job, {"arguments": arguments, "versions": definitions(arguments)}, diverged=str(error))
+        defined = {"arguments": arguments, "versions": definitions(arguments)}
+        return Ended(job, diverged=str(error), defined=defined)
     if keep is not None:
         target = storage.place(keep, job.key)
         try:

@@ -67,6 +67,12 @@ def test_medians_of_runs_that_may_be_censored(times, expected):
     assert delay.median(runs(*times, flops=3.0), flops=True) == (3 * expected[0], expected[1])
 
 
+def test_flops_are_those_of_each_run():
+    """Catches: the FLOPs of a step of the first run taken for those of all."""
+    made = [run(solved_at=300, flops=2.0), run(solved_at=400, seed=1, flops=4.0)]
+    assert delay.median(made, flops=True) == (1100.0, True)
+
+
 @pytest.mark.parametrize(
     ("slow", "fast", "expected"),
     [
@@ -192,10 +198,12 @@ def test_tables_say_what_is_a_bound_and_what_is_not_known():
 
 
 def test_a_rounded_figure_claims_no_more():
-    """Catches: 6,000 / 700 = 8.57 as "more than 8.6 times"; a growth of 1.2 % for each of many as "x 1 [1, 1]"."""
+    """Catches: 6,000 / 700 = 8.57 as "more than 8.6 times"; a growth of 1.2 % for each of many as "x 1 [1, 1]"; an
+    interval that holds the estimate as one more sample."""
     text = delay.markdown(runs(None, budget=6000) + runs(700, objective="cure"), "next_token")
     assert "| cure | 1 of 1 | 700 | 1.4e+03 | > 8.5 x | > 8.5 x |" in text
     assert delay._factor(np.array([0.0117, *[0.0107, 0.0127] * 500])) == "x 1.0118 [1.0108, 1.0128]"
+    assert delay._factor(np.array([2.0, 0.0, 0.0, 0.0])) == "x 7.39 [1.00, 1.00]"
 
 
 def test_the_figure_draws_bounds_apart():

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from study_records import record
@@ -114,13 +115,15 @@ def test_a_line_for_each_run(tmp_path):
 
 
 def test_a_study_stands_for_its_runs(tmp_path):
-    """Catches: a study whose lines are not found, and a seed that stands there twice counted twice."""
-    line = json.loads((tmp_path / "a" / "results.json").read_text()) if run(tmp_path / "a") else None
-    line |= {"recipe": "hans", "seed": 0, "fingerprint": "0123456789ab"}
+    """Catches: a study whose lines are not found, and a seed that stands there twice counted twice, or shown with its
+    second result, where the study's own table has the first."""
+    key = {"recipe": "hans", "seed": 0, "fingerprint": "0123456789ab"}
+    folders = [run(tmp_path / "a", exact=0.25), run(tmp_path / "b", exact=0.75)]
+    lines = [json.loads(Path(folder, "results.json").read_text()) | key for folder in folders]
     (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "results.jsonl").write_text(2 * (json.dumps(line) + "\n"))
+    (tmp_path / "study" / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (found,) = differences.read_runs(str(tmp_path / "study"))
-    assert found.name == f"{tmp_path / 'study'}: hans"
+    assert (found.name, found.study_run.exact) == (f"{tmp_path / 'study'}: hans", 0.25)
 
 
 def test_a_seed_that_diverged_is_a_seed(tmp_path):

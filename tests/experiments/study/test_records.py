@@ -123,6 +123,13 @@ def test_who_is_evaluated_more_often_is_not_faster_for_it(tmp_path):
     assert "| 1 | 0123456+ |" in records.tables([first, second], tmp_path)
 
 
+def test_the_share_that_is_solved_at_least_is_rounded_down(tmp_path):
+    """Catches: 12 of 12 said to be at least 76 %, where the interval begins at 75.7 %."""
+    found = record()["diagnosis"] | {"clever_hans": None}
+    study(tmp_path / "one", lines(times=[*TIMES, 500, 750], diagnosis=found))
+    assert "| 12 of 12 [75%] |" in records.tables(records.entries(tmp_path), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("first", "second"), [([1, 2, 3], [4, 5, 6]), ([5, 5, 1, 2], [5, 7, 2, 9]), ([3, 3], [3, 3]), ([1], [2, 3, 4])]
 )

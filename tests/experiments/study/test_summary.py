@@ -39,8 +39,11 @@ def test_steps_to_solve(shares, step):
 
 
 def test_groups_by_hand():
-    """Catches: runs of two recipes mixed, a mean over runs that did not solve, seeds counted as graphs."""
-    runs = [record(seed=0, exact=0.5), solved(seed=0), record(seed=1, exact=0.52), solved(seed=1, exact=0.6, step=500)]
+    """Catches: runs of two recipes mixed, a mean over runs that did not solve, seeds counted as graphs, the steps
+    of the shortest training given for all, a mean of the seeds' worst other positions."""
+    runs = [record(seed=0, exact=0.5, steps=1000, curve=[(1000, 0.5)]), solved(seed=0)]
+    runs += [record(seed=1, exact=0.52), solved(seed=1, exact=0.6, step=500)]
+    runs[2]["metrics"]["forced/position_4"] = 0.8
     runs[3]["learning_curve"] = runs[3]["learning_curve"][:1]
     runs[3]["diagnosis"]["verdict"]["name"] = "undertrained"
     cure, hans = summarise(runs)
@@ -54,7 +57,7 @@ def test_groups_by_hand():
         "values": [0.5, 0.52],
         "exact": 0.51,
         "decision": 0.51,
-        "others": 0.99,
+        "others": 0.8,
         "follow_rates": [0.9, 0.91],
         "train_decision": 0.55,
         "gradients": [None, None, None],
@@ -63,7 +66,7 @@ def test_groups_by_hand():
         "watched": True,
         "steps_to_solve": None,
         "times": [None, None],
-        "ends": [2000, 2000],
+        "ends": [1000, 2000],
         "flops_to_solve": None,
         "steps": 2000,
         "verdicts": ["clever-hans + indecipherable token"],
@@ -82,7 +85,8 @@ def shares(*points):
 
 
 def test_gradients_are_medians_by_step():
-    """Catches: the end of a short run among the shares behind 100 steps, one term's share in place of all, a mean."""
+    """Catches: the end of a short run, or of one of 100 steps, among the shares behind 100 steps, one term's share in
+    place of all, a mean."""
     runs = [
         record(seed=0, gradient_shares=shares((0, 1.0), (100, 0.5), (2000, 0.1))),
         record(seed=1, gradient_shares=shares((0, 2.0), (100, 0.7), (2000, 0.2))),
@@ -92,6 +96,8 @@ def test_gradients_are_medians_by_step():
     assert group["gradients"] == [2.0, 0.6, 0.2]
     (short,) = summarise(runs[2:])
     assert short["gradients"] == [9.0, None, 0.9]
+    (hundred,) = summarise([record(gradient_shares=shares((0, 1.0), (100, 0.5)))])
+    assert hundred["gradients"] == [1.0, None, 0.5]
     (none,) = summarise([record()])
     table = comparison_table(
         [{**each, "name": name, "rate": 1} for name, each in zip("abc", (group, short, none), strict=True)]
@@ -116,6 +122,19 @@ def test_solved_at_the_first_evaluation():
     assert [group["name"] for group in best_first(groups)] == ["z", "cure"]
 
 
+def test_times_and_their_flops_are_medians():
+    """Catches: a mean, which one late seed of three moves; FLOPs up to the best checkpoint spread over all steps of the
+    training."""
+    (group,) = summarise([solved(seed=seed, step=step, steps=1000) for seed, step in enumerate((600, 800, 1900))])
+    assert (group["ends"], group["steps_to_solve"], group["flops_to_solve"]) == ([2000] * 3, 800, 0.8e12)
+
+
+def test_the_share_of_solved_seeds_comes_first():
+    """Catches: 2 of 4 seeds put before 1 of 1."""
+    groups = summarise([solved("often"), solved("half", 0), solved("half", 1)], [lost(2, "half"), lost(3, "half")])
+    assert [group["name"] for group in best_first(groups)] == ["often", "half"]
+
+
 def test_a_time_is_of_a_solved_seed():
     """Catches: a time to solve of a run whose test says that it has not, or "none within 2,000 steps" of one that
     validation saw solved at 1,500; a time where nobody looked; the best checkpoint's step taken for the budget."""
@@ -129,6 +148,8 @@ def test_a_time_is_of_a_solved_seed():
     (unseen,) = summarise([solved(learning_curve=[])])
     assert (unseen["solved"], unseen["steps_to_solve"]) == (1, None)
     assert "| 1 of 1 [21%, 100%] | - |" in study_table([unseen])
+    (half,) = summarise([record(seed=0), record(seed=1, learning_curve=[])])
+    assert "| 0 of 2 [0%, 66%] | - |" in study_table([half])
 
 
 def test_diverged_seeds_count_as_not_solved():

@@ -54,14 +54,18 @@ def test_one_interval_by_hand():
     assert found[0] == pytest.approx([np.log(200)], abs=1e-3)
 
 
-def test_replicates_spread_as_the_mean_of_few_runs_does():
+@pytest.mark.parametrize(("lengths", "runs"), [([3, 4], 4), ([3, 4, 5], 3)])
+def test_replicates_spread_as_the_mean_of_few_runs_does(lengths, runs):
     """Catches: replicates without the factor for the fitted cells, whose intervals of three seeds cover 84 %; the
-    spread taken for known where six degrees of freedom are left, which covers 87 %."""
-    design = np.repeat([[1.0, 3], [1, 4]], 4, axis=0)
-    logs = design @ [5.0, 0.5] + 0.5 * np.random.default_rng(0).standard_normal(8)
+    spread taken for known where six degrees of freedom are left, which covers 87 %; two coefficients counted for the
+    means of three cells, which leave as many."""
+    design = np.repeat([[1.0, length] for length in lengths], runs, axis=0)
+    logs = design @ [5.0, 0.5] + 0.5 * np.random.default_rng(0).standard_normal(len(design))
     found = survival.fit(design, np.exp(logs), 1.001 * np.exp(logs), replicates=2000, seed=0)
-    of_means = np.sqrt((logs.reshape(2, 4).var(axis=1) / 4).sum())
-    assert np.nanstd(found[1:, 1]) == pytest.approx(np.sqrt(8 / 6) * survival.t975(6) / 1.96 * of_means, rel=0.05)
+    outer = logs.reshape(-1, runs)[[0, -1]]  # whose means differ by as many slopes as there are steps between them
+    of_means = np.sqrt((outer.var(axis=1) / runs).sum()) / (len(lengths) - 1)
+    wider = np.sqrt(len(design) / 6) * survival.t975(6) / 1.96
+    assert np.nanstd(found[1:, 1]) == pytest.approx(wider * of_means, rel=0.05)
 
 
 @pytest.mark.parametrize("solved", [[], [0], [0, 1], [0, 1, 2]])

@@ -50,7 +50,7 @@ def test_a_divergence_is_no_failure(job, monkeypatch):
     ended = worker.train(job)
     assert (ended.diverged, ended.failed) == ("the loss became NaN at step 7", "")
     now = {"task": str(find_task("hops").VERSION), "objective": str(Teacherless.VERSION)}
-    assert ended.results == {"arguments": arguments, "versions": now}
+    assert ended.defined == {"arguments": arguments, "versions": now}
 
 
 @pytest.mark.parametrize("root", ["memory://kept", "folder"])
