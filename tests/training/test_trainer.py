@@ -567,6 +567,20 @@ def test_answers_are_judged_by_their_own_rows(form, tiny_model, tokenizer, task,
         Shuffled(tiny_model("gpt2"), arguments(tmp_path), **given).evaluate()
 
 
+class OwnLoader(ObjectiveTrainer):
+    """Evaluates batches that are collated for training."""
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        return torch.utils.data.DataLoader(self.eval_dataset, batch_size=4, collate_fn=self.data_collator)
+
+
+def test_batches_without_the_answers(tiny_model, tokenized, tmp_path):
+    """Catches: `KeyError: 'prefix_ids'`, for a loader that is built as others build theirs."""
+    trainer = OwnLoader(tiny_model("gpt2"), arguments(tmp_path), objective=NextToken(), eval_dataset=tokenized)
+    with pytest.raises(ValueError, match="batches without the answers cannot be judged; leave get_eval_dataloader as"):
+        trainer.evaluate()
+
+
 def test_an_objective_of_another_tokenizer(tiny_model, tmp_path):
     """Catches: the end first in a reversed target, which tells its length, because `.` has another number in another
     size of the task; an end refused that the tokenizer has as its own, or where it knows no `.`."""
