@@ -11,7 +11,8 @@ from nt_failures.data.batches import IGNORE
 from nt_failures.data.tokenizer import encode_rows
 from nt_failures.evaluation.reading import forced_symbols, read_symbols, texts_of
 from nt_failures.objectives import decoding
-from nt_failures.objectives.base import Objective, check_ids
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.checks import check_ids
 from nt_failures.tasks.base import Task
 
 Columns = Mapping[str, np.ndarray]

@@ -14,7 +14,6 @@ from transformers.utils import ModelOutput
 from nt_failures.data.batches import IGNORE, predicting
 from nt_failures.models.attention_masks import additive
 from nt_failures.objectives.auxiliary_modules import unwrap_model
-from nt_failures.registry import shorten
 
 Batch = Mapping[str, Tensor]
 """What `Objective.collate` returns."""
@@ -37,24 +36,6 @@ class Loss(NamedTuple):
     sum: Tensor
     count: Tensor
     parts: dict[str, Tensor]
-
-
-def check_loss(loss: Loss, batch: Batch, objective: str) -> None:
-    """ValueError for a loss of another form, or with a count by which it would be logged, but not trained."""
-    sums = [*loss[:2], *loss.parts.values()] if isinstance(loss, Loss) and isinstance(loss.parts, Mapping) else []
-    if not sums or not all(isinstance(each, Tensor) and each.numel() == 1 for each in sums):
-        raise ValueError(
-            f"{objective}.loss returned {shorten(loss)}; return Loss(sum, count, parts): the sum over the items that "
-            "count, how many they are, and named sums for the log ({} if there are none), each a tensor of one number."
-        )
-    if torch.is_grad_enabled() and not loss.sum.requires_grad:
-        raise ValueError(f"{objective}.loss returned a sum without a gradient; make it of the model's own outputs.")
-    labels = int((batch["labels"] != IGNORE).sum()) if "labels" in batch else int(loss.count)
-    if int(loss.count) != labels:
-        raise ValueError(
-            f"{objective}.loss counts {int(loss.count)} items of a batch with {labels} labels, by which training "
-            "divides; set the labels of all others to -100 in collate, and count the labels."
-        )
 
 
 class VocabularyHead(torch.nn.Linear):

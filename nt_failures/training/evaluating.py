@@ -52,12 +52,6 @@ class EvaluationMixin:
     def _is_own(self, eval_dataset: Any) -> bool:
         return eval_dataset is None or isinstance(eval_dataset, str) or eval_dataset is self.eval_dataset
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader:
-        """As in `transformers.Trainer`, whose persistent workers would serve other data sets the first one's rows."""
-        if self._is_own(eval_dataset):
-            return super().get_eval_dataloader(eval_dataset)
-        return self.get_test_dataloader(eval_dataset)
-
     @torch.no_grad()
     def prediction_step(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import check_needs
+from nt_failures.objectives.checks import check_needs
 
 
 class SearchMixin:

@@ -1,26 +1,24 @@
 """ObjectiveTrainer: a `transformers.Trainer` that trains under any objective and evaluates by decoding.
 
-Here are the loss, the optimizer, the batches, and what a step costs. Evaluation is in evaluating.py, saving and
-resuming in checkpointing.py, the model card and the push to the Hub in publishing.py, searches in searching.py.
+Here are the loss, the optimizer, and what a step costs. Batches are in loading.py, evaluation in evaluating.py, saving
+and resuming in checkpointing.py, the model card and the push to the Hub in publishing.py, searches in searching.py.
 """
 
 import functools
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import TrainOutput
 
 from nt_failures.data.columns import check_first_rows
-from nt_failures.data.passes import Passes
-from nt_failures.data.token_dataset import TokenDataset
 from nt_failures.diagnosis import Budget
 from nt_failures.evaluation.prediction import collate_answers
 from nt_failures.hub.run_results import RunResults
 from nt_failures.objectives import auxiliary_modules
-from nt_failures.objectives.base import Objective, check_batch, check_room, check_tokenizer
-from nt_failures.objectives.losses import Loss, check_loss
+from nt_failures.objectives.base import Objective
+from nt_failures.objectives.checks import check_batch, check_loss, check_tokenizer
+from nt_failures.objectives.losses import Loss
 from nt_failures.tasks.base import Task
 from nt_failures.training import divergence
 from nt_failures.training.arguments import ObjectiveTrainingArguments, check_used
@@ -30,7 +28,7 @@ from nt_failures.training.compat import prepare_anew
 from nt_failures.training.evaluating import EvaluationMixin
 from nt_failures.training.flops import StepFlops
 from nt_failures.training.gradient_shares import GradientShares
-from nt_failures.training.loader_workers import spare_workers
+from nt_failures.training.loading import LoadingMixin
 from nt_failures.training.optimizers import MuonAdamW
 from nt_failures.training.publishing import PublishMixin
 from nt_failures.training.searching import SearchMixin
@@ -38,7 +36,7 @@ from nt_failures.training.seeded_collator import SeededCollator
 from nt_failures.training.throughput import Clock
 
 
-class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMixin, Trainer):
+class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, LoadingMixin, PublishMixin, SearchMixin, Trainer):
     """Train a stock causal LM under an objective.
 
     What `evaluate` measures, such as `eval_free/exact`, is said by `EvaluationMixin` (evaluating.py).
@@ -231,31 +229,6 @@ class ObjectiveTrainer(CheckpointMixin, EvaluationMixin, PublishMixin, SearchMix
             adam = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
             self.optimizer = MuonAdamW(self.model if model is None else model, **rates, **adam)
         return super().create_optimizer() if model is None else super().create_optimizer(model)
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> torch.utils.data.Sampler | None:
-        """The curriculum, where there is one."""
-        return super()._get_train_sampler(*args, **kwargs) if self.curriculum is None else self.curriculum
-
-    def _get_dataloader(self, dataset: Any, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
-        """Batches of the objective; for an evaluation of all rows, with the answers beside them."""
-        kept = (self.data_collator, self.args.dataloader_drop_last)
-        if not is_training:
-            self.data_collator, self.args.dataloader_drop_last = self._collate_answers, False
-        if isinstance(dataset, torch.utils.data.IterableDataset):
-            if is_training:
-                dataset = Passes(dataset, numbered=self._collates)
-            elif self.args.world_size > 1:  # which count each row once only of what has a length
-                dataset = list(dataset)
-        elif self._collates:
-            if rows := TokenDataset.of(dataset):
-                check_room(self.training_objective, self.accelerator.unwrap_model(self.model), rows)
-            dataset = rows or dataset
-        try:
-            loader = super()._get_dataloader(dataset, *args, is_training=is_training, **kwargs)
-            spare_workers(loader)
-            return loader
-        finally:
-            self.data_collator, self.args.dataloader_drop_last = kept
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The Trainer's logs, with the named parts of the loss beside it: `loss/next_token`, ..., means per label."""

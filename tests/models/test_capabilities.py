@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHea
 
 from nt_failures.models.capabilities import CAPABILITIES, capabilities, mask_obeyed
 from nt_failures.objectives import MaskedDiffusion, NextToken, Registers
-from nt_failures.objectives.base import check_needs
+from nt_failures.objectives.checks import check_needs
 
 HEADS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROUPED = {**HEADS, "num_key_value_heads": 2, "intermediate_size": 32}

@@ -802,7 +802,7 @@ def test_a_field_without_the_decorator_is_named():
 def test_no_method_is_overridden_twice():
     """Catches: a step, a save or a push that can only be understood by reading several classes at once."""
     own = ObjectiveTrainer.__mro__[: ObjectiveTrainer.__mro__.index(Trainer)]
-    mixins = ["CheckpointMixin", "EvaluationMixin", "PublishMixin", "SearchMixin"]
+    mixins = ["CheckpointMixin", "EvaluationMixin", "LoadingMixin", "PublishMixin", "SearchMixin"]
     assert [cls.__name__ for cls in own] == ["ObjectiveTrainer", *mixins]
     methods = [
         name for cls in own for name, value in vars(cls).items() if callable(value) or isinstance(value, property)
